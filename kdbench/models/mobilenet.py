@@ -1,0 +1,93 @@
+"""MobileNetV2 as the distillation benchmarks use it on small images: half width, plain ReLU.
+
+Stages are the outputs of groups 1, 2, 4 and 6, which end in a linear bottleneck, so there is no
+ReLU to stand before: preacts are the same tensors.
+
+Source: Sandler et al., CVPR 2018 (arXiv:1801.04381), table 2; strides and names as RepDistiller.
+"""
+
+from torch import Tensor, nn
+
+from kdbench.method import Features
+from kdbench.models.network import Network, he_normal
+
+GROUPS = (  # expansion, channels, blocks, stride of the first
+    (1, 16, 1, 1),
+    (6, 24, 2, 1),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+STAGE_ENDS = (1, 2, 4, 6)
+
+
+class InvertedResidual(nn.Module):
+    """1x1 up, depthwise 3x3, 1x1 down without activation; the input is added where it fits."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        self.residual = stride == 1 and inputs == outputs
+        wide = inputs * expansion
+        self.conv = nn.Sequential(
+            nn.Conv2d(inputs, wide, 1, bias=False),
+            nn.BatchNorm2d(wide),
+            nn.ReLU(),
+            nn.Conv2d(wide, wide, 3, stride=stride, padding=1, groups=wide, bias=False),
+            nn.BatchNorm2d(wide),
+            nn.ReLU(),
+            nn.Conv2d(wide, outputs, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        return x + y if self.residual else y
+
+
+class MobileNetV2(Network):
+    """Seven groups of inverted residuals, every channel count ``int(c * width)``.
+
+    Args:
+        width: factor of the channel counts, at most 1; the last convolution has 1280 anyway.
+        num_classes: K.
+        in_channels: channels of an image.
+    """
+
+    head_name = "classifier.0"
+
+    def __init__(self, *, width: float, num_classes: int, in_channels: int) -> None:
+        super().__init__(in_channels)
+        inputs = int(32 * width)
+        self.conv1 = nn.Sequential(
+            nn.Conv2d(in_channels, inputs, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(inputs),
+            nn.ReLU(),
+        )
+        self.blocks = nn.Sequential()
+        for expansion, channels, n, stride in GROUPS:
+            outputs = int(channels * width)
+            first = InvertedResidual(inputs, outputs, stride, expansion)
+            rest = (InvertedResidual(outputs, outputs, 1, expansion) for _ in range(n - 1))
+            self.blocks.append(nn.Sequential(first, *rest))
+            inputs = outputs
+        self.conv2 = nn.Sequential(
+            nn.Conv2d(inputs, 1280, 1, bias=False), nn.BatchNorm2d(1280), nn.ReLU()
+        )
+        self.classifier = nn.Sequential(nn.Linear(1280, num_classes))
+        he_normal(self)
+        nn.init.normal_(self.head.weight, 0.0, 0.01)
+        nn.init.zeros_(self.head.bias)
+
+    def describe(self, images: Tensor) -> Features:
+        x = stem = self.conv1(images)
+        stages = []
+        for i, group in enumerate(self.blocks):
+            x = group(x)
+            if i in STAGE_ENDS:
+                stages.append(x)
+        return self.finish(stem, stages, stages, self.conv2(x))
+
+    def trunk(self) -> list[nn.Module]:
+        return [self.conv1, self.blocks]

@@ -1,0 +1,109 @@
+"""What every network of the zoo is: images in, ``Features`` out, and the handles others need."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdbench.method import Features
+
+
+class Network(nn.Module, ABC):
+    """Base of every architecture. A family implements ``describe`` and ``trunk``.
+
+    A module whose convolution feeds nothing but a batch norm names the two in a class attribute
+    ``conv_bn``; neighbours in an ``nn.Sequential`` need no naming.
+
+    Attributes:
+        head_name: the classifier's key in the state dict.
+        min_size: least height and width that the pooling survives.
+        conv_bn: pairs (convolution, batch norm) among this module's own children.
+    """
+
+    head_name: ClassVar[str]
+    min_size: int = 1
+    conv_bn: ClassVar[tuple[tuple[str, str], ...]] = ()
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+
+    def forward(self, images: Tensor) -> Features:
+        """Images [B, C, H, W] to ``Features``; every batch norm runs once."""
+        if images.dim() != 4 or images.shape[1] != self.in_channels:
+            wanted = f"[B, {self.in_channels}, H, W]"
+            raise ValueError(
+                f"{type(self).__name__} takes images {wanted}, not {list(images.shape)}"
+            )
+        if min(images.shape[-2:]) < self.min_size:
+            raise ValueError(
+                f"{type(self).__name__} needs images of at least {self.min_size}x{self.min_size}"
+                f" pixels, not {images.shape[-2]}x{images.shape[-1]}"
+            )
+        return self.describe(images)
+
+    @abstractmethod
+    def describe(self, images: Tensor) -> Features:
+        """The forward pass itself, on images of the right shape."""
+
+    @abstractmethod
+    def trunk(self) -> list[nn.Module]:
+        """The modules that the first phase of AB and FSP trains: what makes the stages."""
+
+    @property
+    def head(self) -> nn.Linear:
+        """The classifier, embedding [B, D] to logits [B, K]."""
+        module = self.get_submodule(self.head_name)
+        assert isinstance(module, nn.Linear)
+        return module
+
+    def finish(
+        self, stem: Tensor, stages: Sequence[Tensor], preacts: Sequence[Tensor], last: Tensor
+    ) -> Features:
+        """``Features`` from the maps; the embedding is the global average of ``last``."""
+        embedding = last.mean((2, 3))  # [B, D]
+        return Features(stem, tuple(stages), tuple(preacts), embedding, self.head(embedding))
+
+    def folds(self) -> list[tuple[str, str]]:
+        """Full names of every (convolution, batch norm) where the one feeds only the other."""
+        found = []
+        for path, module in self.named_modules():
+            prefix = f"{path}." if path else ""
+            found += [(prefix + conv, prefix + bn) for conv, bn in _conv_bn(module)]
+        return found
+
+
+def _conv_bn(module: nn.Module) -> list[tuple[str, str]]:
+    """The pairs among one module's children that are still a convolution and a batch norm."""
+    pairs: Iterable[tuple[str, str]] = getattr(module, "conv_bn", ())
+    if isinstance(module, nn.Sequential):
+        names = list(module._modules)
+        pairs = pairwise(names)
+    return [
+        (conv, bn)
+        for conv, bn in pairs
+        if isinstance(getattr(module, conv), nn.Conv2d)
+        and isinstance(getattr(module, bn), nn.BatchNorm2d)
+    ]
+
+
+def run_stage(blocks: Iterable[nn.Module], x: Tensor) -> tuple[Tensor, Tensor]:
+    """Run blocks that return a sum before its ReLU: the last one's map after and before it."""
+    before = x
+    for block in blocks:
+        before = block(x)
+        x = F.relu(before)
+    return x, before
+
+
+def he_normal(network: nn.Module) -> None:
+    """Draw every convolution from N(0, 2 / (k*k*C_out)), grouped or not, and clear its bias."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            height, width = module.kernel_size
+            nn.init.normal_(module.weight, 0.0, (2 / (height * width * module.out_channels)) ** 0.5)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

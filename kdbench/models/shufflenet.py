@@ -1,0 +1,190 @@
+"""ShuffleNet V1 (three groups) and V2 as the distillation benchmarks use them on small images.
+
+V1: stages are maps after a block's last ReLU, preacts the same before that ReLU. V2: stages are
+the shuffled outputs of a stage's last block, preacts its two halves before shuffling, the right
+one before its ReLU; so the channel order differs, and the left half is rectified already.
+
+Source: Zhang et al., CVPR 2018 (arXiv:1707.01083); Ma et al., ECCV 2018 (arXiv:1807.11164); the
+1x1 stem, the strides and the names as RepDistiller.
+"""
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdbench.method import Features
+from kdbench.models.network import Network, run_stage
+
+STEM = 24
+
+
+def shuffle(x: Tensor, groups: int) -> Tensor:
+    """Interleave the channels of the groups, [B, C, H, W] to the same shape."""
+    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+
+
+class BlockV1(nn.Module):
+    """Grouped 1x1, shuffle, depthwise 3x3, grouped 1x1: [B, C, H, W] to before the last ReLU."""
+
+    conv_bn = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"))
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.groups = 1 if inputs == STEM else 3
+        grown = outputs - inputs if stride == 2 else outputs  # the pooled input is the rest
+        mid = grown // 4
+        self.conv1 = nn.Conv2d(inputs, mid, 1, groups=self.groups, bias=False)
+        self.bn1 = nn.BatchNorm2d(mid)
+        self.conv2 = _depthwise(mid, stride)
+        self.bn2 = nn.BatchNorm2d(mid)
+        self.conv3 = nn.Conv2d(mid, grown, 1, groups=3, bias=False)
+        self.bn3 = nn.BatchNorm2d(grown)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = shuffle(F.relu(self.bn1(self.conv1(x))), self.groups)
+        y = F.relu(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(y))
+        if self.stride == 1:
+            return y + x
+        return torch.cat([y, F.avg_pool2d(x, 3, stride=2, padding=1)], 1)
+
+
+class ShuffleNetV1(Network):
+    """Three stages of 4, 8, 4 blocks with 240, 480, 960 channels."""
+
+    head_name = "linear"
+    conv_bn: ClassVar = (("conv1", "bn1"),)
+
+    def __init__(self, *, num_classes: int, in_channels: int) -> None:
+        super().__init__(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, STEM, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(STEM)
+        self.layer1 = _layer_v1(4, STEM, 240)
+        self.layer2 = _layer_v1(8, 240, 480)
+        self.layer3 = _layer_v1(4, 480, 960)
+        self.linear = nn.Linear(960, num_classes)
+
+    def describe(self, images: Tensor) -> Features:
+        stem = F.relu(self.bn1(self.conv1(images)))
+        x1, before1 = run_stage(self.layer1, stem)
+        x2, before2 = run_stage(self.layer2, x1)
+        x3, before3 = run_stage(self.layer3, x2)
+        return self.finish(stem, (x1, x2, x3), (before1, before2, before3), x3)
+
+    def trunk(self) -> list[nn.Module]:
+        return [self.conv1, self.bn1, self.layer1, self.layer2, self.layer3]
+
+
+class DownBlockV2(nn.Module):
+    """Two branches of stride 2, each to half of the output's channels, before their last ReLU."""
+
+    conv_bn = tuple((f"conv{i}", f"bn{i}") for i in range(1, 6))
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        half = outputs // 2
+        self.conv1 = _depthwise(inputs, stride=2)
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.conv2 = nn.Conv2d(inputs, half, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(half)
+        self.conv3 = nn.Conv2d(inputs, half, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(half)
+        self.conv4 = _depthwise(half, stride=2)
+        self.bn4 = nn.BatchNorm2d(half)
+        self.conv5 = nn.Conv2d(half, half, 1, bias=False)
+        self.bn5 = nn.BatchNorm2d(half)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, C, H, W] to the left half, rectified, and the right half before its ReLU."""
+        left = self.bn2(self.conv2(self.bn1(self.conv1(x))))
+        y = F.relu(self.bn3(self.conv3(x)))
+        y = self.bn4(self.conv4(y))
+        return F.relu(left), self.bn5(self.conv5(y))
+
+
+class BasicBlockV2(nn.Module):
+    """Half of the channels pass, the other half goes through 1x1, depthwise 3x3, 1x1."""
+
+    conv_bn = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"))
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        half = channels // 2
+        self.conv1 = nn.Conv2d(half, half, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(half)
+        self.conv2 = _depthwise(half, stride=1)
+        self.bn2 = nn.BatchNorm2d(half)
+        self.conv3 = nn.Conv2d(half, half, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(half)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, C, H, W] to the half that passes and the other half before its last ReLU."""
+        kept, y = x.chunk(2, 1)
+        y = F.relu(self.bn1(self.conv1(y)))
+        y = self.bn2(self.conv2(y))
+        return kept, self.bn3(self.conv3(y))
+
+
+class ShuffleNetV2(Network):
+    """Three stages of 4, 8, 4 blocks and a last 1x1 convolution.
+
+    Args:
+        channels: widths of the three stages and of the last convolution.
+        num_classes: K.
+        in_channels: channels of an image.
+    """
+
+    head_name = "linear"
+    conv_bn: ClassVar = (("conv1", "bn1"), ("conv2", "bn2"))
+
+    def __init__(
+        self, *, channels: tuple[int, int, int, int], num_classes: int, in_channels: int
+    ) -> None:
+        super().__init__(in_channels)
+        first, second, third, last = channels
+        self.conv1 = nn.Conv2d(in_channels, STEM, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(STEM)
+        self.layer1 = _layer_v2(4, STEM, first)
+        self.layer2 = _layer_v2(8, first, second)
+        self.layer3 = _layer_v2(4, second, third)
+        self.conv2 = nn.Conv2d(third, last, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(last)
+        self.linear = nn.Linear(last, num_classes)
+
+    def describe(self, images: Tensor) -> Features:
+        stem = F.relu(self.bn1(self.conv1(images)))
+        x1, before1 = _run_v2(self.layer1, stem)
+        x2, before2 = _run_v2(self.layer2, x1)
+        x3, before3 = _run_v2(self.layer3, x2)
+        last = F.relu(self.bn2(self.conv2(x3)))
+        return self.finish(stem, (x1, x2, x3), (before1, before2, before3), last)
+
+    def trunk(self) -> list[nn.Module]:
+        return [self.conv1, self.bn1, self.layer1, self.layer2, self.layer3]
+
+
+def _run_v2(blocks: Iterable[nn.Module], x: Tensor) -> tuple[Tensor, Tensor]:
+    """A stage's shuffled output, and its last block's halves before shuffling and ReLU."""
+    left = right = x
+    for block in blocks:
+        left, right = block(x)
+        x = shuffle(torch.cat([left, F.relu(right)], 1), 2)
+    return x, torch.cat([left, right], 1)
+
+
+def _depthwise(channels: int, stride: int) -> nn.Conv2d:
+    return nn.Conv2d(channels, channels, 3, stride=stride, padding=1, groups=channels, bias=False)
+
+
+def _layer_v1(n: int, inputs: int, outputs: int) -> nn.Sequential:
+    first = BlockV1(inputs, outputs, stride=2)
+    return nn.Sequential(first, *(BlockV1(outputs, outputs, stride=1) for _ in range(n - 1)))
+
+
+def _layer_v2(n: int, inputs: int, outputs: int) -> nn.Sequential:
+    first = DownBlockV2(inputs, outputs)
+    return nn.Sequential(first, *(BasicBlockV2(outputs) for _ in range(n - 1)))

@@ -1,0 +1,90 @@
+"""Wide residual networks: three stages of pre-activation blocks (``wrn_40_2``).
+
+Stages are the blocks' raw sums (no batch norm, no ReLU: they can be negative). Preacts are the
+batch norm that follows, on that sum: the first of the next stage, or the last one of the network.
+
+Source: Zagoruyko & Komodakis, BMVC 2016 (arXiv:1605.07146); no dropout; names as RepDistiller.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdbench.method import Features
+from kdbench.models.network import Network, he_normal
+
+
+class Block(nn.Module):
+    """Batch norm, ReLU, convolution, twice, and a shortcut; it starts from the activated input."""
+
+    conv_bn = (("conv1", "bn2"),)
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.convShortcut: nn.Module | None = None
+        if inputs != outputs:
+            self.convShortcut = nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, C, H, W] to the sum and to the first batch norm's output."""
+        normed = self.bn1(x)
+        h = F.relu(normed)
+        y = self.conv2(F.relu(self.bn2(self.conv1(h))))
+        return y + (x if self.convShortcut is None else self.convShortcut(h)), normed
+
+
+class Stage(nn.Module):
+    """Blocks of one width; the first one has the stride."""
+
+    def __init__(self, n: int, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        first = Block(inputs, outputs, stride)
+        self.layer = nn.Sequential(first, *(Block(outputs, outputs, 1) for _ in range(n - 1)))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, C, H, W] to the last sum and to the first block's normed input."""
+        entering = x
+        for i, block in enumerate(self.layer):
+            x, normed = block(x)
+            if i == 0:
+                entering = normed
+        return x, entering
+
+
+class WideResNet(Network):
+    """``depth = 6n + 4``: n blocks in each of three stages of ``width`` times 16, 32, 64 channels.
+
+    Args:
+        depth: number of weighted layers.
+        width: the factor.
+        num_classes: K.
+        in_channels: channels of an image.
+    """
+
+    head_name = "fc"
+
+    def __init__(self, *, depth: int, width: int, num_classes: int, in_channels: int) -> None:
+        super().__init__(in_channels)
+        n = (depth - 4) // 6
+        self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
+        self.block1 = Stage(n, 16, 16 * width, stride=1)
+        self.block2 = Stage(n, 16 * width, 32 * width, stride=2)
+        self.block3 = Stage(n, 32 * width, 64 * width, stride=2)
+        self.bn1 = nn.BatchNorm2d(64 * width)
+        self.fc = nn.Linear(64 * width, num_classes)
+        he_normal(self)
+        nn.init.zeros_(self.fc.bias)
+
+    def describe(self, images: Tensor) -> Features:
+        stem = self.conv1(images)
+        x1, _ = self.block1(stem)
+        x2, normed1 = self.block2(x1)
+        x3, normed2 = self.block3(x2)
+        normed3 = self.bn1(x3)
+        return self.finish(stem, (x1, x2, x3), (normed1, normed2, normed3), F.relu(normed3))
+
+    def trunk(self) -> list[nn.Module]:
+        return [self.conv1, self.block1, self.block2, self.block3]
