@@ -1,0 +1,461 @@
+"""Checks that any method must pass, ours or anybody's: ``kdbench check mine.py``.
+
+A check raises ``Failed`` with a sentence that says what is wrong and what to do.
+"""
+
+import re
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdbench import registry
+from kdbench.method import Batch, Features, Incompatible, Method, Setup
+
+CLASSES, SAMPLES, SIZE = 5, 40, 8
+
+
+class Failed(Exception):
+    """A check's verdict, in plain words."""
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What one check found; ``message`` says why it failed or what was left out."""
+
+    name: str
+    ok: bool
+    message: str = ""
+
+
+class Toy(nn.Module):
+    """A convolutional network of a few lines that returns ``Features``.
+
+    Args:
+        channels: width of each stage.
+        strides: of each stage; by default each but the first halves the resolution.
+        num_classes: K.
+        in_channels: of the images.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int] = (4, 6, 8),
+        strides: Sequence[int] = (),
+        num_classes: int = CLASSES,
+        in_channels: int = 3,
+    ) -> None:
+        super().__init__()
+        strides = strides or [1, *[2] * (len(channels) - 1)]
+        before = [channels[0], *channels[:-1]]
+        self.first = convolution(in_channels, channels[0], 1)
+        self.blocks = nn.ModuleList(map(convolution, before, channels, strides))
+        self.head = nn.Linear(channels[-1], num_classes)
+
+    def trunk(self) -> list[nn.Module]:
+        """What a first phase may train: all but the classifier."""
+        return [self.first, *self.blocks]
+
+    def forward(self, images: Tensor) -> Features:
+        """[B, C, H, W] -> ``Features``."""
+        x = stem = self.first(images).relu()
+        stages, preacts = [], []
+        for block in self.blocks:
+            preacts.append(block(x))
+            x = preacts[-1].relu()
+            stages.append(x)
+        embedding = x.mean((2, 3))
+        return Features(stem, tuple(stages), tuple(preacts), embedding, self.head(embedding))
+
+
+def convolution(inputs: int, outputs: int, stride: int) -> nn.Module:
+    """3x3 convolution and batch norm."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs)
+    )
+
+
+def each(f: Features, change: Callable[[Tensor], Tensor]) -> Features:
+    """The same ``Features`` with every tensor changed."""
+    new: dict[str, Any] = {}
+    for item in fields(f):
+        value = getattr(f, item.name)
+        new[item.name] = tuple(map(change, value)) if isinstance(value, tuple) else change(value)
+    return replace(f, **new)
+
+
+def tensors(f: Features) -> dict[str, Tensor]:
+    """Every tensor of ``Features`` by name: ``stem``, ``stages[0]``, ..., ``logits``."""
+    named: dict[str, Tensor] = {}
+    for item in fields(f):
+        value = getattr(f, item.name)
+        if isinstance(value, tuple):
+            named |= {f"{item.name}[{i}]": x for i, x in enumerate(value)}
+        else:
+            named[item.name] = value
+    return named
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A pair of toy networks on one batch, and the method built for them."""
+
+    method: Method
+    student: Toy
+    s: Features
+    t: Features
+    batch: Batch
+    setup: Setup
+
+    def loss(self) -> Tensor:
+        """The method's term."""
+        return scalar("loss", self.method.loss(self.s, self.t, self.batch))
+
+    def pretrain_loss(self) -> Tensor:
+        """The loss of the phase before training."""
+        return scalar("pretrain_loss", self.method.pretrain_loss(self.s, self.t, self.batch))
+
+    def losses(self) -> dict[str, Tensor]:
+        """Every loss that the method has."""
+        found = {"loss": self.loss()}
+        if self.method.pretrain(self.student):
+            found["pretrain_loss"] = self.pretrain_loss()
+        return found
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The method under test: its class and its hyper-parameters."""
+
+    about: registry.Description
+    cls: type[Method]
+    hyper: dict[str, Any]
+
+    def scene(
+        self,
+        batch_size: int = 6,
+        student: Toy | None = None,
+        teacher: Toy | None = None,
+        *,
+        change: Callable[[Tensor], Tensor] = torch.clone,
+        seed: int = 0,
+    ) -> Scene:
+        """The method on a pair; by default the first of two easy pairs that it can work on.
+
+        Args:
+            batch_size: B.
+            student: a network.
+            teacher: a network.
+            change: applied to every tensor that both networks return.
+            seed: of the method's own parameters.
+        """
+        torch.manual_seed(1)
+        images = torch.randn(batch_size, 3, SIZE, SIZE)
+        pairs = [(student or Toy(), teacher or Toy((5, 7, 10)))]
+        if student is None and teacher is None:
+            pairs.append((Toy(), Toy()))
+        for number, (small, large) in enumerate(pairs, start=1):
+            with torch.no_grad():
+                s, t = each(small(images), change), each(large.eval()(images), change)
+            labels = torch.arange(SAMPLES) % CLASSES
+            index = torch.randperm(SAMPLES)[:batch_size]
+            head = large.head.requires_grad_(False)
+            setup = Setup(s, t, labels, batch_size, CLASSES, teacher_head=head, seed=0)
+            torch.manual_seed(seed)
+            try:
+                method = self.cls(setup, **self.hyper)
+            except Incompatible:
+                if number == len(pairs):
+                    raise
+                continue
+            batch = Batch(images, labels[index], index)
+            leaves = each(s, lambda x: x.detach().clone().requires_grad_())
+            return Scene(method, small, leaves, t, batch, setup)
+        raise AssertionError("unreachable")
+
+
+def scalar(what: str, value: Any) -> Tensor:
+    """``value``, if it is what a loss has to be."""
+    if not isinstance(value, Tensor):
+        raise Failed(f"{what} returned {type(value).__name__}, expected a tensor")
+    if value.ndim != 0:
+        raise Failed(f"{what} has shape {list(value.shape)}, expected a scalar: average it")
+    if not value.is_floating_point():
+        raise Failed(f"{what} is of type {value.dtype}, expected a floating-point number")
+    if not value.isfinite():
+        raise Failed(f"{what} is {value.item()}, expected a finite number")
+    return value
+
+
+def finite_gradients(scene: Scene) -> None:
+    """Backward through every loss; no gradient of the student's features may be NaN or infinite."""
+    for what, loss in scene.losses().items():
+        if not loss.requires_grad:
+            continue
+        loss.backward()
+        for name, x in tensors(scene.s).items():
+            if x.grad is not None and not x.grad.isfinite().all():
+                raise Failed(f"the gradient of {what} to the student's {name} is not finite")
+        for name, parameter in scene.method.named_parameters():
+            if parameter.grad is not None and not parameter.grad.isfinite().all():
+                raise Failed(f"the gradient of {what} to the parameter {name} is not finite")
+
+
+# --- the checks -----------------------------------------------------------------------------------
+
+
+def cites(subject: Subject) -> None:
+    """The file's first line names a paper."""
+    if not re.search(r"\b(19|20)\d\d\b|arXiv", subject.about.doc):
+        raise Failed(
+            f"the docstring's first line is {subject.about.doc!r}: name the paper, with its year "
+            "or arXiv number"
+        )
+
+
+def finite_scalar(subject: Subject) -> None:
+    """The loss is one finite number."""
+    subject.scene().losses()
+
+
+def defaults(subject: Subject) -> None:
+    """Hyper-parameters given by name build the same method as the defaults."""
+    given = replace(subject, hyper=subject.about.hyper | subject.hyper)
+    if not same(subject.scene().loss(), given.scene().loss()):
+        raise Failed("giving every hyper-parameter its default changes the loss")
+
+
+def gradient(subject: Subject) -> None:
+    """The gradient reaches the student and everything that the method learns."""
+    scene = subject.scene()
+    reached = False
+    for loss in scene.losses().values():
+        if not loss.requires_grad:
+            raise Failed("the loss has no gradient: is something detached, or under no_grad?")
+        loss.backward()
+        grads = [x.grad for x in tensors(scene.s).values() if x.grad is not None]
+        reached = reached or any(bool(grad.any()) for grad in grads)
+    if not reached:
+        raise Failed("no gradient reaches any of the student's features")
+    idle = [
+        name for name, p in scene.method.named_parameters() if p.requires_grad and p.grad is None
+    ]
+    if idle:
+        raise Failed(
+            f"no gradient reaches {', '.join(idle)}: use them, freeze them (requires_grad_(False)) "
+            "or do not make them"
+        )
+
+
+def untouched(subject: Subject) -> None:
+    """Features and teacher are as they were."""
+    scene = subject.scene()
+    watched = {f"the student's {name}": x for name, x in tensors(scene.s).items()}
+    watched |= {f"the teacher's {name}": x for name, x in tensors(scene.t).items()}
+    head = scene.setup.teacher_head
+    assert head is not None
+    watched |= {f"the teacher head's {name}": x for name, x in head.named_parameters()}
+    before = {name: x.detach().clone() for name, x in watched.items()}
+    for loss in scene.losses().values():
+        if loss.requires_grad:
+            loss.backward()
+    for name, x in watched.items():
+        if not torch.equal(before[name], x):
+            raise Failed(f"{name} changed: work on a copy, not in place")
+        if "teacher" in name and (x.requires_grad or x.grad is not None):
+            raise Failed(f"{name} got a gradient: the teacher is a constant")
+
+
+def restores(subject: Subject) -> None:
+    """What ``state_dict`` holds is all there is to remember."""
+    first = subject.scene()
+    first.losses()
+    other = subject.scene(seed=2)
+    other.method.load_state_dict(first.method.state_dict())
+    torch.manual_seed(3)
+    expected = first.loss()
+    torch.manual_seed(3)
+    if not same(expected, other.loss()):
+        raise Failed(
+            "after load_state_dict the loss is another: keep what is remembered in buffers "
+            "(register_buffer), and derive random numbers from setup.seed and batch.step"
+        )
+
+
+def repeats(subject: Subject) -> None:
+    """The same seed gives the same loss."""
+    found = []
+    for _ in range(2):
+        scene = subject.scene()
+        torch.manual_seed(3)
+        found.append(scene.loss())
+    if not same(*found):
+        raise Failed(
+            f"the same seed gave {found[0].item():.9g} and {found[1].item():.9g}: draw random "
+            "numbers from a torch generator with a fixed seed"
+        )
+
+
+def first_phase(subject: Subject) -> None:
+    """The phase before training names modules and has a loss."""
+    scene = subject.scene()
+    modules = scene.method.pretrain(scene.student)
+    if not modules:
+        return
+    for module in modules:
+        if not isinstance(module, nn.Module):
+            raise Failed(f"pretrain returned a {type(module).__name__}, expected modules")
+    known = {*scene.method.modules(), *scene.student.modules()}
+    if any(module not in known for module in modules):
+        raise Failed("pretrain returned a module that is neither the student's nor the method's")
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    if not parameters:
+        raise Failed("pretrain returned modules without anything to train")
+    loss = scene.method.pretrain_loss(scene.student(scene.batch.images), scene.t, scene.batch)
+    scalar("pretrain_loss", loss).backward()
+    if all(p.grad is None for p in parameters):
+        raise Failed("pretrain_loss trains none of the modules that pretrain returned")
+
+
+def batch_sizes(subject: Subject) -> None:
+    """Batches of 1, 2, 3 and 7 work, or the method refuses small ones."""
+    for size in (1, 2, 3, 7):
+        try:
+            finite_gradients(subject.scene(size))
+        except Failed as error:
+            raise Failed(f"in a batch of {size}: {error}") from None
+        except ValueError as error:
+            refused = isinstance(error, Incompatible) and "batch" in str(error) and size <= 3
+            # Batch norm of one value: torch's own words will do.
+            if not refused and (size > 1 or "more than 1 value per channel" not in str(error)):
+                raise
+
+
+def zeros(subject: Subject) -> None:
+    """Features that are all zero do no harm."""
+    finite_gradients(subject.scene(change=torch.zeros_like))
+
+
+def duplicates(subject: Subject) -> None:
+    """Equal samples, and a student equal to its teacher, do no harm."""
+    finite_gradients(subject.scene(change=lambda x: x[:1].expand_as(x).clone()))
+    torch.manual_seed(1)
+    network = Toy()
+    finite_gradients(subject.scene(student=network, teacher=network))
+
+
+def architectures(subject: Subject) -> None:
+    """Other depths, widths and resolutions work, or are refused with the shapes."""
+    for what, teacher in {
+        "a deeper teacher": Toy((4, 6, 8, 10)),
+        "a shallower teacher": Toy((6, 8)),
+        "a teacher of twice the resolution": Toy((4, 6, 8), (1, 1, 2)),
+        "a teacher of half the resolution": Toy((4, 6, 8), (2, 2, 2)),
+        "a teacher of other channels": Toy((3, 5, 12)),
+        "a teacher of one-pixel maps": Toy((4, 6, 8), (2, 2, 4)),
+    }.items():
+        try:
+            finite_gradients(subject.scene(student=Toy(), teacher=teacher))
+        except Incompatible as error:
+            if not re.search(r"\d", str(error)):
+                raise Failed(f"{what} is refused without the shapes: {error}") from None
+        except Failed as error:
+            raise Failed(f"with {what}: {error}") from None
+        except Exception as error:
+            raise Failed(
+                f"with {what}: {told(error, subject)}. What cannot work is to raise Incompatible, "
+                "with the shapes, in __init__"
+            ) from error
+
+
+def half(subject: Subject) -> None:
+    """bfloat16 features under autocast give a finite loss."""
+    scene = subject.scene()
+    s, t = (each(f, lambda x: x.detach().bfloat16()) for f in (scene.s, scene.t))
+    leaves = each(s, lambda x: x.requires_grad_())
+    with torch.autocast("cpu", torch.bfloat16):
+        finite_gradients(replace(scene, s=leaves, t=t))
+
+
+def prediction(subject: Subject) -> None:
+    """``predict`` gives logits."""
+    scene = subject.scene()
+    scene.method.eval()
+    with torch.no_grad():
+        logits = scene.method.predict(scene.s)
+    expected = list(scene.s.logits.shape)
+    if list(logits.shape) != expected or not logits.isfinite().all():
+        raise Failed(f"predict returned {list(logits.shape)}, expected finite {expected}")
+
+
+Check = Callable[[Subject], None]
+
+CHECKS: tuple[tuple[str, Check], ...] = (
+    ("cites a paper", cites),
+    ("finite scalar loss", finite_scalar),
+    ("defaults can be given", defaults),
+    ("gradient reaches what learns", gradient),
+    ("features and teacher untouched", untouched),
+    ("state restores", restores),
+    ("same seed, same loss", repeats),
+    ("phase before training", first_phase),
+    ("batches of 1, 2, 3, 7", batch_sizes),
+    ("all-zero features", zeros),
+    ("duplicate samples", duplicates),
+    ("other architectures", architectures),
+    ("bfloat16 features", half),
+    ("predictions", prediction),
+)
+"""Every check, by its name."""
+
+
+def run(name: str, **hyper: Any) -> list[CheckResult]:
+    """All checks on one method.
+
+    Args:
+        name: of a method, or the path of its file.
+        hyper: hyper-parameters that are not to be the defaults.
+
+    Returns:
+        One result a check; a file that cannot be read or loaded gives one failed result.
+    """
+    try:
+        about = registry.describe(name)
+        subject = Subject(about, registry.load(name), registry.hyper(name, hyper) if hyper else {})
+    except registry.RegistryError as error:
+        return [CheckResult("can be loaded", False, str(error))]
+    return [CheckResult("can be loaded", True), *(result(*check, subject) for check in CHECKS)]
+
+
+def result(name: str, check: Check, subject: Subject) -> CheckResult:
+    """What one check says of a method."""
+    state = torch.get_rng_state()
+    try:
+        check(subject)
+    except Failed as error:
+        return CheckResult(name, False, str(error))
+    except Exception as error:
+        return CheckResult(name, False, told(error, subject))
+    finally:
+        torch.set_rng_state(state)
+    return CheckResult(name, True)
+
+
+def told(error: Exception, subject: Subject) -> str:
+    """An exception in one line, with the last place in the method's own file."""
+    places = [
+        f" ({frame.filename.rpartition('/')[2]}:{frame.lineno})"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename) == subject.about.path
+    ]
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}{places[-1] if places else ''}"
+
+
+def same(a: Tensor, b: Tensor) -> bool:
+    """Equal to the last bit."""
+    return torch.equal(a.detach(), b.detach())

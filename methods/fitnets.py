@@ -1,0 +1,73 @@
+"""FitNets: hints for thin deep nets (Romero et al., ICLR 2015, arXiv:1412.6550), Eq. 3.
+
+The regressor is RepDistiller's and SemCKD's: a convolution with batch norm and ReLU, which makes
+the sizes meet. The paper's has no batch norm, in two stages: ``stages="two", norm=False``.
+"""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdbench.blocks import hint_regressor, same_size, upcast
+from kdbench.method import Batch, Features, Incompatible, Method, Setup
+
+
+class FitNets(Method):
+    """Regress one map of the teacher, the hint, from the student's map at the same place.
+
+    Args:
+        hint_layer: which map, an index into ``[stem, *stages]``; SemCKD's 1, RepDistiller takes 2.
+        relu: end the regressor in a ReLU; without it, it can reach negative teacher values.
+        norm: batch norm in the regressor.
+        stages: "one": the hint is a term of the objective; "two": it is a first phase's only loss.
+            That phase trains the student's whole ``trunk()``: what lies behind the hint gets no
+            gradient, but is in train mode, so its batch norms gather statistics.
+    """
+
+    beta = 100.0
+
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        hint_layer: int = 1,
+        relu: bool = True,
+        norm: bool = True,
+        stages: str = "one",
+    ) -> None:
+        super().__init__(setup)
+        if stages not in ("one", "two"):
+            raise ValueError(f"stages is {stages!r}, expected 'one' or 'two'")
+        self.hint_layer = hint_layer
+        self.two = stages == "two"
+        self.regressor = hint_regressor(
+            self.hint(setup.student), self.hint(setup.teacher), relu=relu
+        )
+        if not norm:
+            self.regressor.bn = nn.Identity()
+
+    def hint(self, f: Features) -> Tensor:
+        """The map at ``hint_layer``, [B, C, H, W]."""
+        maps = (f.stem, *f.stages)
+        if not -len(maps) <= self.hint_layer < len(maps):
+            shapes = [list(x.shape[1:]) for x in maps]
+            raise Incompatible(f"hint_layer {self.hint_layer} is not among the maps {shapes}")
+        return maps[self.hint_layer]
+
+    def loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
+        return s.logits.sum() * 0.0 if self.two else self.distance(s, t)
+
+    def pretrain(self, student: nn.Module) -> Sequence[nn.Module]:
+        if not self.two:
+            return ()
+        trunk: Sequence[nn.Module] = student.trunk()  # type: ignore[operator]
+        return [*trunk, self.regressor]
+
+    def pretrain_loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
+        return self.distance(s, t)
+
+    def distance(self, s: Features, t: Features) -> Tensor:
+        """Mean squared error of the regressed hint, a scalar."""
+        a, b = same_size(self.regressor(self.hint(s)), self.hint(t))
+        return F.mse_loss(upcast(a), upcast(b))

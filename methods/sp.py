@@ -1,0 +1,21 @@
+"""Similarity-preserving distillation (Tung & Mori, ICCV 2019, arXiv:1907.09682)."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from kdbench.blocks import gram, unit_rows
+from kdbench.method import Batch, Features, Method
+
+
+class SP(Method):
+    """Match which samples of a batch look alike, on the last stage's maps."""
+
+    beta = 3000.0
+
+    def loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
+        return F.mse_loss(similarity(s.stages[-1]), similarity(t.stages[-1]))
+
+
+def similarity(maps: Tensor) -> Tensor:
+    """[B, C, H, W] -> [B, B], rows of unit length; a sample that is all zero has a zero row."""
+    return unit_rows(gram(maps))

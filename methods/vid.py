@@ -1,0 +1,57 @@
+"""Variational information distillation (Ahn et al., CVPR 2019, arXiv:1904.05835)."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdbench.blocks import pairs, same_size, upcast
+from kdbench.method import Batch, Features, Method, Setup
+
+
+class VID(Method):
+    """Maximise a Gaussian lower bound on what the student's stages tell of the teacher's.
+
+    The term may be negative: it holds the log-variance.
+
+    Args:
+        variance: initial variance of every teacher channel.
+        eps: least variance.
+    """
+
+    def __init__(self, setup: Setup, *, variance: float = 5.0, eps: float = 1e-5) -> None:
+        super().__init__(setup)
+        self.parts = nn.ModuleList(
+            Gaussian(a.shape[1], b.shape[1], variance, eps)
+            for a, b in pairs(setup.student.stages, setup.teacher.stages)
+        )
+
+    def loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
+        met = pairs(s.stages, t.stages)
+        return torch.stack(
+            [part(*same_size(a, b)) for part, (a, b) in zip(self.parts, met, strict=True)]
+        ).sum()
+
+
+class Gaussian(nn.Module):
+    """Negative log-likelihood of the teacher's map given the student's, a variance per channel."""
+
+    def __init__(self, inputs: int, outputs: int, variance: float, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.regressor = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 1, bias=False),
+            nn.ReLU(),
+            nn.Conv2d(outputs, outputs, 1, bias=False),
+            nn.ReLU(),
+            nn.Conv2d(outputs, outputs, 1, bias=False),
+        )
+        # softplus(log_scale) + eps is the variance.
+        self.log_scale = nn.Parameter(torch.full((outputs,), math.log(math.expm1(variance - eps))))
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """[B, C_s, H, W], [B, C_t, H, W] -> scalar."""
+        error = upcast(self.regressor(a)) - upcast(b)
+        variance = F.softplus(self.log_scale) + self.eps  # [C_t]
+        return 0.5 * (error.square().mean((0, 2, 3)) / variance + variance.log()).mean()

@@ -1,0 +1,53 @@
+"""What all tests share: one thread, markers for tools that may be absent, the golden tally."""
+
+import os
+import shutil
+from collections.abc import Callable
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+TOOLS = {
+    "slurm": ("sbatch",),
+    "browser": ("chromium", "chromium-browser", "google-chrome", "chrome", "headless_shell"),
+}
+"""Marker -> programs, any of which will do."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs an absent tool, unless ``KDBENCH_REQUIRE=slurm,browser`` lists it."""
+    required = os.environ.get("KDBENCH_REQUIRE", "").replace(",", " ").split()
+    for marker, programs in TOOLS.items():
+        if marker in required or any(map(shutil.which, programs)):
+            continue
+        reason = f"needs {' or '.join(programs)}; KDBENCH_REQUIRE={marker} makes that a failure"
+        for item in items:
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture
+def golden_tally(request: pytest.FixtureRequest) -> Callable[[int], None]:
+    """Call it with the number of tensors a golden case compared; the test's properties keep it."""
+
+    def add(count: int) -> None:
+        request.node.user_properties.append(("golden_tensors", count))
+
+    return add
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many golden cases and tensors were compared, under xdist too."""
+    counts = [
+        count
+        for report in terminalreporter.getreports("passed")
+        if report.when == "call"
+        for name, count in report.user_properties
+        if name == "golden_tensors"
+    ]
+    if counts:
+        terminalreporter.write_line(
+            f"golden: {len(counts)} cases agree, {sum(counts)} tensors compared"
+        )

@@ -1,0 +1,53 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toys import batch, build, features, gradient_is_right, permuted
+
+from kdbench import registry
+
+
+def by_loops(s: list[list[float]], t: list[list[float]], temperature: float) -> float:
+    total = 0.0
+    for row_s, row_t in zip(s, t, strict=True):
+        weight_s = [math.exp(x / temperature) for x in row_s]
+        weight_t = [math.exp(x / temperature) for x in row_t]
+        for a, b in zip(weight_s, weight_t, strict=True):
+            p, q = b / sum(weight_t), a / sum(weight_s)
+            total += p * math.log(p / q)
+    return temperature**2 * total / len(s)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_value(temperature: float) -> None:
+    s, t = (features(3, seed=i, dtype=torch.float64) for i in (0, 1))
+    loss = build("kd", s, t, temperature=temperature).loss(s, t, batch(3))
+    expected = by_loops(s.logits.tolist(), t.logits.tolist(), temperature)
+    assert loss.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_zero_where_student_is_teacher() -> None:
+    s = features()
+    assert build("kd", s, s).loss(s, s, batch()).item() == 0
+
+
+def test_gradient() -> None:
+    s, t = (features(2, (2, 2), (2, 2), seed=i, dtype=torch.float64) for i in (0, 1))
+    assert gradient_is_right(build("kd", s, t), s, t)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.permutations(range(4)), st.integers(0, 99))
+def test_order_of_the_batch_does_not_matter(order: list[int], seed: int) -> None:
+    s, t = (features(seed=seed + i, dtype=torch.float64) for i in (0, 1))
+    method = build("kd", s, t)
+    one = method.loss(s, t, batch())
+    other = method.loss(permuted(s, order), permuted(t, order), batch())
+    assert other.item() == pytest.approx(one.item(), rel=1e-12)
+
+
+def test_its_own_term_has_no_weight() -> None:
+    """The objective's alpha carries it."""
+    assert registry.describe("kd").beta == 0
