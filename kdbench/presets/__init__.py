@@ -1,0 +1,1 @@
+"""Protocols that ship with kdbench, as YAML: data, not code."""

@@ -1,0 +1,191 @@
+"""What a grid file may say about data and training: the pydantic models where YAML comes in.
+
+They are frozen, compare by value, and ``canonical`` is the form a run's id is made of. A field that
+is None stands in no id, so a later version can add one without changing every id.
+"""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+DATASETS: dict[str, tuple[int, int, int] | None] = {
+    "digits": (1, 8, 10),
+    "fashion_mnist": (1, 28, 10),
+    "cifar10": (3, 32, 10),
+    "cifar100": (3, 32, 100),
+    "imagefolder": None,
+    "synthetic": (3, 32, 10),
+}
+"""Name -> (channels, height and width in pixels, classes); None where only the data can say."""
+
+
+class Strict(BaseModel):
+    """Base of everything read from YAML: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Dataset(Strict):
+    """Which images, which of them, how large.
+
+    Attributes:
+        name: one of ``DATASETS``.
+        root: imagefolder only: the folder that holds ``train/CLASS/*`` and ``test/CLASS/*``. Where
+            data lies decides no number and stands in no id; the record keeps the data's digest.
+        label: imagefolder only: what to call the data in tables, e.g. "CIFAR-10 (JPEG)".
+        size: resize to this many pixels; None: as it is.
+        per_class: class-balanced subset of the training set, images per class.
+        subset_seed: which subset.
+        validation: share of the training set held out, class-balanced, to select on.
+    """
+
+    name: Literal["digits", "fashion_mnist", "cifar10", "cifar100", "imagefolder", "synthetic"]
+    root: str | None = None
+    label: str | None = None
+    size: Positive | None = None
+    per_class: Positive | None = None
+    subset_seed: Annotated[int, Field(ge=0)] | None = None
+    validation: Share | None = None
+
+    @model_validator(mode="after")
+    def _folder(self) -> "Dataset":
+        if self.name == "imagefolder":
+            if not self.root:
+                raise ValueError("imagefolder needs a root: the folder with train/ and test/")
+        elif self.root or self.label:
+            raise ValueError(f"root and label belong to imagefolder, not to {self.name}")
+        return self
+
+    @cached_property
+    def title(self) -> str:
+        """What tables call it, e.g. ``digits, 30 per class``."""
+        name = self.label or (Path(self.root).name if self.root else self.name)
+        parts = [name]
+        if self.size:
+            parts.append(f"{self.size}x{self.size}")
+        if self.per_class:
+            parts.append(f"{self.per_class} per class")
+        if self.validation:
+            parts.append(f"{self.validation:.0%} held out")
+        return ", ".join(parts)
+
+    @cached_property
+    def canonical(self) -> dict[str, Any]:
+        """What decides a number; without ``root``."""
+        values = self.model_dump(exclude_none=True, exclude={"root"})
+        if self.name == "imagefolder":
+            values["label"] = self.title.split(",")[0]
+        return values
+
+
+class Schedule(Strict):
+    """Learning rate over the epochs.
+
+    ``step``: times ``factor`` after each of ``milestones`` (epochs counted from 1: with 150 the
+    first reduced epoch is 151), constant within an epoch. ``cosine``: per step, from the full rate
+    to 0, after a linear ``warmup`` (a share of all steps).
+    """
+
+    kind: Literal["step", "cosine", "constant"] = "step"
+    milestones: tuple[Positive, ...] = ()
+    factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @model_validator(mode="after")
+    def _increasing(self) -> "Schedule":
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"milestones {list(self.milestones)} do not increase")
+        return self
+
+
+class MethodOptions(Strict):
+    """What a grid or a protocol may say of a method beside its own hyper-parameters.
+
+    Attributes:
+        beta: weight of the method's term; None: the method's default.
+        gamma: weight of cross-entropy. alpha: weight of T^2*KL. temperature: T.
+        pretrain_epochs: length of the phase before training. pretrain_lr: its learning rate.
+        auxiliary: distil from this run's student instead of the pair's teacher (HKD): a student
+            architecture and the method it is trained with under the pair's teacher.
+        label: what tables call this row.
+    """
+
+    beta: Weight | None = None
+    gamma: Weight | None = None
+    alpha: Weight | None = None
+    temperature: Annotated[float, Field(gt=0)] | None = None
+    pretrain_epochs: Annotated[int, Field(ge=0)] | None = None
+    pretrain_lr: Annotated[float, Field(gt=0)] | None = None
+    auxiliary: dict[Literal["student", "method"], str] | None = None
+    label: str | None = None
+
+
+OPTIONS = tuple(MethodOptions.model_fields)
+
+
+class Training(Strict):
+    """How a network is trained; all of it is part of every result.
+
+    Attributes:
+        epochs: length of training. batch_size: constant; an epoch's last, smaller batch is dropped.
+        lr: learning rate; ``lr_of`` replaces it for a student of that name.
+        momentum, nesterov, weight_decay: of SGD, on everything that is trained.
+        schedule: of the learning rate.
+        crop_pad: zero-pad by this many pixels and crop at random; 0: do not.
+        flip: mirror half of the images.
+        precision: of both networks; losses of small tensors are fp32 always.
+        pretrain_epochs, pretrain_lr: the phase before training of the methods that have one, at a
+            constant rate; None: the student's own.
+    """
+
+    epochs: Positive = 240
+    batch_size: Positive = 64
+    lr: Annotated[float, Field(gt=0)] = 0.05
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = False
+    weight_decay: Weight = 5e-4
+    schedule: Schedule = Schedule()
+    crop_pad: Annotated[int, Field(ge=0)] = 4
+    flip: bool = True
+    precision: Literal["fp32", "bf16"] = "fp32"
+    pretrain_epochs: Annotated[int, Field(ge=0)] = 30
+    pretrain_lr: Annotated[float, Field(gt=0)] | None = None
+
+    @cached_property
+    def canonical(self) -> dict[str, Any]:
+        """What decides a number, without the first phase (a run that has one says so itself)."""
+        return self.model_dump(
+            mode="json", exclude_none=True, exclude={"pretrain_epochs", "pretrain_lr"}
+        )
+
+
+class Protocol(Training):
+    """``Training`` plus what differs between students and methods: a preset, or written out.
+
+    Attributes:
+        name: what tables call it.
+        source: paper or code that this protocol follows.
+        gamma, alpha, temperature: weights of ``gamma*CE + alpha*T^2*KL`` beside a method's term.
+        lr_of: student name -> learning rate.
+        methods: method name -> options and hyper-parameters, e.g. ``{at: {beta: 1000}}``.
+    """
+
+    name: str = "custom"
+    source: str | None = None
+    gamma: Weight = 1.0
+    alpha: Weight = 1.0
+    temperature: Annotated[float, Field(gt=0)] = 4.0
+    lr_of: dict[str, Annotated[float, Field(gt=0)]] = {}
+    methods: dict[str, dict[str, Any]] = {}
+
+    def training(self, student: str, lr: float | None = None) -> Training:
+        """The resolved settings for one student; ``lr`` replaces the protocol's."""
+        values = {name: getattr(self, name) for name in Training.model_fields}
+        values["lr"] = lr if lr is not None else self.lr_of.get(student, self.lr)
+        return Training.model_construct(**values)
