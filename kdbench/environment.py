@@ -1,0 +1,75 @@
+"""What a number was made with: versions, commit, device, threads, host."""
+
+import os
+import platform
+import socket
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import kdbench
+
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn", "submitit")
+
+
+@cache
+def commit() -> dict[str, Any]:
+    """Commit of the checkout this code runs from, and whether it was changed; empty elsewhere."""
+    root = Path(kdbench.__file__).parent.parent
+    if not (root / ".git").exists():
+        return {}
+    try:
+        head = _git(root, "rev-parse", "HEAD")
+        # Results and runs are written by kdbench itself: they change no number.
+        code = ("kdbench", "methods", "setup.cfg", "pyproject.toml")
+        dirty = bool(_git(root, "status", "--porcelain", "--", *code))
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"commit": head, "dirty": dirty}
+
+
+def _git(root: Path, *args: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(root), *args], capture_output=True, text=True, check=True, timeout=20
+    )
+    return done.stdout.strip()
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of Python, kdbench and what it stands on."""
+    found = {"python": platform.python_version(), "kdbench": kdbench.__version__}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def processor() -> str:
+    """The processor's name, as the system tells it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def describe(device: str, threads: int) -> dict[str, Any]:
+    """All of it, for a record."""
+    return {
+        **commit(),
+        "versions": versions(),
+        "device": device,
+        "threads": threads,
+        "cores": os.cpu_count(),
+        "processor": processor(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "host": socket.gethostname(),
+    }

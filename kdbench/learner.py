@@ -1,0 +1,397 @@
+"""A learner: one student with its methods, optimiser and schedule while it trains.
+
+It knows nothing of the other learners of its cohort, and draws from no generator that they can
+see; so a cohort cannot change its numbers.
+"""
+
+import json
+import math
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdbench import models, objective, registry
+from kdbench.clock import Clock
+from kdbench.method import Batch, Features, Method, Setup
+from kdbench.models.network import Network
+from kdbench.rng import key
+from kdbench.run import Run
+from kdbench.spec import Training
+
+Phase = Literal["pretrain", "train", "end"]
+EVALUATION_BATCH = 500
+
+
+def learning_rate(training: Training, epoch: int, step: int, steps: int) -> float:
+    """Learning rate of a step; ``epoch`` from 1, ``step`` of ``steps`` in the epoch from 0."""
+    schedule = training.schedule
+    if schedule.kind == "step":
+        drops = sum(epoch > milestone for milestone in schedule.milestones)
+        return training.lr * schedule.factor**drops
+    if schedule.kind == "constant":
+        return training.lr
+    total = training.epochs * steps
+    done = (epoch - 1) * steps + step
+    warm = int(schedule.warmup * total)
+    if done < warm:
+        return training.lr * (done + 1) / warm
+    return training.lr * 0.5 * (1 + math.cos(math.pi * (done - warm) / max(1, total - warm)))
+
+
+def build_network(run: Run, *, num_classes: int, in_channels: int) -> Network:
+    """The network of a run with its initial weights, which only the seed and its name decide."""
+    with torch.random.fork_rng():
+        torch.manual_seed(key(run.seed, "init", run.student))
+        return models.create(run.student, num_classes=num_classes, in_channels=in_channels)
+
+
+def dry_run(network: nn.Module, in_channels: int, size: int) -> Features:
+    """``Features`` of two images of zeros, to read shapes off; leaves the network as it was."""
+    training = network.training
+    network.eval()
+    with torch.no_grad():
+        features: Features = network(torch.zeros(2, in_channels, size, size))
+    network.train(training)
+    return features
+
+
+class Learner:
+    """One run in training.
+
+    Attributes:
+        run: what is trained.
+        student: the network. methods: one per term of the run.
+        phase: what it is doing; epoch: from 1; step: steps of this epoch done.
+        history: one row per epoch that has ended.
+        status: how it ended, or "running". reason: why.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        *,
+        num_classes: int,
+        in_channels: int,
+        size: int,
+        train_labels: Tensor,
+        teacher: Features | None,
+        teacher_head: nn.Module | None,
+        device: torch.device,
+    ) -> None:
+        """Build student, methods and optimiser.
+
+        Args:
+            run: what to train.
+            num_classes: K.
+            in_channels, size: of the images, [B, in_channels, size, size].
+            train_labels: [N].
+            teacher: the teacher's ``Features`` of a dry run on the CPU.
+            teacher_head: the teacher's classifier, frozen.
+            device: where to train.
+
+        Raises:
+            Incompatible: a method cannot work on this pair.
+        """
+        self.run, self.device = run, device
+        self.steps = len(train_labels) // run.training.batch_size
+        if not self.steps:
+            raise ValueError(
+                f"{len(train_labels)} training images do not fill a batch of "
+                f"{run.training.batch_size}"
+            )
+        self.student = build_network(run, num_classes=num_classes, in_channels=in_channels)
+        seen = dry_run(self.student, in_channels, size)
+        setup = Setup(
+            student=seen,
+            teacher=teacher or seen,
+            train_labels=train_labels,
+            batch_size=run.training.batch_size,
+            num_classes=num_classes,
+            teacher_head=teacher_head,
+            seed=run.seed,
+        )
+        self.methods = nn.ModuleList()
+        for term in run.terms:
+            with torch.random.fork_rng():
+                torch.manual_seed(key(run.seed, "method", term.method))
+                self.methods.append(registry.load(term.where)(setup, **term.hyper))
+        phases = [(method, list(method.pretrain(self.student))) for method in self.terms]
+        self.pretrained = [method for method, modules in phases if modules]
+        self.first_phase = [module for _, modules in phases for module in modules]
+        # What a method froze itself (a reused classifier) stays frozen.
+        self.learnable = [p for p in self._all().parameters() if p.requires_grad]
+        replacing = [m for m in self.terms if type(m).predict is not Method.predict]
+        self.predictor = replacing[0] if replacing else None
+        for module in (self.student, self.methods):
+            module.to(device).to(memory_format=torch.channels_last)
+        has_phase = self.first_phase and run.pretrain and run.pretrain[0] > 0
+        self.phase: Phase = "pretrain" if has_phase else "train"
+        self.epoch, self.step, self.steps_done = 1, 0, 0
+        self.history: list[dict[str, float]] = []
+        self.status, self.reason, self.trace = "running", "", ""
+        self.last_finite_loss: float | None = None
+        self.attempts: list[str] = []
+        self.clock = Clock(device)
+        self.seconds_before = 0.0
+        self.teacher_seconds = 0.0
+        self._reset()
+        self._enter_phase()
+
+    @property
+    def terms(self) -> list[Method]:
+        """The methods, typed."""
+        return [method for method in self.methods if isinstance(method, Method)]
+
+    def _all(self) -> nn.ModuleList:
+        return nn.ModuleList([self.student, self.methods])
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the teacher has to look at the batches."""
+        return self.run.teacher is not None
+
+    # -- training ---------------------------------------------------------------------------
+
+    def _reset(self) -> None:
+        """Empty the epoch's sums. They live on the device and are read once an epoch."""
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.hits = torch.zeros((), dtype=torch.int64, device=self.device)
+        self.last_finite = torch.zeros((), device=self.device)
+        self.broken = torch.zeros((), dtype=torch.bool, device=self.device)
+
+    def _enter_phase(self) -> None:
+        """Choose what learns, and give it a fresh optimiser."""
+        first = {id(p) for module in self.first_phase for p in module.parameters()}
+        frozen = {id(p) for module in self._frozen() for p in module.parameters()}
+        self._all().requires_grad_(False)
+        for p in self.learnable:
+            p.requires_grad_(id(p) in first if self.phase == "pretrain" else id(p) not in frozen)
+        training = self.run.training
+        learned = [p for p in self._all().parameters() if p.requires_grad]
+        self.optimizer = torch.optim.SGD(
+            learned,
+            lr=training.lr,
+            momentum=training.momentum,
+            nesterov=training.nesterov,
+            weight_decay=training.weight_decay,
+            fused=True,
+        )
+
+    def _frozen(self) -> Iterable[nn.Module]:
+        """What stays as the first phase left it: what that trained beside the student."""
+        students = {id(p) for p in self.student.parameters()}
+        for module in self.first_phase:
+            if not any(id(p) in students for p in module.parameters()):
+                yield module
+
+    def _modes(self) -> None:
+        """Train mode for what learns; in a first phase and for what is frozen, eval mode."""
+        first = self.phase == "pretrain"
+        self.student.train(not first)
+        self.methods.train(not first)
+        if first:
+            for module in self.first_phase:
+                module.train()
+        else:
+            for module in self._frozen():
+                module.eval()
+
+    def train_step(self, images: Tensor, labels: Tensor, index: Tensor, t: Features | None) -> None:
+        """One optimiser step on a batch; ``t`` are the teacher's features of it."""
+        run = self.run
+        if self.step == 0:
+            self._modes()
+        # A method may use torch's global generator; it finds it in a state of its own.
+        torch.manual_seed(key(run.seed, "step", self.phase, self.epoch, self.step))
+        done = (self.epoch - 1) * self.steps + self.step
+        epochs = self.epochs()
+        batch = Batch(images, labels, index, self.epoch, done / (epochs * self.steps), done)
+        with self.clock:
+            self._set_rate()
+            half = run.training.precision == "bf16"
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+                s: Features = self.student(images)
+                loss = self._loss(s, t or _detached(s), batch)
+            if loss.requires_grad:
+                loss.backward()
+                self.optimizer.step()
+                self.optimizer.zero_grad(set_to_none=True)
+            with torch.no_grad():
+                value = loss.detach().float()
+                finite = torch.isfinite(value)
+                self.broken |= ~finite
+                self.last_finite = torch.where(finite, value, self.last_finite)
+                self.loss_sum += value
+                self.hits += (self._train_logits(s).argmax(1) == labels).sum()
+        self.step += 1
+        self.steps_done += 1
+
+    def _loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
+        run = self.run
+        if self.phase == "pretrain":
+            return torch.stack([m.pretrain_loss(s, t, batch) for m in self.pretrained]).sum()
+        terms = [
+            (term.beta, method.loss(s, t, batch))
+            for term, method in zip(run.terms, self.terms, strict=True)
+            if term.beta != 0
+        ]
+        return objective.total(
+            s.logits,
+            batch.labels,
+            t.logits if run.teacher else None,
+            terms,
+            run.gamma,
+            run.alpha,
+            run.temperature,
+        )
+
+    def _set_rate(self) -> None:
+        if self.phase == "pretrain":
+            assert self.run.pretrain is not None
+            rate = self.run.pretrain[1]
+        else:
+            rate = learning_rate(self.run.training, self.epoch, self.step, self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def epochs(self) -> int:
+        """Length of the running phase."""
+        if self.phase == "pretrain" and self.run.pretrain:
+            return self.run.pretrain[0]
+        return self.run.training.epochs
+
+    # -- evaluation and the end of an epoch ---------------------------------------------------
+
+    def _predict(self, s: Features) -> Tensor:
+        """The deployed prediction, [B, K]."""
+        return self.predictor.predict(s) if self.predictor else s.logits
+
+    def _train_logits(self, s: Features) -> Tensor:
+        """The same in mid-training, without a second update of the method's batch norms."""
+        if self.predictor is None:
+            return s.logits
+        self.predictor.eval()
+        logits = self.predictor.predict(s)
+        self._modes()
+        return logits
+
+    @torch.no_grad()
+    def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float, float]:
+        """Mean loss, top-1 and top-5 accuracy in percent over all batches."""
+        self.student.eval()
+        self.methods.eval()
+        loss = torch.zeros((), dtype=torch.float64, device=self.device)
+        hits = torch.zeros(2, dtype=torch.int64, device=self.device)
+        n = 0
+        with self.clock:
+            for images, labels in batches:
+                half = self.run.training.precision == "bf16"
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+                    logits = self._predict(self.student(images)).float()
+                loss += F.cross_entropy(logits, labels, reduction="sum")
+                top = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
+                hits += torch.stack([top[:, 0].sum(), top.any(1).sum()])
+                n += len(labels)
+            first, five = hits.tolist()
+        return float(loss) / n, 100 * first / n, 100 * five / n
+
+    def diverged(self) -> bool:
+        """Whether a loss of this epoch was not finite; waits for the device."""
+        if not bool(self.broken):
+            self.last_finite_loss = float(self.last_finite)
+            return False
+        self.status = "diverged"
+        self.reason = f"loss not finite in epoch {self.epoch} of the {self.phase} phase"
+        value = float(self.last_finite)
+        self.last_finite_loss = value or self.last_finite_loss
+        return True
+
+    def end_epoch(
+        self, test: tuple[float, float, float], val: tuple[float, float, float] | None
+    ) -> None:
+        """Write the row of an epoch of training and go on to the next, or to the end."""
+        row = {
+            "epoch": self.epoch,
+            "train_loss": float(self.loss_sum) / self.steps,
+            "train_acc": 100 * int(self.hits) / (self.steps * self.run.training.batch_size),
+            "test_loss": test[0],
+            "test_acc": test[1],
+            "test_top5": test[2],
+        }
+        row |= {"val_acc": val[1]} if val else {}
+        row["seconds"] = round(self.seconds_before + self.clock.settle(), 3)
+        self.history.append(row)
+        if not math.isfinite(test[0]):
+            self.status = "diverged"
+            self.reason = f"test loss not finite after epoch {self.epoch}"
+        self.next_epoch()
+
+    def next_epoch(self) -> None:
+        """On to the next epoch, phase or the end."""
+        self.clock.settle()
+        self._reset()
+        self.step = 0
+        self.epoch += 1
+        if self.epoch > self.epochs():
+            self.epoch = 1
+            self.phase = "train" if self.phase == "pretrain" else "end"
+            if self.phase == "train":
+                self._enter_phase()
+
+    # -- checkpoints ------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """All there is to go on from: place, weights, optimiser, sums. Waits for the device."""
+        return {
+            "run": json.dumps(self.run.canonical, sort_keys=True),
+            "phase": self.phase,
+            "epoch": self.epoch,
+            "step": self.step,
+            "steps_done": self.steps_done,
+            "model": self.student.state_dict(),
+            "methods": self.methods.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "sums": [self.loss_sum, self.hits, self.last_finite, self.broken],
+            "last_finite_loss": self.last_finite_loss,
+            "history": self.history,
+            "seconds": self.seconds_before + self.clock.settle(),
+            "teacher_seconds": self.teacher_seconds,
+            "attempts": self.attempts,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from ``state``.
+
+        Raises:
+            ValueError: it is another run's, or does not fit; nothing is guessed.
+        """
+        if state.get("run") != json.dumps(self.run.canonical, sort_keys=True):
+            raise ValueError("the checkpoint belongs to another run")
+        self.phase, self.epoch, self.step = state["phase"], state["epoch"], state["step"]
+        self.steps_done = state["steps_done"]
+        self._enter_phase()
+        self.student.load_state_dict(state["model"])
+        self.methods.load_state_dict(state["methods"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        sums = [value.to(self.device) for value in state["sums"]]
+        self.loss_sum, self.hits, self.last_finite, self.broken = sums
+        self.last_finite_loss = state["last_finite_loss"]
+        self.history = list(state["history"])
+        self.seconds_before = state["seconds"]
+        self.teacher_seconds = state["teacher_seconds"]
+        self.attempts = list(state["attempts"])
+        self._modes()
+
+
+def _detached(s: Features) -> Features:
+    """A student's features as constants, for methods without a teacher."""
+    return Features(
+        stem=s.stem.detach(),
+        stages=tuple(stage.detach() for stage in s.stages),
+        preacts=tuple(preact.detach() for preact in s.preacts),
+        embedding=s.embedding.detach(),
+        logits=s.logits.detach(),
+    )

@@ -1,0 +1,81 @@
+"""Teachers: the network that another run trained, frozen and made ready to be asked fast."""
+
+import copy
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from kdbench import models, records
+from kdbench.checkpoint import CheckpointDamaged, digest, read
+from kdbench.errors import UserError
+from kdbench.method import Features
+from kdbench.models.fold import folded
+from kdbench.models.network import Network
+from kdbench.records import Record
+from kdbench.run import Teacher
+
+log = logging.getLogger(__name__)
+
+
+class TeacherError(UserError):
+    """A teacher that cannot be used; one line."""
+
+
+@dataclass(frozen=True)
+class LoadedTeacher:
+    """A frozen teacher.
+
+    Attributes:
+        network: as it was trained, on the CPU. fast: with folded batch norms, on the device.
+        acc: test accuracy in percent. weights: sha256.
+    """
+
+    network: Network
+    fast: Network
+    acc: float | None
+    weights: str
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Features:
+        """The teacher's features of a batch: constants."""
+        features: Features = self.fast(images)
+        return features
+
+    def head(self) -> nn.Linear:
+        """A frozen copy of the classifier."""
+        return copy.deepcopy(self.network.head).requires_grad_(False)
+
+
+def load(
+    runs: Path, teacher: Teacher, *, num_classes: int, in_channels: int, device: torch.device
+) -> LoadedTeacher:
+    """Load the network that a run left.
+
+    Raises:
+        TeacherError: the run has not ended well, or its checkpoint is missing, damaged or not
+            the one its record speaks of.
+    """
+    record = records.read(runs, teacher.run)
+    if record is None or record.status != "done" or record.result is None:
+        state = record.status if record else "not trained yet"
+        raise TeacherError(f"teacher {teacher.arch} (run {teacher.run}): {state}")
+    path = records.folder(runs, teacher.run) / "checkpoint.pt"
+    try:
+        state = read(path)["model"]
+    except (CheckpointDamaged, KeyError) as damage:
+        raise TeacherError(f"{damage}; `kdbench retry` trains the teacher again") from None
+    network = models.create(teacher.arch, num_classes=num_classes, in_channels=in_channels)
+    _check(record, path, state)
+    network.load_state_dict(state)
+    network.eval().requires_grad_(False)
+    fast = folded(network).to(device).to(memory_format=torch.channels_last)
+    return LoadedTeacher(network, fast, record.result.test_acc, record.result.weights)
+
+
+def _check(record: Record, path: Path, state: dict[str, Tensor]) -> None:
+    assert record.result is not None
+    if digest(state) != record.result.weights:
+        raise TeacherError(f"{path}: these are not the weights that {record.run}'s record names")

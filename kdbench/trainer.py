@@ -1,0 +1,88 @@
+"""What a worker holds: device, data, teacher; it trains the cohorts it is given."""
+
+import errno
+from collections.abc import Callable
+
+import torch
+
+from kdbench import teachers
+from kdbench.cohort import Cohort, Place, Stopped
+from kdbench.data import Data, DataError, load
+from kdbench.jobs import JobError, Work
+from kdbench.run import Run, Teacher
+from kdbench.spec import Dataset
+from kdbench.teachers import LoadedTeacher, TeacherError
+
+
+class Trainer:
+    """Trains cohorts one after another, keeping what they share."""
+
+    def __init__(
+        self, task: Work, number: int, stop: Callable[[], bool], tell: Callable[..., None]
+    ) -> None:
+        executor = task.executor
+        self.device = choose_device(executor.device, number)
+        if self.device.type == "cpu":
+            torch.set_num_threads(executor.threads)
+        self.data_root = task.data
+        self.place = Place(
+            runs=task.runs,
+            device=self.device,
+            checkpoint_seconds=executor.checkpoint_seconds,
+            tensorboard=executor.tensorboard,
+            stop=stop,
+            tell=tell,
+        )
+        self._data: dict[Dataset, Data] = {}
+        self._teacher: tuple[Teacher, LoadedTeacher] | None = None
+
+    def train(self, runs: list[Run]) -> None:
+        """Train runs that can share a teacher; each leaves a record, or a checkpoint if stopped.
+
+        Raises:
+            JobError: what ends all runs alike: data missing, disk full, teacher damaged.
+        """
+        try:
+            data = self._load_data(runs[0].dataset)
+            teacher = self._load_teacher(runs[0].teacher, data) if runs[0].teacher else None
+            Cohort(runs, teacher, data, self.place).train()
+        except Stopped:
+            return
+        except (DataError, TeacherError) as error:
+            raise JobError(str(error)) from error
+        except OSError as error:
+            what = "disk full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
+            where = error.filename or self.place.runs
+            raise JobError(
+                f"{where}: {what}; checkpoints and records so far are whole, the same command "
+                "goes on from them"
+            ) from error
+
+    def _load_data(self, dataset: Dataset) -> Data:
+        if dataset not in self._data:
+            self._data.clear()  # one at a time: it lives in the device's memory
+            self._data[dataset] = load(dataset, self.data_root, self.device)
+        return self._data[dataset]
+
+    def _load_teacher(self, teacher: Teacher, data: Data) -> LoadedTeacher:
+        if self._teacher is None or self._teacher[0] != teacher:
+            loaded = teachers.load(
+                self.place.runs,
+                teacher,
+                num_classes=data.num_classes,
+                in_channels=data.channels,
+                device=self.device,
+            )
+            self._teacher = (teacher, loaded)
+        return self._teacher[1]
+
+
+def choose_device(name: str, number: int = 0) -> torch.device:
+    """The device of worker ``number``: a GPU of its own where there are any."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        name = f"cuda:{number % max(1, torch.cuda.device_count())}"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise JobError(f"device {name}: torch {torch.__version__} sees no GPU here")
+    return torch.device(name)
