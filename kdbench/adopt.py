@@ -1,0 +1,95 @@
+"""``kdbench teacher import``: make a run of a checkpoint that somebody else trained."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from kdbench import checkpoint, environment, models, records
+from kdbench.batches import eval_batches
+from kdbench.data import load
+from kdbench.errors import UserError
+from kdbench.grid import parse
+from kdbench.learner import EVALUATION_BATCH
+from kdbench.models import cost
+from kdbench.models.published import arch_of, fit, read_checkpoint
+from kdbench.records import Cost, Record, Result
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """An imported teacher: its run's id, architecture, and the accuracy measured here."""
+
+    id: str
+    arch: str
+    acc: float
+    dataset: str
+
+
+def adopt(path: Path, arch: str | None, dataset: str, runs: Path, data_root: Path) -> Adopted:
+    """Read a published checkpoint, measure it, and leave it as a run that grids can name.
+
+    Args:
+        path: the file. arch: None: told from the folder's name.
+        dataset: name, or YAML. runs, data_root: folders.
+
+    Raises:
+        UserError: the file does not fit, or the data is missing; nothing is left behind.
+    """
+    name = arch or arch_of(path)
+    if name is None:
+        raise UserError(f"{path}: no architecture in the folder's name; give --arch")
+    if not models.known(name):
+        near = ", ".join(models.suggest(name))
+        raise UserError(f"--arch {name}: unknown model{f' (did you mean {near}?)' if near else ''}")
+    pair = [{"teacher": name, "student": name}]
+    tree: dict[str, Any] = {
+        "name": "import",
+        "dataset": yaml.safe_load(dataset),
+        "protocol": "semckd",
+    }
+    grid = parse(tree | {"seeds": [0], "pairs": pair}, source="kdbench teacher import")
+    state = read_checkpoint(path)
+    data = load(grid.dataset, data_root, torch.device("cpu"))
+    network = models.create(name, num_classes=data.num_classes, in_channels=data.channels)
+    fit(network, state, name=f"{path} as {name}")
+    network.to(memory_format=torch.channels_last)
+    network.eval()
+    hits, five, loss = 0, 0, 0.0
+    with torch.no_grad():
+        for images, labels in eval_batches(
+            data.test_images, data.test_labels, data, EVALUATION_BATCH
+        ):
+            logits = network(images).logits
+            top = logits.topk(min(5, data.num_classes), dim=1).indices == labels[:, None]
+            hits, five = hits + int(top[:, 0].sum()), five + int(top.any(1).sum())
+            loss += float(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))
+    n = len(data.test_labels)
+    weights = checkpoint.digest(network.state_dict())
+    source = hashlib.sha256(path.read_bytes()).hexdigest()
+    identity = hashlib.sha256(f"{name} {weights}".encode()).hexdigest()
+    run_id = f"import-{identity[:16]}"
+    folder = records.folder(runs, run_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    about: dict[str, Any] = {"id": run_id, "method": "teacher", "student": name, "file": str(path)}
+    about |= {"sha256": source, "dataset": grid.dataset.model_dump(exclude_none=True)}
+    records.write_atomically(folder / "run.json", json.dumps(about, indent=1) + "\n")
+    checkpoint.save(folder, {"model": network.state_dict()}, final=True)
+    acc = 100 * hits / n
+    result = Result(
+        epoch=0, steps=0, train_loss=float("nan"), train_acc=float("nan"), test_loss=loss / n,
+        test_acc=acc, test_top5=100 * five / n, best_acc=acc, best_epoch=0, weights=weights,
+        data=data.digest, n_train=len(data.train_labels), n_test=n,
+    )  # fmt: skip
+    size = cost.params(network)
+    macs = cost.macs(name, data.channels, data.size, data.num_classes)
+    spent = Cost(0.0, 0.0, 0.0, size, size, 0, macs, 0.0)
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    made = environment.describe("cpu", torch.get_num_threads()) | {"ended": when}
+    records.write(runs, Record(run_id, "done", result=result, cost=spent, environment=made))
+    return Adopted(run_id, name, acc, grid.dataset.title)

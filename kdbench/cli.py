@@ -1,0 +1,359 @@
+"""The ``kdbench`` command: parse, call one function, print.
+
+Everything slow is imported inside the command that needs it, so that ``--help`` answers at once.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kdbench import __version__
+from kdbench.errors import UserError
+
+if TYPE_CHECKING:
+    from kdbench.expand import Expansion
+    from kdbench.grid import Grid
+
+Function = Callable[..., Any]
+
+
+class Commands(click.Group):
+    """Shows a user's mistake as one line a mistake, exit code 2, and suggests commands."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            for line in str(error).splitlines():
+                click.echo(f"kdbench: {line}", err=True)
+            ctx.exit(2)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and self.get_command(ctx, args[0]) is None:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            ctx.fail(f"No such command '{args[0]}'.{hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """Which knowledge-distillation method really is better, and by how much."""
+
+
+def folders(function: Function) -> Function:
+    """--runs and --results, of every command that reads or writes runs."""
+    for option in (
+        click.option(
+            "--results",
+            type=click.Path(file_okay=False, path_type=Path),
+            default=Path("results"),
+            show_default=True,
+            help="Folder of leaderboards.",
+        ),
+        click.option(
+            "--runs",
+            type=click.Path(path_type=Path),
+            default=Path("runs"),
+            show_default=True,
+            help="Folder of runs.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def of_grid(function: Function) -> Function:
+    """--grid and --set, of every command about a grid."""
+    for option in (
+        click.option(
+            "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replace a grid's value."
+        ),
+        click.option(
+            "--grid",
+            "path",
+            required=True,
+            type=click.Path(path_type=Path),
+            help="Grid file, e.g. experiments/demo.yaml.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def of_data(function: Function) -> Function:
+    """--data, where data sets lie."""
+    return click.option(
+        "--data",
+        type=click.Path(path_type=Path),
+        default=Path("data"),
+        show_default=True,
+        help="Folder of data sets.",
+    )(function)
+
+
+def _expanded(path: Path, overrides: tuple[str, ...]) -> "tuple[Grid, Expansion]":
+    from kdbench.expand import expand
+    from kdbench.grid import load
+
+    grid = load(path, overrides)
+    return grid, expand(grid)
+
+
+@main.command()
+@of_grid
+@folders
+@click.option("--tflops", type=float, help="Sustained TFLOP/s of the device to plan for.")
+def plan(
+    path: Path, overrides: tuple[str, ...], runs: Path, results: Path, tflops: float | None
+) -> None:
+    """What a grid would train: runs, state, operations, hours, memory. Starts nothing."""
+    from kdbench.plan import render
+
+    grid, expansion = _expanded(path, overrides)
+    _print(render(grid, expansion, runs, tflops))
+
+
+@main.command()
+@of_grid
+@folders
+@of_data
+@click.option(
+    "--executor", type=click.Choice(["auto", "local", "debug"]), help="Replaces the grid's."
+)
+@click.option("--workers", type=click.IntRange(1), help="Processes at once.")
+@click.option("--dry-run", is_flag=True, help="Say what would be trained, and stop.")
+def run(
+    path: Path,
+    overrides: tuple[str, ...],
+    runs: Path,
+    results: Path,
+    data: Path,
+    executor: str | None,
+    workers: int | None,
+    dry_run: bool,
+) -> None:
+    """Train what is missing, teachers first, then write the leaderboard.
+
+    Ctrl-C loses nothing; the same command goes on.
+    """
+    grid, expansion = _expanded(path, overrides)
+    changes = {"kind": executor, "workers": workers}
+    chosen = grid.executor.model_copy(update={k: v for k, v in changes.items() if v is not None})
+    if dry_run:
+        from kdbench.jobs import missing
+
+        for one in missing(expansion.runs, runs):
+            click.echo(f"{one.id}  {one.title}, {one.method}")
+        return
+    _train(grid, expansion, runs, results, data, chosen)
+
+
+def _train(
+    grid: "Grid", expansion: "Expansion", runs: Path, results: Path, data: Path, executor: Any
+) -> None:
+    import signal
+
+    from rich.console import Console
+
+    from kdbench import jobs, leaderboard, live, records
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    todo = jobs.missing(expansion.runs, runs)
+    there = len(expansion.runs) - len(todo)
+    click.echo(f"{grid.name}: {len(expansion.runs)} runs, {there} there, {len(todo)} to train")
+    events = jobs.run_all(expansion.runs, runs, data, executor)
+    try:
+        live.show(events, todo, Console(soft_wrap=True))
+    except KeyboardInterrupt:
+        click.echo("stopping at the end of the step ...", err=True)
+        events.close()  # type: ignore[attr-defined]
+        left = len(jobs.missing(expansion.runs, runs))
+        click.echo(f"stopped; {left} runs left; the same command goes on", err=True)
+        sys.exit(130)
+    found = records.load(runs, (one.id for one in expansion.runs))
+    page = leaderboard.write(grid, expansion.cells, found, results)
+    _print(leaderboard.terminal(grid, expansion.cells, found))
+    click.echo(f"{page}")
+    bad = [one for one in expansion.runs if one.id in found and found[one.id].status == "failed"]
+    if bad:
+        click.echo(f"{len(bad)} runs failed: kdbench status --grid {grid.source}", err=True)
+        sys.exit(1)
+
+
+@main.command()
+@of_grid
+@folders
+@click.option("--watch", is_flag=True, help="Keep showing, until all has ended.")
+def status(path: Path, overrides: tuple[str, ...], runs: Path, results: Path, watch: bool) -> None:
+    """One line per cell: done, running, pending, failed, skipped."""
+    from kdbench.status import render, watching
+
+    grid, expansion = _expanded(path, overrides)
+    if watch:
+        watching(grid, expansion, runs)
+    else:
+        _print(render(grid, expansion, runs))
+
+
+@main.command()
+@of_grid
+@folders
+@click.option("--failed", is_flag=True, help="Only what failed.")
+@click.option("--diverged", is_flag=True, help="Only what diverged.")
+def retry(
+    path: Path, overrides: tuple[str, ...], runs: Path, results: Path, failed: bool, diverged: bool
+) -> None:
+    """Make what ended badly missing again; ``kdbench run`` then trains it.
+
+    The old record stays beside it as record.previous.json.
+    """
+    from kdbench.status import forget
+
+    _, expansion = _expanded(path, overrides)
+    wanted = {name for name, on in (("failed", failed), ("diverged", diverged)) if on}
+    for one in forget(expansion, runs, wanted or {"failed", "diverged"}):
+        click.echo(f"{one.id}  {one.title}, {one.method}")
+
+
+@main.command()
+@of_grid
+@folders
+def report(path: Path, overrides: tuple[str, ...], runs: Path, results: Path) -> None:
+    """Records to results/<grid>/, without training."""
+    from kdbench import leaderboard, records
+
+    grid, expansion = _expanded(path, overrides)
+    found = records.load(runs, (one.id for one in expansion.runs))
+    page = leaderboard.write(grid, expansion.cells, found, results)
+    _print(leaderboard.terminal(grid, expansion.cells, found))
+    click.echo(f"{page}")
+
+
+@main.command()
+@click.argument("run_id", metavar="RUN")
+@folders
+def show(run_id: str, runs: Path, results: Path) -> None:
+    """One run: config, curve, versions, and the command that repeats it."""
+    from kdbench.status import one_run
+
+    _print(one_run(runs, run_id))
+
+
+@main.command()
+@click.option("--method", default=None, help="Method, NAME+NAME or a .py file; none: no teacher.")
+@click.option("--teacher", default=None, help="Architecture of the teacher.")
+@click.option("--student", required=True, help="Architecture that is trained.")
+@click.option("--dataset", required=True, help="Name, or {name: ..., key: value}.")
+@click.option("--protocol", default="semckd", show_default=True, help="Preset, or {preset: ...}.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Of the method.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Of the grid.")
+@folders
+@of_data
+def train(
+    method: str | None,
+    teacher: str | None,
+    student: str,
+    dataset: str,
+    protocol: str,
+    seed: int,
+    options: tuple[str, ...],
+    overrides: tuple[str, ...],
+    runs: Path,
+    results: Path,
+    data: Path,
+) -> None:
+    """One cell, one seed: what a table's cell is made of. Teacher first, if need be."""
+    from kdbench.cell import one_cell, outcome, run_cell
+
+    grid, cell = one_cell(method, teacher, student, dataset, protocol, seed, options, overrides)
+    run_cell(grid, cell, runs, data)
+    _print(outcome(cell, runs))
+
+
+@main.command()
+@click.option("--pair", metavar="'TEACHER -> STUDENT'", help="Count parameters and MACs on it.")
+def methods(pair: str | None) -> None:
+    """What methods there are, with their papers and hyper-parameters."""
+    from kdbench.catalogue import methods as table
+
+    _print(table(pair))
+
+
+@main.command()
+def models() -> None:
+    """What architectures there are, with parameters and MACs."""
+    from kdbench.catalogue import models as table
+
+    _print(table())
+
+
+@main.command()
+@of_data
+def datasets(data: Path) -> None:
+    """What data sets there are, and where those that are missing belong."""
+    from kdbench.catalogue import datasets as table
+
+    _print(table(data))
+
+
+@main.command()
+@click.argument("method", metavar="METHOD_OR_FILE")
+def check(method: str) -> None:
+    """The contract checks, on anybody's method."""
+    from kdbench import checks
+
+    results = checks.run(method)
+    for result in results:
+        mark = "ok  " if result.ok else "FAIL"
+        click.echo(f"{mark} {result.name}{'' if result.ok else ': ' + result.message}")
+    if not all(result.ok for result in results):
+        sys.exit(1)
+
+
+@main.group()
+def teacher() -> None:
+    """Teachers that kdbench did not train."""
+
+
+@teacher.command("import")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--arch", help="Architecture; the folder's name tells, in the published sets.")
+@click.option("--dataset", default="cifar100", show_default=True)
+@folders
+@of_data
+def import_(
+    checkpoint: Path, arch: str | None, dataset: str, runs: Path, results: Path, data: Path
+) -> None:
+    """Adopt a published checkpoint, verified by the accuracy it reaches here."""
+    from kdbench.adopt import adopt
+
+    adopted = adopt(checkpoint, arch, dataset, runs, data)
+    click.echo(f"{adopted.arch}: {adopted.acc:.2f} % on {adopted.dataset}")
+    click.echo(f"in a grid:\n  teachers: {{{adopted.arch}: {adopted.id}}}")
+
+
+@main.command()
+@folders
+@of_data
+def doctor(runs: Path, results: Path, data: Path) -> None:
+    """Machine, devices, data, versions: what is there and what to do about what is not."""
+    from kdbench.catalogue import doctor as table
+
+    _print(table(runs, data))
+
+
+def _print(what: Any) -> None:
+    from rich.console import Console
+
+    Console(soft_wrap=isinstance(what, str)).print(what, highlight=False, markup=False)
