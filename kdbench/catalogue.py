@@ -68,7 +68,7 @@ def models() -> Group:
 
 def datasets(root: Path) -> Group:
     """Every data set: there, or where to put which file."""
-    from kdbench.data import available
+    from kdbench.datasets import available
 
     table = Table("data set", "channels, pixels, classes", "state")
     for name, shape in DATASETS.items():

@@ -7,7 +7,8 @@ import torch
 
 from kdbench import teachers
 from kdbench.cohort import Cohort, Place, Stopped
-from kdbench.data import Data, DataError, load
+from kdbench.data import Data, load
+from kdbench.datasets.source import DataError
 from kdbench.jobs import JobError, Work
 from kdbench.run import Run, Teacher
 from kdbench.spec import Dataset

@@ -1,0 +1,126 @@
+"""Batches of kdbench against torchvision transforms on PIL images in a DataLoader.
+
+Both shuffle, zero-pad by 4, crop 32x32, flip, scale and normalise the same in-memory images, batch
+64. They take turns in one process; the ratio is of median times per batch. A busy machine spoils
+it, most of all with more than one thread: ``load`` says how busy it was (the loader's own workers
+count), ``ratio_of_best`` compares the best rounds.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+from torchvision import transforms
+
+from kdbench.batches import train_batches
+from kdbench.data import STATISTICS, Data
+
+BATCH = 64
+MEAN, STD = STATISTICS["cifar10"]
+
+
+class Pictures(TorchDataset[tuple[Tensor, int]]):
+    """PIL images in memory, transformed when asked for."""
+
+    def __init__(self, data: Data) -> None:
+        self.images = [Image.fromarray(image.numpy()) for image in data.train_images]
+        self.labels = data.train_labels.tolist()
+        self.transform = transforms.Compose(
+            [
+                transforms.RandomCrop(32, padding=4),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize(MEAN, STD),
+            ]
+        )
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        """One augmented image and its label."""
+        return self.transform(self.images[i]), self.labels[i]
+
+
+def made_up(n: int) -> Data:
+    """A data set of n random images like CIFAR-10's."""
+    stream = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (n, 32, 32, 3), dtype=torch.uint8, generator=stream)
+    labels = torch.arange(n) % 10
+    classes = tuple("abcdefghij")
+    return Data(
+        "cifar10", "noise", classes, images, labels, images, labels, None, None, MEAN, STD, ""
+    )
+
+
+def seconds_per_batch(batches: Iterable[Any], count: int) -> float:
+    """Time to draw ``count`` batches, start-up of workers and of the epoch included."""
+    start = time.perf_counter()
+    taken = sum(1 for _ in islice(batches, count))
+    return (time.perf_counter() - start) / taken
+
+
+def compare(n: int, rounds: int, workers: int, threads: int) -> dict[str, Any]:
+    """Medians over interleaved rounds of one epoch over n images each."""
+    torch.set_num_threads(threads)
+    data = made_up(n)
+    loader = DataLoader(
+        Pictures(data),
+        BATCH,
+        shuffle=True,
+        drop_last=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
+    steps = n // BATCH
+    ours: list[float] = []
+    theirs: list[float] = []
+    for i in range(rounds + 1):  # the first starts workers, pads images: not counted
+        batches = train_batches(data, batch_size=BATCH, seed=0, epoch=i, crop_pad=4, flip=True)
+        ours.append(seconds_per_batch(batches, steps))
+        theirs.append(seconds_per_batch(loader, steps))
+    mine, other = statistics.median(ours[1:]), statistics.median(theirs[1:])
+    return {
+        "what": f"batches per second, kdbench / torchvision+PIL DataLoader, {threads} threads",
+        "ratio": round(other / mine, 1),
+        "n": rounds,
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        "kdbench_ms": round(1e3 * mine, 3),
+        "torchvision_ms": round(1e3 * other, 3),
+        "batch_size": BATCH,
+        "workers": workers,
+        "threads": threads,
+        "images": n,
+        "ratio_of_best": round(min(theirs[1:]) / min(ours[1:]), 1),
+        "load": round(os.getloadavg()[0], 1),
+        "torch": torch.__version__,
+    }
+
+
+def main() -> None:
+    """Print one JSON object per line: one thread, then torch's default."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=6400)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args()
+    default = torch.get_num_threads()
+    for threads in sorted({1, default}):
+        row = compare(options.images, options.rounds, options.workers, threads)
+        print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()

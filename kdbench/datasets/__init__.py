@@ -1,0 +1,41 @@
+"""Readers of data sets, one function each: add a data set here.
+
+A reader takes the ``Dataset`` and the folder of all data sets and gives the whole data set as uint8
+images; cutting it to size is the business of data.py.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from kdbench.datasets.folder import imagefolder
+from kdbench.datasets.small import digits, synthetic
+from kdbench.datasets.source import DataError, Source
+from kdbench.datasets.vision import cifar, cifar_available, fashion_available, fashion_mnist
+from kdbench.spec import DATASETS, Dataset
+
+READERS: dict[str, Callable[[Dataset, Path], Source]] = {
+    "digits": digits,
+    "fashion_mnist": fashion_mnist,
+    "cifar10": cifar,
+    "cifar100": cifar,
+    "imagefolder": imagefolder,
+    "synthetic": synthetic,
+}
+
+
+def available(name: str, root: Path) -> tuple[bool, str]:
+    """Whether a data set's files are there, and where or what to do; reads and checks none.
+
+    Args:
+        name: one of ``DATASETS``.
+        root: as for ``load``; for imagefolder the folder of the images itself.
+    """
+    root = Path(root).expanduser()
+    if name not in DATASETS:
+        raise DataError(f"no data set {name!r}; there are {', '.join(DATASETS)}")
+    if name in ("digits", "synthetic"):
+        return True, "comes with scikit-learn" if name == "digits" else "generated, for tests"
+    if name == "imagefolder":
+        found = (root / "train").is_dir() and (root / "test").is_dir()
+        return found, str(root) if found else "any folder with train/CLASS/* and test/CLASS/*"
+    return fashion_available(root) if name == "fashion_mnist" else cifar_available(name, root)

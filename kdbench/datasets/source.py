@@ -1,0 +1,111 @@
+"""What every data set's reader gives and uses: splits, seeded class-balanced draws, errors."""
+
+import os
+import pickle
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdbench.errors import UserError
+from kdbench.rng import generator
+
+UNREADABLE = (
+    *(OSError, EOFError, ValueError, KeyError, IndexError, TypeError, AssertionError, SyntaxError),
+    *(RuntimeError, pickle.UnpicklingError, zlib.error, zipfile.BadZipFile),
+)
+"""What decoders raise on damaged files."""
+
+
+class DataError(UserError):
+    """Data that is missing, damaged or too little, and what to do about it."""
+
+
+class Split(NamedTuple):
+    """Images, uint8 [N, H, W, C], and their labels, int64 [N]."""
+
+    images: Tensor
+    labels: Tensor
+
+    def take(self, index: Tensor) -> "Split":
+        """The samples at these positions."""
+        return Split(self.images[index], self.labels[index])
+
+
+class Source(NamedTuple):
+    """A whole data set as read."""
+
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+
+
+def draw(
+    labels: Tensor,
+    wanted: Sequence[int],
+    seed: int,
+    purpose: str,
+    classes: Sequence[str],
+    spare: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """Draw ``wanted[k]`` samples of each class k.
+
+    A smaller draw with the same seed is part of a larger one.
+
+    Returns:
+        Positions of those drawn and of the others, both ascending.
+
+    Raises:
+        DataError: a class has not ``wanted[k] + spare`` samples.
+    """
+    drawn = torch.zeros(len(labels), dtype=torch.bool)
+    for k, count in enumerate(wanted):
+        members = (labels == k).nonzero()[:, 0]
+        if len(members) < count + spare:
+            raise DataError(
+                f"class {classes[k]!r} has {len(members)} images: cannot draw {count} of them"
+                + (f" for {purpose} and leave {spare}" if spare else f" for the {purpose}")
+            )
+        drawn[
+            members[torch.randperm(len(members), generator=generator(seed, purpose, k))[:count]]
+        ] = True
+    return drawn.nonzero()[:, 0], (~drawn).nonzero()[:, 0]
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """[N, H, W, C] -> [N, size, size, C] by antialiased bilinear interpolation."""
+    from torchvision.transforms.v2.functional import resize as interpolate
+
+    if images.shape[1:3] == (size, size):
+        return images
+    parts = [
+        interpolate(part.permute(0, 3, 1, 2), [size, size], antialias=True).permute(0, 2, 3, 1)
+        for part in images.split(1024)
+    ]
+    return torch.cat(parts).contiguous()
+
+
+def write(path: Path, content: bytes | np.ndarray) -> None:
+    """Write a file, or an .npz with one array ``images``; it appears whole or not at all."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            if isinstance(content, bytes):
+                file.write(content)
+            else:
+                np.savez(file, images=content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def line(error: BaseException) -> str:
+    """An error in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
