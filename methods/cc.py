@@ -1,0 +1,60 @@
+"""Correlation congruence (Peng et al., ICCV 2019, arXiv:1904.01802).
+
+Two variants that share only the name: ``repdistiller``, which benchmarks publish numbers of and
+which sees only neighbours in the batch, and ``paper`` (Eqs. 4-8).
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdbench.blocks import exact, one_of, unit_rows, upcast
+from kdbench.method import Batch, Features, Method, Setup
+
+
+class CC(Method):
+    """Match how the samples of a batch correlate.
+
+    Args:
+        variant: "repdistiller" or "paper".
+        width: of the learned embeddings of ``repdistiller``; both networks' are learned.
+        rbf: inverse width of ``paper``'s Gaussian kernel.
+        order: of its Taylor expansion.
+    """
+
+    beta = 0.02
+
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        variant: str = "repdistiller",
+        width: int = 128,
+        rbf: float = 0.4,
+        order: int = 2,
+    ) -> None:
+        super().__init__(setup)
+        self.paper = one_of("variant", variant, "repdistiller", "paper") == "paper"
+        self.rbf, self.order = rbf, order
+        if not self.paper:
+            self.embed_s = nn.Linear(setup.student.embedding.shape[1], width)
+            self.embed_t = nn.Linear(setup.teacher.embedding.shape[1], width)
+
+    def loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
+        a, b = upcast(s.embedding), upcast(t.embedding)
+        if not self.paper:
+            delta = (upcast(self.embed_s(a)) - upcast(self.embed_t(b))).abs()  # [B, width]
+            return (delta[:-1] * delta[1:]).sum() / max(len(delta) - 1, 1)
+        with exact(a):
+            return F.mse_loss(self.correlation(a), self.correlation(b))
+
+    def correlation(self, embedding: Tensor) -> Tensor:
+        """Taylor expansion of ``exp(-rbf |u_i - u_j|^2)`` for unit rows u, [B, D] -> [B, B]."""
+        unit = unit_rows(embedding)
+        cosine = unit @ unit.T
+        total = torch.zeros_like(cosine)
+        for p in reversed(range(self.order + 1)):  # Horner
+            total = total * cosine + (2 * self.rbf) ** p / math.factorial(p)
+        return math.exp(-2 * self.rbf) * total

@@ -1,0 +1,199 @@
+"""Contrastive representation distillation (Tian et al., ICLR 2020, arXiv:1910.10699), Eqs. 9-19.
+
+As the authors' code: noise-contrastive estimation against two memory banks, with normalisers Z
+fixed by the first batch. Positives and negatives are drawn here, on the device.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdbench import rng
+from kdbench.blocks import exact, one_of, unit_rows, upcast
+from kdbench.method import Batch, Features, Incompatible, Method, Setup
+
+CHUNK = 8192
+"""Bank entries scored at a time: scores stay in cache, and memory bounded where n is large."""
+
+
+class CRD(Method):
+    """Tell a sample's own pair of embeddings from pairs with other samples.
+
+    Args:
+        k: negatives a sample, distinct and of another label; at most as many as the training set
+            holds outside its largest class.
+        tau: temperature of the scores.
+        momentum: share of the old entry when a bank entry is renewed.
+        width: of the learned embeddings; both networks' are learned.
+        mode: "exact": the positive is the sample itself; "relax": any sample of its class.
+    """
+
+    beta = 0.8
+    memory_v1: Tensor  # [N, width], the student's bank
+    memory_v2: Tensor  # [N, width], the teacher's bank
+    z: Tensor  # [2], normalisers of student and teacher anchors; -1: not yet known
+    labels: Tensor  # [N]
+    order: Tensor  # [N], samples sorted by label
+    counts: Tensor  # [K], samples of each class
+
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        k: int = 16384,
+        tau: float = 0.07,
+        momentum: float = 0.5,
+        width: int = 128,
+        mode: str = "exact",
+    ) -> None:
+        super().__init__(setup)
+        if tau < 0.02:
+            raise ValueError(f"tau is {tau}, expected 0.02 or more: exp(1/tau) leaves float32")
+        counts = torch.bincount(setup.train_labels.cpu(), minlength=setup.num_classes)
+        n = len(setup.train_labels)
+        self.k = min(k, n - int(counts.max()))
+        if self.k < 1:
+            there = int((counts > 0).sum())
+            raise Incompatible(f"CRD finds no negatives: k = {k}, {n} samples in {there} classes")
+        self.relax = one_of("mode", mode, "exact", "relax") == "relax"
+        self.tau, self.momentum, self.seed = tau, momentum, setup.seed
+        self.embed_s = nn.Linear(setup.student.embedding.shape[1], width)
+        self.embed_t = nn.Linear(setup.teacher.embedding.shape[1], width)
+        bound = (width / 3) ** -0.5
+        for name in ("memory_v1", "memory_v2"):
+            self.register_buffer(name, torch.empty(n, width).uniform_(-bound, bound))
+        self.register_buffer("z", torch.full((2,), -1.0))
+        labels = setup.train_labels.to(torch.int32)
+        self.register_buffer("labels", labels, persistent=False)
+        self.register_buffer("order", labels.argsort(stable=True), persistent=False)
+        self.register_buffer("counts", counts, persistent=False)
+        self.tries = tries(n, self.k, counts)
+        self.z_known = False
+        self.register_load_state_dict_post_hook(forget)
+
+    def loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
+        v1 = unit_rows(upcast(self.embed_s(upcast(s.embedding))))
+        v2 = unit_rows(upcast(self.embed_t(upcast(t.embedding))))
+        with torch.no_grad(), exact(v1):
+            drawn = self.draw(batch)
+            sides = ((v1, self.memory_v2), (v2, self.memory_v1))
+            if not self.z_known:
+                first = torch.stack([self.mean_score(v, bank, *drawn) for v, bank in sides])
+                self.z.copy_(torch.where(self.z < 0, first * len(self.labels), self.z))
+                self.z_known = True
+            (value1, slope1), (value2, slope2) = (
+                self.contrast(v, bank, z, *drawn)
+                for (v, bank), z in zip(sides, self.z, strict=True)
+            )
+            self.renew(self.memory_v1, v1, batch.index)
+            self.renew(self.memory_v2, v2, batch.index)
+        # The slopes are already the gradients: the banks need not be kept for the backward pass.
+        flow = ((v1 - v1.detach()) * slope1).sum() + ((v2 - v2.detach()) * slope2).sum()
+        return value1 + value2 + flow
+
+    def contrast(
+        self, v: Tensor, bank: Tensor, z: Tensor, positive: Tensor, negatives: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Loss of one side's anchors against the other side's bank, and its gradient.
+
+        With ``P = exp(v.m / tau) / z`` and ``r = k / n``, a positive costs
+        ``log((P + r + eps) / P)`` and a negative ``log((P + r + eps) / r)``.
+
+        Args:
+            v: anchors, [B, width].
+            bank: [N, width].
+            z: normaliser, a scalar.
+            positive: [B].
+            negatives: how often each of the bank's entries is a negative, [B, N].
+
+        Returns:
+            Mean over the batch, a scalar, and its gradient by ``v``, [B, width].
+        """
+        r = self.k / len(bank)
+        noise = r + 1e-7
+        own = bank[positive]
+        odds = noise * z / ((v * own).sum(1) / self.tau).exp()  # [B]
+        value = odds.log1p().sum() + len(v) * self.k * math.log1p(1e-7 / r)
+        slope = -(odds / (1 + odds))[:, None] * own
+        scale = 1 / (noise * z)
+        for lo in range(0, len(bank), CHUNK):
+            part = bank[lo : lo + CHUNK]
+            often = negatives[:, lo : lo + CHUNK].to(v)
+            ratio = ((v / self.tau) @ part.T).exp_().mul_(scale)  # [B, CHUNK]
+            value = value + ratio.log1p().mul_(often).sum()
+            slope = slope.addmm_(ratio.div_(1 + ratio).mul_(often), part)
+        return value / len(v), slope / (self.tau * len(v))
+
+    def mean_score(self, v: Tensor, bank: Tensor, positive: Tensor, negatives: Tensor) -> Tensor:
+        """Mean of ``exp(v.m / tau)`` over positives and negatives, a scalar."""
+        total = ((v * bank[positive]).sum(1) / self.tau).exp().sum()
+        for lo in range(0, len(bank), CHUNK):
+            scores = ((v / self.tau) @ bank[lo : lo + CHUNK].T).exp_()
+            total = total + scores.mul_(negatives[:, lo : lo + CHUNK]).sum()
+        return total / (len(v) * (self.k + 1))
+
+    def renew(self, bank: Tensor, v: Tensor, index: Tensor) -> None:
+        """Move the batch's entries of a bank towards the new embeddings, [B, width]."""
+        bank[index] = unit_rows(self.momentum * bank[index] + (1 - self.momentum) * v).to(bank)
+
+    def draw(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Positives, [B], and ``k`` ones in each row for the negatives, [B, N].
+
+        Nothing is remembered: the numbers depend on seed and step alone.
+        """
+        device = self.labels.device
+        generator = torch.Generator(device).manual_seed(rng.key(self.seed, "crd", batch.step))
+        negatives = self.draw_negatives(self.labels[batch.index], generator)
+        if not self.relax:
+            return batch.index, negatives
+        label = self.labels[batch.index].long()
+        share = torch.rand(len(label), generator=generator, device=device, dtype=torch.float64)
+        start = self.counts.cumsum(0) - self.counts
+        return self.order[start[label] + (share * self.counts[label]).long()], negatives
+
+    def draw_negatives(self, label: Tensor, generator: torch.Generator) -> Tensor:
+        """For each label a uniformly random set of ``k`` samples of other labels, [B] -> [B, N].
+
+        Every sample is taken with about the right probability, in 256ths, by a coin of its own.
+        Then samples in a random order are taken or dropped until there are ``k``: whatever number
+        the coins gave, sets of ``k`` stay equally likely. Where n is large, rows share this order
+        of the last few per cent, each from a place of its own on: within a row it is uniform, and
+        shuffling 64 rows of 50,000 would take longer than everything else.
+        """
+        n, b, device = len(self.labels), len(label), self.labels.device
+        other = self.labels != label[:, None]  # [B, N]
+        coins = torch.empty(b, -(-n // 8), dtype=torch.int64, device=device)
+        coins = coins.random_(-(2**63), None, generator=generator).view(torch.uint8)[:, :n]
+        share = 256 * self.k / (n - self.counts[label.long()])
+        chosen = (coins <= (share.round().clamp(1, 256) - 1).to(torch.uint8)[:, None]) & other
+
+        surplus = chosen.sum(1, dtype=torch.int32, keepdim=True) - self.k  # [B, 1]
+        if n <= 1024:
+            tried = torch.rand(b, n, generator=generator, device=device).argsort(1)
+        else:
+            order = torch.randperm(n, generator=generator, device=device)[: self.tries]
+            turn = torch.randint(n, (b, 1), generator=generator, device=device)
+            tried = (order + turn) % n  # [B, tries]
+        was = chosen.gather(1, tried)
+        fits = (was == (surplus > 0)) & other.gather(1, tried)
+        change = fits & (fits.cumsum(1) <= surplus.abs())
+        return chosen.scatter_(1, tried, was ^ change).view(torch.uint8)
+
+
+def tries(n: int, k: int, counts: Tensor) -> int:
+    """How many samples to try so that ``draw_negatives`` reaches k, up to one failure in 1e15."""
+    most = 0.0
+    for others in {n - int(c) for c in counts.tolist() if c}:
+        share = min(max(round(256 * k / others), 1), 256) / 256
+        off = abs(others * share - k) + 8 * (others * share * (1 - share)) ** 0.5 + 16
+        dropped = share if others * share + 8 * others**0.5 > k else 1.0
+        added = 1 - share if share < 1 else 1.0
+        most = max(most, 1.5 * off / (min(dropped, added) * others / n) + 64)
+    return min(n, int(most))
+
+
+def forget(module: nn.Module, keys: Any) -> None:
+    """After loading a state: whether Z is known is to be looked up again."""
+    module.z_known = False  # type: ignore[assignment]

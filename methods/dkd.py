@@ -1,0 +1,66 @@
+"""Decoupled knowledge distillation (Zhao et al., CVPR 2022, arXiv:2203.08679), Eqs. 2-7."""
+
+import torch
+from torch import Tensor
+
+from kdbench.blocks import standardise, upcast
+from kdbench.method import Batch, Features, Incompatible, Method, Objective, Setup
+
+
+class DKD(Method):
+    """Weigh separately how sure the teacher is of the label, and what it says of other classes.
+
+    Takes the place of the divergence in the objective: cross-entropy + warm-up * term.
+
+    Args:
+        target: weight of the label's part, the paper's alpha.
+        rest: weight of the other classes' part, the paper's beta; 2 to 8, by the pair.
+        tau: temperature.
+        warmup: epochs over which the term grows to its weight; 0: none.
+        standardise: standardise logits first (arXiv:2403.01427).
+    """
+
+    objective = Objective(gamma=1.0, alpha=0.0)
+
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        target: float = 1.0,
+        rest: float = 8.0,
+        tau: float = 4.0,
+        warmup: int = 20,
+        standardise: bool = False,
+    ) -> None:
+        super().__init__(setup)
+        if setup.num_classes < 2:
+            raise Incompatible(f"DKD needs two classes or more, there is {setup.num_classes}")
+        self.target, self.rest, self.tau = target, rest, tau
+        self.warmup, self.standardise = warmup, standardise
+
+    def loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
+        prepare = standardise if self.standardise else upcast
+        a, b = (prepare(f.logits) / self.tau for f in (s, t))
+        target, rest = parts(a, b, batch.labels)
+        grown = min(batch.epoch / self.warmup, 1.0) if self.warmup else 1.0
+        return grown * self.tau**2 * (self.target * target + self.rest * rest)
+
+
+def parts(a: Tensor, b: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Divergences of label against rest, and within the rest; [B, K], [B, K], [B] -> scalars."""
+    label = torch.zeros_like(a, dtype=torch.bool).scatter_(1, labels[:, None], True)
+    (in_s, out_s, rest_s), (in_t, out_t, rest_t) = (split(x, labels, label) for x in (a, b))
+    target = in_t.exp() * (in_t - in_s) + out_t.exp() * (out_t - out_s)
+    rest = (rest_t.exp() * (rest_t - rest_s)).masked_fill(label, 0.0).sum(1)
+    return target.mean(), rest.mean()
+
+
+def split(logits: Tensor, labels: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-probabilities of the label, [B], of the rest, [B], and within the rest, [B, K].
+
+    ``label`` is True at the labels; the third result holds zeros there.
+    """
+    whole = logits.logsumexp(1)
+    rest = logits.masked_fill(label, -torch.inf).logsumexp(1)
+    chosen = logits.gather(1, labels[:, None]).squeeze(1)
+    return chosen - whole, rest - whole, (logits - rest[:, None]).masked_fill(label, 0.0)

@@ -1,0 +1,55 @@
+"""Flow of solution procedure: a gift from knowledge distillation (Yim et al., CVPR 2017), Eqs. 1-2.
+
+As RepDistiller: average pooling, means instead of weighted sums, and the term only initialises the
+student in a first phase unless ``main`` is set. (The paper has no arXiv version.)
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdbench.blocks import exact, same_size, upcast, zero
+from kdbench.method import Batch, Features, Incompatible, Method, Setup
+
+
+class FSP(Method):
+    """Match how channels of consecutive maps go together.
+
+    Args:
+        main: use the term in the main phase too.
+    """
+
+    def __init__(self, setup: Setup, *, main: bool = False) -> None:
+        super().__init__(setup)
+        self.main = main
+        s, t = ([x.shape[1] for x in (f.stem, *f.stages)] for f in (setup.student, setup.teacher))
+        if s != t:
+            raise Incompatible(f"FSP needs equal channels: student {s}, teacher {t}")
+
+    def loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
+        return self.distance(s, t) if self.main else zero(s.logits)
+
+    def pretrain(self, student: nn.Module) -> Sequence[nn.Module]:
+        trunk: Sequence[nn.Module] = student.trunk()  # type: ignore[operator]
+        return trunk
+
+    def pretrain_loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
+        return self.distance(s, t)
+
+    def distance(self, s: Features, t: Features) -> Tensor:
+        """Mean squared error of the flow matrices, summed over consecutive maps."""
+        with exact(s.stem):
+            met = zip(flows(s), flows(t), strict=True)
+            return torch.stack([F.mse_loss(a, b) for a, b in met]).sum()
+
+
+def flows(f: Features) -> list[Tensor]:
+    """For consecutive maps, the inner products of their channels over positions, [B, C_g, C_f]."""
+    found = []
+    for maps in pairwise((f.stem, *f.stages)):
+        earlier, later = (x.flatten(2) for x in same_size(*map(upcast, maps)))
+        found.append(later @ earlier.mT / earlier.shape[2])
+    return found

@@ -1,0 +1,74 @@
+"""Factor transfer: paraphrasing complex network (Kim et al., NeurIPS 2018, arXiv:1802.04977).
+
+``repdistiller`` (default: published benchmark numbers are its) compares the factors' attention
+maps; ``paper`` (Eq. 3) the factors themselves.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdbench.blocks import attention, one_of, same_size, unit_rows, upcast
+from kdbench.method import Batch, Features, Incompatible, Method, Setup
+
+
+class FT(Method):
+    """Reach the factors that an auto-encoder, trained first, finds in the teacher's last map.
+
+    Args:
+        variant: "repdistiller" or "paper".
+        k: factor channels as a share of the teacher's channels.
+        p1: power of the activations in ``repdistiller``'s attention maps.
+        p2: power of the differences there.
+    """
+
+    beta = 200.0
+
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        variant: str = "repdistiller",
+        k: float = 0.5,
+        p1: int = 2,
+        p2: int = 1,
+    ) -> None:
+        super().__init__(setup)
+        self.paper = one_of("variant", variant, "repdistiller", "paper") == "paper"
+        self.p1, self.p2 = p1, p2
+        c_s, c_t = setup.student.stages[-1].shape[1], setup.teacher.stages[-1].shape[1]
+        m = int(c_t * k)
+        if m < 1:
+            raise Incompatible(f"FT finds no factor channel: k = {k} of {c_t} teacher channels")
+        self.encoder = chain(nn.Conv2d, c_t, c_t, m, m)
+        self.decoder = chain(nn.ConvTranspose2d, m, m, c_t, c_t)
+        self.translator = chain(nn.Conv2d, c_s, c_s, m, m, norm=True)
+
+    def loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
+        with torch.no_grad():
+            factor_t = upcast(self.encoder(upcast(t.stages[-1])))
+        a, b = same_size(upcast(self.translator(upcast(s.stages[-1]))), factor_t)
+        if self.paper:
+            return F.l1_loss(unit_rows(a.flatten(1)), unit_rows(b.flatten(1)))
+        gap = (attention(a, self.p1) - attention(b, self.p1)).abs()
+        return gap.mean() if self.p2 == 1 else gap.pow(self.p2).mean()
+
+    def pretrain(self, student: nn.Module) -> Sequence[nn.Module]:
+        return [self.encoder, self.decoder]
+
+    def pretrain_loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
+        last = upcast(t.stages[-1])
+        return F.mse_loss(upcast(self.decoder(self.encoder(last))), last)
+
+
+def chain(conv: type[nn.Module], *channels: int, norm: bool = False) -> nn.Sequential:
+    """3x3 convolutions from each number of channels to the next: conv[, BN], LeakyReLU."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise(channels):
+        layers.append(conv(before, after, 3, padding=1))
+        layers += [nn.BatchNorm2d(after)] if norm else []
+        layers.append(nn.LeakyReLU(0.1))
+    return nn.Sequential(*layers)

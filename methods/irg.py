@@ -1,0 +1,135 @@
+"""Instance relationship graph (Liu et al., CVPR 2019, pp. 7096-7104; no arXiv version).
+
+``semckd`` (default) is the SemCKD authors' form: edges and vertices of the embeddings, and changes
+between the layers named. ``zoo`` is nearer to the paper's picture: vertices are the logits, edges
+are among embeddings and two stages, and the transformation is between these stages.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kdbench.blocks import exact, one_of, squared_distances, upcast
+from kdbench.method import Batch, Features, Incompatible, Method, Setup
+
+EPS = 1e-12
+"""Least squared distance."""
+
+
+class IRG(Method):
+    """Match the batch's graph of distances, and how it changes from layer to layer.
+
+    Args:
+        variant: "semckd" or "zoo".
+        graph: ``semckd``: weight of the embeddings' edges and vertices.
+        transform: ``semckd``: weight of the transformations.
+        layers_s: ``semckd``: the student's layers for the transformations, indices into
+            ``[stem, *stages, embedding]``, taken two by two; a last odd one is not used.
+        layers_t: the teacher's.
+        edge_transform: ``semckd``: count the edges in the transformations.
+        vertex, edge, change: ``zoo``: weights of vertices, edges and transformation.
+        stages: ``zoo``: the two stages.
+    """
+
+    beta = 0.005
+
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        variant: str = "semckd",
+        graph: float = 1.0,
+        transform: float = 1.0,
+        layers_s: Sequence[int] = (),
+        layers_t: Sequence[int] = (),
+        edge_transform: bool = True,
+        vertex: float = 0.1,
+        edge: float = 5.0,
+        change: float = 5.0,
+        stages: Sequence[int] = (0, 1),
+    ) -> None:
+        super().__init__(setup)
+        self.zoo = one_of("variant", variant, "semckd", "zoo") == "zoo"
+        self.graph, self.transform, self.edge_transform = graph, transform, edge_transform
+        self.vertex, self.edge, self.change = vertex, edge, change
+        self.layers_s, self.layers_t = layers_s, layers_t
+        if len(layers_s) != len(layers_t):
+            raise ValueError(f"layers_s {layers_s} and layers_t {layers_t} differ in number")
+        if len(stages) != 2:
+            raise ValueError(f"stages is {stages}, expected two")
+        self.first, self.second = stages
+        for f, layers in ((setup.student, layers_s), (setup.teacher, layers_t)):
+            used, there = (stages, f.stages) if self.zoo else (layers, nodes(f))
+            if any(not 0 <= i < len(there) for i in used):
+                raise Incompatible(f"IRG: layers {list(used)} of a network that has {len(there)}")
+            c, d = f.stages[self.first].shape[1], f.stages[self.second].shape[1]
+            if self.zoo and d not in (c, 2 * c):
+                raise Incompatible(
+                    f"IRG (zoo): stages {list(stages)} have {c} and {d} channels, "
+                    "expected as many in the second as in the first, or twice"
+                )
+
+    def loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
+        with exact(s.embedding):
+            return self.zoo_term(s, t) if self.zoo else self.semckd_term(s, t)
+
+    def semckd_term(self, s: Features, t: Features) -> Tensor:
+        """Variant ``semckd``, a scalar."""
+        total = self.graph * (edge_gap(s.embedding, t.embedding))
+        if s.embedding.shape == t.embedding.shape:
+            total = total + self.graph * vertex_gap(s.embedding, t.embedding)
+        a, b = ([nodes(f)[i] for i in of] for f, of in ((s, self.layers_s), (t, self.layers_t)))
+        for i in range(0, len(a) - 1, 2):
+            (s1, s2), (t1, t2) = a[i : i + 2], b[i : i + 2]
+            if self.edge_transform:
+                moved = edge_gap(s1, s2) - edge_gap(t1, t2)
+                total = total + self.transform * moved.square()
+            if s1.shape == s2.shape and t1.shape == t2.shape:
+                moved = vertex_gap(s1, s2) - vertex_gap(t1, t2)
+                total = total + self.transform * moved.square()
+        return total
+
+    def zoo_term(self, s: Features, t: Features) -> Tensor:
+        """Variant ``zoo``, a scalar."""
+        s1, s2, t1, t2 = (f.stages[i] for f in (s, t) for i in (self.first, self.second))
+        edges = edge_gap(s.embedding, t.embedding) + edge_gap(s1, t1) + edge_gap(s2, t2)
+        change = F.mse_loss(movement(s1, s2), movement(t1, t2))
+        vertex = vertex_gap(s.logits, t.logits)
+        return self.vertex * vertex + self.edge * edges / 3 + self.change * change
+
+
+def nodes(f: Features) -> tuple[Tensor, ...]:
+    """The layers that indices count."""
+    return (f.stem, *f.stages, f.embedding)
+
+
+def vertex_gap(a: Tensor, b: Tensor) -> Tensor:
+    """Mean squared difference of two layers of one shape, a scalar."""
+    return F.mse_loss(upcast(a), upcast(b))
+
+
+def edge_gap(a: Tensor, b: Tensor) -> Tensor:
+    """Mean squared difference of two layers' edges, a scalar."""
+    return F.mse_loss(edges(a), edges(b))
+
+
+def edges(x: Tensor) -> Tensor:
+    """Squared distances of the samples in units of the largest, [B, ...] -> [B, B]."""
+    off = ~torch.eye(len(x), dtype=torch.bool, device=x.device)
+    square = squared_distances(upcast(x)).clamp_min(EPS) * off
+    return square / (square.max() + EPS)
+
+
+def movement(x: Tensor, y: Tensor) -> Tensor:
+    """How far each sample moves between two maps, in units of the farthest, -> [B].
+
+    The first map is pooled to the second one's size; channels of the second are averaged two by two
+    where it has twice as many.
+    """
+    x, y = F.adaptive_avg_pool2d(upcast(x), (y.shape[2], y.shape[3])), upcast(y)
+    if y.shape[1] > x.shape[1]:
+        y = y.unflatten(1, (-1, 2)).mean(2)
+    square = (x - y).square().sum((1, 2, 3)).clamp_min(EPS)
+    return square / square.max()

@@ -1,0 +1,30 @@
+"""Label smoothing (Szegedy et al., CVPR 2016, arXiv:1512.00567), section 7; no teacher.
+
+The term is the whole deviation from cross-entropy: with ``U = -mean_k log p_k`` it is
+``epsilon (U - CE)``, so that ``CE + term = (1 - epsilon) CE + epsilon U``, the smoothed CE exactly.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from kdbench.blocks import upcast
+from kdbench.method import Batch, Features, Method, Objective, Setup
+
+
+class LabelSmoothing(Method):
+    """Move a share of every label's probability evenly to all classes.
+
+    Args:
+        epsilon: the share.
+    """
+
+    needs_teacher = False
+    objective = Objective(gamma=1.0, alpha=0.0)
+
+    def __init__(self, setup: Setup, *, epsilon: float = 0.1) -> None:
+        super().__init__(setup)
+        self.epsilon = epsilon
+
+    def loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
+        log_p = F.log_softmax(upcast(s.logits), dim=1)
+        return -self.epsilon * (log_p.mean() + F.nll_loss(log_p, batch.labels))

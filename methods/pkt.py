@@ -1,0 +1,36 @@
+"""Probabilistic knowledge transfer (Passalis & Tefas, ECCV 2018, arXiv:1803.10837), Eqs. 3-7.
+
+As the authors' code: a sample counts among its own neighbours, and the divergence is averaged over
+all pairs.
+"""
+
+from torch import Tensor
+
+from kdbench.blocks import affinity, exact, upcast
+from kdbench.method import Batch, Features, Method, Setup
+
+
+class PKT(Method):
+    """Match the probabilities with which samples pick each other as neighbours.
+
+    Args:
+        eps: added to lengths and probabilities.
+    """
+
+    beta = 30000.0
+
+    def __init__(self, setup: Setup, *, eps: float = 1e-7) -> None:
+        super().__init__(setup)
+        self.eps = eps
+
+    def loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
+        with exact(s.embedding):
+            p_s = neighbours(upcast(s.embedding), self.eps)
+            p_t = neighbours(upcast(t.embedding), self.eps)
+            return (p_t * ((p_t + self.eps).log() - (p_s + self.eps).log())).mean()
+
+
+def neighbours(embedding: Tensor, eps: float) -> Tensor:
+    """[B, D] -> [B, B]: the probability that row i picks j; rows sum to 1."""
+    close = affinity(embedding, eps)
+    return close / close.sum(1, keepdim=True)

@@ -1,0 +1,91 @@
+"""ReviewKD: knowledge review (Chen et al., CVPR 2021, arXiv:2104.09044), Eqs. 5-7."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdbench.blocks import upcast
+from kdbench.method import Batch, Features, Incompatible, Method, Setup
+
+
+class ReviewKD(Method):
+    """Fuse the student's deep features into shallower ones, and match each with the teacher's.
+
+    Args:
+        width: most channels of the fused maps; they have the embedding's width if that is less.
+        warmup: epochs over which the term grows to its weight; 0: none.
+    """
+
+    def __init__(self, setup: Setup, *, width: int = 512, warmup: int = 20) -> None:
+        super().__init__(setup)
+        self.warmup = warmup
+        s, t = setup.student, setup.teacher
+        if len(s.stages) != len(t.stages):
+            shapes = [[list(x.shape[1:]) for x in f.stages] for f in (s, t)]
+            raise Incompatible(
+                f"ReviewKD needs equal depths: student {shapes[0]}, teacher {shapes[1]}"
+            )
+        if setup.batch_size < 2:
+            raise Incompatible(
+                "ReviewKD: batch norm of 1x1 maps needs more than 1 value per channel"
+            )
+        width = min(width, s.embedding.shape[1])
+        met = zip(levels(s.stages, s), levels(t.preacts, t), strict=True)
+        self.abfs = nn.ModuleList(
+            Fusion(a.shape[1], width, b.shape[1], deeper=k > 0) for k, (a, b) in enumerate(met)
+        )
+
+    def loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
+        terms, fused = [], None
+        met = zip(self.abfs, levels(s.stages, s), levels(t.preacts, t), strict=True)
+        for fuse, a, b in met:
+            seen, fused = fuse(a, fused, b.shape[2:])
+            terms.append(hierarchical(upcast(seen), upcast(b)))
+        grown = min(batch.epoch / self.warmup, 1.0) if self.warmup else 1.0
+        return grown * torch.stack(terms).sum()
+
+
+def levels(maps: tuple[Tensor, ...], f: Features) -> list[Tensor]:
+    """Deepest first: the embedding as a 1x1 map, then the given maps from the last to the first."""
+    return [f.embedding[:, :, None, None], *reversed(maps)]
+
+
+class Fusion(nn.Module):
+    """Attention-based fusion of a student map with what was fused at the level below."""
+
+    def __init__(self, inputs: int, width: int, outputs: int, *, deeper: bool) -> None:
+        super().__init__()
+        self.conv1 = convolution(inputs, width, 1)
+        self.conv2 = convolution(width, outputs, 3)
+        if deeper:
+            self.att_conv = nn.Sequential(nn.Conv2d(2 * width, 2, 1), nn.Sigmoid())
+
+    def forward(self, x: Tensor, fused: Tensor | None, size: torch.Size) -> tuple[Tensor, Tensor]:
+        """Map to compare with the teacher's, [B, C_t, *size], and map to pass on, [B, W, *size]."""
+        y: Tensor = self.conv1(upcast(x))
+        if fused is not None:
+            fused = F.interpolate(fused, y.shape[2:], mode="nearest")
+            share = self.att_conv(torch.cat([y, fused], 1))  # [B, 2, H, W]
+            y = y * share[:, :1] + fused * share[:, 1:]
+        if y.shape[2:] != size:
+            y = F.interpolate(y, size, mode="nearest")
+        return self.conv2(y), y
+
+
+def convolution(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
+    """Convolution and batch norm, with the authors' initial weights."""
+    conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
+    nn.init.kaiming_uniform_(conv.weight, a=1)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs))
+
+
+def hierarchical(a: Tensor, b: Tensor) -> Tensor:
+    """Mean squared error of two maps and of their poolings to 4, 2 and 1, ever less weighted."""
+    total, weight, weights = F.mse_loss(a, b), 1.0, 1.0
+    for size in (4, 2, 1):
+        if size < a.shape[2]:
+            weight /= 2
+            pooled = (F.adaptive_avg_pool2d(x, size) for x in (a, b))
+            total = total + weight * F.mse_loss(next(pooled), next(pooled))
+            weights += weight
+    return total / weights
