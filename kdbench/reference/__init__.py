@@ -1,0 +1,1 @@
+"""Figures that papers and repositories print, as CSV: data, not code."""

@@ -1,0 +1,356 @@
+"""Records to numbers: means, spreads, paired differences, ARI; pure functions, no torch.
+
+Runs of one seed share data order and initial weights, so methods are compared seed by seed.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from statistics import fmean
+
+from kdbench.records import Record
+from kdbench.run import Cell, Run
+
+Accuracies = Mapping[int, float]
+"""Seed -> test accuracy in percent."""
+
+STATUSES = ("done", "diverged", "failed", "skipped", "missing")
+ALPHA = 0.05
+POWER = 0.8
+TINY = 1e-9
+"""Accuracies in percent that differ by less differ by the rounding of their means only."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A cell over its seeds.
+
+    Attributes:
+        expected: runs that the grid asks for.
+        statuses: how many of them ended how, in the order of ``STATUSES``; none that is 0.
+        accuracies: last epoch's test accuracy of each seed that is done.
+        best: mean over those seeds of the best epoch's, which is selected on the test set.
+        reasons: (status, reason, run id) of every run that ended badly.
+        records: of the runs that are done.
+    """
+
+    expected: int
+    statuses: dict[str, int]
+    accuracies: dict[int, float]
+    best: float
+    reasons: tuple[tuple[str, str, str], ...]
+    records: tuple[Record, ...]
+
+    @property
+    def n(self) -> int:
+        """Runs that are done."""
+        return len(self.accuracies)
+
+    @property
+    def mean(self) -> float:
+        """The headline: mean of the last epochs' accuracies; nan without any."""
+        return mean(self.accuracies.values())
+
+    @property
+    def sd(self) -> float:
+        """Standard deviation over seeds (n - 1 below); nan for fewer than two."""
+        return spread(self.accuracies.values())
+
+    @property
+    def status(self) -> str:
+        """``done``, ``partial``, or the first of ``STATUSES`` that befell a cell without result."""
+        if self.n:
+            return "done" if self.n == self.expected else "partial"
+        return next(iter(self.statuses), "missing")
+
+
+def summarise(runs: Sequence[Run], records: Mapping[str, Record]) -> Summary:
+    """What became of a cell's runs."""
+    counts: Counter[str] = Counter()
+    accuracies, best, reasons, done = {}, [], [], []
+    for run in runs:
+        record = records.get(run.id)
+        if record is None:
+            counts["missing"] += 1
+        elif record.status == "done" and record.result is not None:
+            counts["done"] += 1
+            accuracies[run.seed] = record.result.test_acc
+            best.append(record.result.best_acc)
+            done.append(record)
+        else:
+            # A record that says done and holds no result is no result.
+            status = "failed" if record.status == "done" else record.status
+            counts[status] += 1
+            reasons.append((status, record.reason or "no reason recorded", run.id))
+    return Summary(
+        expected=len(runs),
+        statuses={status: counts[status] for status in STATUSES if counts[status]},
+        accuracies=accuracies,
+        best=mean(best),
+        reasons=tuple(reasons),
+        records=tuple(done),
+    )
+
+
+def by_pair(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
+    """The cells of each pair, under the pair's name; a pair that comes twice gets a number."""
+    seen: Counter[tuple[str, str, str]] = Counter()
+    pairs: dict[str, list[Cell]] = {}
+    for cell in cells:
+        key = (cell.method, cell.teacher, cell.student)
+        seen[key] += 1
+        again = f" ({seen[key]})" if seen[key] > 1 else ""
+        pairs.setdefault(f"{cell.teacher} → {cell.student}{again}", []).append(cell)
+    return pairs
+
+
+def teacher_ids(cells: Iterable[Cell]) -> list[str]:
+    """Ids of the runs that a pair's teacher comes from; of an imported one, what its students say.
+
+    An auxiliary teacher, which is a student of the pair's, is none of them.
+    """
+    cells = list(cells)
+    own = [run.id for cell in cells if cell.method == "teacher" for run in cell.runs]
+    said = [
+        run.teacher.run
+        for cell in cells
+        for run in cell.runs
+        if run.teacher and run.teacher.arch == cell.teacher
+    ]
+    return list(dict.fromkeys(own or said))
+
+
+def teacher_accuracy(cells: Iterable[Cell], records: Mapping[str, Record]) -> float:
+    """Accuracy of a pair's teacher, as its students' records have it; nan if unknown.
+
+    Where none has, it is the accuracy the teacher's own run ended with, if on the same data.
+    """
+    cells = list(cells)
+    ids = set(teacher_ids(cells))
+    for cell in cells:
+        for run in cell.runs:
+            record = records.get(run.id)
+            result = record.result if record else None
+            if run.teacher and run.teacher.run in ids and result and result.teacher_acc is not None:
+                return result.teacher_acc
+    data = [run.dataset for cell in cells if cell.method != "teacher" for run in cell.runs[:1]]
+    own = [
+        run
+        for cell in cells
+        if cell.method == "teacher"
+        for run in cell.runs
+        if all(run.dataset == other for other in data)
+    ]
+    return summarise(own, records).mean
+
+
+def mean(values: Iterable[float]) -> float:
+    """Arithmetic mean; nan of nothing."""
+    values = list(values)
+    return fmean(values) if values else math.nan
+
+
+def spread(values: Iterable[float]) -> float:
+    """Standard deviation, n - 1 below; nan for fewer than two."""
+    # statistics.stdev calculates in fractions, which takes most of a large report's time.
+    values = list(values)
+    if len(values) < 2:
+        return math.nan
+    centre = fmean(values)
+    return math.sqrt(math.fsum((v - centre) ** 2 for v in values) / (len(values) - 1))
+
+
+def relative_improvements(
+    reference: Sequence[float], method: Sequence[float], student: Sequence[float]
+) -> list[float]:
+    """Gain of a reference over a method, in percent of that method's gain over the student.
+
+    Where the method gains nothing over the student the ratio is ``inf`` with the sign of the
+    reference's gain, or ``nan`` where that is 0, too.
+
+    Args:
+        reference, method, student: mean accuracies, one per pair.
+
+    Returns:
+        ``100 * (reference - method) / (method - student)``, one per pair.
+
+    Raises:
+        ValueError: lengths differ.
+
+    Source: Chen et al., AAAI 2021, the definition of ARI.
+    """
+    if not len(reference) == len(method) == len(student):
+        raise ValueError(
+            "one accuracy per pair is needed of each: "
+            f"reference has {len(reference)}, method {len(method)}, student {len(student)}"
+        )
+    return [
+        100 * _ratio(float(r) - float(m), float(m) - float(s))
+        for r, m, s in zip(reference, method, student, strict=True)
+    ]
+
+
+def average_relative_improvement(
+    reference: Sequence[float], method: Sequence[float], student: Sequence[float]
+) -> float:
+    """ARI of a reference over a method, in percent: the mean of ``relative_improvements``.
+
+    A single pair where the method gains nothing over the student makes it ``inf``, ``-inf`` or
+    ``nan``: it is reported as such, never dropped.
+
+    Args:
+        reference, method, student: mean accuracies, one per pair.
+
+    Raises:
+        ValueError: lengths differ, or there is no pair.
+
+    Source: Chen et al., AAAI 2021.
+    """
+    ratios = relative_improvements(reference, method, student)
+    if not ratios:
+        raise ValueError("the average over no pair is not defined")
+    # Not fmean: the sum of inf and -inf is nan here, and an error there.
+    return sum(ratios) / len(ratios)
+
+
+def unreliable(method: float, student: float, se: float) -> bool:
+    """Whether ``method - student`` is no denominator: not above 2 standard errors.
+
+    Args:
+        method, student: means. se: standard error of their difference; nan where one seed cannot
+            tell, and then nothing can be relied upon.
+    """
+    gain = method - student
+    return not (gain > 0 and gain >= 2 * se)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A paired difference on the seeds that both sides have done.
+
+    Attributes:
+        n: those seeds. mean: of the differences; nan without any. sd: their spread.
+        low, high: ends of the 95 % t interval. p: two-sided. All three are nan where the
+            differences of fewer than two seeds, or differences that are all the same, say
+            nothing about their spread.
+    """
+
+    n: int
+    mean: float
+    sd: float
+    low: float
+    high: float
+    p: float
+
+    @property
+    def se(self) -> float:
+        """Standard error of the mean difference."""
+        return self.sd / math.sqrt(self.n) if self.n > 1 else math.nan
+
+
+def difference(method: Accuracies, other: Accuracies) -> Difference:
+    """``method - other``, seed by seed, with a paired t test."""
+    gaps = [method[seed] - other[seed] for seed in method if seed in other]
+    n, centre = len(gaps), mean(gaps)
+    sd = spread(gaps)
+    # With few test images a spread of 0 is a coincidence, not a certainty.
+    if not sd >= TINY:
+        return Difference(n, centre, sd, math.nan, math.nan, math.nan)
+    se = sd / math.sqrt(n)
+    half = _t_quantile(n - 1) * se
+    return Difference(n, centre, sd, centre - half, centre + half, _t_test(centre / se, n - 1))
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """p values adjusted for their number by Holm's step-down method; nan stays nan, uncounted.
+
+    Source: Holm, Scandinavian Journal of Statistics, 1979.
+    """
+    order = sorted((p, i) for i, p in enumerate(ps) if not math.isnan(p))
+    adjusted = [math.nan] * len(ps)
+    highest = 0.0
+    for rank, (p, i) in enumerate(order):
+        highest = max(highest, min(1.0, p * (len(order) - rank)))
+        adjusted[i] = highest
+    return adjusted
+
+
+def not_distinguishable_from_best(
+    accuracies: Mapping[str, Accuracies], alpha: float = ALPHA
+) -> set[str]:
+    """The best method by its mean, and all that a test does not tell from it.
+
+    The test is paired, on the seeds that both have, Holm-adjusted over the comparisons with the
+    best. A method with fewer than two seeds in common cannot be told from the best.
+
+    Args:
+        accuracies: method -> seed -> accuracy; methods without any are left out.
+    """
+    present = {name: values for name, values in accuracies.items() if values}
+    if not present:
+        return set()
+    best = max(present, key=lambda name: mean(present[name].values()))
+    others = [name for name in present if name != best]
+    ps = holm([difference(present[name], present[best]).p for name in others])
+    return {best} | {name for name, p in zip(others, ps, strict=True) if not p < alpha}
+
+
+def recovered_gap(accuracy: float, student: float, teacher: float) -> float:
+    """Share of the teacher's lead over the student that a method wins: 0 none, 1 all.
+
+    ``inf`` or ``nan`` where the teacher leads by nothing.
+    """
+    return _ratio(accuracy - student, teacher - student)
+
+
+def standard_error(accuracy: float, n_test: int) -> float:
+    """Binomial standard error, in points, of one accuracy in percent on ``n_test`` images."""
+    share = accuracy / 100
+    return 100 * math.sqrt(max(share * (1 - share), 0.0) / n_test) if n_test else math.nan
+
+
+def pooled_sd(differences: Iterable[Difference]) -> float:
+    """Spread of paired differences over all comparisons, weighted by degrees of freedom."""
+    known = [d for d in differences if d.n > 1]
+    freedom = sum(d.n - 1 for d in known)
+    return math.sqrt(sum((d.n - 1) * d.sd**2 for d in known) / freedom) if freedom else math.nan
+
+
+def detectable_difference(sd: float, n: int, alpha: float = ALPHA, power: float = POWER) -> float:
+    """The difference that a two-sided paired t test on ``n`` seeds finds with this power.
+
+    Args:
+        sd: of the paired differences.
+        n: seeds; nan for fewer than two.
+    """
+    if n < 2:
+        return math.nan
+    from scipy.special import nctdtrinc
+
+    quantile = _t_quantile(n - 1, alpha)
+    return float(nctdtrinc(n - 1, 1 - power, quantile)) * sd / math.sqrt(n)
+
+
+def _ratio(above: float, below: float) -> float:
+    """A quotient that is ``inf``, ``-inf`` or ``nan`` where ``below`` is 0 up to rounding."""
+    if math.isnan(above) or math.isnan(below):
+        return math.nan
+    if abs(below) >= TINY:
+        return above / below
+    return math.copysign(math.inf, above) if abs(above) >= TINY else math.nan
+
+
+# scipy.special, not scipy.stats: it loads in a fraction of the time and is quick on single numbers.
+@cache
+def _t_quantile(freedom: int, alpha: float = ALPHA) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 1 - alpha / 2))
+
+
+def _t_test(t: float, freedom: int) -> float:
+    from scipy.special import stdtr
+
+    return float(2 * stdtr(freedom, -abs(t)))

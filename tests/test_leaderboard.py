@@ -1,0 +1,254 @@
+import io
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import rich.console
+from test_tables import (
+    cell_of,
+    ended,
+    make_cells,
+    make_grid,
+    make_record,
+    make_records,
+    typical,
+)
+
+from kdbench import leaderboard
+from kdbench.grid import Report, TeacherSpec
+from kdbench.leaderboard import LeaderboardError
+from kdbench.records import Record
+from kdbench.run import Cell
+from kdbench.spec import Dataset
+
+PAIRS = [("big", "small"), ("big", "tiny")]
+
+
+def page(grid_changes: dict[str, Any] | None = None, **environment: object) -> str:
+    """The page of a whole grid; ``environment`` is that of one of its runs."""
+    grid = make_grid(PAIRS, **grid_changes or {})
+    cells = make_cells(grid)
+    records = make_records(cells, typical)
+    run = cells[2].runs[0]
+    record = records[run.id]
+    records[run.id] = replace(record, environment=record.environment | environment)
+    frame = leaderboard._tidy(grid, cells, records)
+    return leaderboard.markdown(grid, cells, records, frame)
+
+
+def test_write_leaves_page_csv_and_plots(tmp_path: Path) -> None:
+    grid = make_grid(PAIRS)
+    cells = make_cells(grid)
+    path = leaderboard.write(grid, cells, make_records(cells, typical), tmp_path)
+    assert path == tmp_path / "fake" / "leaderboard.md"
+    files = sorted(str(p.relative_to(path.parent)) for p in path.parent.rglob("*") if p.is_file())
+    assert files == [
+        "leaderboard.csv",
+        "leaderboard.md",
+        "plots/accuracy.png",
+        "plots/accuracy.svg",
+    ]
+    frame = pd.read_csv(path.with_suffix(".csv"))
+    assert len(frame) == 10
+    wanted = "method teacher student dataset protocol n mean sd best_mean status diff lo hi p_holm"
+    wanted += " seconds teacher_seconds params_extra params_deployed peak_mb recovered_gap"
+    wanted += " published_mean published_source test_se runs"
+    assert set(wanted.split()) <= set(frame.columns)
+    assert frame.loc[3, "mean"] == pytest.approx(83.5)
+    # Counts stay whole numbers, also where some cell has none.
+    assert "1000.0" not in path.with_suffix(".csv").read_text()
+
+
+def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
+    grid = make_grid(PAIRS)
+    cells = make_cells(grid)
+    records = make_records(cells, typical)
+    backwards = dict(reversed(records.items()))
+    first = leaderboard.write(grid, cells, records, tmp_path / "a").parent
+    second = leaderboard.write(grid, cells, backwards, tmp_path / "b").parent
+    for name in ("leaderboard.md", "leaderboard.csv", "plots/accuracy.svg", "plots/accuracy.png"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
+def test_the_top_says_what_was_run() -> None:
+    text = page()
+    assert text.startswith("# A fake grid\n")
+    assert "kdbench report --grid experiments/fake.yaml " in text
+    assert "kdbench run --grid experiments/fake.yaml " in text
+    assert f"digits; 1,000 training and 400 test images; digest {'d' * 64}" in text
+    assert "demo: 2 epochs; batch 64; SGD, learning rate 0.05;" in text
+    assert "gamma 1, alpha 1, T 4 unless a method says otherwise" in text
+    assert "after the last epoch" in text
+    assert "- **Seeds**: 0, 1, 2, the same" in text
+    assert "95.00 %, weights aaaaaaaaaaaaaaaa\n" in text
+    assert "- **Machine**: cpu (A Processor), 1 thread, torch 2.9.0\n" in text
+    assert "- **Code**: kdbench 0.1.0, commit 0123456789ab\n" in text
+    assert "- **Runs**: 25: 25 done, 0 diverged, 0 failed, 0 skipped, 0 missing\n" in text
+    assert "ATTENTION" not in text
+
+
+def test_different_machines_and_commits_are_pointed_out() -> None:
+    text = page(commit="f" * 40, dirty=True, threads=2)
+    assert "**Machine**: ATTENTION: not the same for all runs: cpu (A Processor), 1 thread" in text
+    assert "commit ffffffffffff WITH UNCOMMITTED CHANGES (1 runs)" in text
+
+
+def test_what_it_supports_and_what_not() -> None:
+    report = Report(ari_of="semckd", supports="the pipeline works", against="any ranking")
+    text = page({"report": report})
+    assert "**What this supports**\n\n- the pipeline works\n- Different from kd" in text
+    assert "**What it does not**\n\n- any ranking\n- Test set: one accuracy of 82." in text
+    assert "on 400 images has a standard error of 1.89 points" in text
+    assert "with 3 seeds and a spread of paired differences to kd of 0." in text
+    assert "one training of each (seed 0, or an imported checkpoint)" in text
+    assert "The grid's file does not say." in page()
+
+
+def test_a_baseline_that_is_not_there_is_said() -> None:
+    text = page({"report": Report(baseline="crd")})
+    assert "the baseline of the report is no row of this grid" in text
+    assert "## Difference to" not in text
+
+
+def test_one_seed_says_that_nothing_can_be_told() -> None:
+    assert "no difference between two methods can be told from chance" in page({"seeds": (0,)})
+
+
+def test_students_of_different_teacher_weights_are_pointed_out() -> None:
+    grid = make_grid()
+    cells = make_cells(grid)
+    records = make_records(cells, typical)
+    run = cells[2].runs[1]
+    result = records[run.id].result
+    assert result
+    records[run.id] = replace(records[run.id], result=replace(result, teacher_weights="b" * 64))
+    text = leaderboard.markdown(grid, cells, records, leaderboard._tidy(grid, cells, records))
+    assert "ATTENTION: not all students learned from the same weights" in text
+
+
+def test_what_is_not_there_is_listed(tmp_path: Path) -> None:
+    grid = make_grid()
+    cells = make_cells(grid)
+    records = make_records(cells, typical)
+    at, kd = cell_of(cells, "at").runs, cell_of(cells, "kd").runs
+    records[at[0].id] = ended(at[0], "failed", "ValueError: a | <b>")
+    del records[kd[2].id]
+    text = leaderboard.write(grid, cells, records, tmp_path).read_text()
+    assert (
+        f"- at, failed 1/3: ValueError: a \\| &lt;b> (big → small; kdbench show {at[0].id})" in text
+    )
+    assert "- 1 of the runs in this table have no record yet." in text
+    assert "13: 11 done, 0 diverged, 1 failed, 0 skipped, 1 missing" in text
+
+
+def test_no_records_yet(tmp_path: Path) -> None:
+    grid = make_grid(PAIRS)
+    text = leaderboard.write(grid, make_cells(grid), {}, tmp_path).read_text()
+    assert "no run has read it yet" in text
+    assert "25: 0 done, 0 diverged, 0 failed, 0 skipped, 25 missing" in text
+    assert "nan" not in text
+
+
+def test_text_from_outside_is_escaped(tmp_path: Path) -> None:
+    grid = make_grid(
+        title="<script>alert(1)</script> | x",
+        report=Report(supports="<img src=x>", against="a\n# heading"),
+        source="x'; rm -rf ~ #.yaml",
+    )
+    cells = make_cells(grid, ("kd", "<script>evil|"))
+    records = make_records(cells[:3], typical)
+    path = leaderboard.write(grid, cells, records, tmp_path)
+    text = path.read_text()
+    assert "<script>" not in text and "<img" not in text and "\n# heading" not in text
+    assert "| &lt;script>evil\\| |" in text
+    assert "--grid 'x'\"'\"'; rm -rf ~ #.yaml'" in text
+    assert "<script>" not in (path.parent / "plots" / "accuracy.svg").read_text()
+
+
+def other_data(cells: list[Cell], records: Mapping[str, Record]) -> dict[str, Record]:
+    run = cells[3].runs[1]
+    return {**records, run.id: make_record(run, 80.0, data="e" * 64)}
+
+
+def test_records_of_different_data_are_refused(tmp_path: Path) -> None:
+    grid = make_grid()
+    cells = make_cells(grid)
+    records = other_data(cells, make_records(cells, typical))
+    with pytest.raises(LeaderboardError) as error:
+        leaderboard.write(grid, cells, records, tmp_path)
+    message = str(error.value)
+    assert message.startswith("experiments/fake.yaml: its runs used different data")
+    assert f"{cells[3].runs[1].id} has eeeeeeeeeeee" in message
+    assert "\n" not in message
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(LeaderboardError):
+        leaderboard.terminal(grid, cells, records)
+
+
+def test_a_teacher_of_other_data_is_no_reason_to_refuse(tmp_path: Path) -> None:
+    data = Dataset(name="digits", per_class=30)
+    for spec, refused in (
+        (TeacherSpec(dataset=Dataset(name="digits")), False),
+        (TeacherSpec(), True),
+    ):
+        grid = make_grid(dataset=data, teacher=spec)
+        cells = make_cells(grid)
+        records = make_records(cells, typical)
+        [run] = cells[0].runs
+        records[run.id] = make_record(run, 95.0, data="f" * 64)
+        if refused:
+            with pytest.raises(LeaderboardError, match=run.id):
+                leaderboard.write(grid, cells, records, tmp_path)
+        else:
+            leaderboard.write(grid, cells, records, tmp_path)
+
+
+def test_an_unknown_reference_is_one_line() -> None:
+    grid = make_grid(report=Report(reference="SemCKD/Table 9"))
+    with pytest.raises(LeaderboardError, match=r"fake.yaml: report.reference: SemCKD/Table 9"):
+        leaderboard.terminal(grid, make_cells(grid), {})
+
+
+def test_published_figures_have_their_section(tmp_path: Path) -> None:
+    report = Report(reference="SemCKD (AAAI 2021)/Table 1", ari_of="semckd")
+    grid = make_grid([("resnet32x4", "vgg8")], dataset=Dataset(name="cifar100"), report=report)
+    cells = make_cells(grid)
+    text = leaderboard.write(grid, cells, make_records(cells, typical), tmp_path).read_text()
+    assert "## Published: SemCKD (AAAI 2021)/Table 1" in text
+    assert "Published on CIFAR-100, here cifar100 under demo" in text
+    assert "## Published" not in page()
+
+
+def test_the_order_of_the_page() -> None:
+    headings = [line[3:] for line in page().splitlines() if line.startswith("## ")]
+    assert headings == [
+        "Accuracy", "Difference to kd", "Every seed", "What ARI of semckd averages", "Cost",
+        "Best epoch (selected on the test set; not the headline)", "Objectives",
+    ]  # fmt: skip
+
+
+def test_terminal_prints_the_main_table() -> None:
+    grid = make_grid(PAIRS, title="[red]title[/red]")
+    cells = make_cells(grid)
+    out = io.StringIO()
+    table = leaderboard.terminal(grid, cells, make_records(cells, typical))
+    rich.console.Console(file=out, width=120).print(table)
+    text = out.getvalue()
+    assert "[red]title[/red]" in text
+    assert "83.50 ± 0.46" in text and "ARI of semckd, %" in text
+    assert "**" not in text
+
+
+def test_reporting_needs_no_torch() -> None:
+    code = (
+        "import sys, kdbench.leaderboard, kdbench.records\n"
+        "heavy = {'torch', 'matplotlib', 'pandas', 'scipy', 'rich'} & set(sys.modules)\n"
+        "sys.exit(f'imported: {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
