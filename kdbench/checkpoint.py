@@ -9,6 +9,7 @@ import hashlib
 import io
 import logging
 import os
+import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -73,6 +74,8 @@ def read(path: Path) -> dict[str, Any]:
         if broken is not None:
             raise CheckpointDamaged(f"{path}: checksum of {broken} is wrong")
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointDamaged(f"{path}: holds more than numbers, not read") from error
     except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise CheckpointDamaged(f"{path}: {error}") from error
     if not isinstance(state, dict):

@@ -93,6 +93,8 @@ class Cohort:
             seen = dry_run(self.teacher.network, self.data.channels, self.data.size)
         for run in self.runs:
             self._start(run, seen)
+        # Before anything can go wrong, say who has these runs in hand.
+        self._beat(list(self.learners), 0, 0)
         for phase in ("pretrain", "train"):
             last = max((x.epochs() for x in self._active() if x.phase == phase), default=0)
             for epoch in range(1, last + 1):
@@ -127,7 +129,7 @@ class Cohort:
         except Incompatible as reason:
             self._write(Record(run.id, "skipped", reason=_line(reason)))
             return
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._write(
                 Record(run.id, "failed", reason=_line(error), traceback=traceback.format_exc())
             )
@@ -206,7 +208,7 @@ class Cohort:
         """A learner that raises ends alone."""
         try:
             action()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             learner.status, learner.reason = "failed", _line(error)
             learner.trace = traceback.format_exc()
 
@@ -244,11 +246,11 @@ class Cohort:
         self.told = now
         elapsed = max(now - self.epoch_began, 1e-9)
         self.images_per_s = images_seen / elapsed
-        per_epoch = self.epoch_seconds or elapsed * group[0].steps / max(step, 1)
         beats = []
         for x in group:
             if x.status != "running" or x.phase == "end":
                 continue
+            per_epoch = self.epoch_seconds or elapsed * x.steps / max(step, 1)
             left = x.epochs() - x.epoch + 1 - x.step / x.steps
             left += x.run.training.epochs if x.phase == "pretrain" else 0
             beat = Beat(
@@ -262,7 +264,7 @@ class Cohort:
                 steps=x.steps,
                 images_per_s=round(self.images_per_s, 1),
                 acc=x.history[-1]["test_acc"] if x.history else None,
-                eta=round(left * per_epoch, 1),
+                eta=round(left * per_epoch, 1) if step else None,
                 pid=os.getpid(),
                 host=socket.gethostname(),
                 at=time.time(),

@@ -283,6 +283,7 @@ class _Pool:
         self.task, self.todo = task, todo
         self.context = multiprocessing.get_context("spawn")
         self.deaths: Counter[str] = Counter()
+        self.idle_deaths = 0
         self.lines: list[str] = []
         self.fatal = False
         self.processes = {number: self._start(number) for number in range(n)}
@@ -320,7 +321,8 @@ class _Pool:
                     other.terminate()
             elif process.exitcode != 0 and not self.fatal:
                 self._mourn(process)
-                self.processes[number] = self._start(number)
+                if not self.fatal:
+                    self.processes[number] = self._start(number)
         return bool(self.processes)
 
     def _mourn(self, process: BaseProcess) -> None:
@@ -328,14 +330,27 @@ class _Pool:
         code = process.exitcode or 0
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         self.lines.append(f"worker {process.pid} died of {how}; its runs go on in another")
-        for run in missing(self.todo, self.task.runs):
-            beat = progress.read(self.task.runs, run.id, fresh=False)
-            if beat is None or beat.pid != process.pid:
-                continue
+        held = [
+            run
+            for run in missing(self.todo, self.task.runs)
+            if (beat := progress.read(self.task.runs, run.id, fresh=False))
+            and beat.pid == process.pid
+        ]
+        self.idle_deaths += not held
+        if self.idle_deaths >= CRASHES:
+            self.fatal = True
+        for run in held:
             self.deaths[run.id] += 1
             if self.deaths[run.id] >= CRASHES:
                 reason = f"its worker died {CRASHES} times, last of {how}"
                 records.write(self.task.runs, Record(run.id, "failed", reason))
+                progress.clear(self.task.runs, run.id)
+        # Whoever was there goes on alone, so that only the culprit dies again.
+        suspects = [(run,) for run in self.todo if self.deaths[run.id]]
+        calm = [
+            tuple(run for run in cohort if not self.deaths[run.id]) for cohort in self.task.cohorts
+        ]
+        self.task = replace(self.task, cohorts=(*suspects, *(cohort for cohort in calm if cohort)))
 
     def _end(self) -> None:
         for process in self.processes.values():

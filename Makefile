@@ -1,0 +1,75 @@
+# kdbench. `make table1` and `make test` set up what they need; repeated, that takes seconds.
+#
+#   PYTHON=python3.12       which Python makes the environment (3.11 or later)
+#   TORCH="..."             which torch to install; TORCH=none: bring your own, found in PYTHON
+#   TORCH_INDEX=URL         where torch comes from; https://download.pytorch.org/whl/cpu is small
+#   PROFILE=demo|quick|paper  how large `make table1` is; default: demo, or paper under Slurm or
+#                           with a GPU
+
+PYTHON ?= python3
+TORCH ?= torch==2.14.1 torchvision==0.29.1
+TORCH_INDEX ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.kdbench-installed
+PROFILE ?= $(shell if command -v sbatch >/dev/null 2>&1 || nvidia-smi -L >/dev/null 2>&1; then echo paper; else echo demo; fi)
+GRID_demo := experiments/demo.yaml
+GRID_quick := experiments/quick.yaml
+GRID_paper := experiments/table1.yaml
+GRID := $(GRID_$(PROFILE))
+JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+# The committed records are in results/, so that the leaderboards there can be made again.
+.DEFAULT_GOAL := help
+.PHONY: help setup table1 demo test test-all lint types bench check smoke wheel clean
+
+help: ## what there is to make
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP) ## make .venv and install kdbench into it
+
+$(STAMP): setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(f"kdbench needs Python 3.11 or later, $(PYTHON) is {v[0]}.{v[1]}: make PYTHON=python3.12") if v < (3, 11) else 0'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(if $(filter none,$(TORCH)),--system-site-packages) $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+ifneq ($(TORCH),none)
+	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
+endif
+	$(BIN)/python -m pip install --quiet --editable '.[dev,tensorboard]'
+	@touch $@
+
+table1: setup ## the main job: train, aggregate, print Table 1 (PROFILE=demo|quick|paper)
+	@test -n "$(GRID)" || { echo "PROFILE=$(PROFILE): unknown; accepted: demo, quick, paper" >&2; exit 2; }
+	$(BIN)/kdbench run --grid $(GRID)
+
+demo: ## the main job in minutes, whatever the machine
+	@$(MAKE) --no-print-directory table1 PROFILE=demo
+
+test: setup ## the tests
+	$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow and not slurm and not browser"
+
+test-all: setup ## the slow tests, too
+	$(BIN)/python -m pytest -q -n $(JOBS)
+
+lint: setup ## style, spelling, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	$(BIN)/lint-imports --no-cache
+
+types: setup ## type checks
+	$(BIN)/mypy
+
+bench: setup ## measure: one JSON line a figure
+	@for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+
+smoke: setup ## from a two-method grid to a leaderboard, in seconds
+	$(BIN)/python -m pytest -q tests/test_line.py
+
+wheel: setup ## build the wheel, install it elsewhere, list the methods from another folder
+	$(BIN)/python -m pytest -q -m slow tests/test_wheel.py
+
+check: lint types test-all ## what CI runs
+
+clean: ## remove the environment, caches and builds; runs/, data/ and results/ stay
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
