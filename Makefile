@@ -18,9 +18,8 @@ GRID_quick := experiments/quick.yaml
 GRID_paper := experiments/table1.yaml
 GRID := $(GRID_$(PROFILE))
 JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
-# The committed records are in results/, so that the leaderboards there can be made again.
 .DEFAULT_GOAL := help
-.PHONY: help setup table1 demo test test-all lint types bench check smoke wheel clean
+.PHONY: help setup table1 demo test test-slow lint types bench check smoke wheel clean
 
 help: ## what there is to make
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -47,8 +46,8 @@ demo: ## the main job in minutes, whatever the machine
 test: setup ## the tests
 	$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow and not slurm and not browser"
 
-test-all: setup ## the slow tests, too
-	$(BIN)/python -m pytest -q -n $(JOBS)
+test-slow: setup ## the tests that take longer: kills on the command line, the wheel
+	$(BIN)/python -m pytest -q -m slow
 
 lint: setup ## style, spelling, import rules
 	$(BIN)/ruff check .
@@ -68,7 +67,7 @@ smoke: setup ## from a two-method grid to a leaderboard, in seconds
 wheel: setup ## build the wheel, install it elsewhere, list the methods from another folder
 	$(BIN)/python -m pytest -q -m slow tests/test_wheel.py
 
-check: lint types test-all ## what CI runs
+check: lint types test test-slow ## all that CI checks
 
 clean: ## remove the environment, caches and builds; runs/, data/ and results/ stay
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

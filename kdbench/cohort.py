@@ -3,11 +3,8 @@
 This is the training loop. Each learner ends in a record; what ends one learner ends no other.
 """
 
-import csv
-import io
 import json
 import os
-import resource
 import socket
 import time
 import traceback
@@ -20,19 +17,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kdbench import checkpoint, environment, progress, records
+from kdbench import checkpoint, environment, outcome, progress, records
 from kdbench.batches import eval_batches, train_batches
+from kdbench.build import dry_run
 from kdbench.clock import Clock
 from kdbench.data import Data
-from kdbench.learner import EVALUATION_BATCH, Learner, dry_run
+from kdbench.learner import EVALUATION_BATCH, Learner
 from kdbench.method import Features, Incompatible
-from kdbench.models import cost
 from kdbench.progress import Beat
-from kdbench.records import Cost, Record, Result
+from kdbench.records import Record
 from kdbench.run import Run
 from kdbench.teachers import LoadedTeacher
-
-HISTORY = ("epoch", "train_loss", "train_acc", "test_loss", "test_acc", "test_top5")
 
 
 class Stopped(Exception):
@@ -231,7 +226,7 @@ class Cohort:
         for learner in self._active():
             folder = records.folder(self.place.runs, learner.run.id)
             checkpoint.save(folder, learner.state())
-            _write_history(folder, learner)
+            outcome.write_history(folder, learner)
         self.saved = time.monotonic()
 
     def _share_clock(self, group: list[Learner]) -> None:
@@ -289,75 +284,22 @@ class Cohort:
                 "run": json.dumps(learner.run.to_json()),
             }
             checkpoint.save(folder, final, final=True)
-        _write_history(folder, learner)
+        outcome.write_history(folder, learner)
         if self.place.tensorboard:
-            _write_tensorboard(folder, learner)
+            outcome.write_tensorboard(folder, learner)
         self._write(
             Record(
                 run=learner.run.id,
                 status=status,  # type: ignore[arg-type]
                 reason=learner.reason,
-                result=self._result(learner, weights),
-                cost=self._cost(learner),
+                result=outcome.result(learner, weights, self.data, self.teacher),
+                cost=outcome.spent(learner, self.data),
                 traceback=learner.trace,
                 attempts=tuple(learner.attempts),
             ),
             learner.run,
         )
         self.learners.remove(learner)
-
-    def _result(self, learner: Learner, weights: str) -> Result | None:
-        if not learner.history:
-            return None
-        last = learner.history[-1]
-        best = max(learner.history, key=lambda row: row["test_acc"])
-        selected = None
-        if "val_acc" in last:
-            selected = max(learner.history, key=lambda row: row["val_acc"])["test_acc"]
-        return Result(
-            epoch=int(last["epoch"]),
-            steps=learner.steps_done,
-            train_loss=last["train_loss"],
-            train_acc=last["train_acc"],
-            test_loss=last["test_loss"],
-            test_acc=last["test_acc"],
-            test_top5=last["test_top5"],
-            best_acc=best["test_acc"],
-            best_epoch=int(best["epoch"]),
-            weights=weights,
-            data=self.data.digest,
-            n_train=len(self.data.train_labels),
-            n_test=len(self.data.test_labels),
-            teacher_acc=self.teacher.acc if self.teacher else None,
-            teacher_weights=self.teacher.weights if self.teacher else None,
-            val_acc=last.get("val_acc"),
-            selected_acc=selected,
-            last_finite_loss=learner.last_finite_loss if learner.status == "diverged" else None,
-        )
-
-    def _cost(self, learner: Learner) -> Cost:
-        student = cost.params(learner.student)
-        stays = [module for method in learner.terms for module in method.deployed()]
-        kept = sum(cost.params(module) for module in stays)
-        # Where a method predicts by itself, the student's own classifier is not deployed.
-        own = cost.params(learner.student.head) if learner.predictor else 0
-        extra = sum(p.numel() for p in learner.methods.parameters()) - kept
-        if self.place.device.type == "cuda":
-            peak = torch.cuda.max_memory_allocated(self.place.device) / 2**20
-        else:
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        return Cost(
-            seconds=round(learner.seconds_before + learner.clock.settle(), 3),
-            teacher_seconds=round(learner.teacher_seconds, 3),
-            step_ms=round(learner.clock.median_ms(), 3),
-            params=student,
-            params_deployed=student - own + kept,
-            params_extra=max(0, extra),
-            macs=cost.macs(
-                learner.run.student, self.data.channels, self.data.size, self.data.num_classes
-            ),
-            peak_mb=round(peak, 1),
-        )
 
     def _write(self, record: Record, run: Run | None = None) -> None:
         device = str(self.place.device)
@@ -377,25 +319,3 @@ class Cohort:
 def _line(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return text if isinstance(error, Incompatible) else f"{type(error).__name__}: {text}"
-
-
-def _write_history(folder: Path, learner: Learner) -> None:
-    columns = [
-        *HISTORY,
-        *(["val_acc"] if learner.history and "val_acc" in learner.history[0] else []),
-    ]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [*columns, "seconds"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(learner.history)
-    records.write_atomically(folder / "history.csv", text.getvalue())
-
-
-def _write_tensorboard(folder: Path, learner: Learner) -> None:
-    """Curves for TensorBoard, written once, at the end, so that resuming repeats no point."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    with SummaryWriter(str(folder / "tensorboard")) as writer:
-        for row in learner.history:
-            for name in set(row) - {"epoch"}:
-                writer.add_scalar(name, row[name], int(row["epoch"]))

@@ -13,49 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench import models, objective, registry
+from kdbench import objective
+from kdbench.build import build_methods, build_network, detached, dry_run
 from kdbench.clock import Clock
 from kdbench.method import Batch, Features, Method, Setup
-from kdbench.models.network import Network
 from kdbench.rng import key
 from kdbench.run import Run
-from kdbench.spec import Training
+from kdbench.schedule import learning_rate
 
 Phase = Literal["pretrain", "train", "end"]
 EVALUATION_BATCH = 500
-
-
-def learning_rate(training: Training, epoch: int, step: int, steps: int) -> float:
-    """Learning rate of a step; ``epoch`` from 1, ``step`` of ``steps`` in the epoch from 0."""
-    schedule = training.schedule
-    if schedule.kind == "step":
-        drops = sum(epoch > milestone for milestone in schedule.milestones)
-        return training.lr * schedule.factor**drops
-    if schedule.kind == "constant":
-        return training.lr
-    total = training.epochs * steps
-    done = (epoch - 1) * steps + step
-    warm = int(schedule.warmup * total)
-    if done < warm:
-        return training.lr * (done + 1) / warm
-    return training.lr * 0.5 * (1 + math.cos(math.pi * (done - warm) / max(1, total - warm)))
-
-
-def build_network(run: Run, *, num_classes: int, in_channels: int) -> Network:
-    """The network of a run with its initial weights, which only the seed and its name decide."""
-    with torch.random.fork_rng():
-        torch.manual_seed(key(run.seed, "init", run.student))
-        return models.create(run.student, num_classes=num_classes, in_channels=in_channels)
-
-
-def dry_run(network: nn.Module, in_channels: int, size: int) -> Features:
-    """``Features`` of two images of zeros, to read shapes off; leaves the network as it was."""
-    training = network.training
-    network.eval()
-    with torch.no_grad():
-        features: Features = network(torch.zeros(2, in_channels, size, size))
-    network.train(training)
-    return features
 
 
 class Learner:
@@ -113,11 +80,7 @@ class Learner:
             teacher_head=teacher_head,
             seed=run.seed,
         )
-        self.methods = nn.ModuleList()
-        for term in run.terms:
-            with torch.random.fork_rng():
-                torch.manual_seed(key(run.seed, "method", term.method))
-                self.methods.append(registry.load(term.where)(setup, **term.hyper))
+        self.methods = nn.ModuleList(build_methods(run, setup))
         phases = [(method, list(method.pretrain(self.student))) for method in self.terms]
         self.pretrained = [method for method, modules in phases if modules]
         self.first_phase = [module for _, modules in phases for module in modules]
@@ -214,7 +177,7 @@ class Learner:
             half = run.training.precision == "bf16"
             with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
                 s: Features = self.student(images)
-                loss = self._loss(s, t or _detached(s), batch)
+                loss = self._loss(s, t or detached(s), batch)
             if loss.requires_grad:
                 loss.backward()
                 self.optimizer.step()
@@ -384,14 +347,3 @@ class Learner:
         self.teacher_seconds = state["teacher_seconds"]
         self.attempts = list(state["attempts"])
         self._modes()
-
-
-def _detached(s: Features) -> Features:
-    """A student's features as constants, for methods without a teacher."""
-    return Features(
-        stem=s.stem.detach(),
-        stages=tuple(stage.detach() for stage in s.stages),
-        preacts=tuple(preact.detach() for preact in s.preacts),
-        embedding=s.embedding.detach(),
-        logits=s.logits.detach(),
-    )

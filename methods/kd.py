@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from kdbench.blocks import standardise
 from kdbench.method import Batch, Features, Method, Setup
 from kdbench.objective import kl
 
@@ -9,17 +10,25 @@ from kdbench.objective import kl
 class KD(Method):
     """Match the teacher's softened predictions.
 
-    Every objective already holds this term, with the weight alpha; hence ``beta`` is 0 here.
+    Every objective already holds this term, with the weight alpha; hence ``beta`` is 0 here. With
+    standardised logits it is a term of its own: ``kd: {standardise: true, alpha: 0, beta: 9,
+    gamma: 0.1, temperature: 2}`` is the setting of Sun et al., and it combines with any method.
 
     Args:
         temperature: of the softened predictions.
+        standardise: standardise both networks' logits first (Sun et al., Logit Standardization in
+            Knowledge Distillation, CVPR 2024, arXiv:2403.01427, Algorithm 1).
     """
 
     beta = 0.0
 
-    def __init__(self, setup: Setup, *, temperature: float = 4.0) -> None:
+    def __init__(
+        self, setup: Setup, *, temperature: float = 4.0, standardise: bool = False
+    ) -> None:
         super().__init__(setup)
-        self.temperature = temperature
+        self.temperature, self.standardise = temperature, standardise
 
     def loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
+        if self.standardise:
+            return kl(standardise(s.logits), standardise(t.logits), self.temperature)
         return kl(s.logits, t.logits, self.temperature)

@@ -9,8 +9,9 @@ import torch
 from lines import CPU, DATASET, TRAINING, alone, data, numbers, stop_after, taught, train
 
 from kdbench import checkpoint, records, teachers
+from kdbench.build import dry_run
 from kdbench.cohort import Cohort, Place, Stopped
-from kdbench.learner import Learner, dry_run
+from kdbench.learner import Learner
 from kdbench.method import Features
 from kdbench.run import Run
 
@@ -324,6 +325,55 @@ def test_first_phase_trains_what_it_names_and_freezes_its_own(
         assert torch.equal(value, after["methods"][name]), name
     changed = [n for n, v in before["model"].items() if not torch.equal(v, after["model"][n])]
     assert "fc.weight" in changed
+
+
+PHASE = '''
+"""A method whose first phase trains an adapter alone, which its loss then uses (2020)."""
+import torch
+from kdbench.method import Method
+
+
+class Phase(Method):
+    def __init__(self, setup):
+        super().__init__(setup)
+        self.adapter = torch.nn.Linear(10, 10)
+        self.other = torch.nn.Linear(10, 10)
+
+    def pretrain(self, student):
+        return [self.adapter]
+
+    def pretrain_loss(self, s, t, batch):
+        return (self.adapter(s.logits) - t.logits).square().mean()
+
+    def loss(self, s, t, batch):
+        return (self.other(self.adapter(s.logits)) - t.logits).square().mean()
+'''
+
+
+def test_what_a_phase_trains_and_what_is_frozen_after_it(
+    school: tuple[Path, Run], tmp_path: Path
+) -> None:
+    folder = copied(school, tmp_path)
+    run = taught(school[1], plugin(tmp_path, "phase", PHASE))
+    places = []
+    for steps in (1, 9, 3):  # one step into the phase, at its end, two steps into training
+        with pytest.raises(Stopped):
+            train([run], folder, stop=stop_after(steps))
+        state = checkpoint.load(folder / run.id)
+        assert state is not None
+        places.append(state)
+    start, end, later = places
+    assert [place["phase"] for place in places] == ["pretrain", "train", "train"]
+
+    def moved(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], part: str) -> bool:
+        return any(not torch.equal(a[k], b[k]) for k in a if part in k)
+
+    assert moved(start["methods"], end["methods"], "adapter")
+    assert not moved(start["methods"], end["methods"], "other")
+    assert not moved(start["model"], end["model"], "")
+    assert not moved(end["methods"], later["methods"], "adapter")
+    assert moved(end["methods"], later["methods"], "other")
+    assert moved(end["model"], later["model"], "fc.weight")
 
 
 def test_a_method_without_a_teacher_needs_none(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Getting runs trained by workers: nothing lost, nothing twice, whatever is killed."""
 
+import contextlib
 import multiprocessing
 import os
 import random
@@ -16,12 +17,13 @@ import torch
 from lines import TRAINING, alone, numbers, taught, train
 from test_engine import RAISES, plugin
 
-from kdbench import jobs, progress, records
+from kdbench import jobs, progress, records, runner
 from kdbench.cohort import Cohort
 from kdbench.grid import Executor
-from kdbench.jobs import Event, JobError
+from kdbench.jobs import JobError
 from kdbench.records import Record
 from kdbench.run import Run
+from kdbench.runner import Event
 from kdbench.spec import Dataset
 
 DEBUG = Executor(kind="debug", device="cpu")
@@ -37,7 +39,7 @@ def school(seeds: int = 2) -> list[Run]:
 
 
 def finish(runs: list[Run], folder: Path, executor: Executor = DEBUG) -> list[Event]:
-    return list(jobs.run_all(runs, folder, Path("data"), executor))
+    return list(runner.run_all(runs, folder, Path("data"), executor))
 
 
 # --- planning ------------------------------------------------------------------------------------
@@ -118,7 +120,7 @@ def test_missing_data_ends_all_with_one_line(
     monkeypatch.setenv("KDBENCH_DOWNLOAD", "0")
     run = alone(dataset=Dataset(name="cifar100"))
     with pytest.raises(JobError, match=r"cifar-100-python\.tar\.gz") as error:
-        list(jobs.run_all([run], tmp_path / "runs", tmp_path / "data", DEBUG))
+        list(runner.run_all([run], tmp_path / "runs", tmp_path / "data", DEBUG))
     assert "\n" not in str(error.value)
     assert records.read(tmp_path / "runs", run.id) is None
 
@@ -262,6 +264,23 @@ def test_a_locked_run_is_left_to_its_holder(tmp_path: Path) -> None:
     assert [one.exitcode for one in both] == [0, 0]
     trained = [p.read_text().split() for p in tmp_path.glob("trained-*")]
     assert Counter(i for part in trained for i in part) == Counter(run.id for run in runs)
+
+
+def test_a_run_that_ends_while_its_lock_is_taken_is_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = alone()
+    original = jobs._lock
+
+    def lock(path: Path, held: contextlib.ExitStack) -> bool:
+        if path.name == "lock":  # the other runner ends it at this very moment
+            records.write_run(tmp_path, run)
+            records.write(tmp_path, Record(run.id, "done"))
+        return original(path, held)
+
+    monkeypatch.setattr(jobs, "_lock", lock)
+    monkeypatch.setattr(Cohort, "train", lambda self: pytest.fail("trained twice"))
+    finish([run], tmp_path)
 
 
 def _count(runs: list[Run], folder: Path, number: int) -> None:

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -51,3 +52,22 @@ def test_order_of_the_batch_does_not_matter(order: list[int], seed: int) -> None
 def test_its_own_term_has_no_weight() -> None:
     """The objective's alpha carries it."""
     assert registry.describe("kd").beta == 0
+
+
+def test_standardised_logits_forget_shift_and_scale() -> None:
+    s, t = (features(3, seed=i, dtype=torch.float64) for i in (0, 1))
+
+    def standardised(rows: list[list[float]]) -> list[list[float]]:
+        out = []
+        for row in rows:
+            mean = sum(row) / len(row)
+            deviation = math.sqrt(sum((x - mean) ** 2 for x in row) / len(row))
+            out.append([(x - mean) / deviation for x in row])
+        return out
+
+    method = build("kd", s, t, standardise=True, temperature=2.0)
+    loss = method.loss(s, t, batch(3)).item()
+    expected = by_loops(standardised(s.logits.tolist()), standardised(t.logits.tolist()), 2.0)
+    assert loss == pytest.approx(expected, rel=1e-9)
+    moved = replace(t, logits=t.logits * 7 + 3)
+    assert method.loss(s, moved, batch(3)).item() == pytest.approx(loss, rel=1e-9)

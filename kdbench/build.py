@@ -1,0 +1,52 @@
+"""A run's network and methods before the first step, and what a network shows of itself."""
+
+import torch
+from torch import nn
+
+from kdbench import models, registry
+from kdbench.method import Features, Method, Setup
+from kdbench.models.network import Network
+from kdbench.rng import key
+from kdbench.run import Run
+
+
+def build_network(run: Run, *, num_classes: int, in_channels: int) -> Network:
+    """The network of a run with its initial weights, which only the seed and its name decide."""
+    with torch.random.fork_rng():
+        torch.manual_seed(key(run.seed, "init", run.student))
+        return models.create(run.student, num_classes=num_classes, in_channels=in_channels)
+
+
+def dry_run(network: nn.Module, in_channels: int, size: int) -> Features:
+    """``Features`` of two images of zeros, to read shapes off; leaves the network as it was."""
+    training = network.training
+    network.eval()
+    with torch.no_grad():
+        features: Features = network(torch.zeros(2, in_channels, size, size))
+    network.train(training)
+    return features
+
+
+def build_methods(run: Run, setup: Setup) -> list[Method]:
+    """The methods of a run's terms, each initialised from a stream of its own.
+
+    Raises:
+        Incompatible: a method cannot work on this pair.
+    """
+    made = []
+    for term in run.terms:
+        with torch.random.fork_rng():
+            torch.manual_seed(key(run.seed, "method", term.method))
+            made.append(registry.load(term.where)(setup, **term.hyper))
+    return made
+
+
+def detached(s: Features) -> Features:
+    """A student's features as constants, for methods without a teacher."""
+    return Features(
+        stem=s.stem.detach(),
+        stages=tuple(stage.detach() for stage in s.stages),
+        preacts=tuple(preact.detach() for preact in s.preacts),
+        embedding=s.embedding.detach(),
+        logits=s.logits.detach(),
+    )
