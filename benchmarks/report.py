@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kdbench import leaderboard, records, tables
+from kdbench import leaderboard, records
 from kdbench.grid import Grid, Pair, Report
 from kdbench.records import Cost, Record, Result
 from kdbench.run import Cell, Run, Teacher, Term
 from kdbench.spec import Dataset, Protocol, Training
+from kdbench.tidy import tidy
 
 METHODS = ("kd", *(f"m{i}" for i in range(17)), "semckd")
 SEEDS = tuple(range(5))
@@ -58,7 +59,7 @@ def measure(count: int) -> None:
         with clock("load"):
             found = records.load(folder, ids)
         with clock("aggregate"):
-            frame = tables.tidy(grid, cells, found)
+            frame = tidy(grid, cells, found)
         with clock("page"):
             leaderboard.markdown(grid, cells, found, frame)
         with clock("write"):

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from kdbench import checkpoint, environment, models, records
 from kdbench.batches import eval_batches
 from kdbench.data import load
 from kdbench.errors import UserError
-from kdbench.grid import parse
+from kdbench.grid import GridError
+from kdbench.gridfile import parse
+from kdbench.gridnames import model_errors
+from kdbench.gridtree import parse_yaml
 from kdbench.learner import EVALUATION_BATCH
 from kdbench.models import cost
 from kdbench.models.published import arch_of, fit, read_checkpoint
@@ -45,12 +47,11 @@ def adopt(path: Path, arch: str | None, dataset: str, runs: Path, data_root: Pat
     if name is None:
         raise UserError(f"{path}: no architecture in the folder's name; give --arch")
     if not models.known(name):
-        near = ", ".join(models.suggest(name))
-        raise UserError(f"--arch {name}: unknown model{f' (did you mean {near}?)' if near else ''}")
+        raise GridError([f"--arch {line}" for line in model_errors(name)])
     pair = [{"teacher": name, "student": name}]
     tree: dict[str, Any] = {
         "name": "import",
-        "dataset": yaml.safe_load(dataset),
+        "dataset": parse_yaml(dataset, f"--dataset {dataset}"),
         "protocol": "semckd",
     }
     grid = parse(tree | {"seeds": [0], "pairs": pair}, source="kdbench teacher import")

@@ -6,6 +6,7 @@ A function belongs here when a second method needs it; what one method needs sta
 import logging
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -53,8 +54,8 @@ def unit_rows(x: Tensor, eps: float = 1e-12) -> Tensor:
 
 def attention(x: Tensor, p: int = 2) -> Tensor:
     """Spatial attention, [B, C, H, W] -> [B, H*W]: channel mean of ``|x|^p``, unit length."""
-    energy = x.square() if p == 2 else x.abs().pow(p)
-    return F.normalize(energy.mean(1).flatten(1))
+    energy = sum_squares(x, 1) if p == 2 else x.abs().pow(p).sum(1)
+    return F.normalize((energy / x.shape[1]).flatten(1))
 
 
 def squared_distances(x: Tensor) -> Tensor:
@@ -63,11 +64,19 @@ def squared_distances(x: Tensor) -> Tensor:
     The rows are centred first: distances do not change, and in float32 a common offset of the
     embeddings would cost three digits of the gradient.
     """
-    x = x.flatten(1)
-    x = x - x.mean(0)
-    gram = x @ x.T
+    return _distances(_centred_gram(x))
+
+
+def _centred_gram(x: Tensor) -> Tensor:
+    """Inner products of the centred rows; as distances do, the gradient ignores the centring."""
+    x = rows(x)
+    return gram(x - x.detach().mean(0))
+
+
+def _distances(gram: Tensor) -> Tensor:
+    """Squared distances from inner products, [B, B] -> [B, B]."""
     square = gram.diagonal()
-    off = ~torch.eye(len(x), dtype=torch.bool, device=x.device)
+    off = ~torch.eye(len(gram), dtype=torch.bool, device=gram.device)
     return (square[:, None] + square[None, :] - 2 * gram) * off
 
 
@@ -101,7 +110,7 @@ def hint_regressor(s: Tensor, t: Tensor, *, relu: bool = True) -> nn.Sequential:
         conv = nn.Conv2d(c_s, c_t, 3, padding=1)
     layers: dict[str, nn.Module] = {"conv": conv, "bn": nn.BatchNorm2d(c_t)}
     if relu:
-        layers["relu"] = nn.ReLU()
+        layers["relu"] = nn.ReLU(inplace=True)
     block = nn.Sequential()
     for name, layer in layers.items():
         block.add_module(name, layer)
@@ -113,11 +122,87 @@ def upcast(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
+def rows(x: Tensor) -> Tensor:
+    """Samples as rows, [B, ...] -> [B, D]; maps without a copy, in the order of their memory."""
+    if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        x = x.permute(0, 2, 3, 1)
+    return x.flatten(1)
+
+
 def gram(x: Tensor) -> Tensor:
     """Inner products of the samples, [B, ...] -> [B, B]; at least float32, under autocast too."""
     with torch.autocast(x.device.type, enabled=False):
-        flat = upcast(x).flatten(1)
-        return flat @ flat.T
+        return row_products(rows(upcast(x)))
+
+
+def row_products(x: Tensor) -> Tensor:
+    """``x @ x.mT``, [..., N, D] -> [..., N, N], with one product in the backward pass, not two."""
+    product: Tensor = _RowProducts.apply(x)
+    return product
+
+
+def column_products(a: Tensor, b: Tensor) -> Tensor:
+    """``a.mT @ b``, [..., L, C], [..., L, D] -> [..., C, D].
+
+    Its gradients lie in memory as ``a`` and ``b`` do: where these are maps in channels_last, a
+    gradient in another order would slow down all of the network's backward pass.
+    """
+    product: Tensor = _ColumnProducts.apply(a, b)
+    return product
+
+
+def sum_squares(x: Tensor, *dims: int) -> Tensor:
+    """Sum of squares over dimensions; the gradient is one product, in ``x``'s memory order."""
+    found: Tensor = _SumSquares.apply(x, dims)
+    return found
+
+
+def mean_square(gap: Tensor) -> Tensor:
+    """Mean of the squares, a scalar.
+
+    For maps better than ``F.mse_loss``, whose gradient on a CPU is never in channels_last and slows
+    down all of the network's backward pass.
+    """
+    return sum_squares(gap, *range(gap.dim())) / gap.numel()
+
+
+class _SumSquares(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dims: tuple[int, ...]) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.dims = dims
+        return x.square().sum(dims)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        for dim in sorted(ctx.dims):
+            grad = grad.unsqueeze(dim)
+        return x * (2 * grad), None
+
+
+class _RowProducts(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x @ x.mT
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return (grad + grad.mT) @ x
+
+
+class _ColumnProducts(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        ctx.save_for_backward(a, b)
+        return a.mT @ b
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        a, b = ctx.saved_tensors
+        return b @ grad.mT, a @ grad
 
 
 def exact(x: Tensor) -> torch.autocast:
@@ -143,8 +228,8 @@ def squared_gaps(x: Tensor) -> Tensor:
     The rows' inner products leave noise of some epsilons of their squared lengths where two rows
     coincide; a square root or an inverse of it would be nonsense.
     """
-    square = squared_distances(x)
-    length = (x.detach().flatten(1) - x.detach().flatten(1).mean(0)).square().sum(1)
+    gram = _centred_gram(x)
+    square, length = _distances(gram), gram.detach().diagonal()
     noise = 8 * torch.finfo(x.dtype).eps * (length[:, None] + length[None, :])
     return square * (square > noise)
 
@@ -154,10 +239,11 @@ def affinity(x: Tensor, eps: float) -> Tensor:
 
     Rows are divided by ``length + eps``; an all-zero row has cosine 0 and no gradient.
     """
-    x = x.flatten(1)
-    length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    unit = x * (length > 1e-12) / (length + eps)
-    return (unit @ unit.T + 1) / 2
+    inner = gram(x)
+    square = inner.diagonal()
+    alive = square > 1e-24
+    inverse = alive / (torch.where(alive, square, torch.ones_like(square)).sqrt() + eps)
+    return (inner * inverse[:, None] * inverse + 1) / 2
 
 
 def standardise(logits: Tensor) -> Tensor:

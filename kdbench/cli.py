@@ -4,41 +4,17 @@ Everything slow is imported inside the command that needs it, so that ``--help``
 """
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from kdbench import __version__
-from kdbench.errors import UserError
+from kdbench.flags import Commands, Group, folders, of_data, of_grid
 
 if TYPE_CHECKING:
     from kdbench.expand import Expansion
     from kdbench.grid import Grid
-
-Function = Callable[..., Any]
-
-
-class Commands(click.Group):
-    """Shows a user's mistake as one line a mistake, exit code 2, and suggests commands."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except UserError as error:
-            for line in str(error).splitlines():
-                click.echo(f"kdbench: {line}", err=True)
-            ctx.exit(2)
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        if args and self.get_command(ctx, args[0]) is None:
-            import difflib
-
-            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            ctx.fail(f"No such command '{args[0]}'.{hint}")
-        return super().resolve_command(ctx, args)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -47,77 +23,42 @@ def main() -> None:
     """Which knowledge-distillation method really is better, and by how much."""
 
 
-def folders(function: Function) -> Function:
-    """--runs and --results, of every command that reads or writes runs."""
-    for option in (
-        click.option(
-            "--results",
-            type=click.Path(file_okay=False, path_type=Path),
-            default=Path("results"),
-            show_default=True,
-            help="Folder of leaderboards.",
-        ),
-        click.option(
-            "--runs",
-            type=click.Path(path_type=Path),
-            default=Path("runs"),
-            show_default=True,
-            help="Folder of runs.",
-        ),
-    ):
-        function = option(function)
-    return function
-
-
-def of_grid(function: Function) -> Function:
-    """--grid and --set, of every command about a grid."""
-    for option in (
-        click.option(
-            "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replace a grid's value."
-        ),
-        click.option(
-            "--grid",
-            "path",
-            required=True,
-            type=click.Path(path_type=Path),
-            help="Grid file, e.g. experiments/demo.yaml.",
-        ),
-    ):
-        function = option(function)
-    return function
-
-
-def of_data(function: Function) -> Function:
-    """--data, where data sets lie."""
-    return click.option(
-        "--data",
-        type=click.Path(path_type=Path),
-        default=Path("data"),
-        show_default=True,
-        help="Folder of data sets.",
-    )(function)
-
-
-def _expanded(path: Path, overrides: tuple[str, ...]) -> "tuple[Grid, Expansion]":
+def _expanded(
+    path: Path, overrides: tuple[str, ...], teachers_in: Path | None = None
+) -> "tuple[Grid, Expansion]":
+    """A grid and its runs; with ``teachers_in``, imported teachers must lie there and fit."""
     from kdbench.expand import expand
-    from kdbench.grid import load
+    from kdbench.gridfile import load
+    from kdbench.trained import check_teachers
 
     grid = load(path, overrides)
+    if teachers_in is not None:
+        check_teachers(grid, teachers_in)
     return grid, expand(grid)
 
 
 @main.command()
 @of_grid
 @folders
-@click.option("--tflops", type=float, help="Sustained TFLOP/s of the device to plan for.")
+@click.option(
+    "--tflops",
+    type=click.FloatRange(0, min_open=True),
+    help="Sustained TFLOP/s of the device to plan for.",
+)
+@click.option("--exact", is_flag=True, help="Count every method on every pair: may take minutes.")
 def plan(
-    path: Path, overrides: tuple[str, ...], runs: Path, results: Path, tflops: float | None
+    path: Path,
+    overrides: tuple[str, ...],
+    runs: Path,
+    results: Path,
+    tflops: float | None,
+    exact: bool,
 ) -> None:
     """What a grid would train: runs, state, operations, hours, memory. Starts nothing."""
     from kdbench.plan import render
 
-    grid, expansion = _expanded(path, overrides)
-    _print(render(grid, expansion, runs, tflops))
+    grid, expansion = _expanded(path, overrides, runs)
+    _print(render(grid, expansion, runs, tflops, exact=exact))
 
 
 @main.command()
@@ -143,7 +84,7 @@ def run(
 
     Ctrl-C loses nothing; the same command goes on.
     """
-    grid, expansion = _expanded(path, overrides)
+    grid, expansion = _expanded(path, overrides, runs)
     changes = {"kind": executor, "workers": workers}
     chosen = grid.executor.model_copy(update={k: v for k, v in changes.items() if v is not None})
     if dry_run:
@@ -162,7 +103,7 @@ def _train(
 
     from rich.console import Console
 
-    from kdbench import jobs, leaderboard, live, records
+    from kdbench import jobs, leaderboard, live, records, runner
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -171,9 +112,9 @@ def _train(
     todo = jobs.missing(expansion.runs, runs)
     there = len(expansion.runs) - len(todo)
     click.echo(f"{grid.name}: {len(expansion.runs)} runs, {there} there, {len(todo)} to train")
-    events = jobs.run_all(expansion.runs, runs, data, executor)
+    events = runner.run_all(expansion.runs, runs, data, executor)
     try:
-        live.show(events, todo, Console(soft_wrap=True))
+        live.show(events, todo, Console())
     except KeyboardInterrupt:
         click.echo("stopping at the end of the step ...", err=True)
         events.close()  # type: ignore[attr-defined]
@@ -240,6 +181,18 @@ def report(path: Path, overrides: tuple[str, ...], runs: Path, results: Path) ->
 
 
 @main.command()
+@of_grid
+@folders
+def select(path: Path, overrides: tuple[str, ...], runs: Path, results: Path) -> None:
+    """Choose a swept value on held-out training images: dataset {validation: ...}, sweep: ..."""
+    from kdbench import records, selection
+
+    grid, expansion = _expanded(path, overrides)
+    found = records.load(runs, (one.id for one in expansion.runs))
+    _print(selection.render(grid, expansion.cells, found))
+
+
+@main.command()
 @click.argument("run_id", metavar="RUN")
 @folders
 def show(run_id: str, runs: Path, results: Path) -> None:
@@ -274,11 +227,17 @@ def train(
     data: Path,
 ) -> None:
     """One cell, one seed: what a table's cell is made of. Teacher first, if need be."""
-    from kdbench.cell import one_cell, outcome, run_cell
+    from kdbench.cell import Flags, one_cell, run_cell
+    from kdbench.live import outcome
+    from kdbench.trained import check_teachers
 
-    grid, cell = one_cell(method, teacher, student, dataset, protocol, seed, options, overrides)
-    run_cell(grid, cell, runs, data)
-    _print(outcome(cell, runs))
+    flags = Flags(student, dataset, protocol, method, teacher, seed, options, overrides)
+    grid, needed = one_cell(flags)
+    check_teachers(grid, runs)
+    record = run_cell(grid, needed, runs, data)
+    _print(f"{needed[-1].id}  {outcome(needed[-1], record)}")
+    if record.status == "failed":
+        sys.exit(1)
 
 
 @main.command()
@@ -321,7 +280,7 @@ def check(method: str) -> None:
         sys.exit(1)
 
 
-@main.group()
+@main.group(cls=Group)
 def teacher() -> None:
     """Teachers that kdbench did not train."""
 
@@ -356,4 +315,7 @@ def doctor(runs: Path, results: Path, data: Path) -> None:
 def _print(what: Any) -> None:
     from rich.console import Console
 
-    Console(soft_wrap=isinstance(what, str)).print(what, highlight=False, markup=False)
+    if isinstance(what, str):
+        click.echo(what)
+    else:
+        Console().print(what, highlight=False, markup=False)

@@ -153,6 +153,8 @@ class Cohort:
         images_seen = 0
         for step in range(first, last):
             now = [x for x in group if x.status == "running" and x.step == step]
+            if not any(x.status == "running" for x in group):
+                break
             with self.clock:
                 images, labels, index = next(batches)
                 t = self._ask_teacher(images, now)

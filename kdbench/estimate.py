@@ -1,6 +1,7 @@
-"""What a run will cost before anything is trained: operations, hours, memory."""
+"""What a run will cost before anything is trained: operations and memory, and so hours."""
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,13 +9,9 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import nn
 
-from kdbench import models, registry
-from kdbench.learner import dry_run
-from kdbench.method import Batch, Features, Incompatible, Setup
-from kdbench.models import cost
+from kdbench.counting import NetworkCost, Shape, TermsCost, adapter_cost, network_cost, term_cost
 from kdbench.run import Run, Term
 from kdbench.spec import DATASETS, Dataset
 
@@ -25,29 +22,20 @@ OTHER_IMAGES = 512
 
 
 @dataclass(frozen=True)
-class Shape:
-    """What of a data set decides the cost of training on it."""
-
-    channels: int
-    size: int
-    classes: int
-    train: int
-    test: int
-
-
-@dataclass(frozen=True)
 class Estimate:
     """Cost of one run trained alone.
 
     Attributes:
         flops: of the whole training, forwards, backwards, teacher and evaluations.
-        memory: bytes of weights, optimiser and activations of one step.
-        incompatible: the reason why the method cannot work on this pair, or "".
+        memory: bytes of weights, optimiser and what one step keeps for its backward pass.
+        problem: how it will end without a number ("skipped: why", "fails: why"), or "".
+        rough: the method was counted on another pair.
     """
 
     flops: float
     memory: float
-    incompatible: str = ""
+    problem: str = ""
+    rough: bool = False
 
 
 @cache
@@ -73,114 +61,72 @@ def shape(dataset: Dataset) -> Shape:
     return Shape(channels, dataset.size or size, k, train, test)
 
 
-def estimate(run: Run) -> Estimate:
-    """What training this run costs, whatever its seed."""
-    of = shape(run.dataset)
-    teacher = run.teacher.arch if run.teacher else None
-    extra = terms_cost(run.student, teacher, of, run.training.batch_size, run.terms)
-    student = cost.macs(run.student, of.channels, of.size, of.classes)
-    guide = cost.macs(teacher, of.channels, of.size, of.classes) if teacher else 0
-    steps = of.train // run.training.batch_size * run.training.epochs
-    images = steps * run.training.batch_size
-    phase = run.pretrain[0] / run.training.epochs if run.pretrain else 0.0
-    # A backward pass costs two forwards.
-    per_image = 2 * (3 * student + guide + 3 * extra.macs)
-    flops = images * (1 + phase) * per_image + 2 * run.training.epochs * of.test * student
-    held, activations = _held(run.student, of)
-    memory = 4 * (3 * (held + extra.parameters) + run.training.batch_size * 2 * activations)
-    if teacher:
-        memory += 4 * _held(teacher, of)[0]
-    return Estimate(float(flops), float(memory), extra.incompatible)
+class Estimator:
+    """Estimates runs, counting each method on each pair once.
 
+    Attributes:
+        seconds: left to spend on counting. After that a method that was counted on another pair is
+            not counted again: its cost is taken to grow as adapters would.
+    """
 
-@dataclass(frozen=True)
-class TermsCost:
-    """What a run's methods add: MACs an image, parameters, or why they cannot work here."""
+    def __init__(self, seconds: float = math.inf) -> None:
+        self.seconds = seconds
+        self._counted: dict[tuple[object, ...], TermsCost] = {}
+        self._known: dict[str, tuple[TermsCost, tuple[float, ...]]] = {}
 
-    macs: float = 0.0
-    parameters: int = 0
-    incompatible: str = ""
+    def __call__(self, run: Run) -> Estimate:
+        """What training this run alone costs, whatever its seed."""
+        of, training = shape(run.dataset), run.training
+        teacher = run.teacher.arch if run.teacher else None
+        steps = of.train // training.batch_size * training.epochs
+        if not steps:
+            told = f"{of.train} training images do not fill a batch of {training.batch_size}"
+            return Estimate(0.0, 0.0, f"fails: {told}")
+        extra, rough = self.terms(run.student, teacher, of, training.batch_size, run.terms)
+        if extra.incompatible:
+            return Estimate(0.0, 0.0, f"skipped: {extra.incompatible}", rough)
+        student = network_cost(run.student, of)
+        guide = network_cost(teacher, of) if teacher else NetworkCost()
+        images = steps * training.batch_size
+        phase = run.pretrain[0] / training.epochs if run.pretrain and extra.pretrains else 0.0
+        # A backward pass costs two forwards.
+        per_image = 2 * (3 * student.macs + guide.macs + 3 * extra.macs)
+        flops = images * (1 + phase) * per_image + 2 * training.epochs * of.test * student.macs
+        # Weight, gradient and momentum of what learns; what a step keeps; what the teacher needs.
+        memory = 3 * 4 * (student.parameters + extra.parameters) + extra.kept + extra.remembered
+        memory += training.batch_size * (student.kept + guide.widest) + 4 * guide.parameters
+        return Estimate(float(flops), float(memory), rough=rough)
 
+    def terms(
+        self, student: str, teacher: str | None, of: Shape, batch_size: int, terms: Sequence[Term]
+    ) -> tuple[TermsCost, bool]:
+        """What a run's methods add, whatever their weights; and whether that is a rough guess."""
+        total, rough = TermsCost(), False
+        for term in terms:
+            part, guessed = self._term(student, teacher, of, batch_size, term)
+            total, rough = total + part, rough or guessed
+        return total, rough
 
-_COUNTED: dict[tuple[object, ...], TermsCost] = {}
-
-
-def terms_cost(
-    student: str, teacher: str | None, of: Shape, batch_size: int, terms: Sequence[Term]
-) -> TermsCost:
-    """What the methods' terms add on a pair; counted once for all seeds."""
-    described = json.dumps([term.canonical for term in terms], sort_keys=True, default=str)
-    key = (student, teacher, of, batch_size, described)
-    if key not in _COUNTED:
-        _COUNTED[key] = _count(student, teacher, of, min(batch_size, 16), terms)
-    return _COUNTED[key]
-
-
-def _count(
-    student: str, teacher: str | None, of: Shape, b: int, terms: Sequence[Term]
-) -> TermsCost:
-    s = _features(student, of, b)
-    t = _features(teacher, of, b) if teacher else s
-    labels = torch.arange(of.classes).repeat(4)
-    batch = Batch(
-        images=torch.zeros(b, of.channels, of.size, of.size),
-        labels=torch.arange(b) % of.classes,
-        index=torch.arange(b) % len(labels),
-    )
-    head = nn.Linear(t.embedding.shape[1], of.classes).requires_grad_(False)
-    setup = Setup(s, t, labels, b, of.classes, head)
-    flops, parameters = 0.0, 0
-    for term in terms:
-        with torch.random.fork_rng():
-            try:
-                method = registry.load(term.where)(setup, **term.hyper)
-            except Incompatible as reason:
-                return TermsCost(incompatible=str(reason))
-        parameters += sum(p.numel() for p in method.parameters() if p.requires_grad)
-        if term.beta:
-            with FlopCounterMode(display=False) as counter, torch.no_grad():
-                method.loss(s, t, batch)
-            flops += counter.get_total_flops() / b
-    return TermsCost(flops / 2, parameters)
-
-
-@cache
-def _features(name: str, of: Shape, batch: int) -> Features:
-    """Features of the right shapes; a term's cost does not depend on their values."""
-    network = models.create(name, num_classes=of.classes, in_channels=of.channels)
-    two = dry_run(network, of.channels, of.size)
-
-    def grown(x: Tensor) -> Tensor:
-        return x[:1].repeat(batch, *[1] * (x.dim() - 1))
-
-    return Features(
-        stem=grown(two.stem),
-        stages=tuple(map(grown, two.stages)),
-        preacts=tuple(map(grown, two.preacts)),
-        embedding=grown(two.embedding),
-        logits=grown(two.logits),
-    )
-
-
-@cache
-def _held(name: str, of: Shape) -> tuple[int, int]:
-    """Parameters, and activations of one image that a backward pass needs."""
-    with torch.device("meta"):
-        network = models.create(name, num_classes=of.classes, in_channels=of.channels)
-    total = 0
-
-    def count(module: nn.Module, args: object, output: object) -> None:
-        nonlocal total
-        if isinstance(output, Tensor):
-            total += output.numel()
-
-    for module in network.modules():
-        if not list(module.children()):
-            module.register_forward_hook(count)
-    network.eval()
-    with torch.no_grad():
-        network(torch.empty(1, of.channels, of.size, of.size, device="meta"))
-    return cost.params(network), total
+    def _term(
+        self, student: str, teacher: str | None, of: Shape, batch_size: int, term: Term
+    ) -> tuple[TermsCost, bool]:
+        name = f"{term.where} {bool(term.beta)}"
+        described = f"{name} {json.dumps(term.hyper, sort_keys=True)}"
+        key = (student, teacher, of.channels, of.size, of.classes, of.train, batch_size, described)
+        if key in self._counted:
+            return self._counted[key], False
+        size = adapter_cost(student, teacher, of)
+        near = self._known.get(described) or self._known.get(name)
+        if near and self.seconds <= 0:
+            counted, there = near
+            return counted.scaled(*(a / b for a, b in zip(size, there, strict=True))), True
+        began = time.process_time()
+        counted = term_cost(student, teacher, of, batch_size, term)
+        self.seconds -= time.process_time() - began
+        self._counted[key] = counted
+        if not counted.incompatible:
+            self._known[described] = self._known[name] = (counted, size)
+        return counted, False
 
 
 def machine_flops(threads: int = 1, seconds: float = 0.5) -> float:
@@ -190,10 +136,9 @@ def machine_flops(threads: int = 1, seconds: float = 0.5) -> float:
     net = nn.Sequential(*[nn.Conv2d(64, 64, 3, padding=1, bias=False) for _ in range(3)])
     images = torch.randn(16, 64, 16, 16).to(memory_format=torch.channels_last)
     net.to(memory_format=torch.channels_last)
-    done, end = 0, time.perf_counter() + seconds
     net(images).sum().backward()
-    began = time.perf_counter()
-    while time.perf_counter() < end:
+    done, began = 0, time.perf_counter()
+    while not done or time.perf_counter() - began < seconds:
         net(images).sum().backward()
         done += 1
     elapsed = time.perf_counter() - began

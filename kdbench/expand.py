@@ -1,15 +1,21 @@
 """A ``Grid`` to its cells and runs: what is trained, in the order in which it can be."""
 
 import itertools
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from kdbench import registry
-from kdbench.grid import Grid, GridError, Pair
+from kdbench.errors import UserError
+from kdbench.grid import Grid, GridError, Pair, Row, short
+from kdbench.gridnames import at, option_tree
+from kdbench.gridtree import merged
+from kdbench.registry import Description
 from kdbench.run import Cell, Run, Teacher, Term
-from kdbench.spec import OPTIONS, MethodOptions, Protocol
+from kdbench.spec import OPTIONS, Auxiliary, MethodOptions, Protocol
+
+WEIGHTS = ("gamma", "alpha", "temperature")
 
 
 @dataclass(frozen=True)
@@ -42,53 +48,57 @@ class _Plan:
 def expand(grid: Grid) -> Expansion:
     """All cells and runs of a grid.
 
+    A run that stands in several cells, such as a student's baseline or a teacher that is also a
+    student, is trained once; each cell calls it by its own row's name.
+
     Raises:
-        GridError: weights that contradict each other.
+        GridError: weights that contradict each other, rows that cannot be told apart.
     """
-    rows = list(_rows(grid))
+    rows = _rows(grid)
     cells: list[Cell] = []
     runs: dict[str, Run] = {}
 
-    def add(run: Run) -> Run:
-        return runs.setdefault(run.id, run)
+    def cell(row: str, pair: Pair, first: Run, seeds: tuple[int, ...]) -> tuple[Run, ...]:
+        members = tuple(first.with_seed(seed) for seed in seeds)
+        for run in members:
+            runs.setdefault(run.id, run)
+        cells.append(Cell(row, pair.teacher, pair.student, members))
+        return members
 
     for pair in grid.pairs:
-        teacher_run = _teacher(grid, pair.teacher)
-        if teacher_run is not None:
-            add(teacher_run)
-        teacher = Teacher(pair.teacher, grid.teachers.get(pair.teacher) or _id(teacher_run))
-        own = (teacher_run,) if teacher_run is not None else ()
-        cells.append(Cell("teacher", pair.teacher, pair.student, own))
-        alone = [add(_alone(grid, grid.protocol, pair, seed)) for seed in grid.seeds]
-        cells.append(Cell("student", pair.teacher, pair.student, tuple(alone)))
+        teacher = _imported(grid, pair)
+        if teacher is None:
+            (own,) = cell("teacher", pair, _teacher(grid, pair.teacher), (grid.teacher.seed,))
+            teacher = Teacher(pair.teacher, own.id)
+        else:
+            cells.append(Cell("teacher", pair.teacher, pair.student, ()))
+        alone = _alone(grid, grid.protocol, pair)
+        cell("student", pair, alone, grid.seeds)
         for row in rows:
             source = teacher
             if row.options.auxiliary:
                 helper = _auxiliary(grid, row.options.auxiliary, teacher)
-                add(helper)
+                runs.setdefault(helper.id, helper)
                 source = Teacher(helper.student, helper.id)
-            first = _student(grid.protocol, pair, row, source, alone[0])
-            members = tuple(add(replace(first, seed=seed)) for seed in grid.seeds)
-            cells.append(Cell(row.label, pair.teacher, pair.student, members))
+            cell(row.label, pair, _student(grid.protocol, row, source, alone), grid.seeds)
     return Expansion(tuple(cells), tuple(runs.values()))
 
 
-def _id(run: Run | None) -> str:
-    assert run is not None
-    return run.id
+def _imported(grid: Grid, pair: Pair) -> Teacher | None:
+    """The pair's teacher, where the grid names a trained one."""
+    run_id = grid.teachers.get(pair.teacher)
+    return Teacher(pair.teacher, run_id) if run_id else None
 
 
-def _teacher(grid: Grid, arch: str) -> Run | None:
-    """The run that trains a teacher; None where the grid names a trained one."""
-    if arch in grid.teachers:
-        return None
+def _teacher(grid: Grid, arch: str) -> Run:
+    """The run that trains a teacher."""
     protocol = grid.teacher.protocol or grid.protocol
-    run = _alone(grid, protocol, Pair(teacher=arch, student=arch), grid.teacher.seed)
+    run = _alone(grid, protocol, Pair(teacher=arch, student=arch))
     return replace(run, dataset=grid.teacher.dataset or grid.dataset, method="teacher")
 
 
-def _alone(grid: Grid, protocol: Protocol, pair: Pair, seed: int) -> Run:
-    """A network trained by itself: plain cross-entropy."""
+def _alone(grid: Grid, protocol: Protocol, pair: Pair) -> Run:
+    """A network trained by itself, by plain cross-entropy; with the teachers' seed."""
     return Run(
         student=pair.student,
         teacher=None,
@@ -98,13 +108,13 @@ def _alone(grid: Grid, protocol: Protocol, pair: Pair, seed: int) -> Run:
         alpha=0.0,
         temperature=protocol.temperature,
         terms=(),
-        seed=seed,
+        seed=grid.teacher.seed,
         protocol=protocol.name,
     )
 
 
-def _student(protocol: Protocol, pair: Pair, row: _Plan, source: Teacher, alone: Run) -> Run:
-    """A row's run on a pair, with the seed of ``alone``."""
+def _student(protocol: Protocol, row: _Plan, source: Teacher, alone: Run) -> Run:
+    """A row's run on the pair of ``alone``."""
     training = alone.training
     phase = None
     if row.pretrains:
@@ -123,79 +133,121 @@ def _student(protocol: Protocol, pair: Pair, row: _Plan, source: Teacher, alone:
     )
 
 
-def _auxiliary(grid: Grid, spec: dict[Any, str], teacher: Teacher) -> Run:
+def _auxiliary(grid: Grid, spec: Auxiliary, teacher: Teacher) -> Run:
     """The run of an auxiliary teacher: a student of the pair's teacher, with the teachers' seed."""
-    pair = Pair(teacher=teacher.arch, student=spec["student"])
-    row = _plan(grid.protocol, spec["method"], {})
-    return _student(
-        grid.protocol, pair, row, teacher, _alone(grid, grid.protocol, pair, grid.teacher.seed)
-    )
+    pair = Pair(teacher=teacher.arch, student=spec.student)
+    row = _plan(grid.protocol, Row(name=spec.method), {})
+    return _student(grid.protocol, row, teacher, _alone(grid, grid.protocol, pair))
 
 
-def _rows(grid: Grid) -> Iterator[_Plan]:
+def _rows(grid: Grid) -> list[_Plan]:
     """The table's rows: the methods, each once for every value that is swept."""
+    found: list[_Plan] = []
+    errors = []
     for row in grid.methods:
-        axes = [
-            [(key.rpartition(".")[2], value) for value in values]
-            for key, values in grid.sweep.items()
-            if key.rpartition(".")[0] == row.name
-        ]
+        options = {key: option for key in grid.sweep if (option := row.option(key)) is not None}
+        axes = [[(option, value) for value in grid.sweep[key]] for key, option in options.items()]
         for point in itertools.product(*axes):
-            plan = _plan(grid.protocol, row.name, row.options | dict(point))
+            given = row.options
+            for option, value in point:
+                given = merged(given, option_tree(option, value))
             swept = ", ".join(f"{key}={value}" for key, value in point)
-            yield replace(plan, label=f"{plan.label}({swept})") if swept else plan
+            try:
+                plan = _plan(grid.protocol, row, given)
+            except UserError as error:
+                errors.append(f"{grid.source}: methods.{row.short}: {error}")
+                break
+            found.append(replace(plan, label=f"{plan.label}({swept})") if swept else plan)
+    for label, count in Counter(plan.label for plan in found).items():
+        errors += [f"{grid.source}: methods: {count} rows are called {label}"] if count > 1 else []
+    if errors:
+        raise GridError(errors)
+    return found
 
 
-def _plan(protocol: Protocol, name: str, given: dict[str, Any]) -> _Plan:
-    """Resolve a row's weights: the grid's word, else the protocol's, else the method's."""
-    parts = name.split("+")
-    together = "+".join(sorted(parts))
+def _plan(protocol: Protocol, row: Row, given: dict[str, Any]) -> _Plan:
+    """Resolve a row's weights: the grid's word, else the protocol's, else the methods'."""
+    together = sorted(map(short, row.parts))
     preset = next(
         (
-            dict(v)
-            for k, v in protocol.methods.items()
-            if "+".join(sorted(k.split("+"))) == together
+            options
+            for name, options in protocol.methods.items()
+            if sorted(map(short, name.split("+"))) == together
         ),
         {},
     )
-    general = {k: v for k, v in (preset | given).items() if k in OPTIONS}
-    options = MethodOptions(**general)
-    terms = []
-    weights: dict[str, dict[str, float]] = {"gamma": {}, "alpha": {}, "temperature": {}}
-    for part in parts:
-        about = registry.describe(part)
-        own = dict(protocol.methods.get(part, {}))
-        own |= given if len(parts) == 1 else preset.get(part, {}) | given.get(part, {})
-        for key in weights:
-            value = own.get(key, about.objective.get(key))
-            if value is not None:
-                weights[key][part] = float(value)
-        beta = own.get("beta")
-        own_hyper = {k: v for k, v in own.items() if k not in OPTIONS or k in about.hyper}
-        terms.append(
-            Term(
-                method=about.name,
-                beta=float(about.beta if beta is None else beta),
-                hyper=registry.hyper(part, own_hyper),
-                source=about.sha256 if about.external else None,
-                path=str(about.path) if about.external else None,
-            )
-        )
-    resolved = {}
-    for key, asked in weights.items():
-        value = getattr(options, key)
-        if value is None and len(set(asked.values())) > 1:
-            told = ", ".join(f"{part} {weight}" for part, weight in asked.items())
-            raise GridError([f"methods.{name}: {key}: the parts differ ({told}); give {key} here"])
-        if value is None:
-            value = next(iter(asked.values()), getattr(protocol, key))
-        resolved[key] = float(value)
-    about_all = [registry.describe(part) for part in parts]
+    own = merged(preset, given)
+    options = MethodOptions(**{key: value for key, value in own.items() if key in OPTIONS})
+    methods = {part: registry.describe(at(part)) for part in row.parts}
+    of_part = {
+        part: own if len(row.parts) == 1 else _of_part(protocol, part, own) for part in row.parts
+    }
+    weights = {key: _weight(key, options, protocol, methods, of_part) for key in WEIGHTS}
+    terms = [_term(part, methods[part], of_part[part], weights) for part in row.parts]
     return _Plan(
-        label=options.label or "+".join(Path(about.name).name for about in about_all),
+        label=row.label,
         terms=tuple(sorted(terms, key=lambda term: term.method)),
-        needs_teacher=any(about.needs_teacher for about in about_all),
-        pretrains=any(about.has_pretrain for about in about_all),
+        needs_teacher=any(one.needs_teacher for one in methods.values()),
+        pretrains=any(one.has_pretrain for one in methods.values()),
         options=options,
-        **resolved,
+        **weights,
     )
+
+
+def _of_part(protocol: Protocol, part: str, own: dict[str, Any]) -> dict[str, Any]:
+    """What is said of one method of a combination: what the protocol says of it alone, too."""
+    return merged(protocol.methods.get(part, {}), own.get(short(part), {}))
+
+
+def _weight(
+    key: str,
+    options: MethodOptions,
+    protocol: Protocol,
+    methods: Mapping[str, Description],
+    of_part: Mapping[str, dict[str, Any]],
+) -> float:
+    """Gamma, alpha or T of a row.
+
+    Raises:
+        UserError: its methods ask for different ones, and nobody decides.
+    """
+    value = getattr(options, key)
+    if value is None:
+        asked = {
+            part: of_part[part].get(key, one.objective.get(key)) for part, one in methods.items()
+        }
+        asked = {part: float(weight) for part, weight in asked.items() if weight is not None}
+        if len(set(asked.values())) > 1:
+            told = ", ".join(f"{short(part)} {weight:g}" for part, weight in asked.items())
+            raise UserError(f"{key}: the parts differ ({told}); give {key} here")
+        value = next(iter(asked.values()), getattr(protocol, key))
+    return float(value)
+
+
+def _term(
+    part: str, method: Description, own: dict[str, Any], weights: Mapping[str, float]
+) -> Term:
+    """One method's term, defaults resolved."""
+    # Where a method has a temperature, it is the objective's: told once.
+    given = {key: own[key] for key in method.hyper if key in own} | {
+        key: value for key, value in weights.items() if key == "temperature" and key in method.hyper
+    }
+    hyper = registry.hyper(at(part), given)
+    beta = own.get("beta")
+    path = str(method.path) if method.external and part.endswith(".py") else None
+    return Term(
+        method=short(method.name),
+        beta=float(method.beta if beta is None else beta) + 0.0,
+        hyper={key: _settled(value, method.hyper[key]) for key, value in hyper.items()},
+        source=method.sha256 if method.external else None,
+        path=path,
+    )
+
+
+def _settled(value: Any, default: Any) -> Any:
+    """2.0 as 2 where the default gives no type of its own: they are one number, and one id."""
+    if default is None and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list | tuple):
+        return tuple(_settled(one, None) for one in value)
+    return value

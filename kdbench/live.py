@@ -2,16 +2,17 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Column
 
-from kdbench.jobs import Event
 from kdbench.progress import Beat
 from kdbench.records import Record
 from kdbench.run import Run
+from kdbench.runner import Event
 
 PLAIN_SECONDS = 10.0
 """Least time between two lines about runs that go on, where there is no terminal."""
@@ -37,16 +38,22 @@ def duration(seconds: float | None) -> str:
     """``1:02:03`` or ``45 s``."""
     if seconds is None:
         return "?"
-    return f"{seconds:.0f} s" if seconds < 100 else str(timedelta(seconds=round(seconds)))
+    return f"{seconds:.0f} s" if seconds < 99.5 else str(timedelta(seconds=round(seconds)))
 
 
-def describe(beats: Sequence[Beat], names: dict[str, Run]) -> str:
-    """A cohort's learners and their accuracies: ``kd 91.2, at 90.8``."""
-    told = []
+def describe(beats: Sequence[Beat], names: Mapping[str, Run]) -> str:
+    """A cohort: where it is, how fast, and its learners with their accuracies."""
+    first = beats[0]
+    learners = []
     for beat in beats:
-        acc = "" if beat.acc is None else f" {beat.acc:.1f}"
-        told.append(f"{names[beat.run].method}{acc}")
-    return ", ".join(told)
+        name = names[beat.run].method if beat.run in names else beat.run
+        learners.append(name if beat.acc is None else f"{name} {beat.acc:.1f}")
+    left = [beat.eta for beat in beats if beat.eta is not None]
+    phase = "first phase, " if first.phase == "pretrain" else ""
+    return (
+        f"{phase}epoch {first.epoch}/{first.epochs}, {first.images_per_s:,.0f} images/s, "
+        f"{duration(max(left, default=None))} to go: {', '.join(learners)}"
+    )
 
 
 def _cohorts(beats: Iterable[Beat]) -> dict[str, list[Beat]]:
@@ -56,22 +63,28 @@ def _cohorts(beats: Iterable[Beat]) -> dict[str, list[Beat]]:
     return found
 
 
+def _say(console: Console, line: str) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 def _bars(events: Iterable[Event], runs: Sequence[Run], console: Console) -> None:
     names = {run.id: run for run in runs}
     bars: dict[str, TaskID] = {}
+    cut = Column(no_wrap=True, overflow="ellipsis", ratio=1)
     with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        TextColumn("{task.fields[about]}", style="dim"),
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+        BarColumn(bar_width=16),
+        TextColumn("{task.fields[about]}", style="dim", markup=False, table_column=cut),
         console=console,
         transient=True,
+        expand=True,
     ) as view:
         whole = view.add_task("all runs", total=len(runs), about="")
         for event in events:
             if event.line:
-                view.console.print(event.line, highlight=False, markup=False)
+                _say(view.console, event.line)
             for run, record in event.ended:
-                view.console.print(outcome(run, record), highlight=False, markup=False)
+                _say(view.console, outcome(run, record))
             done = len(runs) - event.left
             view.update(whole, completed=done, about=f"{done}/{len(runs)}")
             groups = _cohorts(event.beats)
@@ -81,12 +94,8 @@ def _bars(events: Iterable[Event], runs: Sequence[Run], console: Console) -> Non
                 first = beats[0]
                 if cohort not in bars:
                     bars[cohort] = view.add_task(first.title, total=1.0, about="")
-                about = (
-                    f"epoch {first.epoch}/{first.epochs}  {first.images_per_s:,.0f} images/s  "
-                    f"{duration(first.eta)} to go  {describe(beats, names)}"
-                )
-                share = (first.epoch - 1 + first.step / max(1, first.steps)) / first.epochs
-                view.update(bars[cohort], completed=share, about=about)
+                share = (first.epoch - 1 + first.step / max(1, first.steps)) / max(1, first.epochs)
+                view.update(bars[cohort], completed=share, about=describe(beats, names))
 
 
 def _lines(events: Iterable[Event], runs: Sequence[Run], console: Console) -> None:
@@ -94,20 +103,13 @@ def _lines(events: Iterable[Event], runs: Sequence[Run], console: Console) -> No
     told = time.monotonic()
     for event in events:
         if event.line:
-            console.print(event.line, highlight=False, markup=False, soft_wrap=True)
+            _say(console, event.line)
         done = len(runs) - event.left - len(event.ended)
         for run, record in event.ended:
             done += 1
-            line = f"[{done}/{len(runs)}] {outcome(run, record)}"
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+            _say(console, f"[{done}/{len(runs)}] {outcome(run, record)}")
             told = time.monotonic()
-        if event.beats and time.monotonic() - told > PLAIN_SECONDS:
+        if event.beats and time.monotonic() - told >= PLAIN_SECONDS:
             told = time.monotonic()
             for beats in _cohorts(event.beats).values():
-                first = beats[0]
-                line = (
-                    f"[{done}/{len(runs)}] {first.title}: epoch {first.epoch}/{first.epochs}, "
-                    f"{first.images_per_s:,.0f} images/s, {duration(first.eta)} to go: "
-                    f"{describe(beats, names)}"
-                )
-                console.print(line, highlight=False, markup=False, soft_wrap=True)
+                _say(console, f"[{done}/{len(runs)}] {beats[0].title}: {describe(beats, names)}")

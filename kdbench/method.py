@@ -98,11 +98,13 @@ class Method(nn.Module):
     follow by themselves.
 
     Attributes:
+        family: what is matched: logit, feature map, embedding, relation or contrastive.
         beta: default weight of the term.
         objective: default weights of the other two terms, where the method replaces them (SimKD).
         needs_teacher: False for a method that trains without one.
     """
 
+    family: str = "other"
     beta: float = 1.0
     objective: Objective = Objective()
     needs_teacher: bool = True

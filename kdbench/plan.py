@@ -1,59 +1,134 @@
 """``kdbench plan``: what a grid would cost, before anything is trained."""
 
-from collections import Counter
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
-
-from kdbench import estimate, records, status
+from kdbench import records
+from kdbench.estimate import Estimate, Estimator, machine_flops
 from kdbench.expand import Expansion
 from kdbench.grid import Grid
 from kdbench.jobs import cohorts, missing, workers
-from kdbench.records import Record
-from kdbench.run import Cell
+from kdbench.run import Cell, Run
+from kdbench.status import count, rows, states
+
+SECONDS = 4.0
+"""Time to spend on counting what methods cost; further pairs are told roughly."""
+
+ROUGH = ("~ a method's part taken from another pair; --exact counts it on this one, too",)
 
 
-def render(grid: Grid, expansion: Expansion, runs: Path, tflops: float | None) -> Group:
-    """A line per cell: runs, state, operations, hours, memory; and the sum."""
-    todo = missing(expansion.runs, runs)
+@dataclass(frozen=True)
+class Line:
+    """What a cell would cost.
+
+    Attributes:
+        pair, method: of the cell. runs: their number. state: how they stand.
+        cost: of one run. hours: of one run.
+    """
+
+    pair: str
+    method: str
+    runs: int
+    state: str
+    cost: Estimate
+    hours: float
+
+
+def render(
+    grid: Grid, expansion: Expansion, runs: Path, tflops: float | None, *, exact: bool = False
+) -> str:
+    """A line per cell: runs, state, operations, hours, memory of one; and the sum.
+
+    Args:
+        grid, expansion: what to plan. runs: folder of runs.
+        tflops: sustained TFLOP/s; None: this machine's, measured.
+        exact: count every method on every pair, however long that takes.
+    """
+    todo = _missing(expansion.runs, runs)
     pending = {run.id for run in todo}
     found = records.load(runs, (run.id for run in expansion.runs if run.id not in pending))
+    how = states(expansion.runs, found, {})
+    speed = tflops * 1e12 if tflops else machine_flops(grid.executor.threads)
+    hours: dict[str, float] = {}
+    estimator = Estimator() if exact else Estimator(SECONDS)
+    lines = []
+    for pair, cell in rows(expansion):
+        line = _line(pair, cell, how, speed, estimator)
+        lines.append(line)
+        hours.update((run.id, line.hours) for run in cell.runs if run.id in pending)
     n = workers(grid.executor)
-    speed = tflops * 1e12 if tflops else estimate.machine_flops(grid.executor.threads)
-    table = Table("pair", "method", "runs", "state", "TFLOP a run", "hours a run", "memory MB")
-    totals = {run.id: 0.0 for run in todo}
-    for cell in expansion.cells:
-        if not cell.runs:
-            continue
-        cost = estimate.estimate(cell.runs[0])
-        hours = cost.flops / speed / 3600
-        for run in cell.runs:
-            if run.id in totals:
-                totals[run.id] = hours
-        told = f"skipped: {cost.incompatible}" if cost.incompatible else _state(cell, found)
-        table.add_row(
-            Text(f"{cell.teacher} -> {cell.student}"),
-            Text(cell.method),
-            str(len(cell.runs)),
-            Text(told),
-            f"{cost.flops / 1e12:,.3g}",
-            f"{hours:,.3g}",
-            f"{cost.memory / 2**20:,.0f}",
-        )
     groups = cohorts(todo, most=grid.executor.cohort, workers=n)
-    lines = [
-        f"{grid.name}: {len(expansion.runs)} runs, {len(todo)} to train in {len(groups)} cohorts",
-        f"{sum(totals.values()):,.3g} hours of training in all, {n} at a time: "
-        f"{sum(totals.values()) / n:,.3g} hours (each run counted alone; cohorts share teachers)",
-        f"at {speed / 1e12:.3g} TFLOP/s"
-        + (" (--tflops)" if tflops else f" (measured here, {grid.executor.threads} thread)"),
-    ]
-    return Group(table, *(Text(line) for line in lines))
+    total = sum(hours.values())
+    given = "--tflops" if tflops else f"measured here, {grid.executor.threads} thread"
+    return "\n".join(
+        [
+            *_table(lines),
+            "",
+            f"{grid.name}: {len(expansion.runs):,} runs ({count(how.values())}); "
+            f"{len(todo):,} to train in {len(groups):,} cohorts",
+            f"{_time(total)} of training, {n} at a time: {_time(total / n)}",
+            f"at {speed / 1e12:.3g} TFLOP/s ({given})",
+            "Each run is counted as if alone; the runs of a cohort share their teacher.",
+            *ROUGH[: any(line.cost.rough for line in lines)],
+        ]
+    )
 
 
-def _state(cell: Cell, found: Mapping[str, Record]) -> str:
-    count = Counter(status.state(run, found, {}) for run in cell.runs)
-    return ", ".join(f"{count[name]} {name}" for name in status.ORDER if count[name])
+def _missing(expanded: Sequence[Run], runs: Path) -> list[Run]:
+    """The runs without a record; asks the disk only about those that have a folder."""
+    try:
+        begun = set(os.listdir(runs))  # noqa: PTH208 - names are all that is needed
+    except OSError:
+        begun = set()
+    there = {run.id for run in expanded if run.id in begun}
+    left = {run.id for run in missing((run for run in expanded if run.id in there), runs)}
+    return [run for run in expanded if run.id not in there or run.id in left]
+
+
+def _line(pair: str, cell: Cell, how: dict[str, str], speed: float, estimator: Estimator) -> Line:
+    if not cell.runs:
+        return Line(pair, cell.method, 0, "imported", Estimate(0.0, 0.0), 0.0)
+    cost = estimator(cell.runs[0])
+    state = count(how[run.id] for run in cell.runs)
+    return Line(pair, cell.method, len(cell.runs), state, cost, cost.flops / speed / 3600)
+
+
+def _table(lines: Sequence[Line]) -> Iterable[str]:
+    """Text of at most 80 columns where names allow it; a pair's name heads its methods."""
+    wide = min(28, max((len(line.method) for line in lines), default=0))
+    told = max((len(line.state) for line in lines), default=0)
+    yield (
+        f"  {'method':<{wide}}  {'runs':>4}  {'state':<{told}}  {'TFLOP/run':>9}  "
+        f"{'time/run':>8}  {'memory':>8}"
+    )
+    last = None
+    for line in lines:
+        if line.pair != last:
+            last = line.pair
+            yield last
+        start = f"  {line.method:<{wide}}  {line.runs:>4}  {line.state:<{told}}"
+        if line.cost.problem:
+            yield start.rstrip()
+            yield f"    {line.cost.problem}"
+        elif not line.runs:
+            yield start.rstrip()
+        else:
+            yield (
+                f"{start}  {_flops(line.cost.flops):>9}  {_time(line.hours):>8}  "
+                f"{line.cost.memory / 2**20:>5,.0f} MB{' ~' if line.cost.rough else ''}"
+            )
+
+
+def _flops(flops: float) -> str:
+    """In TFLOP, with three digits that mean something."""
+    value = flops / 1e12
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _time(hours: float) -> str:
+    """``27.2 h``, ``12.0 min`` or ``3.1 s``."""
+    if hours >= 1:
+        return f"{hours:,.1f} h" if hours < 1000 else f"{hours:,.0f} h"
+    return f"{hours * 60:.1f} min" if hours * 60 >= 1 else f"{hours * 3600:.1f} s"

@@ -5,9 +5,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kdbench import stats
 from kdbench.records import Record
 from kdbench.run import Cell
+from kdbench.summary import by_pair, summarise, teacher_accuracy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +30,7 @@ def accuracy(title: str, cells: Sequence[Cell], records: Mapping[str, Record]) -
     """
     from matplotlib.figure import Figure
 
-    pairs = stats.by_pair(cells)
+    pairs = by_pair(cells)
     shown = list(pairs)[:PANELS]
     methods = list(dict.fromkeys(cell.method for cell in cells if cell.method != "teacher"))
     across = min(len(shown), 4) or 1
@@ -77,7 +77,7 @@ def _panel(
     cells: Sequence[Cell],
     records: Mapping[str, Record],
 ) -> None:
-    found = {cell.method: stats.summarise(cell.runs, records) for cell in cells}
+    found = {cell.method: summarise(cell.runs, records) for cell in cells}
     seeds: list[tuple[float, int]] = []
     means: list[tuple[float, int]] = []
     for y, method in enumerate(methods):
@@ -102,7 +102,7 @@ def _panel(
     if "student" in found and found["student"].n:
         axis.axvline(found["student"].mean, color=LINES, linewidth=1, linestyle="--", zorder=1)
     values = [a for name in found if name != "teacher" for a in found[name].accuracies.values()]
-    _teacher(axis, stats.teacher_accuracy(cells, records), values)
+    _teacher(axis, teacher_accuracy(cells, records), values)
     axis.set_title(pair, fontsize=9)
     axis.set_yticks(range(len(methods)), [method.replace("$", r"\$") for method in methods])
     axis.set_ylim(len(methods) - 0.4, -0.7)

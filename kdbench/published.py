@@ -40,6 +40,15 @@ def references() -> list[str]:
     return list(_tables())
 
 
+def known(reference: str) -> bool:
+    """Whether there is such a table, and only one; ``references()`` lists them."""
+    try:
+        _resolve(reference)
+    except ValueError:
+        return False
+    return True
+
+
 def lookup(
     reference: str, method: str, teacher: str, student: str, dataset: str | None = None
 ) -> Published | None:

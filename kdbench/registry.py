@@ -1,10 +1,8 @@
 """Find a method: by name among our files and installed plugins, or by the path of a ``.py`` file.
 
-What a file says of itself is read without running it (``describe``), so plans and tables need
-neither torch nor the plugin; only ``load`` imports.
+What a file says of itself is read without running it (``describe``); only ``load`` imports.
 """
 
-import ast
 import difflib
 import hashlib
 import importlib
@@ -13,72 +11,20 @@ import math
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any
+
+from kdbench import description
+from kdbench.description import Description, RegistryError, Source
 
 if TYPE_CHECKING:
     from kdbench.method import Method
 
 GROUP = "kdbench.methods"
 """Entry-point group of third-party methods, and the package of our own."""
-
-RESERVED = ("alpha", "auxiliary", "beta", "gamma", "label", "pretrain_epochs", "pretrain_lr")
-"""What a grid may say of every method: no hyper-parameter may have such a name.
-
-``temperature`` is not among them: where a method has one, it is the objective's, told once.
-"""
-
-WEIGHTS = ("gamma", "alpha", "temperature")
-"""What an ``Objective`` takes."""
-
-
-class RegistryError(ValueError):
-    """A method that cannot be found, read or configured; the message is one line."""
-
-
-@dataclass(frozen=True)
-class Description:
-    """What a method's file says of it.
-
-    Attributes:
-        name: the name in grids: the file's stem, the entry point's name, or the path given.
-        label: the class's name.
-        path: of the file.
-        sha256: of the file's content.
-        beta: default weight of the term.
-        needs_teacher: False for a method that trains without one.
-        objective: those of gamma, alpha and temperature that the method asks for.
-        hyper: hyper-parameters and their defaults.
-        doc: first line of the file's docstring.
-        has_pretrain: there is a phase before training.
-        external: not one of our own.
-    """
-
-    name: str
-    label: str
-    path: Path
-    sha256: str
-    beta: float
-    needs_teacher: bool
-    objective: dict[str, float]
-    hyper: dict[str, Any]
-    doc: str
-    has_pretrain: bool
-    external: bool
-
-
-class Source(NamedTuple):
-    """Where a method comes from: its name, file, module, and its class if that is known."""
-
-    name: str
-    path: Path
-    module: str
-    label: str | None = None
 
 
 def names() -> list[str]:
@@ -97,7 +43,7 @@ def describe(name: str) -> Description:
         modified = source.path.stat().st_mtime_ns
     except OSError:
         raise RegistryError(f"{source.path}: no such file") from None
-    return _describe(source, modified)
+    return description.read(source, modified)
 
 
 def load(name: str) -> type["Method"]:
@@ -170,7 +116,7 @@ def _find(name: str) -> Source:
         # Two plugins of the same file name must not share a module.
         digest = hashlib.sha256(str(path).encode()).hexdigest()[:12]
         stem = re.sub(r"\W", "_", path.stem)
-        return Source(name, path, f"kdbench_plugin_{stem}_{digest}")
+        return Source(name, path, f"kdbench_plugin_{stem}_{digest}", external=True)
     known = _known()
     if name not in known:
         raise RegistryError(
@@ -183,7 +129,8 @@ def _find(name: str) -> Source:
     spec = _locate(found.module)
     if spec is None or not spec.origin:
         raise RegistryError(f"{name}: the entry point {found.value} leads to no file")
-    return Source(name, Path(spec.origin), found.module, found.attr or None)
+    path = Path(spec.origin)
+    return Source(name, path, found.module, found.attr or None, path.parent != folder())
 
 
 def _locate(module: str) -> ModuleSpec | None:
@@ -225,152 +172,6 @@ def _run(name: str, path: Path) -> ModuleType:
     if package in sys.modules:
         setattr(sys.modules[package], last, module)
     return module
-
-
-# --- reading --------------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=1024)
-def _describe(source: Source, modified: int) -> Description:
-    content = source.path.read_bytes()
-    try:
-        tree = ast.parse(content)
-    except SyntaxError as error:
-        _reject(source, error.lineno, error.msg)
-    except ValueError as error:
-        _reject(source, None, str(error))
-    cls = _method_class(source, tree)
-    body = _assignments(cls)
-    doc = ast.get_docstring(tree) or ast.get_docstring(cls) or ""
-    return Description(
-        name=source.name,
-        label=cls.name,
-        path=source.path,
-        sha256=hashlib.sha256(content).hexdigest(),
-        beta=float(_attribute(source, body, "beta", 1.0, (int, float))),
-        needs_teacher=_attribute(source, body, "needs_teacher", True, (bool,)),
-        objective=_objective(source, body),
-        hyper=_hyper(source, cls),
-        doc=doc.strip().partition("\n")[0],
-        has_pretrain=_function(cls, "pretrain") is not None,
-        external=source.path.parent != folder(),
-    )
-
-
-def _method_class(source: Source, tree: ast.Module) -> ast.ClassDef:
-    """The file's one subclass of ``Method``."""
-    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
-    if source.label:
-        named = [node for node in classes if node.name == source.label]
-        return named[0] if named else _reject(source, None, f"there is no class {source.label}")
-    bases = {"Method"}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module == "kdbench.method":
-            bases |= {a.asname for a in node.names if a.name == "Method" and a.asname}
-    found = []
-    for node in classes:
-        if any(ast.unparse(base).rpartition(".")[2] in bases for base in node.bases):
-            bases.add(node.name)
-            found.append(node)
-    if not found:
-        _reject(source, None, "there is no subclass of Method")
-    if len(found) > 1:
-        both = " and ".join(node.name for node in found)
-        _reject(source, found[1].lineno, f"one method a file, but here are {both}")
-    return found[0]
-
-
-def _assignments(cls: ast.ClassDef) -> dict[str, ast.expr]:
-    """Class attributes and the expressions they are set to."""
-    found: dict[str, ast.expr] = {}
-    for node in cls.body:
-        if isinstance(node, ast.Assign):
-            found |= {x.id: node.value for x in node.targets if isinstance(x, ast.Name)}
-        elif isinstance(node, ast.AnnAssign) and node.value and isinstance(node.target, ast.Name):
-            found[node.target.id] = node.value
-    return found
-
-
-def _attribute(
-    source: Source, body: dict[str, ast.expr], name: str, default: Any, kinds: tuple[type, ...]
-) -> Any:
-    if name not in body:
-        return default
-    value = _literal(source, body[name], name)
-    if type(value) not in kinds:
-        kind = " or ".join(kind.__name__ for kind in kinds)
-        _reject(source, body[name].lineno, f"{name} is {value!r}, expected {kind}")
-    return value
-
-
-def _objective(source: Source, body: dict[str, ast.expr]) -> dict[str, float]:
-    call = body.get("objective")
-    if call is None:
-        return {}
-    line = call.lineno
-    if not (
-        isinstance(call, ast.Call)
-        and ast.unparse(call.func).rpartition(".")[2] == "Objective"
-        and not call.args
-    ):
-        _reject(source, line, "objective is to be written as Objective(gamma=0.0, alpha=0.0)")
-    found: dict[str, float] = {}
-    for keyword in call.keywords:
-        key = keyword.arg
-        if key is None or key not in WEIGHTS:
-            takes = ", ".join(WEIGHTS)
-            _reject(source, line, f"objective {key}: unknown; Objective takes {takes}")
-        value = _literal(source, keyword.value, f"objective {key}")
-        if value is not None and type(value) not in (int, float):
-            _reject(source, line, f"objective {key} is {value!r}, expected a number")
-        if value is not None:
-            found[key] = float(value)
-    return found
-
-
-def _hyper(source: Source, cls: ast.ClassDef) -> dict[str, Any]:
-    init = _function(cls, "__init__")
-    if init is None:
-        return {}
-    args, line = init.args, init.lineno
-    positional = [*args.posonlyargs, *args.args]
-    if len(positional) < 2:
-        _reject(source, line, f"{cls.name}.__init__ takes self, setup, *, hyper-parameters")
-    for extra in (*positional[2:], args.vararg, args.kwarg):
-        if extra is not None:
-            _reject(source, line, f"hyper-parameter {extra.arg} is not keyword-only")
-    found = {}
-    for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
-        if default is None:
-            _reject(source, arg.lineno, f"hyper-parameter {arg.arg} has no default")
-        if arg.arg in RESERVED:
-            _reject(
-                source,
-                arg.lineno,
-                f"hyper-parameter {arg.arg} needs another name: grids use "
-                f"{', '.join(RESERVED)} for every method",
-            )
-        found[arg.arg] = _literal(source, default, f"the default of {arg.arg}")
-    return found
-
-
-def _function(cls: ast.ClassDef, name: str) -> ast.FunctionDef | None:
-    for node in cls.body:
-        if isinstance(node, ast.FunctionDef) and node.name == name:
-            return node
-    return None
-
-
-def _literal(source: Source, node: ast.expr, what: str) -> Any:
-    try:
-        return ast.literal_eval(node)
-    except ValueError:
-        return _reject(source, node.lineno, f"{what} is no literal: {ast.unparse(node)}")
-
-
-def _reject(source: Source, line: int | None, reason: str) -> NoReturn:
-    where = source.path if line is None else f"{source.path}:{line}"
-    raise RegistryError(f"{where}: {reason}") from None
 
 
 # --- hyper-parameters -----------------------------------------------------------------------------

@@ -4,15 +4,31 @@ They are frozen, compare by value, and ``canonical`` is the form a run's id is m
 is None stands in no id, so a later version can add one without changing every id.
 """
 
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-Positive = Annotated[int, Field(gt=0)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(gt=0, lt=1)]
+
+def _no_flag(value: Any) -> Any:
+    """Python counts True as 1; a grid does not."""
+    if isinstance(value, bool):
+        raise ValueError("expected a number")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_no_flag)]
+Real = Annotated[
+    float,
+    BeforeValidator(_no_flag),
+    AfterValidator(lambda value: value + 0.0),  # -0.0 and 0.0 are one number
+    Field(allow_inf_nan=False),
+]
+Positive = Annotated[Whole, Field(gt=0)]
+Count = Annotated[Whole, Field(ge=0)]
+Weight = Annotated[Real, Field(ge=0)]
+Rate = Annotated[Real, Field(gt=0)]
+Share = Annotated[Real, Field(gt=0, lt=1)]
 
 DATASETS: dict[str, tuple[int, int, int] | None] = {
     "digits": (1, 8, 10),
@@ -50,7 +66,7 @@ class Dataset(Strict):
     label: str | None = None
     size: Positive | None = None
     per_class: Positive | None = None
-    subset_seed: Annotated[int, Field(ge=0)] | None = None
+    subset_seed: Count | None = None
     validation: Share | None = None
 
     @model_validator(mode="after")
@@ -62,25 +78,37 @@ class Dataset(Strict):
             raise ValueError(f"root and label belong to imagefolder, not to {self.name}")
         return self
 
-    @cached_property
+    @property
     def title(self) -> str:
         """What tables call it, e.g. ``digits, 30 per class``."""
-        name = self.label or (Path(self.root).name if self.root else self.name)
-        parts = [name]
+        parts = [self._called]
         if self.size:
             parts.append(f"{self.size}x{self.size}")
         if self.per_class:
             parts.append(f"{self.per_class} per class")
+        if self.subset_seed:
+            parts.append(f"subset {self.subset_seed}")
         if self.validation:
             parts.append(f"{self.validation:.0%} held out")
         return ", ".join(parts)
 
-    @cached_property
+    @property
+    def _called(self) -> str:
+        """The images' name, without what was made of them."""
+        return self.label or (Path(self.root).resolve().name if self.root else self.name)
+
+    @property
     def canonical(self) -> dict[str, Any]:
-        """What decides a number; without ``root``."""
+        """What decides a number: without ``root``, and without what changes nothing."""
         values = self.model_dump(exclude_none=True, exclude={"root"})
         if self.name == "imagefolder":
-            values["label"] = self.title.split(",")[0]
+            values["label"] = self._called
+        drawn = self.per_class or self.validation or self.name == "digits"
+        if not (self.subset_seed and drawn):
+            values.pop("subset_seed", None)
+        native = DATASETS[self.name]
+        if native and self.size == native[1]:
+            values.pop("size")
         return values
 
 
@@ -94,14 +122,28 @@ class Schedule(Strict):
 
     kind: Literal["step", "cosine", "constant"] = "step"
     milestones: tuple[Positive, ...] = ()
-    factor: Annotated[float, Field(gt=0, le=1)] = 0.1
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    factor: Annotated[Real, Field(gt=0, le=1)] = 0.1
+    warmup: Annotated[Real, Field(ge=0, lt=1)] = 0.0
 
     @model_validator(mode="after")
     def _increasing(self) -> "Schedule":
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError(f"milestones {list(self.milestones)} do not increase")
         return self
+
+    @property
+    def canonical(self) -> dict[str, Any]:
+        """What decides a number: what another kind of schedule would use is at its default."""
+        used = {"step": {"milestones", "factor"}, "cosine": {"warmup"}, "constant": set[str]()}
+        mine = {key: getattr(self, key) for key in ("kind", *used[self.kind])}
+        return Schedule(**mine).model_dump(mode="json")
+
+
+class Auxiliary(Strict):
+    """A student that stands in as teacher, and the method by which the pair's teacher taught it."""
+
+    student: str
+    method: str
 
 
 class MethodOptions(Strict):
@@ -111,19 +153,18 @@ class MethodOptions(Strict):
         beta: weight of the method's term; None: the method's default.
         gamma: weight of cross-entropy. alpha: weight of T^2*KL. temperature: T.
         pretrain_epochs: length of the phase before training. pretrain_lr: its learning rate.
-        auxiliary: distil from this run's student instead of the pair's teacher (HKD): a student
-            architecture and the method it is trained with under the pair's teacher.
+        auxiliary: distil from this run's student instead of the pair's teacher (HKD).
         label: what tables call this row.
     """
 
     beta: Weight | None = None
     gamma: Weight | None = None
     alpha: Weight | None = None
-    temperature: Annotated[float, Field(gt=0)] | None = None
-    pretrain_epochs: Annotated[int, Field(ge=0)] | None = None
-    pretrain_lr: Annotated[float, Field(gt=0)] | None = None
-    auxiliary: dict[Literal["student", "method"], str] | None = None
-    label: str | None = None
+    temperature: Rate | None = None
+    pretrain_epochs: Count | None = None
+    pretrain_lr: Rate | None = None
+    auxiliary: Auxiliary | None = None
+    label: Annotated[str, Field(min_length=1)] | None = None
 
 
 OPTIONS = tuple(MethodOptions.model_fields)
@@ -146,23 +187,23 @@ class Training(Strict):
 
     epochs: Positive = 240
     batch_size: Positive = 64
-    lr: Annotated[float, Field(gt=0)] = 0.05
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    lr: Rate = 0.05
+    momentum: Annotated[Real, Field(ge=0, lt=1)] = 0.9
     nesterov: bool = False
     weight_decay: Weight = 5e-4
     schedule: Schedule = Schedule()
-    crop_pad: Annotated[int, Field(ge=0)] = 4
+    crop_pad: Count = 4
     flip: bool = True
     precision: Literal["fp32", "bf16"] = "fp32"
-    pretrain_epochs: Annotated[int, Field(ge=0)] = 30
-    pretrain_lr: Annotated[float, Field(gt=0)] | None = None
+    pretrain_epochs: Count = 30
+    pretrain_lr: Rate | None = None
 
-    @cached_property
+    @property
     def canonical(self) -> dict[str, Any]:
         """What decides a number, without the first phase (a run that has one says so itself)."""
-        return self.model_dump(
-            mode="json", exclude_none=True, exclude={"pretrain_epochs", "pretrain_lr"}
-        )
+        apart = {"pretrain_epochs", "pretrain_lr", "schedule"}
+        values = self.model_dump(mode="json", exclude_none=True, exclude=apart)
+        return values | {"schedule": self.schedule.canonical}
 
 
 class Protocol(Training):
@@ -180,8 +221,8 @@ class Protocol(Training):
     source: str | None = None
     gamma: Weight = 1.0
     alpha: Weight = 1.0
-    temperature: Annotated[float, Field(gt=0)] = 4.0
-    lr_of: dict[str, Annotated[float, Field(gt=0)]] = {}
+    temperature: Rate = 4.0
+    lr_of: dict[str, Rate] = {}
     methods: dict[str, dict[str, Any]] = {}
 
     def training(self, student: str, lr: float | None = None) -> Training:

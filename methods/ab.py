@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from kdbench.blocks import hint_regressor, same_size, upcast, zero
+from kdbench.blocks import hint_regressor, same_size, sum_squares, upcast, zero
 from kdbench.method import Batch, Features, Incompatible, Method, Setup
 
 
@@ -20,6 +20,8 @@ class AB(Method):
         margin: how far on the right side a pre-activation is to be.
         main: use the term in the main phase too; the connectors stay as the first phase left them.
     """
+
+    family = "feature map"
 
     def __init__(self, setup: Setup, *, margin: float = 1.0, main: bool = False) -> None:
         super().__init__(setup)
@@ -49,7 +51,7 @@ class AB(Method):
         met = zip(self.connectors, s.preacts, t.preacts, strict=True)
         for i, (connector, a, b) in enumerate(met):
             x, y = same_size(upcast(connector(upcast(a))), b)
-            miss = torch.where(y > 0, self.margin - x, self.margin + x).relu()
+            miss = (x * torch.where(y > 0, -1.0, 1.0) + self.margin).relu()
             weight = 0.003 * 2.0 ** (i + 1 - len(self.connectors))
-            terms.append(weight * miss.square().sum() / len(x))
+            terms.append(weight * sum_squares(miss, 0, 1, 2, 3) / len(x))
         return torch.stack(terms).sum()

@@ -18,6 +18,7 @@ class AT(Method):
         p: power of the activations.
     """
 
+    family = "feature map"
     beta = 1000.0
 
     def __init__(self, setup: Setup, *, p: int = 2) -> None:

@@ -24,6 +24,7 @@ class CC(Method):
         order: of its Taylor expansion.
     """
 
+    family = "relation"
     beta = 0.02
 
     def __init__(

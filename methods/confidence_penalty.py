@@ -18,6 +18,7 @@ class ConfidencePenalty(Method):
             annealed form); None: everywhere.
     """
 
+    family = "logit"
     beta = 0.1
     needs_teacher = False
     objective = Objective(gamma=1.0, alpha=0.0)

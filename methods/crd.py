@@ -30,6 +30,7 @@ class CRD(Method):
         mode: "exact": the positive is the sample itself; "relax": any sample of its class.
     """
 
+    family = "contrastive"
     beta = 0.8
     memory_v1: Tensor  # [N, width], the student's bank
     memory_v2: Tensor  # [N, width], the teacher's bank

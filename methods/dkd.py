@@ -20,6 +20,7 @@ class DKD(Method):
         standardise: standardise logits first (arXiv:2403.01427).
     """
 
+    family = "logit"
     objective = Objective(gamma=1.0, alpha=0.0)
 
     def __init__(

@@ -6,10 +6,9 @@ the sizes meet. The paper's has no batch norm, in two stages: ``stages="two", no
 
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench.blocks import hint_regressor, same_size, upcast
+from kdbench.blocks import hint_regressor, mean_square, same_size, upcast
 from kdbench.method import Batch, Features, Incompatible, Method, Setup
 
 
@@ -25,6 +24,7 @@ class FitNets(Method):
             gradient, but is in train mode, so its batch norms gather statistics.
     """
 
+    family = "feature map"
     beta = 100.0
 
     def __init__(
@@ -70,4 +70,4 @@ class FitNets(Method):
     def distance(self, s: Features, t: Features) -> Tensor:
         """Mean squared error of the regressed hint, a scalar."""
         a, b = same_size(self.regressor(self.hint(s)), self.hint(t))
-        return F.mse_loss(upcast(a), upcast(b))
+        return mean_square(upcast(a) - upcast(b))

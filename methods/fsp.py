@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench.blocks import exact, same_size, upcast, zero
+from kdbench.blocks import column_products, exact, same_size, upcast, zero
 from kdbench.method import Batch, Features, Incompatible, Method, Setup
 
 
@@ -21,6 +21,8 @@ class FSP(Method):
     Args:
         main: use the term in the main phase too.
     """
+
+    family = "feature map"
 
     def __init__(self, setup: Setup, *, main: bool = False) -> None:
         super().__init__(setup)
@@ -50,6 +52,6 @@ def flows(f: Features) -> list[Tensor]:
     """For consecutive maps, the inner products of their channels over positions, [B, C_g, C_f]."""
     found = []
     for maps in pairwise((f.stem, *f.stages)):
-        earlier, later = (x.flatten(2) for x in same_size(*map(upcast, maps)))
-        found.append(later @ earlier.mT / earlier.shape[2])
+        earlier, later = (x.flatten(2).mT for x in same_size(*map(upcast, maps)))  # [B, HW, C]
+        found.append(column_products(later, earlier) / earlier.shape[1])
     return found

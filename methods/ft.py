@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench.blocks import attention, one_of, same_size, unit_rows, upcast
+from kdbench.blocks import attention, mean_square, one_of, same_size, unit_rows, upcast
 from kdbench.method import Batch, Features, Incompatible, Method, Setup
 
 
@@ -25,6 +25,7 @@ class FT(Method):
         p2: power of the differences there.
     """
 
+    family = "feature map"
     beta = 200.0
 
     def __init__(
@@ -61,7 +62,7 @@ class FT(Method):
 
     def pretrain_loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
         last = upcast(t.stages[-1])
-        return F.mse_loss(upcast(self.decoder(self.encoder(last))), last)
+        return mean_square(upcast(self.decoder(self.encoder(last))) - last)
 
 
 def chain(conv: type[nn.Module], *channels: int, norm: bool = False) -> nn.Sequential:
@@ -70,5 +71,5 @@ def chain(conv: type[nn.Module], *channels: int, norm: bool = False) -> nn.Seque
     for before, after in pairwise(channels):
         layers.append(conv(before, after, 3, padding=1))
         layers += [nn.BatchNorm2d(after)] if norm else []
-        layers.append(nn.LeakyReLU(0.1))
+        layers.append(nn.LeakyReLU(0.1, inplace=True))
     return nn.Sequential(*layers)

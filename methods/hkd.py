@@ -8,7 +8,7 @@ stage alone. Both expect a teacher of the student's depth that PKT trained from 
 import torch
 from torch import Tensor
 
-from kdbench.blocks import affinity, exact, one_of, pairs, squared_gaps, upcast
+from kdbench.blocks import affinity, exact, one_of, pairs, rows, squared_gaps, upcast
 from kdbench.method import Batch, Features, Method, Setup
 
 
@@ -21,6 +21,8 @@ class HKD(Method):
         decay: of that weight, per epoch; no effect in ``semckd_repo``.
         eps: added to lengths and squared distances.
     """
+
+    family = "relation"
 
     def __init__(
         self,
@@ -47,7 +49,7 @@ class HKD(Method):
 
 def divergence(a: Tensor, b: Tensor, eps: float) -> Tensor:
     """Jeffreys divergence of neighbour probabilities, mean over pairs, both kernels; a scalar."""
-    a, b = upcast(a).flatten(1), upcast(b).flatten(1)
+    a, b = rows(upcast(a)), rows(upcast(b))
     return jeffreys(affinity(a, eps), affinity(b, eps)) + jeffreys(
         student_t(a, eps), student_t(b, eps)
     )

@@ -33,6 +33,7 @@ class IRG(Method):
         stages: ``zoo``: the two stages.
     """
 
+    family = "relation"
     beta = 0.005
 
     def __init__(

@@ -20,6 +20,7 @@ class KD(Method):
             Knowledge Distillation, CVPR 2024, arXiv:2403.01427, Algorithm 1).
     """
 
+    family = "logit"
     beta = 0.0
 
     def __init__(

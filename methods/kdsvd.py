@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdbench.blocks import exact, pairs, unit_rows, upcast
+from kdbench.blocks import column_products, exact, pairs, row_products, unit_rows, upcast
 from kdbench.method import Batch, Features, Incompatible, Method, Setup
 
 
@@ -24,6 +24,8 @@ class KDSVD(Method):
     Args:
         k: singular vectors of a map.
     """
+
+    family = "feature map"
 
     def __init__(self, setup: Setup, *, k: int = 1) -> None:
         super().__init__(setup)
@@ -47,7 +49,7 @@ class KDSVD(Method):
 
 def relation(earlier: Tensor, later: Tensor) -> Tensor:
     """[B, C', k], [B, C, k] -> [B, C, C', k]."""
-    return (-(later[:, :, None] - earlier[:, None]).square() / 8).exp()
+    return ((later[:, :, None] - earlier[:, None]).square() * -0.125).exp()
 
 
 def aligned(a: Tensor, b: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -71,7 +73,7 @@ def right_vectors(x: Tensor, n: int) -> tuple[Tensor, Tensor]:
     ``n`` becomes at most min(L, C). The vectors of a zero singular value are zero, with no
     gradient.
     """
-    gram = x.mT @ x if x.shape[2] <= x.shape[1] else x @ x.mT
+    gram = column_products(x, x) if x.shape[2] <= x.shape[1] else row_products(x)
     n = min(n, gram.shape[1])
     square, vectors = SafeEigh.apply(gram)
     square, vectors = square.flip(1)[:, :n].clamp_min(0), vectors.flip(2)[:, :, :n]

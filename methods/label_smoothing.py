@@ -18,6 +18,7 @@ class LabelSmoothing(Method):
         epsilon: the share.
     """
 
+    family = "logit"
     needs_teacher = False
     objective = Objective(gamma=1.0, alpha=0.0)
 

@@ -3,13 +3,22 @@
 import torch
 from torch import Tensor
 
-from kdbench.blocks import exact, pairs, same_size, unit_rows, upcast
+from kdbench.blocks import (
+    column_products,
+    exact,
+    pairs,
+    row_products,
+    same_size,
+    unit_rows,
+    upcast,
+)
 from kdbench.method import Batch, Features, Method
 
 
 class NST(Method):
     """Match the distribution of the channels' spatial patterns, by squared MMD with (x.y)^2."""
 
+    family = "feature map"
     beta = 50.0
 
     def loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
@@ -23,10 +32,29 @@ def discrepancy(a: Tensor, b: Tensor) -> Tensor:
     The kernel's feature map is the outer product of a pattern with itself, so the discrepancy is
     also the distance of two H*W x H*W moment matrices, which is cheaper where channels are many.
     """
-    a, b = same_size(upcast(a), upcast(b))
-    x, y = unit_rows(a.flatten(2)), unit_rows(b.flatten(2))  # [B, C, HW]
-    if x.shape[2] <= min(x.shape[1], y.shape[1]):
-        moment = x.mT @ x / x.shape[1] - y.mT @ y / y.shape[1]  # [B, HW, HW]
+    x, y = (maps.flatten(2).mT for maps in same_size(upcast(a), upcast(b)))  # [B, HW, C]
+    if x.shape[1] <= min(x.shape[2], y.shape[2]):
+        moment = second_moment(x) - second_moment(y)  # [B, HW, HW]
         return moment.square().sum((1, 2)).mean()
-    inside = (y @ y.mT).square().mean() + (x @ x.mT).square().mean()
-    return inside - 2 * (x @ y.mT).square().mean()
+    # Inner products are small where maps are large: so these are scaled to cosines, not the maps.
+    xx, yy = column_products(x, x), column_products(y, y)
+    r_x, r_y = inverse_lengths(xx), inverse_lengths(yy)
+    inside = mean_square(yy, r_y, r_y) + mean_square(xx, r_x, r_x)
+    return inside - 2 * mean_square(column_products(x, y), r_x, r_y)
+
+
+def second_moment(x: Tensor) -> Tensor:
+    """Of the patterns as unit vectors, [B, HW, C] -> [B, HW, HW]."""
+    return row_products(unit_rows(x.mT).mT) / x.shape[2]
+
+
+def mean_square(gram: Tensor, r_x: Tensor, r_y: Tensor) -> Tensor:
+    """Mean squared cosine, from [B, C, D] inner products and [B, C], [B, D] inverse lengths."""
+    return (gram * r_x[:, :, None] * r_y[:, None]).square().mean()
+
+
+def inverse_lengths(gram: Tensor, eps: float = 1e-12) -> Tensor:
+    """Of the patterns with these inner products, [B, C, C] -> [B, C]; 0 below a length ``eps``."""
+    square = gram.diagonal(dim1=1, dim2=2)
+    alive = square > eps**2
+    return alive / torch.where(alive, square, torch.ones_like(square)).sqrt()

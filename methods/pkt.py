@@ -17,6 +17,7 @@ class PKT(Method):
         eps: added to lengths and probabilities.
     """
 
+    family = "relation"
     beta = 30000.0
 
     def __init__(self, setup: Setup, *, eps: float = 1e-7) -> None:

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench.blocks import upcast
+from kdbench.blocks import mean_square, upcast
 from kdbench.method import Batch, Features, Incompatible, Method, Setup
 
 
@@ -15,6 +15,8 @@ class ReviewKD(Method):
         width: most channels of the fused maps; they have the embedding's width if that is less.
         warmup: epochs over which the term grows to its weight; 0: none.
     """
+
+    family = "feature map"
 
     def __init__(self, setup: Setup, *, width: int = 512, warmup: int = 20) -> None:
         super().__init__(setup)
@@ -64,12 +66,23 @@ class Fusion(nn.Module):
         """Map to compare with the teacher's, [B, C_t, *size], and map to pass on, [B, W, *size]."""
         y: Tensor = self.conv1(upcast(x))
         if fused is not None:
+            share = self.share(y, fused)  # [B, 2, H, W]
             fused = F.interpolate(fused, y.shape[2:], mode="nearest")
-            share = self.att_conv(torch.cat([y, fused], 1))  # [B, 2, H, W]
-            y = y * share[:, :1] + fused * share[:, 1:]
+            y = torch.addcmul(y * share[:, :1], fused, share[:, 1:])
         if y.shape[2:] != size:
             y = F.interpolate(y, size, mode="nearest")
         return self.conv2(y), y
+
+    def share(self, y: Tensor, fused: Tensor) -> Tensor:
+        """How much each of the two counts at every place, [B, 2, H, W].
+
+        A 1x1 convolution of both, put together as if ``fused`` had ``y``'s size already: its part
+        is worked out before it is enlarged.
+        """
+        conv, width = self.att_conv[0], y.shape[1]
+        ours = F.conv2d(y, conv.weight[:, :width], conv.bias)
+        theirs = F.conv2d(fused, conv.weight[:, width:])
+        return self.att_conv[1](ours + F.interpolate(theirs, y.shape[2:], mode="nearest"))
 
 
 def convolution(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
@@ -81,11 +94,14 @@ def convolution(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
 
 def hierarchical(a: Tensor, b: Tensor) -> Tensor:
     """Mean squared error of two maps and of their poolings to 4, 2 and 1, ever less weighted."""
-    total, weight, weights = F.mse_loss(a, b), 1.0, 1.0
+    gap = pooled = a - b
+    total, weight, weights = mean_square(gap), 1.0, 1.0
     for size in (4, 2, 1):
-        if size < a.shape[2]:
+        if size < gap.shape[2]:
             weight /= 2
-            pooled = (F.adaptive_avg_pool2d(x, size) for x in (a, b))
-            total = total + weight * F.mse_loss(next(pooled), next(pooled))
+            # Means of equal cells may be averaged again; unequal ones overlap.
+            equal = all(length % pooled.shape[2] == 0 for length in gap.shape[2:])
+            pooled = F.adaptive_avg_pool2d(pooled if equal else gap, size)
+            total = total + weight * mean_square(pooled)
             weights += weight
     return total / weights

@@ -19,6 +19,8 @@ class RKD(Method):
         eps: least squared distance.
     """
 
+    family = "relation"
+
     def __init__(
         self, setup: Setup, *, distance: float = 25.0, angle: float = 50.0, eps: float = 1e-12
     ) -> None:

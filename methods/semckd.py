@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench.blocks import gram, unit_rows, upcast
+from kdbench.blocks import gram, sum_squares, unit_rows, upcast
 from kdbench.method import Batch, Features, Incompatible, Method, Setup
 
 ATTENTION = ("learned", "equal", "raw", "one_to_one", "hard", "straight_through", "shared")
@@ -33,6 +33,7 @@ class SemCKD(Method):
             themselves, which needs equal channels.
     """
 
+    family = "feature map"
     beta = 400.0
 
     def __init__(
@@ -122,7 +123,7 @@ class SemCKD(Method):
         for (i, j), regressor in zip(self.pairs, self.regressors, strict=True):
             size = min(s.stages[i].shape[-2:], t.stages[j].shape[-2:])
             error = upcast(regressor(stage("s", i, *size))) - upcast(stage("t", j, *size))
-            found.append(error.square().mean((1, 2, 3)))
+            found.append(sum_squares(error, 1, 2, 3) / error[0].numel())
         return torch.stack(found)
 
 
@@ -155,9 +156,9 @@ def project(a: Tensor, b: Tensor, kind: str) -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(c_s, 2 * c_t, 1, bias=False),
         nn.BatchNorm2d(2 * c_t),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         nn.Conv2d(2 * c_t, 2 * c_t, 3, padding=1, bias=False),
         nn.BatchNorm2d(2 * c_t),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         nn.Conv2d(2 * c_t, c_t, 1, bias=False),
     )

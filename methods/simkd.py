@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench.blocks import same_size, upcast
+from kdbench.blocks import mean_square, same_size, upcast
 from kdbench.method import Batch, Features, Incompatible, Method, Objective, Setup
 
 
@@ -21,6 +21,7 @@ class SimKD(Method):
         factor: how many times fewer channels than the teacher's the projector has inside.
     """
 
+    family = "feature map"
     objective = Objective(gamma=0.0, alpha=0.0)
 
     def __init__(self, setup: Setup, *, factor: int = 2) -> None:
@@ -43,13 +44,13 @@ class SimKD(Method):
         self.transfer = nn.Sequential(
             nn.Conv2d(c_s, m, 1, bias=False),
             nn.BatchNorm2d(m),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(m, m, 3, padding=1, bias=False),
             nn.BatchNorm2d(m),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(m, c_t, 1, bias=False),
             nn.BatchNorm2d(c_t),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
         )
 
     def project(self, s: Features) -> Tensor:
@@ -62,7 +63,7 @@ class SimKD(Method):
 
     def loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
         a, b = same_size(upcast(self.project(s)), upcast(t.stages[-1]))
-        return F.mse_loss(a, b)
+        return mean_square(a - b)
 
     def predict(self, s: Features) -> Tensor:
         logits: Tensor = self.head(self.project(s).mean((2, 3)))

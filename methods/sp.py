@@ -10,6 +10,7 @@ from kdbench.method import Batch, Features, Method
 class SP(Method):
     """Match which samples of a batch look alike, on the last stage's maps."""
 
+    family = "relation"
     beta = 3000.0
 
     def loss(self, s: Features, t: Features, batch: Batch) -> Tensor:

@@ -16,6 +16,8 @@ from kdbench.method import Batch, Features, Incompatible, Method, Setup
 class SRRL(Method):
     """Match the teacher's embedding, and what the teacher's classifier makes of the student's."""
 
+    family = "embedding"
+
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         if setup.teacher_head is None:

@@ -33,6 +33,7 @@ class TfKD(Method):
         correct: ``reg``: the virtual teacher's probability of the label, the paper's a.
     """
 
+    family = "logit"
     needs_teacher = False
     objective = Objective(gamma=1.0, alpha=0.0)
 

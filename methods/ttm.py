@@ -24,6 +24,7 @@ class TTM(Method):
         standardise: standardise logits first (arXiv:2403.01427).
     """
 
+    family = "logit"
     beta = 45.0
     objective = Objective(gamma=1.0, alpha=0.0)
 

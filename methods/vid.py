@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench.blocks import pairs, same_size, upcast
+from kdbench.blocks import pairs, same_size, sum_squares, upcast
 from kdbench.method import Batch, Features, Method, Setup
 
 
@@ -19,6 +19,8 @@ class VID(Method):
         variance: initial variance of every teacher channel.
         eps: least variance.
     """
+
+    family = "feature map"
 
     def __init__(self, setup: Setup, *, variance: float = 5.0, eps: float = 1e-5) -> None:
         super().__init__(setup)
@@ -42,9 +44,9 @@ class Gaussian(nn.Module):
         self.eps = eps
         self.regressor = nn.Sequential(
             nn.Conv2d(inputs, outputs, 1, bias=False),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(outputs, outputs, 1, bias=False),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(outputs, outputs, 1, bias=False),
         )
         # softplus(log_scale) + eps is the variance.
@@ -54,4 +56,5 @@ class Gaussian(nn.Module):
         """[B, C_s, H, W], [B, C_t, H, W] -> scalar."""
         error = upcast(self.regressor(a)) - upcast(b)
         variance = F.softplus(self.log_scale) + self.eps  # [C_t]
-        return 0.5 * (error.square().mean((0, 2, 3)) / variance + variance.log()).mean()
+        seen = sum_squares(error, 0, 2, 3) / error[:, 0].numel()
+        return 0.5 * (seen / variance + variance.log()).mean()

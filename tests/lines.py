@@ -66,7 +66,7 @@ def taught(
             )
         )
         pretrain = (2, 0.05) if about.has_pretrain else pretrain
-    values = {"teacher": Teacher(teacher.student, teacher.id), "alpha": 1.0}
+    values: dict[str, Any] = {"teacher": Teacher(teacher.student, teacher.id), "alpha": 1.0}
     values |= {"terms": tuple(terms), "method": method, "pretrain": pretrain}
     return alone(seed, **(values | changes))
 

@@ -293,7 +293,7 @@ def _count(runs: list[Run], folder: Path, number: int) -> None:
         mine.append(run.id)
         original(self, run, seen)  # type: ignore[arg-type]
 
-    Cohort._start = start  # type: ignore[method-assign,assignment]
+    Cohort._start = start  # type: ignore[method-assign]
     finish(runs, folder)
     (folder / f"trained-{number}").write_text(" ".join(mine))
 

@@ -2,8 +2,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fakes import ended, make_cells, make_grid, make_records, typical
 from matplotlib.figure import Figure
-from test_tables import ended, make_cells, make_grid, make_records, typical
 
 from kdbench import plots
 from kdbench.run import Cell

@@ -54,6 +54,13 @@ def test_an_unknown_reference_names_the_nearest() -> None:
         lookup("SemCKD (AAAI 2020)/Table 1", "kd", "a", "b")
 
 
+def test_known_references() -> None:
+    assert published.known(TABLE1)
+    assert all(map(published.known, published.references()))
+    assert not published.known("SemCKD (AAAI 2020)/Table 1")
+    assert not published.known("CRD / RepDistiller (ICLR 2020)/README table")
+
+
 def test_a_reference_that_is_two_tables_is_an_error() -> None:
     with pytest.raises(ValueError, match="which of"):
         lookup("CRD / RepDistiller (ICLR 2020)/README table", "kd", "a", "b")

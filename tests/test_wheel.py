@@ -28,9 +28,9 @@ def test_setup_cfg_lists_every_package() -> None:
 @pytest.mark.slow
 def test_the_wheel_works_from_another_folder(tmp_path: Path) -> None:
     """Build it, unpack it elsewhere, and list methods, presets and published figures from there."""
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
     built = subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path)]
-        + [str(ROOT)],
+        [*pip, "--wheel-dir", str(tmp_path), str(ROOT)],
         capture_output=True,
         text=True,
         check=False,

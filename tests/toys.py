@@ -1,4 +1,4 @@
-"""Random features and ready-made set-ups for tests; the toy network is ``kdbench.checks.Toy``."""
+"""Random features and ready-made set-ups for tests; the toy network is ``kdbench.scene.Toy``."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from kdbench import registry
-from kdbench.checks import Toy, each, tensors
 from kdbench.method import Batch, Features, Method, Setup
+from kdbench.scene import Toy, each, tensors
 
 __all__ = [
     "Toy",

@@ -1,0 +1,235 @@
+"""What networks and methods cost, counted by running them on shapes alone: nothing is computed.
+
+They see torch's fake tensors, so that a pair takes fractions of a second; a method that asks for
+values is run on a small batch of zeros instead.
+"""
+
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from kdbench import models, registry
+from kdbench.gridnames import at
+from kdbench.method import Batch, Features, Incompatible, Method, Setup
+from kdbench.models import cost
+from kdbench.run import Term
+
+log = logging.getLogger(__name__)
+
+SMALL = 4
+"""Batch of a method that cannot be run on shapes alone."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What of a data set decides the cost of training on it."""
+
+    channels: int
+    size: int
+    classes: int
+    train: int
+    test: int
+
+
+@dataclass(frozen=True)
+class NetworkCost:
+    """A network: MACs and bytes of one image, and its parameters.
+
+    Attributes:
+        kept: bytes that a forward in training keeps for the backward pass.
+        widest: bytes of the two largest layers' outputs, which a forward alone holds at once.
+    """
+
+    macs: int = 0
+    parameters: int = 0
+    kept: float = 0.0
+    widest: float = 0.0
+
+
+@cache
+def network_cost(name: str, of: Shape) -> NetworkCost:
+    """What a network costs on images of this shape."""
+    return _ran(name, of)[0]
+
+
+@cache
+def _ran(name: str, of: Shape) -> tuple[NetworkCost, Features]:
+    """A network's cost, and its features of two images on the meta device."""
+    network = _network(name, of)
+    sizes: list[int] = []
+    hooks = [
+        module.register_forward_hook(lambda module, args, out: sizes.append(out.numel() * 4))
+        for module in network.modules()
+        if not list(module.children())
+    ]
+    images = torch.empty(2, of.channels, of.size, of.size, device="meta")
+    features, kept = _kept(lambda: network(images), network)
+    for hook in hooks:
+        hook.remove()
+    counted = NetworkCost(
+        macs=cost.module_macs(network, images[:1]),
+        parameters=cost.params(network),
+        kept=kept / 2,
+        widest=sum(sorted(sizes)[-2:]) / 2,
+    )
+    return counted, _each(features, Tensor.detach)
+
+
+@cache
+def _network(name: str, of: Shape) -> nn.Module:
+    """A network without values."""
+    with torch.device("meta"):
+        return models.create(name, num_classes=of.classes, in_channels=of.channels).eval()
+
+
+def _kept(forward: Callable[[], Any], *without: nn.Module) -> tuple[Any, int]:
+    """What a forward gives, and the bytes it keeps for its backward pass beside these weights."""
+    weights = [x for module in without for x in (*module.parameters(), *module.buffers())]
+    kept: list[Tensor] = []
+
+    def keep(x: Tensor) -> Tensor:
+        kept.append(x)
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        given = forward()
+    # A map that two operations keep is one piece of memory.
+    mine = {_piece(x): x.numel() * x.element_size() for x in kept}
+    return given, sum(mine[piece] for piece in mine.keys() - set(map(_piece, weights)))
+
+
+def _piece(x: Tensor) -> int:
+    """A number of the memory under a tensor, even where there is none."""
+    return x.untyped_storage()._cdata
+
+
+@dataclass(frozen=True)
+class TermsCost:
+    """What a run's methods add.
+
+    Attributes:
+        macs: an image. parameters: that they train. kept: bytes for the backward pass of a step.
+        remembered: bytes of buffers, such as memory banks.
+        pretrains: there is a phase before training.
+        incompatible: why they cannot work here, or "".
+    """
+
+    macs: float = 0.0
+    parameters: int = 0
+    kept: float = 0.0
+    remembered: int = 0
+    pretrains: bool = False
+    incompatible: str = ""
+
+    def __add__(self, other: "TermsCost") -> "TermsCost":
+        return TermsCost(
+            macs=self.macs + other.macs,
+            parameters=self.parameters + other.parameters,
+            kept=self.kept + other.kept,
+            remembered=self.remembered + other.remembered,
+            pretrains=self.pretrains or other.pretrains,
+            incompatible=self.incompatible or other.incompatible,
+        )
+
+    def scaled(self, macs: float, parameters: float, kept: float) -> "TermsCost":
+        """As many times more of each."""
+        return replace(
+            self,
+            macs=self.macs * macs,
+            parameters=round(self.parameters * parameters),
+            kept=self.kept * kept,
+        )
+
+
+def adapter_cost(student: str, teacher: str | None, of: Shape) -> tuple[float, float, float]:
+    """MACs, parameters and bytes that 1x1 adapters from every stage to every stage would need.
+
+    What methods need grows with this from pair to pair, roughly.
+    """
+    s, t = (_ran(name, of)[1].stages for name in (student, teacher or student))
+    macs = parameters = kept = 0
+    for a in s:
+        for b in t:
+            width = a.shape[1] * b.shape[1]
+            pixels = min(a.shape[2], b.shape[2]) ** 2
+            macs, parameters = macs + width * pixels, parameters + width
+            kept += (a.shape[1] + b.shape[1]) * pixels
+    return macs, parameters, kept
+
+
+def term_cost(
+    student: str, teacher: str | None, of: Shape, batch_size: int, term: Term
+) -> TermsCost:
+    """What one method adds on a pair, on images of this shape."""
+    method = partial(registry.load(at(term.where)), **term.hyper)
+    for name in (student, teacher or student):
+        _ran(name, of)  # before there are fake tensors
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True), warnings.catch_warnings(action="ignore"):
+            return _count(method, student, teacher, of, batch_size, of.train, bool(term.beta))
+    except Incompatible as reason:
+        return TermsCost(incompatible=str(reason))
+    except Exception as on_shapes_alone:  # anything may fail that asks for a value
+        log.debug("%s: run on zeros: %s", term.method, on_shapes_alone)
+    b = min(batch_size, SMALL)
+    try:
+        small = _count(method, student, teacher, of, b, of.train, bool(term.beta))
+    except Exception as error:
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        return TermsCost(incompatible=f"{term.method} cannot be built or run: {told}")
+    return replace(small, kept=small.kept * batch_size / b)
+
+
+def _count(
+    method: Callable[[Setup], Method],
+    student: str,
+    teacher: str | None,
+    of: Shape,
+    b: int,
+    n: int,
+    counted: bool,
+) -> TermsCost:
+    """Build a method for ``n`` training images and run it once on ``b`` of them."""
+    s = _features(student, of, b)
+    t = _features(teacher, of, b) if teacher else s
+    labels = torch.arange(n) % of.classes
+    with torch.random.fork_rng(devices=()):
+        head = nn.Linear(t.embedding.shape[1], of.classes).requires_grad_(False)
+        two_s, two_t = (_each(f, lambda x: x[:2]) for f in (s, t))
+        built = method(Setup(two_s, two_t, labels, b, of.classes, head if teacher else None))
+        pretrains = bool(built.pretrain(_network(student, of)))
+        flops, kept = 0.0, 0
+        if counted:
+            index = torch.arange(b) % n
+            images = torch.zeros(b, of.channels, of.size, of.size)
+            batch = Batch(images, labels[index], index)
+            leaves = _each(s, lambda x: x.requires_grad_())
+            with FlopCounterMode(display=False) as counter:
+                _, kept = _kept(lambda: built.loss(leaves, t, batch), built)
+            flops = counter.get_total_flops() / b
+    parameters = sum(p.numel() for p in built.parameters() if p.requires_grad)
+    remembered = sum(x.numel() * x.element_size() for x in built.buffers())
+    return TermsCost(flops / 2, parameters, kept, remembered, pretrains)
+
+
+def _features(name: str, of: Shape, batch: int) -> Features:
+    """Features of the right shapes; a term's cost does not depend on their values."""
+    return _each(_ran(name, of)[1], lambda x: torch.zeros(batch, *x.shape[1:]))
+
+
+def _each(f: Features, change: Callable[[Tensor], Tensor]) -> Features:
+    return Features(
+        stem=change(f.stem),
+        stages=tuple(map(change, f.stages)),
+        preacts=tuple(map(change, f.preacts)),
+        embedding=change(f.embedding),
+        logits=change(f.logits),
+    )

@@ -1,0 +1,244 @@
+"""What a method's file says of itself, read without running it.
+
+So plans and tables need neither torch nor the plugin.
+"""
+
+import ast
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from kdbench.errors import UserError
+
+RESERVED = ("alpha", "auxiliary", "beta", "gamma", "label", "pretrain_epochs", "pretrain_lr")
+"""What a grid may say of every method: no hyper-parameter may have such a name.
+
+``temperature`` is not among them: where a method has one, it is the objective's, told once.
+"""
+
+USED = (
+    *("stem", "stages", "preacts", "embedding", "logits"),
+    *("labels", "index", "train_labels", "teacher_head"),
+)
+"""What a method may read, in the contract's words."""
+
+WEIGHTS = ("gamma", "alpha", "temperature")
+"""What an ``Objective`` takes."""
+
+
+class RegistryError(UserError):
+    """A method that cannot be found, read or configured; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a method's file says of it.
+
+    Attributes:
+        name: the name in grids: the file's stem, the entry point's name, or the path given.
+        label: the class's name.
+        family: what it matches. uses: what of the networks, the batch and the set-up it reads.
+        path: of the file.
+        sha256: of the file's content.
+        beta: default weight of the term.
+        needs_teacher: False for a method that trains without one.
+        objective: those of gamma, alpha and temperature that the method asks for.
+        hyper: hyper-parameters and their defaults.
+        doc: first line of the file's docstring.
+        has_pretrain: there is a phase before training.
+        external: not one of our own.
+    """
+
+    name: str
+    label: str
+    family: str
+    uses: tuple[str, ...]
+    path: Path
+    sha256: str
+    beta: float
+    needs_teacher: bool
+    objective: dict[str, float]
+    hyper: dict[str, Any]
+    doc: str
+    has_pretrain: bool
+    external: bool
+
+
+class Source(NamedTuple):
+    """Where a method comes from.
+
+    Attributes:
+        name: the name in grids.
+        path: of its file.
+        module: what it is imported as.
+        label: its class's name, if that is known.
+        external: not one of our own.
+    """
+
+    name: str
+    path: Path
+    module: str
+    label: str | None = None
+    external: bool = False
+
+
+@lru_cache(maxsize=1024)
+def read(source: Source, modified: int) -> Description:
+    """Read a method's file.
+
+    Args:
+        source: where it is.
+        modified: when it changed last; another time, it is read again.
+
+    Raises:
+        RegistryError: it does not keep the contract.
+    """
+    content = source.path.read_bytes()
+    try:
+        tree = ast.parse(content)
+    except SyntaxError as error:
+        _reject(source, error.lineno, error.msg)
+    except ValueError as error:
+        _reject(source, None, str(error))
+    cls = _method_class(source, tree)
+    body = _assignments(cls)
+    doc = ast.get_docstring(tree) or ast.get_docstring(cls) or ""
+    return Description(
+        name=source.name,
+        label=cls.name,
+        family=_attribute(source, body, "family", "other", (str,)),
+        uses=_uses(tree),
+        path=source.path,
+        sha256=hashlib.sha256(content).hexdigest(),
+        beta=float(_attribute(source, body, "beta", 1.0, (int, float))),
+        needs_teacher=_attribute(source, body, "needs_teacher", True, (bool,)),
+        objective=_objective(source, body),
+        hyper=_hyper(source, cls),
+        doc=doc.strip().partition("\n")[0],
+        has_pretrain=_function(cls, "pretrain") is not None,
+        external=source.external,
+    )
+
+
+def _uses(tree: ast.Module) -> tuple[str, ...]:
+    """The fields of ``Features``, ``Batch`` and ``Setup`` that are read anywhere in a file."""
+    read = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    return tuple(name for name in USED if name in read)
+
+
+def _method_class(source: Source, tree: ast.Module) -> ast.ClassDef:
+    """The file's one subclass of ``Method``."""
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    if source.label:
+        named = [node for node in classes if node.name == source.label]
+        return named[0] if named else _reject(source, None, f"there is no class {source.label}")
+    bases = {"Method"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "kdbench.method":
+            bases |= {a.asname for a in node.names if a.name == "Method" and a.asname}
+    found = []
+    for node in classes:
+        if any(ast.unparse(base).rpartition(".")[2] in bases for base in node.bases):
+            bases.add(node.name)
+            found.append(node)
+    if not found:
+        _reject(source, None, "there is no subclass of Method")
+    if len(found) > 1:
+        both = " and ".join(node.name for node in found)
+        _reject(source, found[1].lineno, f"one method a file, but here are {both}")
+    return found[0]
+
+
+def _assignments(cls: ast.ClassDef) -> dict[str, ast.expr]:
+    """Class attributes and the expressions they are set to."""
+    found: dict[str, ast.expr] = {}
+    for node in cls.body:
+        if isinstance(node, ast.Assign):
+            found |= {x.id: node.value for x in node.targets if isinstance(x, ast.Name)}
+        elif isinstance(node, ast.AnnAssign) and node.value and isinstance(node.target, ast.Name):
+            found[node.target.id] = node.value
+    return found
+
+
+def _attribute(
+    source: Source, body: dict[str, ast.expr], name: str, default: Any, kinds: tuple[type, ...]
+) -> Any:
+    if name not in body:
+        return default
+    value = _literal(source, body[name], name)
+    if type(value) not in kinds:
+        kind = " or ".join(kind.__name__ for kind in kinds)
+        _reject(source, body[name].lineno, f"{name} is {value!r}, expected {kind}")
+    return value
+
+
+def _objective(source: Source, body: dict[str, ast.expr]) -> dict[str, float]:
+    call = body.get("objective")
+    if call is None:
+        return {}
+    line = call.lineno
+    if not (
+        isinstance(call, ast.Call)
+        and ast.unparse(call.func).rpartition(".")[2] == "Objective"
+        and not call.args
+    ):
+        _reject(source, line, "objective is to be written as Objective(gamma=0.0, alpha=0.0)")
+    found: dict[str, float] = {}
+    for keyword in call.keywords:
+        key = keyword.arg
+        if key is None or key not in WEIGHTS:
+            takes = ", ".join(WEIGHTS)
+            _reject(source, line, f"objective {key}: unknown; Objective takes {takes}")
+        value = _literal(source, keyword.value, f"objective {key}")
+        if value is not None and type(value) not in (int, float):
+            _reject(source, line, f"objective {key} is {value!r}, expected a number")
+        if value is not None:
+            found[key] = float(value)
+    return found
+
+
+def _hyper(source: Source, cls: ast.ClassDef) -> dict[str, Any]:
+    init = _function(cls, "__init__")
+    if init is None:
+        return {}
+    args, line = init.args, init.lineno
+    positional = [*args.posonlyargs, *args.args]
+    if len(positional) < 2:
+        _reject(source, line, f"{cls.name}.__init__ takes self, setup, *, hyper-parameters")
+    for extra in (*positional[2:], args.vararg, args.kwarg):
+        if extra is not None:
+            _reject(source, line, f"hyper-parameter {extra.arg} is not keyword-only")
+    found = {}
+    for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
+        if default is None:
+            _reject(source, arg.lineno, f"hyper-parameter {arg.arg} has no default")
+        if arg.arg in RESERVED:
+            _reject(
+                source,
+                arg.lineno,
+                f"hyper-parameter {arg.arg} needs another name: grids use "
+                f"{', '.join(RESERVED)} for every method",
+            )
+        found[arg.arg] = _literal(source, default, f"the default of {arg.arg}")
+    return found
+
+
+def _function(cls: ast.ClassDef, name: str) -> ast.FunctionDef | None:
+    for node in cls.body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            return node
+    return None
+
+
+def _literal(source: Source, node: ast.expr, what: str) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return _reject(source, node.lineno, f"{what} is no literal: {ast.unparse(node)}")
+
+
+def _reject(source: Source, line: int | None, reason: str) -> NoReturn:
+    where = source.path if line is None else f"{source.path}:{line}"
+    raise RegistryError(f"{where}: {reason}") from None

@@ -1,0 +1,91 @@
+"""What is wrong with values from YAML, in the words of who wrote them: one line a mistake."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+EXPECTED = {
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "dict_type": "a mapping of keys to values",
+    "model_type": "a mapping of keys to values",
+    "tuple_type": "a list",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "{ge} or more",
+    "less_than": "less than {lt}",
+    "less_than_equal": "{le} or less",
+    "string_pattern_mismatch": "the form {pattern}",
+}
+"""pydantic's name of a mistake -> what was expected instead."""
+
+
+def unknown(name: object, accepted: Iterable[str]) -> str:
+    """``unknown; accepted: ... (did you mean ...?)``."""
+    known = sorted(set(accepted))
+    return f"unknown; accepted: {', '.join(known) or 'nothing'}{nearest(name, known)}"
+
+
+def nearest(name: object, accepted: Iterable[str]) -> str:
+    """`` (did you mean ...?)``, or nothing where nothing is near."""
+    folded = {word.casefold(): word for word in accepted}
+    near = difflib.get_close_matches(str(name).casefold(), folded, n=1)
+    return f" (did you mean {folded[near[0]]}?)" if near else ""
+
+
+def shown(value: object) -> str:
+    """A wrong value, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def validated(model: type[Model], values: Any, where: str, errors: list[str]) -> Model | None:
+    """``model`` of these values; or None, and a line for each mistake in ``errors``."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        for one in error.errors():
+            key = ".".join([*([where] if where else []), *map(str, one["loc"])])
+            errors.append(f"{key}: {_told(model, one)}" if key else _told(model, one))
+        return None
+
+
+def _told(model: type[BaseModel], error: Mapping[str, Any]) -> str:
+    kind, given, context = error["type"], error["input"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        return unknown(error["loc"][-1], _fields(model, error["loc"][:-1]))
+    if kind == "literal_error":
+        accepted = re.findall(r"'([^']*)'", context["expected"])
+        return f"{shown(given)}: {unknown(given, accepted)}"
+    if kind == "missing":
+        return "missing"
+    if kind in ("too_short", "string_too_short"):
+        return "empty; expected at least one"
+    if kind in EXPECTED:
+        return f"expected {EXPECTED[kind].format(**context)}, not {shown(given)}"
+    message: str = error["msg"].removeprefix("Value error, ")
+    plain = isinstance(given, str | int | float)
+    return f"{message}, not {shown(given)}" if plain and message.startswith("expected") else message
+
+
+def _fields(model: type[BaseModel], loc: Iterable[Any]) -> list[str]:
+    """Keys that are accepted at a place inside a model."""
+    for part in loc:
+        field = model.model_fields.get(str(part))
+        inner = field.annotation if field else None
+        for candidate in (inner, *getattr(inner, "__args__", ())):
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                model = candidate
+                break
+    return list(model.model_fields)

@@ -1,0 +1,134 @@
+"""Records to summaries: what became of a cell's runs, and of a pair's teacher; no torch."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from kdbench.records import Record
+from kdbench.run import Cell, Run
+from kdbench.stats import mean, spread
+
+STATUSES = ("done", "diverged", "failed", "skipped", "missing")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A cell over its seeds.
+
+    Attributes:
+        expected: runs that the grid asks for.
+        statuses: how many of them ended how, in the order of ``STATUSES``; none that is 0.
+        accuracies: last epoch's test accuracy of each seed that is done.
+        best: mean over those seeds of the best epoch's, which is selected on the test set.
+        reasons: (status, reason, run id) of every run that ended badly.
+        records: of the runs that are done.
+    """
+
+    expected: int
+    statuses: dict[str, int]
+    accuracies: dict[int, float]
+    best: float
+    reasons: tuple[tuple[str, str, str], ...]
+    records: tuple[Record, ...]
+
+    @property
+    def n(self) -> int:
+        """Runs that are done."""
+        return len(self.accuracies)
+
+    @property
+    def mean(self) -> float:
+        """The headline: mean of the last epochs' accuracies; nan without any."""
+        return mean(self.accuracies.values())
+
+    @property
+    def sd(self) -> float:
+        """Standard deviation over seeds (n - 1 below); nan for fewer than two."""
+        return spread(self.accuracies.values())
+
+    @property
+    def status(self) -> str:
+        """``done``, ``partial``, or the first of ``STATUSES`` that befell a cell without result."""
+        if self.n:
+            return "done" if self.n == self.expected else "partial"
+        return next(iter(self.statuses), "missing")
+
+
+def summarise(runs: Sequence[Run], records: Mapping[str, Record]) -> Summary:
+    """What became of a cell's runs."""
+    counts: Counter[str] = Counter()
+    accuracies, best, reasons, done = {}, [], [], []
+    for run in runs:
+        record = records.get(run.id)
+        if record is None:
+            counts["missing"] += 1
+        elif record.status == "done" and record.result is not None:
+            counts["done"] += 1
+            accuracies[run.seed] = record.result.test_acc
+            best.append(record.result.best_acc)
+            done.append(record)
+        else:
+            # A record that says done and holds no result is no result.
+            status = "failed" if record.status == "done" else record.status
+            counts[status] += 1
+            reasons.append((status, record.reason or "no reason recorded", run.id))
+    return Summary(
+        expected=len(runs),
+        statuses={status: counts[status] for status in STATUSES if counts[status]},
+        accuracies=accuracies,
+        best=mean(best),
+        reasons=tuple(reasons),
+        records=tuple(done),
+    )
+
+
+def by_pair(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
+    """The cells of each pair, under the pair's name; a pair that comes twice gets a number."""
+    seen: Counter[tuple[str, str, str]] = Counter()
+    pairs: dict[str, list[Cell]] = {}
+    for cell in cells:
+        key = (cell.method, cell.teacher, cell.student)
+        seen[key] += 1
+        again = f" ({seen[key]})" if seen[key] > 1 else ""
+        pairs.setdefault(f"{cell.teacher} → {cell.student}{again}", []).append(cell)
+    return pairs
+
+
+def teacher_ids(cells: Iterable[Cell]) -> list[str]:
+    """Ids of the runs that a pair's teacher comes from; of an imported one, what its students say.
+
+    An auxiliary teacher, which is a student of the pair's, is none of them.
+    """
+    cells = list(cells)
+    own = [run.id for cell in cells if cell.method == "teacher" for run in cell.runs]
+    said = [
+        run.teacher.run
+        for cell in cells
+        for run in cell.runs
+        if run.teacher and run.teacher.arch == cell.teacher
+    ]
+    return list(dict.fromkeys(own or said))
+
+
+def teacher_accuracy(cells: Iterable[Cell], records: Mapping[str, Record]) -> float:
+    """Accuracy of a pair's teacher, as its students' records have it; nan if unknown.
+
+    Where none has, it is the accuracy the teacher's own run ended with, if on the same data.
+    """
+    cells = list(cells)
+    ids = set(teacher_ids(cells))
+    for cell in cells:
+        for run in cell.runs:
+            record = records.get(run.id)
+            result = record.result if record else None
+            if run.teacher and run.teacher.run in ids and result and result.teacher_acc is not None:
+                return result.teacher_acc
+    data = [run.dataset for cell in cells if cell.method != "teacher" for run in cell.runs[:1]]
+    own = [
+        run
+        for cell in cells
+        if cell.method == "teacher"
+        for run in cell.runs
+        if all(run.dataset == other for other in data)
+    ]
+    return summarise(own, records).mean

@@ -1,0 +1,219 @@
+"""A grid's cells and records to one tidy data frame, which says all that a page says.
+
+Every table only selects from it and formats.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kdbench import published, stats
+from kdbench.grid import Grid
+from kdbench.records import Record
+from kdbench.run import Cell
+from kdbench.stats import Difference
+from kdbench.summary import STATUSES, Summary, by_pair, summarise, teacher_accuracy
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BASELINES = ("teacher", "student")
+COLUMNS = (
+    *("method", "teacher", "student", "pair", "dataset", "protocol"),
+    *("n", "expected", "mean", "sd", "best_mean", "status"),
+    *("diverged", "failed", "skipped", "missing"),
+    *("diff", "diff_sd", "diff_n", "lo", "hi", "p", "p_holm", "top"),
+    *("ari_ratio", "ari_unreliable", "recovered_gap", "test_se"),
+    *("seconds", "teacher_seconds", "time_ratio", "step_ms"),
+    *("params", "params_extra", "params_deployed", "macs", "peak_mb"),
+    *("published_mean", "published_sd", "published_source", "published_notes"),
+    *("reason", "bad_runs", "runs"),
+)
+COUNTS = ("params", "params_extra", "params_deployed", "macs", "diff_n")
+
+
+def tidy(grid: Grid, cells: Sequence[Cell], records: Mapping[str, Record]) -> "pd.DataFrame":
+    """One row per method and pair, rows ``teacher`` and ``student`` included: ``COLUMNS``.
+
+    ``diff`` to ``p_holm`` compare with the report's baseline, Holm-adjusted over a pair's methods;
+    ``top``: the best of its pair or not distinguishable from it; ``ari_ratio``: gain of the
+    report's ``ari_of`` over this row; ``time_ratio``: training time over the baseline's.
+
+    Raises:
+        ValueError: the report's reference is no published table.
+    """
+    import pandas as pd
+
+    baseline = find(cells, grid.report.baseline)
+    reference = find(cells, grid.report.ari_of) if grid.report.ari_of else None
+    rows: list[dict[str, Any]] = []
+    for pair, members in by_pair(cells).items():
+        rows += _pair(grid, pair, members, records, baseline, reference)
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    return frame.astype(dict.fromkeys(COUNTS, "Int64"))
+
+
+def find(cells: Iterable[Cell], name: str) -> str | None:
+    """The row that a report means by ``name``: its label, or its terms; None if none or several."""
+    terms: dict[str, str] = {}
+    for cell in cells:
+        if cell.runs and cell.method not in terms:
+            # A plugin's name is its path without the ending.
+            parts = [re.split(r"[/\\]", term.method)[-1] for term in cell.runs[0].terms]
+            terms[cell.method] = "+".join(sorted(part.removesuffix(".py") for part in parts))
+    if name in terms:
+        return name
+    wanted = "+".join(
+        sorted(re.split(r"[/\\]", p)[-1].removesuffix(".py") for p in name.split("+"))
+    )
+    found = [label for label, made_of in terms.items() if made_of == wanted]
+    return found[0] if len(found) == 1 else None
+
+
+def _pair(
+    grid: Grid,
+    pair: str,
+    cells: Sequence[Cell],
+    records: Mapping[str, Record],
+    baseline: str | None,
+    reference: str | None,
+) -> list[dict[str, Any]]:
+    """The tidy rows of one pair."""
+    found = {cell.method: summarise(cell.runs, records) for cell in cells}
+    nothing = Summary(0, {}, {}, math.nan, (), ())
+    student, base = found.get("student", nothing), found.get(baseline or "", nothing)
+    best_of = {name: s.accuracies for name, s in found.items() if name != "teacher"}
+    top = stats.not_distinguishable_from_best(best_of)
+    differences = {
+        name: stats.difference(s.accuracies, base.accuracies) for name, s in found.items()
+    }
+    family = [name for name in found if name not in (*BASELINES, baseline)]
+    adjusted = stats.holm([differences[name].p for name in family])
+    p_holm = dict(zip(family, adjusted, strict=True))
+    teacher = teacher_accuracy(cells, records)
+    base_seconds = _cost(base, "seconds") + _cost(base, "teacher_seconds")
+    rows = []
+    for cell in cells:
+        name, summary = cell.method, found[cell.method]
+        is_teacher = name == "teacher"
+        compared = not is_teacher and name != baseline
+        accuracy = teacher if is_teacher else summary.mean
+        seconds = _cost(summary, "seconds")
+        teacher_seconds = _cost(summary, "teacher_seconds")
+        row: dict[str, Any] = {
+            "method": name,
+            "teacher": cell.teacher,
+            "student": cell.student,
+            "pair": pair,
+            "dataset": grid.dataset.title,
+            "protocol": grid.protocol.name,
+            "n": summary.n,
+            "expected": summary.expected,
+            "mean": accuracy,
+            "sd": summary.sd,
+            "best_mean": summary.best,
+            "status": summary.status,
+            **{s: summary.statuses.get(s, 0) for s in STATUSES if s != "done"},
+            "top": name in top,
+            "recovered_gap": stats.recovered_gap(accuracy, student.mean, teacher),
+            "test_se": stats.standard_error(accuracy, _n_test(summary)),
+            "seconds": seconds,
+            "teacher_seconds": teacher_seconds,
+            "time_ratio": math.nan
+            if is_teacher
+            else _share(seconds + teacher_seconds, base_seconds),
+            "step_ms": _cost(summary, "step_ms"),
+            "peak_mb": _cost(summary, "peak_mb"),
+            **{count: _count(summary, count) for count in COUNTS[:4]},
+            "reason": "; ".join(dict.fromkeys(reason for _, reason, _ in summary.reasons)),
+            "bad_runs": " ".join(run for _, _, run in summary.reasons),
+            "runs": " ".join(run.id for run in cell.runs),
+        }
+        if is_teacher:
+            row |= _teacher(grid, cell, summary, accuracy)
+        if compared and baseline:
+            row |= _difference(differences[name], p_holm.get(name, math.nan))
+        if reference and name not in (*BASELINES, reference):
+            row |= _ari(found.get(reference, nothing), summary, student)
+        rows.append(row | _published(grid, cell))
+    return rows
+
+
+def _teacher(grid: Grid, cell: Cell, summary: Summary, accuracy: float) -> dict[str, Any]:
+    """What the row of a teacher says otherwise than a student's."""
+    if not cell.runs:
+        known = not math.isnan(accuracy)
+        runs = grid.teachers.get(cell.teacher, "")
+        return {"n": int(known), "expected": 1, "status": "imported", "sd": math.nan, "runs": runs}
+    protocol = grid.teacher.protocol or grid.protocol
+    dataset = grid.teacher.dataset or grid.dataset
+    return {"protocol": protocol.name, "dataset": dataset.title}
+
+
+def _difference(difference: Difference, p_holm: float) -> dict[str, Any]:
+    return {
+        "diff": difference.mean,
+        "diff_sd": difference.sd,
+        "diff_n": difference.n,
+        "lo": difference.low,
+        "hi": difference.high,
+        "p": difference.p,
+        "p_holm": p_holm,
+    }
+
+
+def _ari(reference: Summary, method: Summary, student: Summary) -> dict[str, Any]:
+    [ratio] = stats.relative_improvements([reference.mean], [method.mean], [student.mean])
+    se = stats.difference(method.accuracies, student.accuracies).se
+    known = reference.n and method.n and student.n
+    return {
+        "ari_ratio": ratio,
+        "ari_unreliable": stats.unreliable(method.mean, student.mean, se) if known else None,
+    }
+
+
+def _published(grid: Grid, cell: Cell) -> dict[str, Any]:
+    if not grid.report.reference:
+        return {}
+    data = grid.dataset.label or grid.dataset.name
+    figure = published.lookup(
+        grid.report.reference, cell.method, cell.teacher, cell.student, dataset=data
+    )
+    if figure is None:
+        return {}
+    return {
+        "published_mean": figure.mean,
+        "published_sd": figure.sd,
+        "published_source": figure.source,
+        "published_notes": figure.notes,
+    }
+
+
+def _cost(summary: Summary, field: str) -> float:
+    """Mean over seeds; of memory, the most."""
+    values = [getattr(record.cost, field) for record in summary.records if record.cost]
+    return max(values, default=math.nan) if field == "peak_mb" else stats.mean(values)
+
+
+def _count(summary: Summary, field: str) -> int | None:
+    return next((getattr(r.cost, field) for r in summary.records if r.cost), None)
+
+
+def _share(seconds: float, of: float) -> float:
+    return seconds / of if of else math.nan
+
+
+def _n_test(summary: Summary) -> int:
+    return next((r.result.n_test for r in summary.records if r.result), 0)
+
+
+def average_improvements(frame: "pd.DataFrame") -> dict[str, tuple[float, int, bool]]:
+    """Of each method: ARI of the reference over it, the pairs it is over, whether one is marked."""
+    out = {}
+    rows = frame[frame["ari_unreliable"].notna()]
+    for method, group in rows.groupby("method", sort=False):
+        ratios = [float(ratio) for ratio in group["ari_ratio"]]
+        marked = bool(group["ari_unreliable"].astype(bool).any())
+        out[str(method)] = (sum(ratios) / len(ratios), len(ratios), marked)
+    return out

@@ -1,0 +1,99 @@
+"""Costs before training."""
+
+from typing import Any
+
+import pytest
+from grids import first
+
+from kdbench import registry
+from kdbench.estimate import Estimator, Shape, machine_flops, shape
+from kdbench.models import cost
+from kdbench.run import Term
+from kdbench.spec import Dataset
+
+CIFAR = Shape(3, 32, 100, 50000, 10000)
+
+
+def term(name: str, beta: float = 1.0, **hyper: Any) -> Term:
+    return Term(name, beta, registry.hyper(name, hyper))
+
+
+def test_shapes_of_data_sets(tmp_path: Any) -> None:
+    assert shape(Dataset(name="cifar100")) == CIFAR
+    assert shape(Dataset(name="cifar10", per_class=100, validation=0.1)) == Shape(
+        3, 32, 10, 900, 10000
+    )
+    assert shape(Dataset(name="digits", per_class=30)) == Shape(1, 8, 10, 300, 1497)
+    for part, n in (("train", 3), ("test", 2)):
+        for name in "ab":
+            (tmp_path / part / name).mkdir(parents=True)
+            for i in range(n):
+                (tmp_path / part / name / f"{i}.png").touch()
+    folder = Dataset(name="imagefolder", root=str(tmp_path), size=24)
+    assert shape(folder) == Shape(3, 24, 2, 6, 4)
+
+
+def test_a_student_alone_costs_three_forwards_a_step() -> None:
+    run = first("student", dataset="cifar100", protocol={"epochs": 2, "batch_size": 64})
+    macs = cost.macs("r8w3", 3, 32, 100)
+    images = 50000 // 64 * 64
+    assert Estimator()(run).flops == 2 * (2 * 3 * images * macs + 2 * 10000 * macs)
+
+
+def test_a_teacher_adds_its_forward_and_a_method_its_term() -> None:
+    changes = {"dataset": "cifar100", "methods": ["kd", "semckd", "ft"]}
+    estimator = Estimator()
+    alone, kd, semckd = (
+        estimator(first(name, **changes)).flops for name in ("student", "kd", "semckd")
+    )
+    assert kd - alone == 2 * (50000 // 64 * 64) * cost.macs("r8w4", 3, 32, 100)
+    assert semckd > kd
+    short = {"ft": {"pretrain_epochs": 1}}
+    flops = estimator(first("ft", dataset="cifar100", methods=[short])).flops
+    none = {"ft": {"pretrain_epochs": 0}}
+    assert flops > estimator(first("ft", dataset="cifar100", methods=[none])).flops > kd
+
+
+def test_extra_parameters_are_the_methods_own() -> None:
+    estimator = Estimator()
+    counted, rough = estimator.terms("resnet8x4", "resnet32x4", CIFAR, 64, [term("semckd")])
+    # Spec, RECIPE.md 1.1: 10.2 M extra parameters on this pair.
+    assert counted.parameters == pytest.approx(10.2e6, rel=0.01) and not rough
+    counted, _ = estimator.terms("vgg8", "vgg13", CIFAR, 64, [term("semckd")])
+    assert counted.parameters == pytest.approx(96.2e6, rel=0.01)
+    counted, _ = estimator.terms("resnet8x4", "resnet32x4", CIFAR, 64, [term("sp"), term("at")])
+    assert counted.parameters == 0 and counted.macs > 0
+
+
+def test_memory_is_sane() -> None:
+    pairs = ["resnet32x4 -> resnet8x4"]
+    run = first("kd", pairs=pairs, dataset="cifar100", protocol="semckd")
+    # Weights, gradients, momentum 15 MB, the teacher's weights 30 MB, activations of 64 images.
+    assert 100 < Estimator()(run).memory / 2**20 < 500
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_every_method_can_be_counted(name: str) -> None:
+    of = Shape(3, 32, 10, 512, 256)
+    counted, _ = Estimator().terms("r8w3", "r14w3", of, 64, [term(name)])
+    assert counted.incompatible == ""
+    assert counted.pretrains == registry.describe(name).has_pretrain or name == "fitnets"
+
+
+def test_what_cannot_work_says_why() -> None:
+    counted, _ = Estimator().terms("vgg8", "ResNet50", CIFAR, 64, [term("fsp")])
+    assert "FSP" in counted.incompatible
+
+
+def test_in_a_hurry_another_pair_will_do() -> None:
+    hurried, exact = Estimator(0.0), Estimator()
+    terms = [term("semckd")]
+    assert hurried.terms("r8w3", "r8w4", CIFAR, 64, terms)[1] is False
+    assert hurried.terms("r8w3", "r8w4", CIFAR, 64, terms)[1] is False
+    rough, guessed = hurried.terms("r8w6", "r8w8", CIFAR, 64, terms)
+    real, _ = exact.terms("r8w6", "r8w8", CIFAR, 64, terms)
+    assert guessed and real.macs / 4 < rough.macs < real.macs * 4
+
+
+def test_this_machine_computes() -> None:
+    assert machine_flops(seconds=0.01) > 1e8

@@ -1,0 +1,69 @@
+"""The plan of a grid."""
+
+from pathlib import Path
+
+import pytest
+from fakes import make_record
+from grids import cell, expanded, kdbench, small, write
+
+from kdbench import plan, records
+from kdbench.records import Record
+
+
+def rendered(runs: Path, **changes: object) -> list[str]:
+    return plan.render(small(**changes), expanded(**changes), runs, 1.0).splitlines()
+
+
+def test_a_plan_fits_eighty_columns_and_adds_up(tmp_path: Path) -> None:
+    changes = {"methods": ["kd", "ft", "semckd+at"], "seeds": [0, 1]}
+    lines = rendered(tmp_path, **changes)
+    assert all(len(line) <= 80 for line in lines)
+    assert [line.split()[0] for line in lines[:8]] == [
+        "method", "r8w4", "teacher", "r8w4", "student", "kd", "ft", "semckd+at",
+    ]  # fmt: skip
+    assert "small: 9 runs (9 pending); 9 to train in " in lines[9]
+    assert "at 1 TFLOP/s (--tflops)" in lines[11]
+
+
+def test_states_and_what_is_left(tmp_path: Path) -> None:
+    whole = expanded(seeds=[0, 1])
+    teacher, kd = cell(whole, "teacher").runs[0], cell(whole, "kd").runs
+    for run in (teacher, kd[0]):
+        records.write_run(tmp_path, run)
+    records.write(tmp_path, make_record(kd[0], 50.0))
+    records.write(tmp_path, Record(teacher.id, "failed", "x"))
+    records.write_run(tmp_path, kd[1])
+    lines = rendered(tmp_path, seeds=[0, 1])
+    assert any("1 done, 1 blocked" in line for line in lines)
+    assert any("5 runs (1 done, 2 pending, 1 blocked, 1 failed); 3 to train" in x for x in lines)
+
+
+def test_imported_teachers_and_auxiliaries(tmp_path: Path) -> None:
+    row = {"hkd": {"auxiliary": {"student": "r8w8", "method": "pkt"}}}
+    lines = rendered(tmp_path, methods=[row], teachers={"r8w4": "import-1"})
+    assert any(line.split() == ["teacher", "0", "imported"] for line in lines)
+    assert lines[1:3] == ["r8w4 -> r8w8", lines[2]] and "pkt (auxiliary)" in lines[2]
+
+
+def test_what_cannot_work_is_told(tmp_path: Path) -> None:
+    lines = rendered(tmp_path, dataset={"name": "synthetic", "per_class": 3})
+    assert "    fails: 30 training images do not fill a batch of 64" in lines
+
+
+def test_rough_figures_are_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "SECONDS", 0.0)
+    changes = {"methods": ["semckd"], "pairs": ["r8w4 -> r8w3", "r8w4 -> r8w5"]}
+    lines = rendered(tmp_path, **changes)
+    marked = [line for line in lines if line.endswith("~")]
+    assert len(marked) == 1 and lines[-1].startswith("~ ")
+    path = write(tmp_path, **changes)
+    result = kdbench("plan", "--grid", path, "--tflops", 1, "--exact")
+    assert "~" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("hours", "text"),
+    [(27.16, "27.2 h"), (1234.5, "1,234 h"), (0.5, "30.0 min"), (0.001, "3.6 s"), (0.0, "0.0 s")],
+)
+def test_times(hours: float, text: str) -> None:
+    assert plan._time(hours) == text
