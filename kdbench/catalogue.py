@@ -13,6 +13,7 @@ from kdbench import environment, registry
 from kdbench import models as zoo
 from kdbench.errors import UserError
 from kdbench.grid import presets
+from kdbench.gridtree import preset
 from kdbench.spec import DATASETS
 
 
@@ -36,12 +37,24 @@ def methods(pair: str | None) -> Group:
         ]
         text = Text(about.doc)
         *own_cost, reason = extra.get(name, [""])
-        for line in (hyper, "; ".join(needs), reason):
+        kind = f"{about.family}; reads {', '.join(about.uses)}"
+        for line in (kind, hyper, "; ".join(needs), _preset_betas(name, about.beta), reason):
             text.append(f"\n{line}" if line else "", style="dim")
         row = [name, f"{about.beta:g}", *own_cost]
         table.add_row(*map(Text, row), text)
-    told = "the term's own parameters and MACs, at 32x32 and 100 classes" if pair else ""
-    return Group(table, Text(told)) if told else Group(table)
+    told = [f"protocol {name}: {preset(name).get('source', '')}" for name in presets()]
+    told = ["where the protocols' weights are from:", *told]
+    told += ["the term's own parameters and MACs: at 32x32 and 100 classes"] if pair else []
+    return Group(table, *(Text(line) for line in told))
+
+
+def _preset_betas(name: str, default: float) -> str:
+    """The term's weight under every protocol that ships, where one says another than the default."""
+    told = {}
+    for protocol in presets():
+        beta = preset(protocol)["methods"].get(name, {}).get("beta", default)
+        told[protocol] = f"{protocol} {beta:g}"
+    return f"beta: {', '.join(told.values())}"
 
 
 def _extra(pair: str) -> dict[str, list[str]]:
