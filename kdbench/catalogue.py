@@ -49,12 +49,12 @@ def methods(pair: str | None) -> Group:
 
 
 def _preset_betas(name: str, default: float) -> str:
-    """The term's weight under every protocol that ships, where one says another than the default."""
-    told = {}
+    """The term's weight under the protocols that say another than the default."""
+    told = []
     for protocol in presets():
         beta = preset(protocol)["methods"].get(name, {}).get("beta", default)
-        told[protocol] = f"{protocol} {beta:g}"
-    return f"beta: {', '.join(told.values())}"
+        told += [f"{protocol} {beta:g}"] if beta != default else []
+    return f"beta under {', '.join(told)}" if told else ""
 
 
 def _extra(pair: str) -> dict[str, list[str]]:

@@ -33,7 +33,7 @@ def test_methods(width: int) -> None:
 def test_methods_on_a_pair() -> None:
     found = lines("methods", "--pair", "r8w4 -> r8w3")
     assert starts(found) >= set(registry.names())
-    [row] = [line.split() for line in found if line.split()[:1] == ["semckd"]]
+    [row] = [line.split() for line in found if line.split()[:2] == ["semckd", "400"]]
     assert int(row[2].replace(",", "")) > 10_000 and float(row[3]) > 0
     assert "FSP needs equal channels" in " ".join(" ".join(found).split())
 
