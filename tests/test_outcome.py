@@ -77,7 +77,7 @@ def test_cosine_schedule_warms_up_and_ends_near_zero() -> None:
     rates = [learning_rate(training, 1 + i // 10, i % 10, 10) for i in range(100)]
     assert rates[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
     assert rates[10] == 1.0
-    assert all(a >= b for a, b in itertools.pairwise(rates))
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
     assert 0 < rates[-1] < 1e-3
 
 

@@ -84,9 +84,9 @@ def test_unknown_names() -> None:
 
 
 def test_hyper() -> None:
-    assert hyper("kd", {}) == {"temperature": 4.0}
+    assert hyper("kd", {}) == {"temperature": 4.0, "standardise": False}
     found = hyper("kd", {"temperature": 2})
-    assert found == {"temperature": 2.0}
+    assert found["temperature"] == 2.0
     assert isinstance(found["temperature"], float)
     assert hyper("at", {"p": 3.0}) == {"p": 3}
     assert describe("at").hyper == {"p": 2}

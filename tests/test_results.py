@@ -1,0 +1,47 @@
+"""The committed leaderboard of the demo: complete, and no method collapses."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from kdbench import registry
+from kdbench.expand import expand
+from kdbench.gridfile import load
+
+ROOT = Path(__file__).parent.parent
+MARGIN = 3.0
+"""Points that a method may end below the student trained alone."""
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    return pd.read_csv(ROOT / "results" / "table1-demo" / "leaderboard.csv")
+
+
+def test_the_demo_carries_every_method(table: pd.DataFrame) -> None:
+    grid = load(ROOT / "experiments" / "demo.yaml")
+    assert set(table["method"]) == {cell.method for cell in expand(grid).cells}
+    assert set(registry.names()) <= set(table["method"])
+
+
+def test_the_committed_runs_are_those_of_the_grid(table: pd.DataFrame) -> None:
+    """A grid or preset that changed without its results being made again is noticed."""
+    grid = load(ROOT / "experiments" / "demo.yaml")
+    expected = {run.id for run in expand(grid).runs}
+    assert {run for runs in table["runs"] for run in runs.split()} == expected
+
+
+def test_every_run_is_done_or_skipped_for_a_reason(table: pd.DataFrame) -> None:
+    assert set(table["status"]) <= {"done", "skipped"}
+    skipped = set(table.loc[table["status"] == "skipped", "method"])
+    assert skipped <= {"fsp", "kdsvd"}  # both need equal channels
+
+
+def test_no_method_collapses(table: pd.DataFrame) -> None:
+    for pair, rows in table[table["status"] == "done"].groupby(["teacher", "student"]):
+        means = rows.set_index("method")["mean"]
+        low = means[means < means["student"] - MARGIN]
+        assert low.empty, f"{pair}: {low.to_dict()}, student {means['student']:.2f}"
+        assert means["kd"] > means["student"]
+        assert means["teacher"] > means["kd"]
