@@ -1,0 +1,40 @@
+"""Losses and gradients in float32 are within 1e-4 of float64, on features of unit scale."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from toys import batch, each, features, setup
+from variants import ALL, label
+
+from kdbench import registry
+from kdbench.method import Incompatible
+
+WITHIN = 1e-4
+
+
+@pytest.mark.parametrize("offset", [0.0, 3.0])
+@pytest.mark.parametrize(("name", "hyper"), [pytest.param(*c, id=label(*c)) for c in ALL])
+def test_float32(name: str, hyper: dict[str, Any], offset: float) -> None:
+    s, t = (features(8, (8, 16, 32), seed=i, width=48) for i in (0, 1))
+    s, t = (each(f, lambda x: x + offset * (x.dim() == 2 and x.shape[1] == 48)) for f in (s, t))
+    torch.manual_seed(0)
+    try:
+        method = registry.load(name)(setup(s, t), **hyper)
+    except Incompatible as reason:
+        pytest.skip(str(reason))
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        own = copy.deepcopy(method).to(dtype)
+        x, y = (each(f, lambda x: x.detach().to(dtype)) for f in (s, t))  # noqa: B023
+        x = each(x, lambda x: x.requires_grad_())
+        loss = own.loss(x, y, batch(8))
+        leaves = [x.stem, *x.stages, *x.preacts, x.embedding, x.logits]
+        grads = torch.autograd.grad(loss, leaves, allow_unused=True) if loss.requires_grad else []
+        found.append((loss.detach().double(), [g for g in grads if g is not None]))
+    (loss32, grads32), (loss64, grads64) = found
+    assert abs(loss32 - loss64) <= WITHIN * abs(loss64) + 1e-12
+    assert len(grads32) == len(grads64)
+    for a, b in zip(grads32, grads64, strict=True):
+        assert (a - b).abs().max() <= WITHIN * b.abs().max() + 1e-12
