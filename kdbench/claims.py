@@ -78,7 +78,7 @@ def _protocol(grid: Grid) -> str:
         p.precision,
         f"first phase, where a method has one, {p.pretrain_epochs} epochs",
     ]
-    source = f" [{p.source}]" if p.source else ""
+    source = f" ({p.source})" if p.source else ""
     return f"{p.name}{source}: {'; '.join(settings)}"
 
 
