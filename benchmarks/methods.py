@@ -5,7 +5,7 @@ random images and weights. KD's step goes before every step of a method, and the
 over rounds of the ratios of two neighbours. Time is the process's own processor time: other
 programs, which slow both down, move the ratio little. ``flop_floor`` is the ratio of the FLOPs of
 convolutions and matrix products, what a machine that does nothing else would reach.
-``peak_mb_above_kd`` compares the peaks of fresh processes that train five steps.
+``peak_mb_above_kd`` compares the peaks of fresh processes that train four steps.
 """
 
 import argparse
@@ -123,22 +123,12 @@ class Subject:
         return counter.get_total_flops()
 
 
-def subjects(names: list[str], given: Inputs, asked: LoadedTeacher) -> list[Subject]:
-    """Every method in each of its phases."""
-    found = []
-    for name in names:
-        last = Subject(name, "train", given, asked)
-        found += [Subject(name, phase, given, asked) for phase in last.phases if phase != "train"]
-        found.append(last)
-    return found
-
-
 def peak(method: str, phase: str) -> float:
-    """Peak memory in MB of this process after five steps; to be called in a fresh one."""
+    """Peak memory in MB of this process after four steps; to be called in a fresh one."""
     torch.set_num_threads(1)
     given = inputs()
     subject = Subject(method, phase, given, teacher(given.images))
-    for _ in range(5):
+    for _ in range(4):
         subject.step()
     status = Path("/proc/self/status")
     if status.exists():  # ru_maxrss remembers the process that started this one
@@ -149,13 +139,10 @@ def peak(method: str, phase: str) -> float:
     return used / (2**20 if platform.system() == "Darwin" else 1024)
 
 
-def peaks(wanted: list[tuple[str, str]]) -> list[float]:
-    """``peak`` of each method and phase, in a process of its own."""
-    found = []
-    for one in wanted:
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            found.append(pool.submit(peak, *one).result())
-    return found
+def peak_of(subject: Subject) -> float:
+    """Its ``peak``, in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(peak, subject.method, subject.phase).result()
 
 
 def compare(names: list[str], rounds: int) -> None:
@@ -163,33 +150,27 @@ def compare(names: list[str], rounds: int) -> None:
     given = inputs()
     asked = teacher(given.images)
     kd = Subject("kd", "train", given, asked)
-    shown = subjects(names, given, asked)
-    floor = kd.flops()
-    flops = [subject.flops() for subject in shown]
-    for subject in (kd, *shown):
-        subject.step()
-    seconds: list[list[tuple[float, float]]] = [[] for _ in shown]
-    for _ in range(rounds):
-        for subject, times in zip(shown, seconds, strict=True):
-            times.append((kd.step(), subject.step()))
-    of_kd, *memory = peaks([("kd", "train"), *((x.method, x.phase) for x in shown)])
-    for subject, times, count, mb in zip(shown, seconds, flops, memory, strict=True):
-        ratio = statistics.median(mine / other for other, mine in times)
-        row: dict[str, Any] = {
-            "what": subject.method,
-            "phase": subject.phase,
-            "ratio": round(ratio, 3),
-            "flop_floor": round(count / floor, 3),
-            "peak_mb_above_kd": round(mb - of_kd, 1),
-            "n": rounds,
-            "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-            "step_ms": round(1e3 * statistics.median(mine for _, mine in times), 1),
-            "kd_ms": round(1e3 * statistics.median(other for other, _ in times), 1),
-            "kd_peak_mb": round(of_kd, 1),
-            "load": round(os.getloadavg()[0], 1),
-            "torch": torch.__version__,
-        }
-        print(json.dumps(row | judged(row)), flush=True)
+    floor, of_kd = kd.flops(), statistics.median(peak_of(kd) for _ in range(3))
+    for name in names:
+        for phase in Subject(name, "train", given, asked).phases:
+            subject = Subject(name, phase, given, asked)
+            flops = subject.flops() / floor  # this step warms up, too
+            times = [(kd.step(), subject.step()) for _ in range(rounds)]
+            row: dict[str, Any] = {
+                "what": name,
+                "phase": phase,
+                "ratio": round(statistics.median(mine / other for other, mine in times), 3),
+                "flop_floor": round(flops, 3),
+                "peak_mb_above_kd": round(peak_of(subject) - of_kd, 1),
+                "n": rounds,
+                "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+                "step_ms": round(1e3 * statistics.median(mine for _, mine in times), 1),
+                "kd_ms": round(1e3 * statistics.median(other for other, _ in times), 1),
+                "kd_peak_mb": round(of_kd, 1),
+                "load": round(os.getloadavg()[0], 1),
+                "torch": torch.__version__,
+            }
+            print(json.dumps(row | judged(row)), flush=True)
 
 
 def judged(row: dict[str, Any]) -> dict[str, Any]:
@@ -205,7 +186,7 @@ def main() -> None:
     """Measure all methods, or those asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", default=registry.names(), metavar="METHOD")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)
     compare(options.only, options.rounds)

@@ -25,8 +25,8 @@ class PKT(Method):
         self.eps = eps
 
     def loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
-        # In float64, which costs nothing at this size: embeddings after a ReLU all point one way, and
-        # of probabilities that hardly differ float32 leaves three digits.
+        # In float64, which costs nothing at this size: embeddings after a ReLU all point one way,
+        # and of probabilities that hardly differ float32 leaves three digits.
         with exact(s.embedding):
             p_s = neighbours(s.embedding.double(), self.eps)
             p_t = neighbours(t.embedding.double(), self.eps)

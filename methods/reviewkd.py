@@ -79,10 +79,11 @@ class Fusion(nn.Module):
         A 1x1 convolution of both, put together as if ``fused`` had ``y``'s size already: its part
         is worked out before it is enlarged.
         """
-        conv, width = self.att_conv[0], y.shape[1]
-        ours = F.conv2d(y, conv.weight[:, :width], conv.bias)
-        theirs = F.conv2d(fused, conv.weight[:, width:])
-        return self.att_conv[1](ours + F.interpolate(theirs, y.shape[2:], mode="nearest"))
+        weight, bias = self.att_conv[0].parameters()
+        ours = F.conv2d(y, weight[:, : y.shape[1]], bias)
+        theirs = F.conv2d(fused, weight[:, y.shape[1] :])
+        share: Tensor = self.att_conv[1](ours + F.interpolate(theirs, y.shape[2:], mode="nearest"))
+        return share
 
 
 def convolution(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
