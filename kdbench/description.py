@@ -44,6 +44,7 @@ class Description:
         sha256: of the file's content.
         beta: default weight of the term.
         needs_teacher: False for a method that trains without one.
+        needs_teacher_when: values of hyper-parameters with which it needs one after all.
         objective: those of gamma, alpha and temperature that the method asks for.
         hyper: hyper-parameters and their defaults.
         doc: first line of the file's docstring.
@@ -59,11 +60,18 @@ class Description:
     sha256: str
     beta: float
     needs_teacher: bool
+    needs_teacher_when: dict[str, Any]
     objective: dict[str, float]
     hyper: dict[str, Any]
     doc: str
     has_pretrain: bool
     external: bool
+
+    def taught(self, hyper: dict[str, Any]) -> bool:
+        """Whether the method needs a teacher with these hyper-parameters."""
+        return self.needs_teacher or any(
+            hyper.get(key) == value for key, value in self.needs_teacher_when.items()
+        )
 
 
 class Source(NamedTuple):
@@ -114,6 +122,7 @@ def read(source: Source, modified: int) -> Description:
         sha256=hashlib.sha256(content).hexdigest(),
         beta=float(_attribute(source, body, "beta", 1.0, (int, float))),
         needs_teacher=_attribute(source, body, "needs_teacher", True, (bool,)),
+        needs_teacher_when=_attribute(source, body, "needs_teacher_when", {}, (dict,)),
         objective=_objective(source, body),
         hyper=_hyper(source, cls),
         doc=doc.strip().partition("\n")[0],

@@ -187,7 +187,9 @@ def _plan(protocol: Protocol, row: Row, given: dict[str, Any]) -> _Plan:
     return _Plan(
         label=row.label,
         terms=tuple(sorted(terms, key=lambda term: term.method)),
-        needs_teacher=any(one.needs_teacher for one in methods.values()),
+        needs_teacher=any(
+            methods[part].taught(term.hyper) for part, term in zip(row.parts, terms, strict=True)
+        ),
         pretrains=any(one.has_pretrain for one in methods.values()),
         options=options,
         **weights,

@@ -9,6 +9,7 @@ H and W height and width, D width of an embedding, S and T number of student and
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -102,12 +103,14 @@ class Method(nn.Module):
         beta: default weight of the term.
         objective: default weights of the other two terms, where the method replaces them (SimKD).
         needs_teacher: False for a method that trains without one.
+        needs_teacher_when: values of hyper-parameters with which it needs one after all.
     """
 
     family: str = "other"
     beta: float = 1.0
     objective: Objective = Objective()
     needs_teacher: bool = True
+    needs_teacher_when: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, setup: Setup) -> None:
         super().__init__()

@@ -13,6 +13,7 @@ ResNet-18 on CIFAR-100: mix 0.1 and T 20 in ``reg``, the defaults; mix 0.95 and 
 """
 
 import math
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +28,7 @@ class TfKD(Method):
     """Learn from a virtual teacher, or from an earlier self.
 
     Args:
-        form: "reg" or "self"; "self" needs a teacher after all, and says so in ``needs_teacher``.
+        form: "reg" or "self".
         mix: share of the teacher's part, the paper's alpha.
         tau: temperature, T above.
         correct: ``reg``: the virtual teacher's probability of the label, the paper's a.
@@ -35,6 +36,7 @@ class TfKD(Method):
 
     family = "logit"
     needs_teacher = False
+    needs_teacher_when: ClassVar = {"form": "self"}
     objective = Objective(gamma=1.0, alpha=0.0)
 
     def __init__(
@@ -47,8 +49,8 @@ class TfKD(Method):
         correct: float = 0.99,
     ) -> None:
         super().__init__(setup)
-        self.needs_teacher = one_of("form", form, "reg", "self") == "self"
-        if self.needs_teacher and setup.teacher_head is None:
+        self.taught = one_of("form", form, "reg", "self") == "self"
+        if self.taught and setup.teacher_head is None:
             raise Incompatible("TfKD in the form 'self' needs a teacher, the student's own copy")
         if setup.num_classes < 2:
             raise Incompatible(f"TfKD needs two classes or more, there is {setup.num_classes}")
@@ -58,7 +60,7 @@ class TfKD(Method):
 
     def loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
         logits = upcast(s.logits)
-        target = t.logits if self.needs_teacher else self.virtual(logits, batch.labels)
+        target = t.logits if self.taught else self.virtual(logits, batch.labels)
         return self.mix * (kl(logits, target, self.tau) - F.cross_entropy(logits, batch.labels))
 
     def virtual(self, like: Tensor, labels: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ OTHERS: dict[str, list[dict[str, Any]]] = {
         {"projection": "linear"},
         {"soft": 0.5, "factor": 2},
     ],
+    "tfkd": [{"form": "self"}],
     "ttm": [{"weighted": True}, {"standardise": True}],
 }
 

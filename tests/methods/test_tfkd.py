@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from toys import batch, build, features, gradient_is_right, setup
 
 from kdbench import registry
+from kdbench.expand import expand
+from kdbench.gridfile import parse
 from kdbench.method import Incompatible
 from kdbench.objective import kl
 
@@ -28,13 +30,13 @@ def test_value() -> None:
         expected += 0.3 * (64 * divergence + math.log(p[y])) / 3
     method = build("tfkd", s, s, mix=0.3, tau=8.0, correct=0.9)
     assert method.loss(s, s, batch(3)).item() == pytest.approx(expected, rel=1e-9)
-    assert not method.needs_teacher
+    assert not method.taught
 
 
 def test_self_with_cross_entropy_is_a_mixture() -> None:
     s, t = (features(4, seed=i, dtype=torch.float64) for i in (0, 1))
     method = build("tfkd", s, t, form="self", mix=0.95, tau=6.0)
-    assert method.needs_teacher
+    assert method.taught
     ce = F.cross_entropy(s.logits, batch().labels).item()
     expected = 0.05 * ce + 0.95 * kl(s.logits, t.logits, 6.0).item()
     assert ce + method.loss(s, t, batch()).item() == pytest.approx(expected, rel=1e-9)
@@ -55,3 +57,14 @@ def test_what_cannot_work_is_refused() -> None:
         build("tfkd", s, s, form="regular")
     with pytest.raises(ValueError, match=r"correct is 1\.5"):
         build("tfkd", s, s, correct=1.5)
+
+
+def test_in_a_grid_only_the_form_self_has_a_teacher() -> None:
+    tree = {"name": "x", "dataset": "digits", "protocol": "demo", "seeds": [0]}
+    forms = [{"tfkd": {"form": "self", "mix": 0.95, "tau": 6, "label": "self"}}, "tfkd"]
+    pair = {"pairs": ["r8w3 -> r8w3"], "methods": forms}
+    cells = {c.method: c.runs[0] for c in expand(parse(tree | pair, source="x.yaml")).cells}
+    assert cells["self"].teacher is not None
+    assert cells["self"].teacher.run == cells["teacher"].id
+    assert cells["self"].alpha == 0
+    assert cells["tfkd"].teacher is None
