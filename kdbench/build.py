@@ -32,9 +32,14 @@ def build_methods(run: Run, setup: Setup) -> list[Method]:
 
     Raises:
         Incompatible: a method cannot work on this pair.
+        ValueError: a plugin's file is no longer the one that the run's id stands for.
     """
     made = []
     for term in run.terms:
+        if term.source and registry.describe(term.where).sha256 != term.source:
+            raise ValueError(
+                f"{term.where}: changed since this run was made of it; run the grid again"
+            )
         with torch.random.fork_rng():
             torch.manual_seed(key(run.seed, "method", term.method))
             made.append(registry.load(term.where)(setup, **term.hyper))

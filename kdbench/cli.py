@@ -66,9 +66,12 @@ def plan(
 @folders
 @of_data
 @click.option(
-    "--executor", type=click.Choice(["auto", "local", "debug"]), help="Replaces the grid's."
+    "--executor",
+    type=click.Choice(["auto", "local", "debug", "slurm"]),
+    help="Replaces the grid's.",
 )
-@click.option("--workers", type=click.IntRange(1), help="Processes at once.")
+@click.option("--workers", type=click.IntRange(1), help="Processes at once, on this machine.")
+@click.option("--detach", is_flag=True, help="Submit to Slurm, and return at once.")
 @click.option("--dry-run", is_flag=True, help="Say what would be trained, and stop.")
 def run(
     path: Path,
@@ -78,11 +81,12 @@ def run(
     data: Path,
     executor: str | None,
     workers: int | None,
+    detach: bool,
     dry_run: bool,
 ) -> None:
     """Train what is missing, teachers first, then write the leaderboard.
 
-    Ctrl-C loses nothing; the same command goes on.
+    Ctrl-C loses nothing; the same command goes on. Jobs on Slurm go on by themselves.
     """
     grid, expansion = _expanded(path, overrides, runs)
     changes = {"kind": executor, "workers": workers}
@@ -93,42 +97,24 @@ def run(
         for one in missing(expansion.runs, runs):
             click.echo(f"{one.id}  {one.title}, {one.method}")
         return
-    _train(grid, expansion, runs, results, data, chosen)
+    from kdbench.launch import submit, train
+
+    if detach:
+        submit(grid, expansion, runs, data, chosen)
+    else:
+        train(grid, expansion, runs, results, data, chosen)
 
 
-def _train(
-    grid: "Grid", expansion: "Expansion", runs: Path, results: Path, data: Path, executor: Any
-) -> None:
-    import signal
+@main.command()
+@of_grid
+@folders
+def cancel(path: Path, overrides: tuple[str, ...], runs: Path, results: Path) -> None:
+    """Cancel a grid's jobs on Slurm. Checkpoints stay; ``kdbench run`` goes on from them."""
+    from kdbench.slurm.runner import cancel as end
 
-    from rich.console import Console
-
-    from kdbench import jobs, leaderboard, live, records, runner
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
-    todo = jobs.missing(expansion.runs, runs)
-    there = len(expansion.runs) - len(todo)
-    click.echo(f"{grid.name}: {len(expansion.runs)} runs, {there} there, {len(todo)} to train")
-    events = runner.run_all(expansion.runs, runs, data, executor)
-    try:
-        live.show(events, todo, Console())
-    except KeyboardInterrupt:
-        click.echo("stopping at the end of the step ...", err=True)
-        events.close()  # type: ignore[attr-defined]
-        left = len(jobs.missing(expansion.runs, runs))
-        click.echo(f"stopped; {left} runs left; the same command goes on", err=True)
-        sys.exit(130)
-    found = records.load(runs, (one.id for one in expansion.runs))
-    page = leaderboard.write(grid, expansion.cells, found, results)
-    _print(leaderboard.terminal(grid, expansion.cells, found))
-    click.echo(f"{page}")
-    bad = [one for one in expansion.runs if one.id in found and found[one.id].status == "failed"]
-    if bad:
-        click.echo(f"{len(bad)} runs failed: kdbench status --grid {grid.source}", err=True)
-        sys.exit(1)
+    _, expansion = _expanded(path, overrides)
+    jobs = end(expansion.runs, runs)
+    click.echo(f"{len(jobs)} jobs cancelled" if jobs else "no jobs of this grid")
 
 
 @main.command()

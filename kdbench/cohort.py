@@ -9,7 +9,7 @@ import socket
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kdbench import checkpoint, environment, outcome, progress, records
+from kdbench import attempts, checkpoint, environment, outcome, progress, records
 from kdbench.batches import eval_batches, train_batches
 from kdbench.build import dry_run
 from kdbench.clock import Clock
@@ -43,6 +43,8 @@ class Place:
         checkpoint_seconds: between checkpoints; 0: after every step.
         stop: asked after every step whether to stop.
         tell: given the learners' heartbeats now and then, and one line for each that has ended.
+        held: whether a run, by its id, is still this process's to write; asked before each write
+            that counts.
     """
 
     runs: Path
@@ -52,6 +54,7 @@ class Place:
     tensorboard: bool = False
     stop: Callable[[], bool] = lambda: False
     tell: Callable[[Sequence[Beat], str], None] = lambda beats, line: None
+    held: Callable[[str], bool] = lambda run_id: True
 
 
 @dataclass
@@ -226,10 +229,20 @@ class Cohort:
 
     def _save_all(self) -> None:
         for learner in self._active():
+            if self._lost(learner):
+                continue
             folder = records.folder(self.place.runs, learner.run.id)
             checkpoint.save(folder, learner.state())
             outcome.write_history(folder, learner)
         self.saved = time.monotonic()
+
+    def _lost(self, learner: Learner) -> bool:
+        """Whether another has taken a run over, thinking this process dead; it is theirs now."""
+        if self.place.held(learner.run.id):
+            return False
+        learner.status = "lost"
+        self.place.tell((), f"{learner.run.title}, {learner.run.method}: taken over by another")
+        return True
 
     def _share_clock(self, group: list[Learner]) -> None:
         """Teacher and batches count in full for every learner: alone it would have paid them."""
@@ -274,6 +287,9 @@ class Cohort:
 
     def _finish(self, learner: Learner) -> None:
         """Final checkpoint, history, record: in this order, so that a record means all is there."""
+        if learner.status == "lost" or self._lost(learner):
+            self.learners.remove(learner)
+            return
         status = "done" if learner.status == "running" else learner.status
         learner.status = status
         folder = records.folder(self.place.runs, learner.run.id)
@@ -310,7 +326,9 @@ class Cohort:
         about = environment.describe(device, torch.get_num_threads())
         about |= {"started": self.started}
         about |= {"ended": datetime.now(UTC).isoformat(timespec="seconds")}
-        records.write(self.place.runs, Record(**(vars(record) | {"environment": about})))
+        told = (*attempts.read(self.place.runs, record.run), *record.attempts)
+        whole = replace(record, environment=about, attempts=told)
+        records.write(self.place.runs, whole)
         progress.clear(self.place.runs, record.run)
         of = run or next(x for x in self.runs if x.id == record.run)
         acc = f" {record.result.test_acc:.2f} %" if record.result else ""

@@ -1,5 +1,6 @@
 """What a number was made with: versions, commit, device, threads, host."""
 
+import json
 import os
 import platform
 import socket
@@ -16,8 +17,16 @@ PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn", 
 
 @cache
 def commit() -> dict[str, Any]:
-    """Commit of the checkout this code runs from, and whether it was changed; empty elsewhere."""
+    """Commit of the checkout this code runs from, and whether it was changed; empty elsewhere.
+
+    A snapshot of a checkout (``kdbench.snapshot``) says what it was taken from, and its sha256.
+    """
     root = Path(kdbench.__file__).parent.parent
+    try:
+        told = json.loads((root / "snapshot.json").read_bytes())
+        return {key: told[key] for key in ("commit", "dirty", "snapshot") if key in told}
+    except (OSError, ValueError):
+        pass
     if not (root / ".git").exists():
         return {}
     try:

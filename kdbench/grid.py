@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from kdbench.errors import UserError
+from kdbench.resources import Slurm
 from kdbench.spec import Count, Dataset, Positive, Protocol, Rate, Strict, Weight
 
 
@@ -49,7 +50,8 @@ class Executor(Strict):
     """Where and how runs are trained; nothing of it moves a number, but for ``threads``.
 
     Attributes:
-        kind: debug: in this process; local: workers on this machine; auto: local.
+        kind: debug: in this process; local: workers on this machine; slurm: jobs on a cluster;
+            auto: local.
         workers: processes at once; None: one a GPU, else one a core.
         threads: of a worker on a CPU. Sums are split among threads: another number of threads
             may round differently, so it is kept in every record.
@@ -57,15 +59,20 @@ class Executor(Strict):
         checkpoint_seconds: time between checkpoints, the most a kill can cost.
         device: auto, cpu, cuda or cuda:N.
         tensorboard: leave curves for TensorBoard in the runs' folders.
+        ranks: processes that train one cohort together, each on its share of every batch. They sum
+            in another order, so it is kept in every record, too.
+        slurm: what jobs on a cluster need.
     """
 
-    kind: Literal["auto", "local", "debug"] = "auto"
+    kind: Literal["auto", "local", "debug", "slurm"] = "auto"
     workers: Positive | None = None
     threads: Positive = 1
     cohort: Positive = 16
     checkpoint_seconds: Weight = 60.0
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     tensorboard: bool = False
+    ranks: Positive = 1
+    slurm: Slurm = Slurm()
 
 
 class Report(Strict):

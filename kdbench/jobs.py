@@ -2,7 +2,7 @@
 
 The state of the world is what lies in ``runs/``: a worker walks over the cohorts, takes what nobody
 holds, and goes on until nothing is left. So any number of workers and runners can work on one grid;
-a run is trained by whoever holds its lock, and a lock dies with its process.
+a run is trained by whoever holds its lease (``kdbench.lease``), which dies with its owner.
 """
 
 import contextlib
@@ -10,16 +10,17 @@ import math
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from kdbench import records
+from kdbench import lease, records
 from kdbench.errors import UserError
 from kdbench.grid import Executor
+from kdbench.lease import Owner
 from kdbench.run import Run
 
 if TYPE_CHECKING:
@@ -50,7 +51,14 @@ def missing(expanded: Iterable[Run], runs: Path) -> list[Run]:
     return [run for run in expanded if not (records.folder(runs, run.id) / "record.json").exists()]
 
 
-def cohorts(todo: Sequence[Run], *, most: int, workers: int) -> list[tuple[Run, ...]]:
+def cohorts(
+    todo: Sequence[Run],
+    *,
+    most: int,
+    workers: int,
+    needs: Callable[[Run], Hashable] = lambda run: None,
+    fits: Callable[[Sequence[Run]], bool] = lambda runs: True,
+) -> list[tuple[Run, ...]]:
     """Group runs that can share a teacher's forward; teachers come first.
 
     Args:
@@ -58,11 +66,13 @@ def cohorts(todo: Sequence[Run], *, most: int, workers: int) -> list[tuple[Run, 
         most: learners in a cohort.
         workers: that work at the same time; with several, cohorts are made small enough that
             none stands idle while another finishes a long one.
+        needs: what a run needs of a machine; runs that need different things are kept apart.
+        fits: whether runs can train together in the memory there is; one alone always can.
     """
     taught = {run.teacher.run for run in todo if run.teacher}
-    groups: dict[str, list[Run]] = defaultdict(list)
+    groups: dict[tuple[str, Hashable], list[Run]] = defaultdict(list)
     for run in todo:
-        groups[run.shared].append(run)
+        groups[run.shared, needs(run)].append(run)
     size = most
     if workers > 1:
         learners = sum(1 for run in todo if run.id not in taught)
@@ -70,13 +80,19 @@ def cohorts(todo: Sequence[Run], *, most: int, workers: int) -> list[tuple[Run, 
     first: list[tuple[Run, ...]] = []
     rest: list[tuple[Run, ...]] = []
     for group in groups.values():
-        teachers = [run for run in group if run.id in taught]
-        first += [(run,) for run in teachers]
-        others = [run for run in group if run.id not in taught]
-        pieces = math.ceil(len(others) / size)
-        # Dealt out like cards: each piece gets its share of the dear methods.
-        rest += [tuple(others[i::pieces]) for i in range(pieces)]
+        first += [(run,) for run in group if run.id in taught]
+        rest += _dealt([run for run in group if run.id not in taught], size, fits)
     return first + rest
+
+
+def _dealt(
+    runs: Sequence[Run], size: int, fits: Callable[[Sequence[Run]], bool]
+) -> list[tuple[Run, ...]]:
+    """Runs dealt out like cards, so that each cohort gets its share of the dear methods."""
+    pieces = math.ceil(len(runs) / size)
+    while pieces < len(runs) and not all(fits(runs[i::pieces]) for i in range(pieces)):
+        pieces += 1
+    return [tuple(runs[i::pieces]) for i in range(pieces)]
 
 
 def workers(executor: Executor) -> int:
@@ -122,7 +138,7 @@ def work(task: Work, number: int, stop: Callable[[], bool], tell: Callable[..., 
         for cohort in list(pending):
             if stop():
                 break
-            state = _try(cohort, task, trainer)
+            state = attempt(cohort, task, trainer)
             if state == "ended":
                 pending.remove(cohort)
             busy = busy or state == "trained"
@@ -130,8 +146,18 @@ def work(task: Work, number: int, stop: Callable[[], bool], tell: Callable[..., 
             time.sleep(0.2)  # somebody else trains what is left, or its teacher
 
 
-def _try(cohort: Sequence[Run], task: Work, trainer: "Trainer") -> str:
-    """Train what can be trained of a cohort: "ended", "trained" or "waiting"."""
+def attempt(
+    cohort: Sequence[Run], task: Work, trainer: "Trainer", owner: Owner | None = None
+) -> str:
+    """Train what can be trained of a cohort.
+
+    Args:
+        owner: who asks; None: this process.
+
+    Returns:
+        "ended": nothing is left to do. "trained": something was trained, or stopped. "waiting":
+        for the teacher's record, or for somebody else who trains what is left.
+    """
     todo = missing(cohort, task.runs)
     if not todo:
         return "ended"
@@ -142,14 +168,20 @@ def _try(cohort: Sequence[Run], task: Work, trainer: "Trainer") -> str:
             return "waiting"
         if record.status != "done":
             return "ended"  # blocked: status and tables say so
+    owner = owner or Owner.me()
     with contextlib.ExitStack() as held:
         if not _lock(task.runs / ".cohorts" / f"{cohort[0].id}.lock", held):
             return "waiting"
-        mine = [run for run in todo if _lock(records.folder(task.runs, run.id) / "lock", held)]
-        mine = missing(mine, task.runs)
+        leases = {}
+        for run in todo:
+            got = lease.acquire(records.folder(task.runs, run.id), owner)
+            if got is not None:
+                held.callback(got.release)
+                leases[run.id] = got
+        mine = missing((run for run in todo if run.id in leases), task.runs)
         if not mine:
             return "waiting"
-        trainer.train(mine)
+        trainer.train(mine, leases)
     return "trained"
 
 

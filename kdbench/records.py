@@ -152,9 +152,26 @@ def folder(runs: Path, run_id: str) -> Path:
     return runs / run_id
 
 
-def write(runs: Path, record: Record) -> None:
-    """Write a run's record, atomically; it is the last thing a run writes."""
-    write_atomically(folder(runs, record.run) / "record.json", record.to_json())
+def write(runs: Path, record: Record) -> bool:
+    """Write a run's record, atomically; it is the last thing a run writes.
+
+    Returns:
+        False where the run has a record already: the first one stays.
+    """
+    path = folder(runs, record.run) / "record.json"
+    fresh = path.with_name(f"record.{os.getpid()}.new.json")
+    write_atomically(fresh, record.to_json())
+    try:
+        os.link(fresh, path)  # unlike a rename, refuses where there is one
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without hard links
+        if path.exists():
+            return False
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+    return True
 
 
 def read(runs: Path, run_id: str) -> Record | None:

@@ -45,7 +45,7 @@ def run_all(expanded: Sequence[Run], runs: Path, data: Path, executor: Executor)
     Raises:
         JobError: training cannot go on, and why; records and checkpoints are whole.
     """
-    _writable(runs)
+    check_writable(runs)
     todo = missing(expanded, runs)
     if not todo:
         return
@@ -58,7 +58,12 @@ def run_all(expanded: Sequence[Run], runs: Path, data: Path, executor: Executor)
         yield from _Pool(task, min(n, len(groups)), todo).events()
 
 
-def _writable(runs: Path) -> None:
+def check_writable(runs: Path) -> None:
+    """Make the folder of runs, and see whether it can be written.
+
+    Raises:
+        JobError: it cannot.
+    """
     try:
         runs.mkdir(parents=True, exist_ok=True)
         records.write_atomically(runs / ".writable", "")

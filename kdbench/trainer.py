@@ -1,7 +1,8 @@
 """What a worker holds: device, data, teacher; it trains the cohorts it is given."""
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 
@@ -10,6 +11,7 @@ from kdbench.cohort import Cohort, Place, Stopped
 from kdbench.data import Data, load
 from kdbench.datasets.source import DataError
 from kdbench.jobs import JobError, Work
+from kdbench.lease import Lease
 from kdbench.run import Run, Teacher
 from kdbench.spec import Dataset
 from kdbench.teachers import LoadedTeacher, TeacherError
@@ -37,8 +39,11 @@ class Trainer:
         self._data: dict[Dataset, Data] = {}
         self._teacher: tuple[Teacher, LoadedTeacher] | None = None
 
-    def train(self, runs: list[Run]) -> None:
+    def train(self, runs: list[Run], leases: Mapping[str, Lease]) -> None:
         """Train runs that can share a teacher; each leaves a record, or a checkpoint if stopped.
+
+        Args:
+            runs: what to train. leases: that this process holds on them, by their ids.
 
         Raises:
             JobError: what ends all runs alike: data missing, disk full, teacher damaged.
@@ -46,7 +51,8 @@ class Trainer:
         try:
             data = self._load_data(runs[0].dataset)
             teacher = self._load_teacher(runs[0].teacher, data) if runs[0].teacher else None
-            Cohort(runs, teacher, data, self.place).train()
+            place = replace(self.place, held=lambda run_id: leases[run_id].held())
+            Cohort(runs, teacher, data, place).train()
         except Stopped:
             return
         except (DataError, TeacherError) as error:

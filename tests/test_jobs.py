@@ -17,10 +17,11 @@ import torch
 from lines import TRAINING, alone, numbers, taught, train
 from test_engine import RAISES, plugin
 
-from kdbench import jobs, progress, records, runner
+from kdbench import jobs, lease, progress, records, runner
 from kdbench.cohort import Cohort
 from kdbench.grid import Executor
 from kdbench.jobs import JobError
+from kdbench.lease import Lease, Owner
 from kdbench.records import Record
 from kdbench.run import Run
 from kdbench.runner import Event
@@ -266,19 +267,19 @@ def test_a_locked_run_is_left_to_its_holder(tmp_path: Path) -> None:
     assert Counter(i for part in trained for i in part) == Counter(run.id for run in runs)
 
 
-def test_a_run_that_ends_while_its_lock_is_taken_is_not_trained_again(
+def test_a_run_that_ends_while_its_lease_is_taken_is_not_trained_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = alone()
-    original = jobs._lock
+    original = lease.acquire
 
-    def lock(path: Path, held: contextlib.ExitStack) -> bool:
-        if path.name == "lock":  # the other runner ends it at this very moment
-            records.write_run(tmp_path, run)
-            records.write(tmp_path, Record(run.id, "done"))
-        return original(path, held)
+    def acquire(folder: Path, owner: Owner) -> Lease | None:
+        # The other runner ends it at this very moment.
+        records.write_run(tmp_path, run)
+        records.write(tmp_path, Record(run.id, "done"))
+        return original(folder, owner)
 
-    monkeypatch.setattr(jobs, "_lock", lock)
+    monkeypatch.setattr(lease, "acquire", acquire)
     monkeypatch.setattr(Cohort, "train", lambda self: pytest.fail("trained twice"))
     finish([run], tmp_path)
 

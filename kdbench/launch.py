@@ -1,0 +1,91 @@
+"""``kdbench run``: start whoever trains, show what happens, write the leaderboard."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from kdbench import jobs, leaderboard, live, records, runner
+from kdbench.errors import UserError
+from kdbench.expand import Expansion
+from kdbench.grid import Executor, Grid
+from kdbench.runner import Event
+
+
+def train(
+    grid: Grid, expansion: Expansion, runs: Path, results: Path, data: Path, executor: Executor
+) -> None:
+    """Train what is missing, and write the leaderboard; ends the process if that is cut short."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    todo = jobs.missing(expansion.runs, runs)
+    there = len(expansion.runs) - len(todo)
+    click.echo(f"{grid.name}: {len(expansion.runs)} runs, {there} there, {len(todo)} to train")
+    events = _events(grid, expansion, runs, data, executor)
+    try:
+        live.show(events, todo, Console())
+    except KeyboardInterrupt:
+        _interrupted(events, expansion, runs, executor)
+    found = records.load(runs, (one.id for one in expansion.runs))
+    page = leaderboard.write(grid, expansion.cells, found, results)
+    Console().print(
+        leaderboard.terminal(grid, expansion.cells, found), highlight=False, markup=False
+    )
+    click.echo(f"{page}")
+    bad = [one for one in expansion.runs if one.id in found and found[one.id].status == "failed"]
+    if bad:
+        click.echo(f"{len(bad)} runs failed: kdbench status --grid {grid.source}", err=True)
+        sys.exit(1)
+
+
+def submit(grid: Grid, expansion: Expansion, runs: Path, data: Path, executor: Executor) -> None:
+    """Submit what is missing to Slurm, and return.
+
+    Raises:
+        UserError: the grid does not run on Slurm.
+    """
+    if executor.kind != "slurm":
+        raise UserError("--detach: only jobs on Slurm go on by themselves: --executor slurm")
+    from kdbench.slurm.runner import SlurmRunner
+
+    runner.check_writable(runs)
+    cluster = SlurmRunner(expansion.runs, grid.name, runs, data, executor)
+    for event in cluster.submit_all():
+        if event.line:
+            click.echo(event.line)
+    click.echo(
+        f"{len(cluster.claims)} runs are with Slurm, {len(cluster.pending)} have no record yet\n"
+        f"kdbench status --grid {grid.source}           # how they stand\n"
+        f"kdbench run --grid {grid.source} --executor slurm    # watch, submit again what is lost"
+    )
+
+
+def _events(
+    grid: Grid, expansion: Expansion, runs: Path, data: Path, executor: Executor
+) -> Iterator[Event]:
+    if executor.kind != "slurm":
+        return runner.run_all(expansion.runs, runs, data, executor)
+    from kdbench.slurm.runner import SlurmRunner
+
+    runner.check_writable(runs)
+    return SlurmRunner(expansion.runs, grid.name, runs, data, executor).events()
+
+
+def _interrupted(
+    events: Iterator[Event], expansion: Expansion, runs: Path, executor: Executor
+) -> None:
+    """Ctrl-C: end local workers at their step's end, leave jobs alone."""
+    local = executor.kind != "slurm"
+    if local:
+        click.echo("stopping at the end of the step ...", err=True)
+    events.close()  # type: ignore[attr-defined]
+    left = len(jobs.missing(expansion.runs, runs))
+    how = "stopped" if local else "jobs on Slurm go on by themselves"
+    click.echo(f"{how}; {left} runs left; the same command goes on", err=True)
+    sys.exit(130)

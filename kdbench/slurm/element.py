@@ -1,0 +1,59 @@
+"""What submitit runs in a job: as little as possible before the signals are caught.
+
+A job is told to stop by a signal: USR2 before the time limit or a preemption, TERM when Slurm
+requeues or cancels it. Both only raise a flag that the trainer looks at after every step; so no
+``except Exception`` in a training loop can swallow them.
+"""
+
+import signal
+import sys
+from pathlib import Path
+
+from submitit.core.utils import DelayedSubmission
+
+
+class Flags:
+    """Which signals have come.
+
+    Attributes:
+        stop: leave checkpoints and end. requeue: and ask Slurm to start the job again.
+    """
+
+    def __init__(self) -> None:
+        self.stop = self.requeue = False
+
+    def catch(self) -> None:
+        """From now on."""
+        signal.signal(signal.SIGUSR2, self._again)
+        signal.signal(signal.SIGTERM, self._end)
+
+    def _again(self, *_: object) -> None:
+        self.stop = self.requeue = True
+
+    def _end(self, *_: object) -> None:
+        self.stop = True
+
+
+class Element:
+    """One element of an array, called on its node.
+
+    Attributes:
+        folder: of the submission. index: of the element.
+    """
+
+    def __init__(self, folder: str, index: int) -> None:
+        self.folder, self.index = folder, index
+
+    def __call__(self) -> None:
+        """Train; ends the process with 0 when every run has a record and none failed."""
+        flags = Flags()
+        flags.catch()
+        from kdbench.slurm import node  # imports torch
+
+        code = node.train(Path(self.folder), self.index, flags)
+        if code:
+            sys.exit(code)
+
+    def checkpoint(self) -> DelayedSubmission:
+        """For a signal that comes before ``catch``: submitit then requeues this."""
+        return DelayedSubmission(self)

@@ -1,0 +1,131 @@
+"""A job on its node: trains what it was submitted for, and ends so that nothing is lost."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from kdbench import attempts, jobs, progress, records, snapshot
+from kdbench.grid import Executor
+from kdbench.jobs import JobError, Work
+from kdbench.lease import Owner
+from kdbench.run import Run
+from kdbench.slurm import ledger
+from kdbench.slurm.element import Flags
+from kdbench.slurm.ledger import Submission
+
+WAIT_SECONDS = 300.0
+"""How long to wait for a teacher's record, or for somebody else who trains the same runs."""
+REQUEUED_SECONDS = 90.0
+"""How long Slurm may take to end a job that it was asked to start again."""
+
+
+def train(folder: Path, index: int, flags: Flags) -> int:
+    """Train an element of a submission.
+
+    Returns:
+        The exit code: 0 when every run has a record and none has failed, so that jobs that depend
+        on this one start; 1 when something is left or has failed; 2 with a line in
+        ``<index>.error`` when training cannot go on; 143 when told to end.
+    """
+    submission = ledger.read(folder)
+    task = int(os.environ.get("SLURM_PROCID", "0"))
+    _clear(folder)
+    together = submission.ranks > 1
+    ids = submission.elements[index][0 if together else task]
+    runs = Path(submission.runs)
+    cohort = tuple(
+        snapshot.mapped(records.read_run(runs, run_id), Path(submission.code)) for run_id in ids
+    )
+    executor = Executor(**submission.executor)
+    work = Work((cohort,), runs, Path(submission.data), executor)
+    owner = Owner.me(max(submission.attempts.get(run_id, 0) for run_id in ids))
+    try:
+        moved = _work(work, cohort, owner, flags)
+    except JobError as error:
+        sys.stderr.write(f"kdbench: {error}\n")
+        records.write_atomically(folder / f"{index}.error", f"{error}\n")
+        return 2
+    left = jobs.missing(cohort, runs)
+    if flags.stop and left:
+        return _stopped(submission, index, task, left, flags, moved=moved)
+    found = records.load(runs, ids)
+    bad = any(record.status in ("failed", "diverged") for record in found.values())
+    return 1 if left or bad else 0
+
+
+def _work(work: Work, cohort: tuple[Run, ...], owner: Owner, flags: Flags) -> bool:
+    """Train until all is done or a signal has come; whether anything was trained."""
+    from kdbench.trainer import Trainer  # imports torch
+
+    number = int(os.environ.get("SLURM_LOCALID", "0"))
+    trainer = Trainer(work, number, lambda: flags.stop, lambda beats, line: _say(line))
+    moved, since = False, time.monotonic()
+    while not flags.stop:
+        state = jobs.attempt(cohort, work, trainer, owner)
+        if state == "ended":
+            break
+        if state == "trained":
+            moved, since = True, time.monotonic()
+        elif time.monotonic() - since > WAIT_SECONDS:
+            break
+        else:
+            time.sleep(1.0)
+    return moved
+
+
+def _say(line: str) -> None:
+    if line:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+
+
+def _stopped(
+    submission: Submission, index: int, task: int, left: list[Run], flags: Flags, *, moved: bool
+) -> int:
+    """Told to stop: have Slurm start the job again where that is what the signal means."""
+    runs, job = Path(submission.runs), Owner.me().job
+    how = "told to stop (USR2)" if flags.requeue else "told to end (TERM)"
+    for run in left:
+        beat = progress.read(runs, run.id, fresh=False)
+        where = f" at {beat.phase} epoch {beat.epoch}, step {beat.step}" if beat else ""
+        attempts.note(runs, run.id, f"job {job}: {how}{where}")
+    (submission.folder / f"stopped-{job}-{Owner.me().restart}-{task}").touch()
+    # Without a step in between, the time limit is too short, and starting again is no help.
+    if not (flags.requeue and moved):
+        return 143
+    if task:
+        _wait_to_be_ended()
+        return 143
+    _wait_for_tasks(submission, job)
+    try:
+        subprocess.run(["scontrol", "requeue", job], check=True, timeout=60, capture_output=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        _say(f"scontrol requeue {job}: {error}; the runner will submit these runs again")
+        return 143
+    _wait_to_be_ended()
+    return 143
+
+
+def _wait_for_tasks(submission: Submission, job: str) -> None:
+    """Until the other tasks of this job have left their checkpoints, too."""
+    tasks = int(os.environ.get("SLURM_NTASKS", "1"))
+    until = time.monotonic() + 0.5 * submission.executor["slurm"]["signal_seconds"]
+    start = f"stopped-{job}-{Owner.me().restart}-"
+    while time.monotonic() < until:
+        if len(list(submission.folder.glob(f"{start}*"))) >= tasks:
+            return
+        time.sleep(0.5)
+
+
+def _wait_to_be_ended() -> None:
+    time.sleep(REQUEUED_SECONDS)
+
+
+def _clear(folder: Path) -> None:
+    """What an attempt that was killed while submitit wrote its result would trip over."""
+    for path in (folder / "log").glob("*.save_tmp"):
+        with contextlib.suppress(OSError):
+            path.unlink()
