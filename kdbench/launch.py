@@ -59,8 +59,9 @@ def submit(grid: Grid, expansion: Expansion, runs: Path, data: Path, executor: E
     for event in cluster.submit_all():
         if event.line:
             click.echo(event.line)
+    board = cluster.board
     click.echo(
-        f"{len(cluster.claims)} runs are with Slurm, {len(cluster.pending)} have no record yet\n"
+        f"{len(board.claims)} runs are with Slurm, {len(board.pending)} have no record yet\n"
         f"kdbench status --grid {grid.source}           # how they stand\n"
         f"kdbench run --grid {grid.source} --executor slurm    # watch, submit again what is lost"
     )

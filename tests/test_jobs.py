@@ -1,6 +1,5 @@
 """Getting runs trained by workers: nothing lost, nothing twice, whatever is killed."""
 
-import contextlib
 import multiprocessing
 import os
 import random
