@@ -13,7 +13,9 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,10 +23,11 @@ from typing import Self
 from required import required
 from slurm import machine, packages
 from slurm.config import CLUSTER, Config
-from slurm.processes import Daemons, Process, carrying, until
+from slurm.daemons import NODE, Daemons
+from slurm.processes import Process, carrying, until
 
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
-UP = {"idle", "mixed", "allocated", "completing"}
+UP = {"idle", "mixed", "allocated", "completing", "planned", "reserved"}
 LONGEST = 70
 """Characters of a folder's name that leave room for a Unix socket's 107."""
 
@@ -119,7 +122,7 @@ class Cluster:
                 self.cancel_all()
                 until("the end of the jobs", 8, lambda: not self.sh("squeue", "-h"))
         for node in self.nodes:
-            self.daemons.end(f"slurmd-{node}", 5)
+            self.daemons.end(NODE + node, 5)
         for name in ("slurmctld", "slurmdbd", "mariadbd", "munged"):
             self.daemons.end(name, 10)
         end(self.folder)
@@ -146,10 +149,10 @@ class Cluster:
             raise RuntimeError(f"{' '.join(command)}: exit {done.returncode}: {done.stderr}")
         return done.stdout.strip()
 
-    def _env(self, **more: str) -> dict[str, str]:
+    def _env(self) -> dict[str, str]:
         # Without what an outer Slurm may have set.
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "SBATCH"))}
-        return {**clean, **self.env, **more}
+        return {**clean, **self.env}
 
     def _answers(self, *command: str) -> bool:
         try:
@@ -194,7 +197,7 @@ class Cluster:
 
     def revive(self, node: str) -> None:
         """Start a node's slurmd, if it does not run, and put the node back to work."""
-        self._start(f"slurmd-{node}")
+        self._start(NODE + node)
         until(f"node {node}", 60, lambda: self._resumed([node]))
 
     def heal(self) -> None:
@@ -202,7 +205,7 @@ class Cluster:
         names = ["munged", "mariadbd", "slurmdbd", "slurmctld"]
         if not self.accounting:
             names = ["munged", "slurmctld"]
-        for name in (*names, *(f"slurmd-{node}" for node in self.nodes)):
+        for name in (*names, *(NODE + node for node in self.nodes)):
             self._start(name)
         until("the nodes", 60, lambda: self._resumed(self.nodes))
         if self.accounting:
@@ -215,15 +218,25 @@ class Cluster:
             TimeoutError: the job is not pending, even after 60 s for its old processes to end.
         """
         until(f"the requeue of job {job}", 60, lambda: self._state(job) == "PENDING")
-        self.sh("scontrol", "update", f"jobid={job}", "StartTime=now")
+        self._release([str(job)])
 
     def release_all(self) -> list[str]:
         """Let every job start now that waits for its start time; return their numbers."""
         lines = self.sh("squeue", "-h", "-r", "-t", "PENDING", "-o", "%i %r").splitlines()
         waiting = [line.split()[0] for line in lines if line.endswith(" BeginTime")]
-        for job in waiting:
-            self.sh("scontrol", "update", f"jobid={job}", "StartTime=now", check=False)
+        self._release(waiting)
         return waiting
+
+    def _release(self, jobs: list[str]) -> None:
+        # A start in the second of the requeue fails: slurmd takes it for the run that was ended
+        # ("Job credential revoked").
+        for job in jobs:
+            requeued = self.sh("squeue", "-h", "-o", "%V", "-j", job)
+            if requeued:
+                time.sleep(
+                    max(0.0, datetime.fromisoformat(requeued).timestamp() + 1.1 - time.time())
+                )
+                self.sh("scontrol", "update", f"jobid={job}", "StartTime=now")
 
     def cancel_all(self) -> None:
         """Cancel every job, and KILL what runs without KillWait's delay."""
@@ -246,7 +259,8 @@ class Cluster:
 
     def _nodes(self) -> dict[str, str]:
         lines = self.sh("sinfo", "-h", "-N", "-o", "%N %T", check=False).splitlines()
-        return dict(line.split() for line in lines if line)
+        # The mark of a node that backfill plans with.
+        return dict(line.rstrip("-").split() for line in lines if line)
 
     def _resumed(self, nodes: Iterable[str]) -> bool:
         """Whether the nodes work; those that are down or drained are resumed."""
@@ -269,78 +283,18 @@ class Cluster:
         return process
 
     def _start(self, name: str) -> None:
-        """Start a daemon unless it runs, and wait until it answers."""
+        """Start a daemon, or let it go on, and wait until it answers."""
         if process := self.daemons.get(name):
             process.send(signal.SIGCONT)
         else:
-            self._prepare(name)
-            env = self._env(KDBENCH_NODE=name.removeprefix("slurmd-"))
-            env["MYSQL_UNIX_PORT"] = str(self.folder / "run" / "mysql.sock")
-            self.daemons.start(name, self._command(name), env)
-        ready = self._ready(name)
+            self.daemons.start(name, self._env())
+        question = self.daemons.question(name)
         try:
-            until(name, 60, lambda: ready() or not self.daemons.get(name))
+            until(name, 60, lambda: self._answers(*question) or not self.daemons.get(name))
         except TimeoutError as error:
             raise TimeoutError(f"{error}\n{self.daemons.tail(name)}") from None
         if not self.daemons.get(name):
             raise RuntimeError(f"{name} died\n{self.daemons.tail(name)}")
-        if name == "mariadbd":
-            self.sh(*self._client(), "-e", "create database if not exists slurm_acct")
-
-    def _prepare(self, name: str) -> None:
-        run = self.folder / "run"
-        if name == "munged":
-            key = self.folder / "munge" / "key"
-            if not key.exists():
-                key.touch(mode=0o600)
-                key.write_bytes(os.urandom(128))
-            for file in run.glob("munge.sock*"):
-                file.unlink()
-        elif name == "mariadbd" and not (self.folder / "db" / "mysql").exists():
-            self.sh(
-                *("mariadb-install-db", "--no-defaults", "--user=root", "--skip-test-db"),
-                *(f"--datadir={self.folder}/db", "--auth-root-authentication-method=socket"),
-                "--innodb-log-file-size=16M",
-            )
-        elif name.startswith("slurmd-"):
-            (self.folder / "spool" / name.removeprefix("slurmd-")).mkdir(exist_ok=True)
-
-    def _command(self, name: str) -> list[str]:
-        run, log, conf = self.folder / "run", self.folder / "log", self.env["SLURM_CONF"]
-        if name == "munged":
-            return [
-                *("munged", "--foreground", "--force", "--num-threads=2"),
-                *(f"--socket={run}/munge.sock", f"--pid-file={run}/munged.pid"),
-                *(f"--key-file={self.folder}/munge/key", f"--seed-file={self.folder}/munge/seed"),
-                f"--log-file={log}/munged.log",
-            ]
-        if name == "mariadbd":
-            return [
-                *("mariadbd", "--no-defaults", "--user=root", f"--datadir={self.folder}/db"),
-                *(f"--socket={run}/mysql.sock", f"--pid-file={run}/mariadbd.pid"),
-                *(f"--log-error={log}/mariadbd.log", "--skip-networking", "--skip-log-bin"),
-                *("--performance-schema=OFF", "--innodb-buffer-pool-size=64M"),
-                *("--innodb-log-file-size=16M", "--innodb-lock-wait-timeout=900"),
-                *("--innodb-flush-log-at-trx-commit=0", "--innodb-flush-method=nosync"),
-            ]
-        if name == "slurmdbd":
-            return ["slurmdbd", "-D"]
-        if name == "slurmctld":
-            # -i: go on with a state from another version; without -c the queue is kept.
-            return ["slurmctld", "-D", "-i", "-f", conf]
-        return ["slurmd", "-D", "-N", name.removeprefix("slurmd-"), "-f", conf]
-
-    def _client(self) -> list[str]:
-        return ["mariadb", "--no-defaults", f"--socket={self.folder}/run/mysql.sock", "-u", "root"]
-
-    def _ready(self, name: str) -> Callable[[], bool]:
-        questions = {
-            "munged": ["munge", "-n", f"--socket={self.folder}/run/munge.sock"],
-            "mariadbd": [*self._client(), "-e", "select 1"],
-            "slurmdbd": ["sacctmgr", "-n", "-P", "list", "cluster"],
-            "slurmctld": ["scontrol", "ping"],
-        }
-        return lambda: name not in questions or self._answers(*questions[name])
 
 
 def end(folder: Path) -> None:
@@ -353,7 +307,6 @@ def end(folder: Path) -> None:
         for process in left:
             process.end()
     machine.forget_hosts(folder)
-    (folder / "owner").unlink(missing_ok=True)
 
 
 def sweep(pattern: str, parent: Path = Path("/tmp")) -> None:

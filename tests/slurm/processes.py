@@ -3,9 +3,8 @@
 import contextlib
 import os
 import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,57 +94,3 @@ def carrying(every: Iterable[str], some: Iterable[str]) -> list[Process]:
             if process and needed <= has and enough & has:
                 found.append(process)
     return found
-
-
-class Daemons:
-    """Processes by name, in sessions of their own, recorded in ``folder/pids``."""
-
-    def __init__(self, folder: Path) -> None:
-        self.pids = folder / "pids"
-        self.logs = folder / "log"
-        # Kept: a child nobody waits for stays a zombie, and a dropped Popen warns.
-        self.children: list[subprocess.Popen[bytes]] = []
-
-    def start(self, name: str, command: Sequence[str], env: Mapping[str, str]) -> None:
-        """Start a daemon in the foreground mode of its own; its output goes to a log."""
-        self.reap()
-        with (self.logs / f"{name}.out").open("ab") as log:
-            child = subprocess.Popen(
-                command,
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd="/",
-                start_new_session=True,
-            )
-        self.children.append(child)
-        if process := Process.of(child.pid):
-            process.write(self.pids / name)
-
-    def get(self, name: str) -> Process | None:
-        """The daemon, if it runs."""
-        return Process.read(self.pids / name)
-
-    def end(self, name: str, seconds: float) -> None:
-        """End a daemon if it runs: TERM, and KILL after ``seconds``."""
-        if process := self.get(name):
-            process.end(seconds)
-        (self.pids / name).unlink(missing_ok=True)
-        self.reap()
-
-    def names(self) -> list[str]:
-        """Every daemon recorded, running or not."""
-        return sorted(file.name for file in self.pids.glob("*"))
-
-    def reap(self) -> None:
-        """Collect the exit states of those that ended."""
-        self.children = [child for child in self.children if child.poll() is None]
-
-    def tail(self, name: str, lines: int = 5) -> str:
-        """The last lines of a daemon's logs."""
-        text = ""
-        for file in (self.logs / f"{name}.out", self.logs / f"{name}.log"):
-            if file.exists():
-                text += "\n".join(file.read_text("utf-8", "replace").splitlines()[-lines:]) + "\n"
-        return text

@@ -1,6 +1,7 @@
 """The cluster that other tests rely on: it works, breaks where told to, and mends."""
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -11,7 +12,7 @@ from pathlib import Path
 import cloudpickle
 import pytest
 import submitit
-from slurm.cluster import Cluster, end
+from slurm.cluster import Cluster, end, sweep
 from slurm.processes import Process, carrying, until
 
 pytestmark = pytest.mark.slurm
@@ -151,6 +152,31 @@ def test_two_clusters_side_by_side(cluster: Cluster, folder: Path) -> None:
         assert not carrying([conf], ["KDBENCH_NODE", "SLURMD_NODENAME"])
         assert str(folder) not in Path("/etc/hosts").read_text()
     assert cluster.sh("srun", "printenv", "SLURMD_NODENAME") == "n1"
+
+
+def test_sweep_ends_what_a_dead_session_left(cluster: Cluster, folder: Path) -> None:
+    """A session KILLed with a job running; a live session's cluster is left alone."""
+    code = (
+        "import os, pathlib, signal, sys\n"
+        "from slurm.cluster import Cluster\n"
+        "cluster = Cluster(pathlib.Path(sys.argv[1]), nodes=1, gpus=0, accounting=False)\n"
+        "cluster.up()\n"
+        "cluster.sh('sbatch', '--output=/dev/null', '--wrap=sleep 600')\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    died = subprocess.run([sys.executable, "-c", code, str(folder)], env=env, check=False)
+    assert died.returncode == -signal.SIGKILL
+    ours = [f"SLURM_CONF={folder}/etc/slurm.conf"], ["KDBENCH_NODE", "SLURMD_NODENAME"]
+    assert len(carrying(*ours)) >= 3
+    folder.with_name(folder.name + "-live").symlink_to(cluster.folder)
+    sweep(folder.name + "*")
+    folder.with_name(folder.name + "-live").unlink()
+    assert not carrying(*ours)
+    assert not folder.exists()
+    assert str(folder) not in Path("/etc/hosts").read_text()
+    assert cluster.daemons.get("slurmctld")
+    folder.mkdir()
 
 
 def test_a_folder_belongs_to_one_live_process(folder: Path) -> None:
