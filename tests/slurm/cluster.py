@@ -78,7 +78,11 @@ class Cluster:
         packages.install(packages.SLURM + (packages.ACCOUNTING if self.accounting else ()))
 
     def __enter__(self) -> Self:
-        self.up()
+        try:
+            self.up()
+        except BaseException:
+            self.down()
+            raise
         return self
 
     def __exit__(
@@ -105,11 +109,11 @@ class Cluster:
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
             self.folder.chmod(0o755)
             (self.folder / "munge").chmod(0o700)
+            if me := Process.of(os.getpid()):
+                me.write(self.folder / "owner")
             self._port, base = machine.reserve(count=2 + len(self.nodes))
             Config(self.folder, base + 1, *self.shape).write()
             machine.name_hosts(self.nodes, self.folder)
-            if me := Process.of(os.getpid()):
-                me.write(self.folder / "owner")
             atexit.register(self._at_exit)
         self.heal()
 
@@ -117,8 +121,12 @@ class Cluster:
         """Cancel all jobs and end every process of the cluster; its files stay."""
         if self._port is None:
             return
-        with contextlib.suppress(subprocess.SubprocessError, TimeoutError):
-            if self.daemons.get("slurmctld"):
+        for name in self.daemons.names():
+            if process := self.daemons.get(name):
+                process.send(signal.SIGCONT)
+        with contextlib.suppress(RuntimeError, subprocess.SubprocessError, TimeoutError):
+            # Without munged each command takes 49 s to fail.
+            if self.daemons.get("munged") and self.daemons.get("slurmctld"):
                 self.cancel_all()
                 until("the end of the jobs", 8, lambda: not self.sh("squeue", "-h"))
         for node in self.nodes:
