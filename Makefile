@@ -19,7 +19,7 @@ GRID_paper := experiments/table1.yaml
 GRID := $(GRID_$(PROFILE))
 JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 .DEFAULT_GOAL := help
-.PHONY: help setup table1 demo test test-slow lint types bench check smoke wheel clean
+.PHONY: help setup table1 demo test test-slow test-slurm lint types bench check smoke wheel clean
 
 help: ## what there is to make
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,9 @@ test: setup ## the tests
 
 test-slow: setup ## the tests that take longer: kills on the command line, the wheel
 	$(BIN)/python -m pytest -q -m slow
+
+test-slurm: setup ## the tests that need a real Slurm; KDBENCH_REQUIRE=slurm installs one (Debian, root)
+	$(BIN)/python -m pytest -q -m slurm
 
 lint: setup ## style, spelling, import rules
 	$(BIN)/ruff check .

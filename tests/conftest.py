@@ -1,11 +1,11 @@
 """What all tests share: one thread, markers for tools that may be absent, the golden tally."""
 
-import os
 import shutil
 from collections.abc import Callable
 
 import pytest
 import torch
+from required import required
 
 torch.set_num_threads(1)
 
@@ -18,9 +18,8 @@ TOOLS = {
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs an absent tool, unless ``KDBENCH_REQUIRE=slurm,browser`` lists it."""
-    required = os.environ.get("KDBENCH_REQUIRE", "").replace(",", " ").split()
     for marker, programs in TOOLS.items():
-        if marker in required or any(map(shutil.which, programs)):
+        if required(marker) or any(map(shutil.which, programs)):
             continue
         reason = f"needs {' or '.join(programs)}; KDBENCH_REQUIRE={marker} makes that a failure"
         for item in items:

@@ -1,0 +1,193 @@
+"""The cluster that other tests rely on: it works, breaks where told to, and mends."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cloudpickle
+import pytest
+import submitit
+from slurm.cluster import Cluster, end, sweep
+from slurm.processes import Process, carrying, until
+
+pytestmark = pytest.mark.slurm
+# A job cannot import this module.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+class Count(submitit.helpers.Checkpointable):
+    """Count to a total, five numbers a second, going on from what the file says."""
+
+    def __init__(self, path: Path, total: int) -> None:
+        self.path, self.total = path, total
+
+    def __call__(self) -> tuple[int, int]:
+        started = count = int(self.path.read_text()) if self.path.exists() else 0
+        while count < self.total:
+            time.sleep(0.2)
+            count += 1
+            self.path.write_text(str(count))
+        return started, count
+
+
+def state(cluster: Cluster, job: str) -> str:
+    """ "STATE Reason" of a job, empty once squeue no longer lists it."""
+    return cluster.sh("squeue", "-h", "-o", "%T %r", "-j", job)
+
+
+def submit(cluster: Cluster, command: str, *options: str) -> str:
+    log = f"--output={cluster.folder}/log/job-%j.out"
+    return cluster.sh("sbatch", "--parsable", log, *options, f"--wrap={command}")
+
+
+def executor(folder: Path, **parameters: object) -> submitit.AutoExecutor:
+    made = submitit.AutoExecutor(folder=folder, cluster="slurm", slurm_max_num_timeout=3)
+    made.update_parameters(timeout_min=60, slurm_signal_delay_s=20, mem_gb=0.1, **parameters)
+    return made
+
+
+def test_nodes_are_idle_and_named(cluster: Cluster) -> None:
+    lines = cluster.sh("sinfo", "-h", "-N", "-p", "main", "-o", "%N %T %c %m %G").splitlines()
+    assert lines == [f"n{k} idle 8 16000 gpu:2" for k in range(1, 5)]
+    assert cluster.sh("sinfo", "-h", "-o", "%R").split() == ["main", "low", "cancelling"]
+    assert "n1 n2 n3 n4" in Path("/etc/hosts").read_text()
+
+
+def test_gpus_are_distinct(cluster: Cluster) -> None:
+    """Two jobs on one node have one each; three of two are refused."""
+    command = "printenv CUDA_VISIBLE_DEVICES; sleep 30"
+    jobs = [submit(cluster, command, "--gpus-per-node=1", "-w", "n1") for _ in range(2)]
+    files = [cluster.folder / "log" / f"job-{job}.out" for job in jobs]
+    until("two GPUs", 20, lambda: all(file.exists() and file.read_text() for file in files))
+    assert sorted(file.read_text().strip() for file in files) == ["0", "1"]
+    with pytest.raises(RuntimeError, match="Requested node configuration is not available"):
+        submit(cluster, "true", "--gpus-per-node=3")
+
+
+def test_submitit_gets_results_and_states_from_sacct(cluster: Cluster, tmp_path: Path) -> None:
+    job = executor(tmp_path).submit(sum, [1, 2])
+    assert job.result() == 3
+    query = ("sacct", "-n", "-X", "-P", "-o", "State", "-j", job.job_id)
+    until("a row in sacct", 20, lambda: cluster.sh(*query) == "COMPLETED")
+    assert job.watcher.get_state(job.job_id, "force") == "COMPLETED"
+
+
+def test_requeue_after_a_checkpoint_starts_when_released(cluster: Cluster, tmp_path: Path) -> None:
+    """Time limits and preemption send USR2; submitit saves, requeues, and Slurm waits 2 minutes.
+
+    The requeue is early in a second and the scheduler at rest: a start in that second would fail.
+    """
+    path = tmp_path / "count"
+    job = executor(tmp_path).submit(Count(path, 30))
+    until("a start", 30, lambda: path.exists() and int(path.read_text()) >= 10)
+    time.sleep(1.05 - time.time() % 1)
+    job._interrupt(timeout=True)  # type: ignore[attr-defined]
+    until("the requeue", 30, lambda: state(cluster, job.job_id) == "PENDING BeginTime")
+    assert cluster.release_all() == [job.job_id]
+    started, count = job.result()
+    assert 10 <= started < count == 30
+
+
+def test_a_crashed_node_loses_its_processes_and_is_revived(cluster: Cluster) -> None:
+    job = submit(cluster, "sleep 600", "-w", "n3", "--requeue")
+    until("the job's process", 20, lambda: carrying([f"SLURM_JOB_ID={job}"], ["SLURMD_NODENAME"]))
+    cluster.crash("n3", noticed=True)
+    assert not carrying([f"SLURM_JOB_ID={job}"], ["SLURMD_NODENAME"])
+    assert cluster.daemons.get("slurmd-n3") is None
+    assert cluster.daemons.get("slurmd-n2") is not None
+    until("the requeue", 20, lambda: state(cluster, job).startswith("PENDING"))
+    cluster.revive("n3")
+    cluster.release(job)
+    until("the second run", 20, lambda: state(cluster, job).startswith("RUNNING"))
+
+
+def test_the_queue_outlives_a_killed_slurmctld(cluster: Cluster) -> None:
+    held = submit(cluster, "true", "--hold", "--job-name=outlives")
+    saved = cluster.folder / "state" / "job_state"
+    until("the saved queue", 30, lambda: saved.exists() and b"outlives" in saved.read_bytes())
+    cluster.kill("slurmctld")
+    assert cluster.daemons.get("slurmctld") is None
+    cluster.restart("slurmctld")
+    assert state(cluster, held) == "PENDING JobHeldUser"
+
+
+def test_sacct_fails_and_squeue_works_without_slurmdbd(cluster: Cluster) -> None:
+    cluster.kill("slurmdbd")
+    job = submit(cluster, "sleep 60")
+    with pytest.raises(RuntimeError, match="Connection refused"):
+        cluster.sh("sacct", "-X")
+    assert state(cluster, job)
+    cluster.restart("slurmdbd")
+    until("the row", 60, lambda: job in cluster.sh("sacct", "-n", "-X", "-o", "JobID"))
+
+
+def test_a_paused_slurmctld_answers_after_resume(cluster: Cluster) -> None:
+    cluster.pause("slurmctld")
+    with subprocess.Popen(("squeue", "-h"), stdout=subprocess.PIPE) as asked:
+        with pytest.raises(subprocess.TimeoutExpired):
+            asked.wait(2)
+        cluster.resume("slurmctld")
+        assert asked.wait(20) == 0
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A short name, as Unix sockets need."""
+    with tempfile.TemporaryDirectory(prefix="kdb2-", dir="/tmp") as name:
+        yield Path(name)
+
+
+def test_two_clusters_side_by_side(cluster: Cluster, folder: Path) -> None:
+    """A second cluster has its own ports and processes; ``end`` leaves none, nor the first's."""
+    second = Cluster(folder, nodes=1, gpus=0, accounting=False, extra={"KillWait": "7"})
+    with second:
+        assert second.sh("srun", "printenv", "SLURMD_NODENAME") == "n1"
+        assert "KillWait                = 7 sec" in second.sh("scontrol", "show", "config")
+        submit(second, "sleep 600")
+        conf = f"SLURM_CONF={second.env['SLURM_CONF']}"
+        ran = ["SLURM_JOB_ID"]
+        until("the job's process", 20, lambda: carrying([conf], ran))
+        end(folder)
+        assert not carrying([conf], ["KDBENCH_NODE", "SLURMD_NODENAME"])
+        assert str(folder) not in Path("/etc/hosts").read_text()
+    assert cluster.sh("srun", "printenv", "SLURMD_NODENAME") == "n1"
+
+
+def test_sweep_ends_what_a_dead_session_left(cluster: Cluster, folder: Path) -> None:
+    """A session KILLed with a job running; a live session's cluster is left alone."""
+    code = (
+        "import os, pathlib, signal, sys\n"
+        "from slurm.cluster import Cluster\n"
+        "cluster = Cluster(pathlib.Path(sys.argv[1]), nodes=1, gpus=0, accounting=False)\n"
+        "cluster.up()\n"
+        "cluster.sh('sbatch', '--output=/dev/null', '--wrap=sleep 600')\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    died = subprocess.run([sys.executable, "-c", code, str(folder)], env=env, check=False)
+    assert died.returncode == -signal.SIGKILL
+    conf = f"SLURM_CONF={folder}/etc/slurm.conf"
+    ours = [conf], ["KDBENCH_NODE", "SLURMD_NODENAME"]
+    until("the job's process", 20, lambda: carrying([conf], ["SLURM_JOB_ID"]))
+    assert len(carrying(*ours)) > 4
+    folder.with_name(folder.name + "-live").symlink_to(cluster.folder)
+    sweep(folder.name + "*")
+    folder.with_name(folder.name + "-live").unlink()
+    assert not carrying(*ours)
+    assert not folder.exists()
+    assert str(folder) not in Path("/etc/hosts").read_text()
+    assert cluster.daemons.get("slurmctld")
+    folder.mkdir()
+
+
+def test_a_folder_belongs_to_one_live_process(folder: Path) -> None:
+    other = Process.of(os.getppid())
+    assert other is not None
+    other.write(folder / "owner")
+    with pytest.raises(RuntimeError, match=f"process {other.pid} has a cluster there"):
+        Cluster(folder).up()
