@@ -4,7 +4,7 @@ import csv
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from rich import box
@@ -21,19 +21,23 @@ from kdbench.live import duration
 from kdbench.progress import Beat
 from kdbench.records import Record, RecordError
 from kdbench.run import Cell, Run
+from kdbench.slurm import claims
 from kdbench.trained import about
 
-ORDER = ("done", "running", "pending", "blocked", "diverged", "failed", "skipped")
+ORDER = ("done", "running", "queued", "pending", "blocked", "diverged", "failed", "skipped")
 
 
 def states(
-    runs: Iterable[Run], found: Mapping[str, Record], beats: Mapping[str, Beat]
+    runs: Iterable[Run],
+    found: Mapping[str, Record],
+    beats: Mapping[str, Beat],
+    queued: Collection[str] = (),
 ) -> dict[str, str]:
-    """How each run stands: its record's status, or running, pending, or blocked.
+    """How each run stands: its record's status, or running, queued, pending, or blocked.
 
     Args:
         runs: those that others learn from before these.
-        found: records. beats: fresh heartbeats.
+        found: records. beats: fresh heartbeats. queued: ids of runs that wait in Slurm's queue.
     """
     out: dict[str, str] = {}
     for run in runs:
@@ -42,10 +46,12 @@ def states(
             out[run.id] = record.status
         elif run.id in beats:
             out[run.id] = "running"
+        elif run.id in queued:
+            out[run.id] = "queued"
         else:
             # Nobody can learn from one that ended without a network, or never will end.
             teacher = out.get(run.teacher.run, "done") if run.teacher else "done"
-            ends = teacher in ("done", "running", "pending")
+            ends = teacher in ("done", "running", "queued", "pending")
             out[run.id] = "pending" if ends else "blocked"
     return out
 
@@ -77,7 +83,7 @@ def render(grid: Grid, expansion: Expansion, runs: Path) -> Group:
     ids = [run.id for run in expansion.runs]
     found = records.load(runs, ids)
     beats = progress.load(runs, (i for i in ids if i not in found))
-    how = states(expansion.runs, found, beats)
+    how = states(expansion.runs, found, beats, claims.queued(runs))
     table = Table(
         Column("pair", no_wrap=True),
         Column("method", no_wrap=True),
@@ -131,7 +137,7 @@ def watching(grid: Grid, expansion: Expansion, runs: Path) -> None:
     console = Console()
     with Live(render(grid, expansion, runs), console=console, auto_refresh=False) as view:
         while _going(expansion, runs):
-            time.sleep(1)
+            time.sleep(2)
             view.update(render(grid, expansion, runs), refresh=True)
 
 

@@ -113,12 +113,13 @@ class Scheduler:
         """Wait until another call is due."""
         time.sleep(max(0.0, min(self.gap, self._last + self.gap - time.monotonic())))
 
-    def queue(self) -> dict[str, Queued]:
+    def queue(self, timeout: float = TIMEOUT_SECONDS) -> dict[str, Queued]:
         """All jobs of this user that Slurm still knows as its own: id -> state.
 
         An element of an array has the id ``123_4``.
         """
-        text = self.ask("squeue", "--noheader", "--array", "--me", "--format=%F|%K|%T|%r|%N|%j")
+        cells = "--format=%F|%K|%T|%r|%N|%j"
+        text = self.ask("squeue", "--noheader", "--array", "--me", cells, timeout=timeout)
         found = {}
         for line in text.splitlines():
             array, index, state, reason, nodes, name = line.split("|", 5)

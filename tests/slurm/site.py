@@ -1,0 +1,181 @@
+"""A grid on the cluster, as a user has it: a grid file, a folder of runs, the command."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from slurm.cluster import Cluster
+
+from kdbench import expand, gridfile, records
+from kdbench.records import Record
+from kdbench.run import Run
+
+ROOT = Path(__file__).resolve().parents[2]
+GRID: dict[str, Any] = {
+    "name": "tiny",
+    "title": "Tiny",
+    "dataset": {"name": "digits", "per_class": 7},
+    "protocol": {"preset": "demo", "epochs": 8},
+    "seeds": [0, 1],
+    "pairs": ["r8w4 -> r8w3"],
+    "methods": ["kd", "at", "semckd"],
+}
+SLURM: dict[str, Any] = {"poll_seconds": 1.0, "hours": 1, "memory": "2 GB", "signal_seconds": 20}
+
+
+class Site:
+    """A user's folder.
+
+    Args:
+        folder: empty. grid: replaces keys of ``GRID``. slurm: keys of ``SLURM``.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        cluster: Cluster,
+        slurm: dict[str, Any] | None = None,
+        executor: dict[str, Any] | None = None,
+        **grid: Any,
+    ) -> None:
+        self.folder, self.cluster = folder, cluster
+        self.runs = folder / "runs"
+        how = {"kind": "slurm", "cohort": 3, "checkpoint_seconds": 0.5, "device": "cpu"}
+        how |= (executor or {}) | {"slurm": SLURM | (slurm or {})}
+        self.file = folder / "grid.yaml"
+        self.file.write_text(yaml.safe_dump(GRID | grid | {"executor": how}))
+
+    def command(self, verb: str, *more: str, runs: Path | None = None) -> list[str]:
+        where = ["--runs", str(runs or self.runs), "--results", str(self.folder / "results")]
+        return [sys.executable, "-m", "kdbench", verb, "--grid", str(self.file), *where, *more]
+
+    def env(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            **self.cluster.env,
+            "PYTHONPATH": str(ROOT),
+            "KDBENCH_STALE_SECONDS": "20",
+        }
+
+    def start(self, verb: str = "run", *more: str) -> subprocess.Popen[str]:
+        """A command that goes on while the test does harm."""
+        with (self.folder / "out.txt").open("a") as out:
+            return subprocess.Popen(
+                self.command(verb, *more),
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env=self.env(),
+                cwd=self.folder,
+            )
+
+    def call(self, verb: str, *more: str, code: int = 0, runs: Path | None = None) -> str:
+        """A command to its end; what it said."""
+        done = subprocess.run(
+            self.command(verb, *more, runs=runs),
+            capture_output=True,
+            text=True,
+            env=self.env(),
+            cwd=self.folder,
+            timeout=280,
+            check=False,
+        )
+        assert done.returncode == code, f"{done.stdout}\n{done.stderr}\n{self.logs()}"
+        return done.stdout + done.stderr
+
+    @property
+    def said(self) -> str:
+        """What commands that were started said so far."""
+        return (self.folder / "out.txt").read_text()
+
+    def logs(self) -> str:
+        """Ends of the jobs' own output, for messages of failing tests."""
+        paths = sorted(self.runs.glob(".slurm/*/log/*.err"))[-4:]
+        return "\n".join(f"{p.name}: {p.read_text()[-800:]}" for p in paths)
+
+    def expanded(self) -> list[Run]:
+        return list(expand.expand(gridfile.load(self.file)).runs)
+
+    def records(self) -> dict[str, Record]:
+        return records.load(self.runs, (run.id for run in self.expanded()))
+
+    def submissions(self) -> list[dict[str, Any]]:
+        """All that were made, oldest first."""
+        paths = sorted(self.runs.glob(".slurm/*/submission.json"), key=lambda p: p.stat().st_mtime)
+        return [json.loads(path.read_bytes()) for path in paths]
+
+    def jobs(self) -> list[str]:
+        """Slurm's ids of the arrays."""
+        paths = sorted(self.runs.glob(".slurm/*/job.json"), key=lambda p: p.stat().st_mtime)
+        return [json.loads(path.read_bytes())["job"] for path in paths]
+
+    def undisturbed(self) -> dict[str, Any]:
+        """The results of the same grid trained here, in one process, by nobody's leave."""
+        apart = self.folder / "undisturbed"
+        self.call("run", "--executor", "debug", runs=apart)
+        return results(apart, self.expanded())
+
+    def results(self) -> dict[str, Any]:
+        return results(self.runs, self.expanded())
+
+    def processes(self) -> list[int]:
+        """The processes that train, as their heartbeats name them."""
+        found = set()
+        for path in self.runs.glob("*/progress.json"):
+            try:
+                beat = json.loads(path.read_bytes())
+            except (OSError, ValueError):
+                continue
+            if time.time() - beat["at"] < 5:
+                found.add(int(beat["pid"]))
+        return sorted(found)
+
+    def wait(self, what: str, seconds: float, condition: Any) -> Any:
+        """Until a condition holds; says what the runner and the jobs said if it never does."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if found := condition():
+                return found
+            time.sleep(0.2)
+        queue = self.cluster.sh("squeue", check=False)
+        raise AssertionError(
+            f"{what}: not within {seconds:.0f} s\n{queue}\n{self.said}\n{self.logs()}"
+        )
+
+    def training(self) -> list[int]:
+        """Wait until somebody trains; who."""
+        found: list[int] = self.wait("training", 120, self.processes)
+        return found
+
+    def finish(self, process: subprocess.Popen[str], seconds: float = 240, code: int = 0) -> None:
+        """Wait for a command to end, letting requeued jobs go."""
+        end = time.monotonic() + seconds
+        while process.poll() is None and time.monotonic() < end:
+            self.cluster.release_all()
+            time.sleep(1.0)
+        assert process.poll() == code, f"{process.poll()}\n{self.said}\n{self.logs()}"
+
+
+def results(runs: Path, expanded: Sequence[Run]) -> dict[str, Any]:
+    """What must not depend on anything that happened to a run."""
+    found = records.load(runs, (run.id for run in expanded))
+    return {run_id: (record.status, record.result) for run_id, record in found.items()}
+
+
+@contextmanager
+def ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    """Nothing outlives a test."""
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+        process.wait()
