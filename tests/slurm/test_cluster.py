@@ -13,6 +13,7 @@ import cloudpickle
 import pytest
 import submitit
 from slurm.cluster import Cluster, end, sweep
+from slurm.packages import absent
 from slurm.processes import Process, carrying, until
 
 pytestmark = pytest.mark.slurm
@@ -21,7 +22,7 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 class Count(submitit.helpers.Checkpointable):
-    """Count to a total, five numbers a second, going on from what the file says."""
+    """Count to a total, ten numbers a second, going on from what the file says."""
 
     def __init__(self, path: Path, total: int) -> None:
         self.path, self.total = path, total
@@ -29,7 +30,7 @@ class Count(submitit.helpers.Checkpointable):
     def __call__(self) -> tuple[int, int]:
         started = count = int(self.path.read_text()) if self.path.exists() else 0
         while count < self.total:
-            time.sleep(0.2)
+            time.sleep(0.1)
             count += 1
             self.path.write_text(str(count))
         return started, count
@@ -43,6 +44,11 @@ def state(cluster: Cluster, job: str) -> str:
 def submit(cluster: Cluster, command: str, *options: str) -> str:
     log = f"--output={cluster.folder}/log/job-%j.out"
     return cluster.sh("sbatch", "--parsable", log, *options, f"--wrap={command}")
+
+
+def output(cluster: Cluster, job: str) -> str:
+    file = cluster.folder / "log" / f"job-{job}.out"
+    return file.read_text() if file.exists() else ""
 
 
 def executor(folder: Path, **parameters: object) -> submitit.AutoExecutor:
@@ -62,9 +68,8 @@ def test_gpus_are_distinct(cluster: Cluster) -> None:
     """Two jobs on one node have one each; three of two are refused."""
     command = "printenv CUDA_VISIBLE_DEVICES; sleep 30"
     jobs = [submit(cluster, command, "--gpus-per-node=1", "-w", "n1") for _ in range(2)]
-    files = [cluster.folder / "log" / f"job-{job}.out" for job in jobs]
-    until("two GPUs", 20, lambda: all(file.exists() and file.read_text() for file in files))
-    assert sorted(file.read_text().strip() for file in files) == ["0", "1"]
+    until("two GPUs", 20, lambda: all(output(cluster, job) for job in jobs))
+    assert sorted(output(cluster, job).strip() for job in jobs) == ["0", "1"]
     with pytest.raises(RuntimeError, match="Requested node configuration is not available"):
         submit(cluster, "true", "--gpus-per-node=3")
 
@@ -83,14 +88,45 @@ def test_requeue_after_a_checkpoint_starts_when_released(cluster: Cluster, tmp_p
     The requeue is early in a second and the scheduler at rest: a start in that second would fail.
     """
     path = tmp_path / "count"
-    job = executor(tmp_path).submit(Count(path, 30))
-    until("a start", 30, lambda: path.exists() and int(path.read_text()) >= 10)
+    job = executor(tmp_path).submit(Count(path, 40))
+    until("a start", 30, lambda: path.exists() and int(path.read_text()) >= 15)
     time.sleep(1.05 - time.time() % 1)
     job._interrupt(timeout=True)  # type: ignore[attr-defined]
     until("the requeue", 30, lambda: state(cluster, job.job_id) == "PENDING BeginTime")
     assert cluster.release_all() == [job.job_id]
     started, count = job.result()
-    assert 10 <= started < count == 30
+    assert 15 <= started < count == 40
+
+
+def occupy(cluster: Cluster, command: str, *options: str) -> list[str]:
+    """Start a job in ``low`` and one in ``cancelling``, which need every node together."""
+    options = ("-N2", "--exclusive", *options)
+    jobs = [submit(cluster, command, *options, "-p", part) for part in ("low", "cancelling")]
+    until("two starts", 20, lambda: all("ready" in output(cluster, job) for job in jobs))
+    return jobs
+
+
+def test_jobs_are_told_of_their_preemption(cluster: Cluster) -> None:
+    """They get the signal they asked for when the grace time starts, not TERM."""
+    heed = "trap 'echo told; exit' USR2; echo ready; while :; do sleep 0.1; done"
+    jobs = occupy(cluster, heed, "--signal=B:USR2@60")
+    submit(cluster, "sleep 60", "-N4", "--exclusive")
+    until("two signals", 15, lambda: all("told" in output(cluster, job) for job in jobs))
+
+
+def test_preempted_jobs_are_requeued_or_cancelled(cluster: Cluster) -> None:
+    requeued, cancelled = occupy(cluster, "echo ready; sleep 600")
+    partitions = [f"partitionname={name}" for name in ("low", "cancelling")]
+    try:
+        for partition in partitions:
+            cluster.sh("scontrol", "update", partition, "gracetime=0")
+        submit(cluster, "sleep 60", "-N4", "--exclusive")
+        until("the requeue", 30, lambda: state(cluster, requeued) == "PENDING BeginTime")
+        over = ("scontrol", "show", "job", cancelled)
+        until("the cancelling", 30, lambda: "JobState=PREEMPTED" in cluster.sh(*over))
+    finally:
+        for partition in partitions:
+            cluster.sh("scontrol", "update", partition, "gracetime=20")
 
 
 def test_a_crashed_node_loses_its_processes_and_is_revived(cluster: Cluster) -> None:
@@ -191,3 +227,7 @@ def test_a_folder_belongs_to_one_live_process(folder: Path) -> None:
     other.write(folder / "owner")
     with pytest.raises(RuntimeError, match=f"process {other.pid} has a cluster there"):
         Cluster(folder).up()
+
+
+def test_absent_packages_are_found() -> None:
+    assert absent(["dpkg", "kdbench-no-such-package"]) == ["kdbench-no-such-package"]
