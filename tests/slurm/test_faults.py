@@ -1,0 +1,140 @@
+"""What a cluster does to jobs: nothing is lost, nothing twice, and no bit moves."""
+
+import os
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from slurm.cluster import Cluster
+from slurm.site import Site, ended
+
+from kdbench import attempts
+
+pytestmark = pytest.mark.slurm
+LONG = {"preset": "demo", "epochs": 80}
+
+
+def lines(site: Site) -> str:
+    """All that was noted of attempts."""
+    return "\n".join(line for run in site.expanded() for line in attempts.read(site.runs, run.id))
+
+
+def running(cluster: Cluster) -> list[str]:
+    """Slurm's ids of what runs; a signal to a job that waits is sent again for minutes."""
+    return cluster.sh("squeue", "-h", "-r", "-t", "R", "-o", "%A").split()
+
+
+def tries(site: Site) -> Counter[str]:
+    """Run -> how often it was submitted."""
+    return Counter(i for s in site.submissions() for e in s["elements"] for c in e for i in c)
+
+
+def test_usr2_checkpoints_and_is_requeued(cluster: Cluster, tmp_path: Path) -> None:
+    """What a time limit and a preemption send."""
+    site = Site(tmp_path, cluster, protocol=LONG)
+    with ended(site.start()) as runner:
+        site.training()
+        time.sleep(1)
+        cluster.sh("scancel", "--signal=USR2", *running(cluster))
+        site.wait("a requeue", 60, lambda: "BeginTime" in cluster.sh("squeue", "-h", "-o", "%r"))
+        site.finish(runner)
+    assert site.results() == site.undisturbed()
+    assert "told to stop (USR2) at train epoch" in lines(site)
+    assert max(tries(site).values()) == 1  # Slurm started it again, not the runner
+    resumed = [r for r in site.records().values() if any("resumed" in a for a in r.attempts)]
+    assert resumed
+
+
+@pytest.mark.slow
+def test_a_real_time_limit(cluster: Cluster, tmp_path: Path) -> None:
+    """One minute, told 40 seconds before: whole minutes, looked at every half minute."""
+    site = Site(
+        tmp_path, cluster, slurm={"hours": 1 / 60, "signal_seconds": 40}, seeds=[0], methods=["kd"],
+        protocol={"preset": "demo", "epochs": 900},
+    )  # fmt: skip
+    with ended(site.start()) as runner:
+        site.finish(runner, 900)
+    assert "told to stop (USR2)" in lines(site)
+    assert site.results() == site.undisturbed()
+
+
+def test_a_killed_worker_is_submitted_again(cluster: Cluster, tmp_path: Path) -> None:
+    site = Site(tmp_path, cluster, protocol=LONG)
+    with ended(site.start()) as runner:
+        os.kill(site.training()[0], signal.SIGKILL)
+        site.finish(runner)
+    assert site.results() == site.undisturbed()
+    assert "FAILED, exit code" in lines(site)
+    assert max(tries(site).values()) == 2
+
+
+def test_a_lost_node_is_not_the_end(cluster: Cluster, tmp_path: Path) -> None:
+    """Slurm requeues its jobs by itself; sacct says NODE_FAIL for a while, which is not final."""
+    site = Site(tmp_path, cluster, protocol=LONG)
+    with ended(site.start()) as runner:
+        site.training()
+        for node in cluster.sh("squeue", "-h", "-t", "R", "-o", "%N").split():
+            cluster.crash(node, noticed=True)
+        time.sleep(5)
+        cluster.heal()
+        site.finish(runner)
+    assert site.results() == site.undisturbed()
+
+
+def test_cancelled_elements_are_submitted_again(cluster: Cluster, tmp_path: Path) -> None:
+    site = Site(
+        tmp_path,
+        cluster,
+        protocol=LONG,
+        slurm={"parallel": 1},
+        executor={"cohort": 1},
+        seeds=[0, 1],
+    )
+    with ended(site.start()) as runner:
+        site.training()
+        pending = cluster.sh("squeue", "-h", "-r", "-t", "PD", "-o", "%F_%K").split()
+        cluster.sh("scancel", next(job for job in pending if "N/A" not in job))
+        time.sleep(3)
+        cluster.sh("scancel", *site.jobs())
+        site.finish(runner)
+    assert site.results() == site.undisturbed()
+
+
+def test_preemption_with_and_without_a_requeue(cluster: Cluster, tmp_path: Path) -> None:
+    """A partition that gives way, and one whose jobs are cancelled for good."""
+    for number, partition in enumerate(("low", "cancelling")):
+        folder = tmp_path / partition
+        folder.mkdir()
+        site = Site(
+            folder, cluster, protocol=LONG, slurm={"partition": partition}, seeds=[number],
+            methods=["kd"],
+        )  # fmt: skip
+        with ended(site.start()) as runner:
+            site.training()
+            greedy = [
+                cluster.sh("sbatch", "--parsable", "-p", "main", "-w", f"n{k}", "--exclusive",
+                           "-o", "/dev/null", "--wrap=sleep 20")
+                for k in range(1, 5)
+            ]  # fmt: skip
+            time.sleep(25)
+            cluster.sh("scancel", *greedy)
+            site.finish(runner)
+        assert site.results() == site.undisturbed()
+
+
+def test_daemons_come_and_go(cluster: Cluster, tmp_path: Path) -> None:
+    site = Site(tmp_path, cluster, protocol=LONG)
+    with ended(site.start()) as runner:
+        site.training()
+        cluster.kill("slurmctld")
+        cluster.kill("slurmdbd")
+        time.sleep(15)
+        assert runner.poll() is None
+        cluster.heal()
+        cluster.kill("slurmdbd")
+        site.finish(runner)
+    assert site.results() == site.undisturbed()
+    assert "Slurm does not answer, jobs go on" in site.said
+    assert max(tries(site).values()) == 1
