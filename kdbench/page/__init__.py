@@ -4,6 +4,7 @@ import base64
 import hashlib
 import shlex
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from kdbench.tidy import find
 
 if TYPE_CHECKING:
     import pandas as pd
+    from jinja2 import Environment
 
 
 def render(
@@ -94,6 +96,20 @@ def _fill(template: str, scripts: Iterable[str], **values: Any) -> str:
 
     So whatever text may slip through as markup, no browser runs or loads anything for it.
     """
+    style, code = _read("style.css"), "".join(map(_read, scripts))
+    policy = (
+        f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(code)}; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+    page = _templates().get_template(template).render(
+        policy=policy, style=Markup(style), code=Markup(code), **values
+    )  # fmt: skip
+    # Half a surrogate pair, which YAML can write, is no text that a file can hold.
+    return page.encode("utf-8", "replace").decode("utf-8")
+
+
+@cache
+def _templates() -> "Environment":
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -109,16 +125,7 @@ def _fill(template: str, scripts: Iterable[str], **values: Any) -> str:
         "times": text.times,
         "v": lambda value: "" if text.plain(value) is None else text.plain(value),
     }
-    style, code = _read("style.css"), "".join(map(_read, scripts))
-    policy = (
-        f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(code)}; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
-    )
-    page = environment.get_template(template).render(
-        policy=policy, style=Markup(style), code=Markup(code), **values
-    )  # fmt: skip
-    # Half a surrogate pair, which YAML can write, is no text that a file can hold.
-    return page.encode("utf-8", "replace").decode("utf-8")
+    return environment
 
 
 def _read(name: str) -> str:

@@ -22,7 +22,7 @@ function read() {
   for (const name of FILTERS) {
     const one = control(name), value = told.get(name) || "";
     if (one.type === "checkbox") one.checked = value === "1";
-    else if (one.tagName !== "SELECT" || [...one.options].some((o) => o.value === value)) one.value = value;
+    else one.value = one.tagName !== "SELECT" || [...one.options].some((o) => o.value === value) ? value : "";
   }
   state.sort = heads.some((head) => head.id === told.get("sort")) ? told.get("sort") : "";
   state.dir = told.get("dir") === "up" ? "up" : "down";

@@ -178,7 +178,7 @@ function restore() {
   read();
   sort();
   apply();
-  if (state.cell) open(Number(state.cell));
+  if (data.cells[state.cell]) open(Number(state.cell));
   else if (drawer.open) drawer.close();
 }
 addEventListener("hashchange", restore);
