@@ -208,7 +208,7 @@ def test_the_mean_difference_is_paired_over_seeds_and_pairs() -> None:
 
 def test_the_same_evidence_gives_the_same_bytes() -> None:
     found = pages.evidence(**SMALL)
-    backwards = replace(found, records=dict(reversed(found.records.items())))
+    backwards = replace(found, records=dict(reversed(list(found.records.items()))))
     assert pages.html(found) == pages.html(backwards)
 
 

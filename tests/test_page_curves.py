@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pages
 import pytest
@@ -28,7 +29,7 @@ def test_thinning_keeps_the_ends_and_is_even(length: int, points: int) -> None:
     thin = curves.thin(rows, points)
     assert len(thin) == min(length, points)
     assert thin[0] == rows[0] and thin[-1] == rows[-1]
-    steps = {b[0] - a[0] for a, b in zip(thin, thin[1:], strict=False)}
+    steps = {b[0] - a[0] for a, b in pairwise(thin)}
     assert max(steps, default=1) - min(steps, default=1) <= 1
 
 

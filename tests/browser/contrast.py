@@ -2,11 +2,12 @@
 
 CONTRAST = """(root) => {
   const parse = (text) => {
-    const all = text.match(/[\\d.]+/g).map(Number);
-    return text.startsWith("color(srgb") ? [...all.slice(0, 3).map((x) => 255 * x), all[3] ?? 1] : [...all.slice(0, 3), all[3] ?? 1];
+    const all = text.match(/[\\d.]+/g).map(Number), scale = text.startsWith("color(srgb") ? 255 : 1;
+    return [...all.slice(0, 3).map((x) => scale * x), all[3] ?? 1];
   };
-  const light = ([r, g, b]) => {
-    const [x, y, z] = [r, g, b].map((c) => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+  const linear = (c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+  const light = (colour) => {
+    const [x, y, z] = colour.slice(0, 3).map((c) => linear(c / 255));
     return 0.2126 * x + 0.7152 * y + 0.0722 * z;
   };
   const paper = (element) => {
@@ -19,8 +20,9 @@ CONTRAST = """(root) => {
   const out = [];
   const walker = document.createTreeWalker(document.querySelector(root), NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
-    const text = walker.currentNode.textContent.trim(), element = walker.currentNode.parentElement;
-    if (!text || !element.checkVisibility() || element.closest("script, style, noscript, .few")) continue;
+    const text = walker.currentNode.textContent.trim();
+    const element = walker.currentNode.parentElement;
+    if (!text || !element.checkVisibility() || element.closest("script, style, .few")) continue;
     const style = getComputedStyle(element);
     const ink = parse(element.namespaceURI.endsWith("svg") ? style.fill : style.color);
     const [a, b] = [light(ink), light(paper(element))].sort((x, y) => y - x);

@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import pages
 import pytest
-from browser.contrast import CONTRAST
 
+from browser.contrast import CONTRAST
 from kdbench import plots
+from kdbench.page import curves
+from kdbench.spec import Protocol
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -167,14 +169,24 @@ def test_curves_end_where_the_records_do(board: Path, open_page: Any) -> None:
     page = open_page(board)
     gaps = page.evaluate(
         """Object.keys(data.curves).map((id) => {
-            const all = points(id), run = data.cells.flatMap((c) => c.runs).find((r) => r[1] === id);
-            return [all.length, all[0][0], all.at(-1)[0], Math.abs(all.at(-1)[1] - run[3])];
+            const run = data.cells.flatMap((c) => c.runs).find((r) => r[1] === id);
+            const all = points(id), last = all.at(-1);
+            return [all.length, all[0][0], last[0], Math.abs(last[1] - run[3])];
         })"""
     )
     assert len(gaps) > 900
     assert all(gap[:3] == [240, 1, 240] for gap in gaps)
     # The made-up curves end near their accuracies, not at them.
     assert sum(gap[3] < 0.5 for gap in gaps) > 850
+
+
+def test_thinned_curves_stand_at_their_epochs(open_page: Any, tmp_path: Path) -> None:
+    long = Protocol(name="crd", epochs=500)
+    found = pages.evidence(("kd",), (("vgg13", "vgg8"),), (0,), protocol=long, whole=True)
+    page = open_page(pages.write(tmp_path, found))
+    epochs = [epoch for epoch, _ in curves.thin([(e, 0.0) for e in range(1, 501)], curves.POINTS)]
+    shown = page.evaluate("Object.keys(data.curves).map((id) => points(id).map(([e]) => e))")
+    assert shown == [epochs] * 3
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
