@@ -80,7 +80,8 @@ def _which(
         share = f"{len(others)} of {len(whole) - 1}" if len(others) < len(whole) - 1 else all_of
         said.append(
             f"The data does not single it out: {share} other{'s' if len(whole) > 2 else ''} "
-            f"cannot be told from the best {every}, either: {text.listed(others)}."
+            f"cannot be told from the best {'on any pair' if n > 1 else 'there'}, either: "
+            f"{text.listed(others)}."
         )
         timed = [row for row in always if text.known(row.times)]
         if timed and baseline:
