@@ -20,9 +20,17 @@ if TYPE_CHECKING:
 def facts(
     grid: Grid, cells: Sequence[Cell], records: Mapping[str, Record], digest: str | None
 ) -> str:
-    """What was run, as a list; ``digest`` is that of the data, None where no run has read it."""
+    """What was run, as a Markdown list of ``fact_lines``."""
+    lines = fact_lines(grid, cells, records, digest)
+    return "".join(f"- **{name}**: {escape(text)}\n" for name, text in lines)
+
+
+def fact_lines(
+    grid: Grid, cells: Sequence[Cell], records: Mapping[str, Record], digest: str | None
+) -> list[tuple[str, str]]:
+    """What was run: (name, text), plain; ``digest`` of the data, None where no run has read it."""
     results = _results(cells, records)
-    lines = [
+    return [
         ("Data", _data(grid, results, digest)),
         ("Protocol", _protocol(grid)),
         ("Objective", _objective(grid)),
@@ -36,7 +44,6 @@ def facts(
         *_environment(cells, records),
         ("Runs", _count(cells, records)),
     ]
-    return "".join(f"- **{name}**: {escape(text)}\n" for name, text in lines)
 
 
 def _results(cells: Iterable[Cell], records: Mapping[str, Record]) -> list[Result]:
@@ -170,7 +177,17 @@ def _count(cells: Iterable[Cell], records: Mapping[str, Record]) -> str:
 def claims(
     grid: Grid, cells: Sequence[Cell], records: Mapping[str, Record], frame: "pd.DataFrame"
 ) -> str:
-    """What this supports and what it does not; ``frame`` is that of ``tidy``."""
+    """What this supports and what it does not, as Markdown; ``frame`` is that of ``tidy``."""
+    supports, against = claim_lines(grid, cells, records, frame)
+    lines = ["**What this supports**", *_items(supports)]
+    lines += ["", "**What it does not**", *_items(against)]
+    return "\n".join(lines) + "\n"
+
+
+def claim_lines(
+    grid: Grid, cells: Sequence[Cell], records: Mapping[str, Record], frame: "pd.DataFrame"
+) -> tuple[list[str], list[str]]:
+    """What this supports and what it does not: plain sentences."""
     baseline = find(cells, grid.report.baseline)
     against = [grid.report.against.strip() or "The grid's file does not say."]
     against += _test_set(_results(cells, records), frame)
@@ -178,9 +195,7 @@ def claims(
     against.append(_one_teacher(grid))
     supports = [grid.report.supports.strip() or "The grid's file does not say."]
     supports += _told_apart(frame, baseline)
-    lines = ["**What this supports**", *_items(supports)]
-    lines += ["", "**What it does not**", *_items(against)]
-    return "\n".join(lines) + "\n"
+    return supports, against
 
 
 def _items(texts: Iterable[str]) -> list[str]:

@@ -42,6 +42,7 @@ def test_the_wheel_works_from_another_folder(tmp_path: Path) -> None:
         archive.extractall(tmp_path / "site")
     assert not any(name.startswith("methods/") for name in names)
     expected = {f"kdbench/methods/{path.name}" for path in (ROOT / "methods").glob("*.py")}
+    expected |= {f"kdbench/page/{path.name}" for path in (ROOT / "kdbench/page").glob("*.*")}
     assert expected <= names
     code = (
         "import kdbench, pathlib\n"

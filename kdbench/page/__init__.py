@@ -1,0 +1,191 @@
+"""A grid's evidence to one HTML page, which needs nothing beside itself; a folder of them, too."""
+
+import base64
+import hashlib
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from kdbench import claims, tables
+from kdbench.evidence import Evidence
+from kdbench.page import details, figures, overview, rows, text, verdict
+from kdbench.run import Run
+from kdbench.tables import Table
+from kdbench.tidy import find
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from jinja2 import Environment
+
+
+def render(
+    evidence: Evidence,
+    frame: "pd.DataFrame",
+    *,
+    digest: str | None = None,
+    further: Iterable[Table] = (),
+    plots: Mapping[str, str] | None = None,
+    command: Callable[[Run], str] | None = None,
+) -> str:
+    """The page: a pure function of what it is given.
+
+    Args:
+        evidence: of the grid. frame: of ``tidy``, of the same evidence.
+        digest: of the data that all runs used; None where no run has read it.
+        further: tables to show below the main one.
+        plots: title -> text of an SVG.
+        command: a run to the line that repeats it; None: the page has no such lines.
+    """
+    grid, cells, records = evidence.grid, evidence.cells, evidence.records
+    baseline = find(cells, grid.report.baseline)
+    columns = rows.columns(evidence, frame)
+    board = rows.rows(evidence, frame, baseline)
+    methods = [row for row in board if not row.baseline]
+    supports, against = claims.claim_lines(grid, cells, records, frame)
+    data = details.payload(evidence, frame, board, baseline, command)
+    return _fill(
+        "page.html.j2",
+        ("theme.js", "sort.js", "board.js", "drawer.js"),
+        title=grid.title,
+        lead=_lead(evidence, board, columns),
+        answers=verdict.answers(evidence, frame, board, columns, baseline),
+        supports=supports,
+        against=against,
+        baseline=baseline,
+        columns=columns,
+        heads=_heads(columns, baseline),
+        rows=board,
+        groups=[group for group in ([r for r in board if r.baseline], methods) if group],
+        families=list(dict.fromkeys(row.family for row in methods)),
+        datasets=list(dict.fromkeys(column.dataset for column in columns)),
+        seeds=len(grid.seeds),
+        counts=rows.counts([box for row in board for box in row.boxes]),
+        letters=rows.LETTERS,
+        words=rows.WORDS,
+        reasons=tables.reasons(frame),
+        figures=figures.embed(plots or {}),
+        tables=[*further, _methods(board)],
+        facts=claims.fact_lines(grid, cells, records, digest),
+        curve_note=_curve_note(data),
+        commands=_commands(grid.source),
+        data=details.script(data),
+    )  # fmt: skip
+
+
+def index(results: Path) -> str:
+    """The page over all grids in a folder of results: a pure function of what lies there.
+
+    Args:
+        results: the folder; a grid is a folder in it with a ``leaderboard.csv``.
+    """
+    return _fill(
+        "index.html.j2",
+        ("theme.js", "sort.js", "index.js"),
+        title="Results",
+        entries=overview.entries(results),
+    )
+
+
+def _fill(template: str, scripts: Iterable[str], **values: Any) -> str:
+    """A template with its style and scripts inside, and a policy that allows only these.
+
+    So whatever text may slip through as markup, no browser runs or loads anything for it.
+    """
+    style, code = _read("style.css"), "".join(map(_read, scripts))
+    policy = (
+        f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(code)}; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+    page = _templates().get_template(template).render(
+        policy=policy, style=Markup(style), code=Markup(code), **values
+    )  # fmt: skip
+    # Half a surrogate pair, which YAML can write, is no text that a file can hold.
+    return page.encode("utf-8", "replace").decode("utf-8")
+
+
+@cache
+def _templates() -> "Environment":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("kdbench.page", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {
+        "signed": text.signed,
+        "interval": text.interval,
+        "times": text.times,
+        "v": lambda value: "" if text.plain(value) is None else text.plain(value),
+    }
+    return environment
+
+
+def _read(name: str) -> str:
+    return resources.files("kdbench.page").joinpath(name).read_text(encoding="utf-8")
+
+
+def _digest(content: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
+
+
+def _lead(evidence: Evidence, board: list[rows.Row], columns: list[rows.Column]) -> str:
+    methods = [row.name for row in board if not row.baseline]
+    pairs = text.listed([column.name for column in columns], 4)
+    return (
+        "Knowledge distillation: a small network, the student, learns from a larger trained one, "
+        f"the teacher; each method is another way to teach. Here: {len(methods)} methods on "
+        f"{evidence.grid.dataset.title}, teacher → student {pairs}."
+    )
+
+
+def _methods(board: list[rows.Row]) -> Table:
+    """What every row is."""
+    import pandas as pd
+
+    lines = [(row.name, row.family, row.about) for row in board if not row.baseline]
+    return Table("Methods", pd.DataFrame(lines, columns=["Method", "Family", "Paper"]))
+
+
+def _heads(columns: list[rows.Column], baseline: str | None) -> list[dict[str, Any]]:
+    """The columns of the main table: label, a second line, what it sorts as, its pair."""
+    heads: list[tuple[str, str, str, int | None]] = [
+        ("Method", "", "text", None),
+        ("Family", "", "text", None),
+        ("Year", "of the paper", "number", None),
+    ]
+    if baseline:
+        heads.append((f"− {baseline}", "points, mean over pairs", "number", None))
+    heads.append(("Among best", f"on … of {len(columns)} pairs", "number", None))
+    if baseline:
+        heads.append(("Time", f"in that of {baseline}", "number", None))
+    for i, column in enumerate(columns):
+        words = {"same": "same architecture", "cross": "cross architecture"}
+        heads.append((column.name, words.get(column.architecture, ""), "number", i))
+    return [dict(zip(("label", "small", "kind", "pair"), head, strict=True)) for head in heads]
+
+
+def _curve_note(data: Mapping[str, Any]) -> str:
+    if not data["points"]:
+        return "Learning curves are left out of this page for its size; kdbench show RUN has them."
+    if not data["curves"]:
+        return "There are no learning curves."
+    return (
+        f"Learning curves have at most {data['points']} points, evenly spaced over the epochs, "
+        "and steps of 0.02 points; the numbers beside them are exact."
+    )
+
+
+def _commands(source: str) -> list[str]:
+    grid = shlex.quote(" ".join(source.split()))
+    return [
+        f"kdbench report --grid {grid}   # writes this page again from the records",
+        f"kdbench run --grid {grid}      # trains what is missing",
+    ]

@@ -1,0 +1,237 @@
+"""What the drawer shows of a cell: everything that its records say, as JSON for the script."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from kdbench import stats
+from kdbench.evidence import Evidence
+from kdbench.page import curves, text
+from kdbench.page.rows import WORDS, Row
+from kdbench.records import Record
+from kdbench.run import Cell, Run
+from kdbench.summary import by_pair, summarise
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Lines = list[tuple[str, str]]
+
+
+def payload(
+    evidence: Evidence,
+    frame: "pd.DataFrame",
+    table: Sequence[Row],
+    baseline: str | None,
+    command: Callable[[Run], str] | None,
+) -> dict[str, Any]:
+    """All cells, in the order of ``frame``'s rows, and what they share.
+
+    Args:
+        evidence, frame, table: of the page; ``frame`` is that of ``tidy``.
+        baseline: the row that differences are taken to.
+        command: a run to the line that repeats it; None: no such line.
+
+    Returns:
+        ``cells``, ``curves`` (see ``curves.pack``), ``points`` and the baseline's index per pair.
+    """
+    pairs = by_pair(evidence.cells)
+    cells = {(cell.method, pair): cell for pair, members in pairs.items() for cell in members}
+    about = {row.name: row for row in table}
+    packed, points = curves.pack(
+        (run.id for cell in evidence.cells for run in cell.runs), evidence.history
+    )
+    out = []
+    every: Iterable[Any] = frame.itertuples(index=False)
+    for row in every:
+        cell = cells[row.method, row.pair]
+        out.append(_cell(row, cell, about[row.method], evidence.records, baseline, command))
+    places = [
+        i
+        for i, name in enumerate(frame["method"])
+        if name == baseline and any(run.id in packed for run in cells[name, frame["pair"][i]].runs)
+    ]
+    return {
+        "cells": out,
+        "curves": packed,
+        "points": points,
+        "baseline": baseline or "",
+        "baselines": {str(frame["pair"][i]): i for i in places},
+    }
+
+
+def script(values: Any) -> Markup:
+    """JSON that no HTML parser leaves early and no script engine stumbles over."""
+    dumped = json.dumps(values, separators=(",", ":"), allow_nan=False)
+    for character in "<>&":
+        dumped = dumped.replace(character, f"\\u{ord(character):04x}")
+    return Markup(dumped)
+
+
+def _cell(
+    row: Any,
+    cell: Cell,
+    about: Row,
+    records: Mapping[str, Record],
+    baseline: str | None,
+    command: Callable[[Run], str] | None,
+) -> dict[str, Any]:
+    found = [records.get(run.id) for run in cell.runs]
+    done = [record for record in found if record and record.result]
+    sections = [
+        ("Accuracy", _accuracy(row, summarise(cell.runs, records).accuracies)),
+        (f"Difference to {baseline}", _difference(row)),
+        ("Published", _published(row)),
+        ("Cost", _cost(row, baseline)),
+        ("Objective and recipe", _recipe(cell.runs[0], about) if cell.runs else []),
+        ("Trained with", _versions(done)),
+    ]
+    values: dict[str, Any] = {
+        "method": row.method,
+        "pair": row.pair,
+        "status": f"{row.n} of {row.expected} seeds done"
+        if row.status in ("done", "partial")
+        else WORDS[row.status],
+        "sections": [(title, lines) for title, lines in sections if lines],
+        "runs": [_run(run, record) for run, record in zip(cell.runs, found, strict=True)],
+    }
+    if cell.runs:
+        run = cell.runs[0]
+        config = {key: value for key, value in run.canonical.items() if key != "seed"}
+        values["config"] = json.dumps(config, indent=1, default=str)
+        if command:
+            values["command"] = command(run)
+    return values
+
+
+def _run(run: Run, record: Record | None) -> list[Any]:
+    """Seed, id, status, last and best accuracy, best epoch, reason."""
+    if record is None:
+        return [run.seed, run.id, "missing", None, None, None, ""]
+    result = record.result
+    shown: list[Any] = [None, None, None]
+    if result:
+        last, best = text.plain(result.test_acc, 4), text.plain(result.best_acc, 4)
+        shown = [last, best, result.best_epoch]
+    return [run.seed, run.id, record.status, *shown, record.reason]
+
+
+def _accuracy(row: Any, accuracies: stats.Accuracies) -> Lines:
+    if not text.known(row.mean):
+        return []
+    mean = stats.difference(accuracies, dict.fromkeys(accuracies, 0.0))
+    lines = [("Last epoch, mean ± sd", f"{text.spread(row.mean, row.sd)} %")]
+    if text.known(mean.low):
+        ends = f"{text.number(mean.low)} to {text.number(mean.high)} %"
+        lines.append(("95 % t interval of the mean", ends))
+    gap = text.number(100 * row.recovered_gap, 0) if text.known(row.recovered_gap) else ""
+    if gap and row.method not in ("teacher", "student"):
+        lines.append(("Recovered of the teacher's lead", f"{gap} %"))
+    if text.known(row.test_se):
+        lines.append(("Standard error of one accuracy, from the test set's size",
+                      f"{text.number(row.test_se)} points"))  # fmt: skip
+    if text.known(row.best_mean):
+        lines.append(("Best epoch (selected on the test set: no result)",
+                      f"{text.number(row.best_mean)} %"))  # fmt: skip
+    if row.method != "teacher":
+        rank = "yes" if row.top else "no"
+        lines.append(("Best of its pair, or not distinguishable from it", rank))
+    return lines
+
+
+def _difference(row: Any) -> Lines:
+    if not text.known(row.diff):
+        return []
+    seeds = f"{row.diff_n} seed{'' if row.diff_n == 1 else 's'} in common"
+    lines = [("Paired difference", f"{text.signed(row.diff)} points, {seeds}")]
+    interval = text.interval(row.lo, row.hi)
+    lines.append(("95 % t interval", interval or "none: the seeds show no spread"))
+    if text.known(row.p):
+        lines.append(("p, paired t test, two-sided", text.p_value(row.p)))
+    if text.known(row.p_holm):
+        lines.append(("p, Holm-adjusted within the pair", text.p_value(row.p_holm)))
+    return lines
+
+
+def _published(row: Any) -> Lines:
+    if not text.known(row.published_mean):
+        return []
+    lines = [("Published", f"{text.spread(row.published_mean, row.published_sd)} %")]
+    if text.known(row.mean):
+        lines.append(("Here − published", f"{text.signed(row.mean - row.published_mean)} points"))
+    if isinstance(row.published_source, str):
+        lines.append(("Source", row.published_source))
+    if isinstance(row.published_notes, str) and row.published_notes:
+        lines.append(("The source's notes", row.published_notes))
+    return lines
+
+
+def _cost(row: Any, baseline: str | None) -> Lines:
+    if not text.known(row.seconds):
+        return []
+    lines = []
+    if text.known(row.time_ratio) and baseline:
+        lines.append((f"Training time / {baseline}", text.times(row.time_ratio)))
+    total = row.seconds + row.teacher_seconds
+    own = f"{text.number(total, 1)} s, of which teacher {text.number(row.teacher_seconds, 1)} s"
+    lines += [
+        ("Time of a run, mean over seeds", own),
+        ("One training step, without the teacher", f"{text.number(row.step_ms)} ms"),
+        ("Parameters of the student", text.number(row.params, 0)),
+        ("Extra parameters in training", text.number(row.params_extra, 0)),
+        ("Parameters deployed", text.number(row.params_deployed, 0)),
+        ("Multiply-accumulates an image", text.number(row.macs, 0)),
+        ("Peak memory of the process", f"{text.number(row.peak_mb, 0)} MB"),
+    ]
+    return lines
+
+
+def _recipe(run: Run, about: Row) -> Lines:
+    training = run.training
+    lines = [("Method", about.about)] if about.about else []
+    if about.family != "baseline":
+        lines.append(("Family", about.family))
+    terms = [f"{run.gamma:g} · CE"]
+    if run.teacher and run.alpha:
+        terms.append(f"{run.alpha:g} · T² · KL with T = {run.temperature:g}")
+    for term in run.terms:
+        hyper = ", ".join(f"{key}={value}" for key, value in sorted(term.hyper.items()))
+        terms.append(f"{term.beta:g} · {term.method}({hyper})")
+    lines.append(("Loss", " + ".join(terms)))
+    if run.pretrain:
+        lines.append(("First phase", f"{run.pretrain[0]} epochs at {run.pretrain[1]:g}"))
+    if run.teacher:
+        lines.append(("Teacher", f"{run.teacher.arch}, run {run.teacher.run}"))
+    lines += [
+        ("Data", run.dataset.title),
+        (
+            "Recipe",
+            f"{run.protocol}: {training.epochs} epochs, batch {training.batch_size}, learning rate "
+            f"{training.lr:g} ({training.schedule.kind}), momentum {training.momentum:g}, weight "
+            f"decay {training.weight_decay:g}, {training.precision}",
+        ),
+    ]
+    return lines
+
+
+def _versions(done: Sequence[Record]) -> Lines:
+    """Each distinct value once; more than one of a kind is to be seen."""
+    seen: dict[str, dict[str, None]] = {}
+    for record in done:
+        environment = record.environment
+        commit = str(environment.get("commit") or "not recorded")
+        dirty = " with uncommitted changes" if environment.get("dirty") else ""
+        device = str(environment.get("device", ""))
+        processor = environment.get("processor") if device == "cpu" else ""
+        versions = environment.get("versions") or {}
+        for name, value in (
+            ("Commit", f"{commit[:12]}{dirty}"),
+            ("Versions", ", ".join(f"{key} {value}" for key, value in versions.items())),
+            ("Device", f"{device} {processor or ''}".strip()),
+            ("Threads", str(environment.get("threads", ""))),
+        ):
+            if value:
+                seen.setdefault(name, {})[value] = None
+    return [(name, "; ".join(values)) for name, values in seen.items()]

@@ -1,0 +1,257 @@
+"""The page in a browser: the table, its filters, the drawer, keys, colours, narrow screens."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pages
+import pytest
+
+from browser.contrast import CONTRAST
+from kdbench import plots
+from kdbench.page import curves
+from kdbench.spec import Protocol
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+AA = 4.5
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = pages.evidence()
+    figure = plots.svg(plots.accuracy(found.grid.title, found.cells, found.records)).decode()
+    return pages.write(
+        tmp_path_factory.mktemp("results"),
+        found,
+        plots={"Every seed": figure, "Again": figure},
+        command=lambda run: f"kdbench train --student {run.student} --seed {run.seed}",
+    )
+
+
+def methods(page: "Page") -> list[str]:
+    """The rows that are seen, baselines aside."""
+    return page.eval_on_selector_all(
+        "#board tbody:last-of-type tr:not([hidden]) .name", "all => all.map(x => x.textContent)"
+    )
+
+
+def pairs(page: "Page") -> int:
+    return page.locator("#board thead th[data-pair]:not([hidden])").count()
+
+
+def values(page: "Page", column: int) -> list[str]:
+    return page.eval_on_selector_all(
+        "#board tbody:last-of-type tr", f"all => all.map(x => x.cells[{column}].dataset.v)"
+    )
+
+
+def expect(locator: Any) -> Any:
+    """Waits for what is to come."""
+    from playwright.sync_api import expect as waiting
+
+    return waiting(locator)
+
+
+def test_it_sorts_by_any_column_and_the_address_keeps_it(board: Path, open_page: Any) -> None:
+    page = open_page(board)
+    assert methods(page) == list(pages.METHODS)
+    heads = page.locator("#board thead th")
+    assert heads.count() == 6 + len(pages.PAIRS)
+    for i in range(heads.count()):
+        button = heads.nth(i).locator("button")
+        number = heads.nth(i).get_attribute("data-kind") == "number"
+        for direction in ("descending", "ascending") if number else ("ascending", "descending"):
+            button.click()
+            assert heads.nth(i).get_attribute("aria-sort") == direction
+            found = values(page, i)
+            known = [value for value in found if value]
+            assert found[: len(known)] == known, "what is not known comes last"
+            keys = [float(v) for v in known] if number else [v.lower() for v in known]
+            assert keys == sorted(keys, reverse=direction == "descending")
+        button.click()
+        assert methods(page) == list(pages.METHODS)
+        assert heads.nth(i).get_attribute("aria-sort") == "none"
+    heads.nth(6).locator("button").click()
+    wanted = methods(page)
+    page.reload()
+    assert methods(page) == wanted != list(pages.METHODS)
+    assert page.locator("#board thead [aria-sort=descending]").count() == 1
+
+
+def test_it_filters_and_the_address_keeps_it(board: Path, open_page: Any) -> None:
+    page = open_page(board)
+    page.get_by_label("Family", exact=True).select_option("relation")
+    assert methods(page) == ["sp", "cc", "rkd", "pkt"]
+    page.get_by_label("Architectures", exact=True).select_option("cross")
+    assert pairs(page) == 6
+    assert page.locator("#count").text_content() == "4 of 15 methods, 6 of 13 pairs"
+    page.reload()
+    assert (methods(page), pairs(page)) == (["sp", "cc", "rkd", "pkt"], 6)
+    page.get_by_role("button", name="Reset").click()
+    expect(page.locator("#count")).to_have_text("15 of 15 methods, 13 of 13 pairs")
+    assert "#" not in page.url
+    assert (len(methods(page)), pairs(page)) == (15, 13)
+    page.get_by_label("Pair", exact=True).select_option("resnet56 → resnet20")
+    assert pairs(page) == 1
+    page.get_by_label("Seeds, at least", exact=True).fill("4")
+    assert set(pages.METHODS) - set(methods(page)) == {"fsp", "reviewkd"}
+    page.get_by_label("Seeds, at least", exact=True).fill("3")
+    assert set(pages.METHODS) - set(methods(page)) == {"fsp"}
+    page.get_by_label("only best or not told from it", exact=True).check()
+    assert methods(page) == ["semckd"]
+    page.get_by_role("button", name="Reset").click()
+    expect(page.locator("#count")).to_have_text("15 of 15 methods, 13 of 13 pairs")
+    page.get_by_label("Method", exact=True).fill("KD")
+    assert methods(page) == ["kd", "semckd", "rkd", "dkd", "reviewkd"]
+    assert page.get_by_label("Data", exact=True).is_disabled()
+
+
+def test_a_drawer_by_keyboard_and_back(board: Path, open_page: Any) -> None:
+    page = open_page(board)
+    cell = page.locator("#board tr", has_text="semckd").locator("button").first
+    cell.focus()
+    page.keyboard.press("Enter")
+    drawer = page.get_by_role("dialog")
+    assert drawer.get_by_role("heading", level=2).text_content() == "semckd, resnet32x4 → resnet8x4"
+    text = drawer.text_content()
+    for wanted in (
+        "5 of 5 seeds done", "Last epoch, mean ± sd", "Difference to kd", "Training time / kd",
+        "torch 2.9.0", "kdbench train --student resnet8x4 --seed 0", "2 · semckd(p=2)",
+        "One line a seed; dashed: kd.",
+    ):  # fmt: skip
+        assert wanted in text, wanted
+    assert drawer.locator(".curve .line").count() == 10
+    assert "cell=" in page.url
+    drawer.get_by_label("only the later half", exact=True).check()
+    assert "epochs 120 to 240" in drawer.locator(".curve").get_attribute("aria-label")
+    page.keyboard.press("Escape")
+    assert not page.locator("#drawer").is_visible()
+    assert "cell=" not in page.url
+    assert page.evaluate("document.activeElement.dataset.c") == cell.get_attribute("data-c")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    assert page.locator("#drawer-title").text_content() == "cc, resnet56 → resnet20"
+    page.get_by_role("button", name="Close").click()
+    assert not page.locator("#drawer").is_visible()
+
+
+def test_a_link_to_a_cell_opens_it(board: Path, open_page: Any) -> None:
+    page = open_page(board, "#family=relation&cell=5")
+    assert page.locator("#drawer").is_visible()
+    assert page.locator("#drawer-title").text_content() == "sp, resnet32x4 → resnet8x4"
+    assert methods(page) == ["sp", "cc", "rkd", "pkt"]
+    page.evaluate("location.hash = '#cell=99999&family=none&sort=col99'")
+    expect(page.locator("#drawer")).to_be_hidden()
+    assert len(methods(page)) == 15
+
+
+def test_every_drawer_opens(board: Path, open_page: Any) -> None:
+    page = open_page(board)
+    count = page.evaluate("data.cells.length")
+    assert count == 17 * 13
+    titles = page.evaluate(
+        "data.cells.map((_, i) => { open(i); return $('#drawer-body').textContent.length; })"
+    )
+    assert min(titles) > 100
+
+
+def test_the_map_opens_the_reason(board: Path, open_page: Any) -> None:
+    page = open_page(board)
+    page.get_by_role("button", name="nst, resnet32x4 → ShuffleV1: failed").click()
+    assert "OutOfMemoryError: 64 GiB are not there" in page.locator("#drawer").text_content()
+    assert page.locator("#drawer .curve").count() == 1
+
+
+def test_curves_end_where_the_records_do(board: Path, open_page: Any) -> None:
+    page = open_page(board)
+    gaps = page.evaluate(
+        """Object.keys(data.curves).map((id) => {
+            const run = data.cells.flatMap((c) => c.runs).find((r) => r[1] === id);
+            const all = points(id), last = all.at(-1);
+            return [all.length, all[0][0], last[0], Math.abs(last[1] - run[3])];
+        })"""
+    )
+    assert len(gaps) > 900
+    assert all(gap[:3] == [240, 1, 240] for gap in gaps)
+    # The made-up curves end near their accuracies, not at them.
+    assert sum(gap[3] < 0.5 for gap in gaps) > 850
+
+
+def test_thinned_curves_stand_at_their_epochs(open_page: Any, tmp_path: Path) -> None:
+    long = Protocol(name="crd", epochs=500)
+    found = pages.evidence(("kd",), (("vgg13", "vgg8"),), (0,), protocol=long, whole=True)
+    page = open_page(pages.write(tmp_path, found))
+    epochs = [epoch for epoch, _ in curves.thin([(e, 0.0) for e in range(1, 501)], curves.POINTS)]
+    shown = page.evaluate("Object.keys(data.curves).map((id) => points(id).map(([e]) => e))")
+    assert shown == [epochs] * 3
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_it_is_readable(
+    board: Path, open_page: Any, tmp_path: Path, width: int, scheme: str
+) -> None:
+    page = open_page(board, viewport={"width": width, "height": 844}, color_scheme=scheme)
+    page.screenshot(path=tmp_path / f"{width}-{scheme}.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert min(page.evaluate(CONTRAST, "body"), key=lambda one: one[0])[0] >= AA
+    page.locator("#board button[data-c]").nth(40).click()
+    page.screenshot(path=tmp_path / f"{width}-{scheme}-drawer.png")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert (
+        page.evaluate("(d => d.scrollWidth - d.clientWidth)(document.querySelector('#drawer'))")
+        == 0
+    )
+    assert min(page.evaluate(CONTRAST, "#drawer"), key=lambda one: one[0])[0] >= AA
+
+
+def test_at_390_pixels_the_methods_names_stay_in_sight(board: Path, open_page: Any) -> None:
+    page = open_page(board, viewport={"width": 390, "height": 844})
+    scroll = page.locator(".scroll", has=page.locator("#board"))
+    scroll.evaluate("x => { x.scrollLeft = 900; }")
+    box = page.locator("#board tbody:last-of-type tr .name").first.bounding_box()
+    assert 0 <= box["x"] < 60
+
+
+def test_colours_can_be_chosen_and_stay(board: Path, open_page: Any) -> None:
+    page = open_page(board, color_scheme="light")
+    paper = "getComputedStyle(document.documentElement).backgroundColor"
+    light = page.evaluate(paper)
+    button = page.locator("#theme")
+    button.click()
+    assert (page.evaluate(paper), button.text_content()) == (light, "Colours: light")
+    button.click()
+    dark = page.evaluate(paper)
+    assert dark != light
+    page.reload()
+    assert (page.evaluate(paper), button.text_content()) == (dark, "Colours: dark")
+
+
+def test_without_scripts_it_is_a_plain_table(board: Path, open_page: Any) -> None:
+    page = open_page(board, java_script_enabled=False)
+    assert page.locator("#board tbody tr").count() == 17
+    assert page.get_by_text("Without JavaScript").is_visible()
+    assert not page.locator("#filters").is_visible()
+    assert not page.locator("#theme").is_visible()
+    assert "semckd has the highest mean accuracy" in page.locator("main").inner_text()
+
+
+def test_keys_reach_the_table_past_the_filters(board: Path, open_page: Any) -> None:
+    page = open_page(board)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the table"
+    outline = "getComputedStyle(document.activeElement).outlineStyle"
+    assert page.evaluate(outline) == "solid"
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        assert page.evaluate(outline) != "none", page.evaluate("document.activeElement.outerHTML")
+
+
+def test_figures_are_shown_each_by_itself(board: Path, open_page: Any) -> None:
+    page = open_page(board)
+    widths = page.eval_on_selector_all("figure img", "all => all.map(x => x.naturalWidth)")
+    assert len(widths) == 2 and min(widths) > 300
+    assert page.locator("figure svg").count() == 0

@@ -1,0 +1,60 @@
+"""Names that are markup, in a browser; and the page over all grids."""
+
+from pathlib import Path
+from typing import Any
+
+import pages
+import pytest
+from test_page import HOSTILE, hostile
+
+from kdbench import page as pages_of
+
+pytestmark = pytest.mark.browser
+
+
+def test_hostile_names_are_shown_and_do_nothing(open_page: Any, tmp_path: Path) -> None:
+    for i, name in enumerate(HOSTILE):
+        path = tmp_path / f"{i}.html"
+        path.write_text(hostile(name), encoding="utf-8")
+        page = open_page(path)
+        assert page.evaluate("document.scripts.length") == 2
+        assert page.locator("#board tbody tr").count() == 4
+        assert page.evaluate("document.images.length") == 1
+        shown = page.locator("#board .name").last.text_content()
+        assert shown == name.replace("+", " ").replace("\x00", "")
+        page.locator("#board tbody tr").last.locator("button").click()
+        drawer = page.locator("#drawer")
+        assert name in drawer.locator("pre").first.text_content()
+        assert drawer.locator("img, script, b, svg").count() == 0
+        page.keyboard.press("Escape")
+        page.get_by_label("Method", exact=True).fill(name.replace("\x00", ""))
+        page.reload()
+        page.close()
+
+
+def test_every_grid_is_found_from_one_page(open_page: Any, tmp_path: Path) -> None:
+    for name, methods in (("one", ("kd", "at")), ("two", ("kd", "at", "sp"))):
+        found = pages.evidence(
+            methods, (("vgg13", "vgg8"),), (0, 1), name=name, title=f"Grid {name}"
+        )
+        pages.write(tmp_path, found)
+    bad = tmp_path / "'><b>bad"
+    bad.mkdir()
+    (bad / "leaderboard.csv").write_text("nothing\n")
+    path = tmp_path / "index.html"
+    path.write_text(pages_of.index(tmp_path), encoding="utf-8")
+    for width in (1280, 390):
+        page = open_page(path, viewport={"width": width, "height": 800})
+        page.screenshot(path=tmp_path / f"{width}.png")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        heads = page.locator("#grids thead th")
+        heads.nth(3).get_by_role("button").click()
+        names = page.eval_on_selector_all("#grids .under", "all => all.map(x => x.textContent)")
+        assert names == ["two", "one", "'><b>bad"]
+        assert heads.nth(3).get_attribute("aria-sort") == "descending"
+        page.get_by_label("Search").fill("grid two")
+        assert page.locator("#count").text_content() == "1 of 3 grids"
+        page.get_by_role("link", name="Grid two").click()
+        assert page.locator("h1").text_content() == "Grid two"
+        page.get_by_role("link", name="All results").click()
+        assert page.locator("h1").text_content() == "Results"
