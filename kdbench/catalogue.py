@@ -14,6 +14,7 @@ from kdbench import models as zoo
 from kdbench.errors import UserError
 from kdbench.grid import presets
 from kdbench.gridtree import preset
+from kdbench.slurm import doctor as slurm
 from kdbench.spec import DATASETS
 
 
@@ -130,8 +131,8 @@ def doctor(runs: Path, data: Path) -> Group:
     fast = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # torch has no public names
     bf16 = any(getattr(torch.cpu, name, bool)() for name in fast)
     table.add_row("bf16 on this CPU", "fast" if bf16 else "slow: leave precision at fp32")
-    slurm = shutil.which("sbatch")
-    table.add_row("Slurm", slurm or "not found: grids run on this machine")
+    for what, found in slurm.lines():
+        table.add_row(what, found)
     table.add_row("runs", _folder(runs))
     table.add_row("protocols", ", ".join(presets()))
     return Group(table, datasets(data))

@@ -1,11 +1,16 @@
 """Which runs wait in Slurm's queue, for ``kdbench status``."""
 
+import time
 from pathlib import Path
 
 from kdbench.slurm import ledger
 from kdbench.slurm.scheduler import Scheduler, SchedulerError, there
 
 SECONDS = 10.0
+AGAIN_SECONDS = 15.0
+"""Between two calls, however often somebody who watches asks."""
+
+_last: list[tuple[float, set[str] | None]] = []
 
 
 def queued(runs: Path, scheduler: Scheduler | None = None) -> set[str]:
@@ -16,12 +21,7 @@ def queued(runs: Path, scheduler: Scheduler | None = None) -> set[str]:
     submissions = [one for one in ledger.unfinished(runs) if one.job()]
     if not submissions:
         return set()
-    listed = None
-    if scheduler or there():
-        try:
-            listed = (scheduler or Scheduler()).queue(timeout=SECONDS)
-        except SchedulerError:
-            listed = None
+    listed = _listed(scheduler)
     return {
         run_id
         for one in submissions
@@ -29,3 +29,16 @@ def queued(runs: Path, scheduler: Scheduler | None = None) -> set[str]:
         if listed is None or one.element_id(index) in listed
         for run_id in one.ids(index)
     }
+
+
+def _listed(scheduler: Scheduler | None) -> set[str] | None:
+    """The jobs that squeue lists; None where it does not say."""
+    if scheduler is None and not there():
+        return None
+    if not _last or time.monotonic() - _last[0][0] >= AGAIN_SECONDS:
+        try:
+            found: set[str] | None = set((scheduler or Scheduler()).queue(timeout=SECONDS))
+        except SchedulerError:
+            found = None
+        _last[:] = [(time.monotonic(), found)]
+    return _last[0][1]

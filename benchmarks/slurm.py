@@ -1,0 +1,89 @@
+"""What a grid of many runs asks of Slurm: calls a minute, and the runner's own time.
+
+A fake scheduler answers at once, on a clock that jumps, so days take seconds. The same code submits
+and watches as on a cluster. One JSON object per line: what, ratio, n, machine.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from fake_slurm import Clock, FakeSlurm
+
+from kdbench import jobs
+from kdbench.grid import Executor
+from kdbench.resources import Slurm
+from kdbench.run import Run
+from kdbench.slurm import runner, submit
+from kdbench.slurm.runner import SlurmRunner
+from kdbench.spec import Dataset, Training
+
+
+def grid(n: int) -> list[Run]:
+    """``n`` small runs without teachers."""
+    first = Run(
+        student="r8w3", teacher=None, dataset=Dataset(name="digits"),
+        training=Training(epochs=1, batch_size=16, lr=0.1), gamma=1.0, alpha=0.0,
+        temperature=4.0, terms=(), seed=0,
+    )  # fmt: skip
+    return [first.with_seed(seed) for seed in range(n)]
+
+
+def measure(n: int, parallel: int, minutes: float) -> dict[str, float]:
+    """Submit and watch ``n`` runs of so many minutes each."""
+    fake = FakeSlurm(Clock(), seconds=60 * minutes, slots=parallel)
+    runner.time = SimpleNamespace(  # type: ignore[assignment]
+        monotonic=fake.clock.monotonic, sleep=fake.clock.sleep
+    )
+    submit._sbatch = fake.sbatch
+    with tempfile.TemporaryDirectory() as folder:
+        runs = grid(n)
+        how = Executor(kind="slurm", cohort=1, slurm=Slurm(parallel=parallel))
+        watcher = SlurmRunner(runs, "bench", Path(folder), Path(folder), how, fake.scheduler())
+        virtual, began = fake.clock.now, time.process_time()
+        for _ in watcher.events():
+            pass
+        took = time.process_time() - began
+        assert not jobs.missing(runs, Path(folder))
+    passed = (fake.clock.now - virtual) / 60
+    return {
+        "calls_per_minute": sum(fake_calls := watcher.scheduler.calls.values()) / passed,
+        "sbatch": watcher.scheduler.calls["sbatch"],
+        "calls": sum(fake_calls),
+        "minutes": passed,
+        "runner_ms_per_run": 1000 * took / n,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, nargs="+", default=[1000, 10000])
+    parser.add_argument("--parallel", type=int, default=256)
+    parser.add_argument("--minutes", type=float, default=10.0, help="that a run takes")
+    args = parser.parse_args()
+    base = None
+    for n in args.runs:
+        found = measure(n, args.parallel, args.minutes)
+        base = base or found
+        told = {key: round(value, 2) for key, value in found.items()}
+        ratio = found["runner_ms_per_run"] / base["runner_ms_per_run"]
+        what = f"{n} runs on a fake Slurm; ratio: runner's time per run to that of {args.runs[0]}"
+        line = {
+            "what": what,
+            "ratio": round(ratio, 2),
+            "n": 1,
+            "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        }
+        print(json.dumps(line | told))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""Two minutes of faults drawn at random: every run is recorded once, with its undisturbed bits."""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from slurm.cluster import Cluster
+from slurm.site import Site, ended
+
+pytestmark = pytest.mark.slurm
+SECONDS = 120.0
+SEED = int(os.environ.get("KDBENCH_CHAOS_SEED", "20261122"))
+
+
+class Chaos:
+    """Faults, each named, drawn from a seed."""
+
+    def __init__(self, cluster: Cluster, site: Site, seed: int) -> None:
+        self.cluster, self.site, self.draw = cluster, site, random.Random(seed)
+        self.done: list[str] = []
+
+    def fault(self) -> None:
+        """Do one; not all find somebody to harm."""
+        faults: list[Callable[[], str]] = [
+            self.kill_a_worker, self.kill_a_worker, self.stop_a_worker, self.signal_a_job,
+            self.cancel_an_element, self.requeue_a_job, self.lose_a_node, self.kill_slurmctld,
+            self.kill_slurmdbd, self.kill_the_runner,
+        ]  # fmt: skip
+        self.done.append(self.draw.choice(faults)())
+
+    def _job(self, state: str) -> str:
+        listed = self.cluster.sh("squeue", "-h", "-r", "-t", state, "-o", "%A", check=False).split()
+        return self.draw.choice(sorted(listed)) if listed else ""
+
+    def kill_a_worker(self) -> str:
+        who = self.site.processes()
+        if who:
+            try:
+                os.kill(self.draw.choice(who), signal.SIGKILL)
+            except ProcessLookupError:
+                return "nobody to kill"
+        return "killed a worker" if who else "nobody to kill"
+
+    def stop_a_worker(self) -> str:
+        """Hangs for longer than a lease is fresh, then wakes up."""
+        who = self.site.processes()
+        if not who:
+            return "nobody to stop"
+        pid = self.draw.choice(who)
+        try:
+            os.kill(pid, signal.SIGSTOP)
+            time.sleep(5)
+            os.kill(pid, signal.SIGCONT)
+        except ProcessLookupError:
+            return "nobody to stop"
+        return "stopped a worker for a while"
+
+    def signal_a_job(self) -> str:
+        job = self._job("R")
+        if job:
+            self.cluster.sh("scancel", "--signal=USR2", job, check=False)
+        return "sent USR2" if job else "nothing to signal"
+
+    def cancel_an_element(self) -> str:
+        job = self._job("R,PD")
+        if job:
+            self.cluster.sh("scancel", job, check=False)
+        return "cancelled an element" if job else "nothing to cancel"
+
+    def requeue_a_job(self) -> str:
+        job = self._job("R")
+        if job:
+            self.cluster.sh("scontrol", "requeue", job, check=False)
+        return "requeued a job" if job else "nothing to requeue"
+
+    def lose_a_node(self) -> str:
+        self.cluster.crash(f"n{self.draw.randint(1, 4)}", noticed=True)
+        time.sleep(2)
+        self.cluster.heal()
+        return "lost a node"
+
+    def kill_slurmctld(self) -> str:
+        self.cluster.kill("slurmctld")
+        time.sleep(self.draw.uniform(0, 5))
+        self.cluster.heal()
+        return "killed slurmctld"
+
+    def kill_slurmdbd(self) -> str:
+        self.cluster.kill("slurmdbd")
+        time.sleep(self.draw.uniform(0, 5))
+        self.cluster.heal()
+        return "killed slurmdbd"
+
+    def kill_the_runner(self) -> str:
+        return "killed the runner"
+
+
+def test_nothing_is_lost_and_nothing_twice(cluster: Cluster, tmp_path: Path) -> None:
+    site = Site(
+        tmp_path, cluster, seeds=[0, 1, 2], methods=["kd", "at", "semckd", "vid"],
+        pairs=["r8w4 -> r8w3", "r8w4 -> v5w4"], protocol={"preset": "demo", "epochs": 60},
+        slurm={"retries": 50},
+    )  # fmt: skip
+    chaos = Chaos(cluster, site, SEED)
+    records: dict[str, int] = {}
+    runner = site.start()
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        time.sleep(chaos.draw.uniform(1, 6))
+        chaos.fault()
+        if chaos.done[-1] == "killed the runner" or runner.poll() is not None:
+            runner.kill()
+            runner.wait()
+            runner = site.start()
+        cluster.release_all()
+        for path in site.runs.glob("*/record.json"):
+            stamp = path.stat().st_mtime_ns
+            assert records.setdefault(path.parent.name, stamp) == stamp, "a record was rewritten"
+    cluster.heal()
+    with ended(runner):
+        site.finish(runner, 600)
+    did = [what for what in chaos.done if not what.startswith("no")]
+    expected = {run.id for run in site.expanded()}
+    assert {path.parent.name for path in site.runs.glob("*/record.json")} == expected
+    assert site.results() == site.undisturbed()
+    summary = f"seed {SEED}: {len(did)} faults; {len(expected)} runs, lost 0, duplicated 0"
+    (tmp_path / "summary.txt").write_text(summary)
+    print(summary)  # noqa: T201 - the figure this test is for; shown by pytest -s
