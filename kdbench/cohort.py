@@ -17,14 +17,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kdbench import checkpoint, environment, outcome, progress, records
+from kdbench import checkpoint, environment, evaluation, outcome, progress, records
 from kdbench.batches import eval_batches, train_batches
 from kdbench.build import dry_run
 from kdbench.clock import Clock
 from kdbench.data import Data
-from kdbench.learner import EVALUATION_BATCH, Learner
+from kdbench.learner import Learner
 from kdbench.method import Features, Incompatible
 from kdbench.progress import Beat
+from kdbench.ranks import ALONE, World
 from kdbench.records import Record
 from kdbench.run import Run
 from kdbench.teachers import LoadedTeacher
@@ -43,6 +44,7 @@ class Place:
         checkpoint_seconds: between checkpoints; 0: after every step.
         stop: asked after every step whether to stop.
         tell: given the learners' heartbeats now and then, and one line for each that has ended.
+        world: the ranks that train together; the first alone writes and tells.
     """
 
     runs: Path
@@ -52,6 +54,7 @@ class Place:
     tensorboard: bool = False
     stop: Callable[[], bool] = lambda: False
     tell: Callable[[Sequence[Beat], str], None] = lambda beats, line: None
+    world: World = ALONE
 
 
 @dataclass
@@ -75,7 +78,9 @@ class Cohort:
         Raises:
             Stopped: the place asked to stop; every learner's state lies in a checkpoint.
             OSError: the disk is full or cannot be written; what was written before is whole.
+            RankLost: another rank has left; the last checkpoints hold.
         """
+        self.world = self.place.world
         if len({run.shared for run in self.runs}) != 1:
             raise ValueError("the runs of a cohort share teacher, data, batches and seed")
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -103,10 +108,11 @@ class Cohort:
 
     def _start(self, run: Run, seen: Features | None) -> None:
         """Build a learner, or resume it; what cannot be built ends in a record."""
-        records.write_run(self.place.runs, run)
+        self.world.told(partial(records.write_run, self.place.runs, run))
         folder = records.folder(self.place.runs, run.id)
         try:
-            learner = Learner(
+            build = partial(
+                Learner,
                 run,
                 num_classes=self.data.num_classes,
                 in_channels=self.data.channels,
@@ -115,8 +121,10 @@ class Cohort:
                 teacher=seen,
                 teacher_head=self.teacher.head() if self.teacher else None,
                 device=self.place.device,
+                world=self.world,
             )
-            state = checkpoint.load(folder)
+            learner = self.world.agreed(build)
+            state = self.world.told(partial(checkpoint.load, folder))
             if state is not None and "optimizer" in state:
                 learner.load_state(state)
                 where = f"{learner.phase} epoch {learner.epoch}, step {learner.step}"
@@ -170,7 +178,7 @@ class Cohort:
         for learner in group:
             if learner.phase == "end" or learner.status != "running":
                 self._finish(learner)
-        if self.place.stop():
+        if self.world.any(self.place.stop())[0]:
             self._save_all()
             raise Stopped
 
@@ -179,7 +187,7 @@ class Cohort:
             return None
         half = learners[0].run.training.precision == "bf16"
         with torch.autocast(self.place.device.type, torch.bfloat16, enabled=half):
-            return self.teacher(images)
+            return self.world.gather(self.teacher(images[self.world.rows(len(images))]))
 
     def _end_epoch(self, learner: Learner, phase: str) -> None:
         if learner.diverged():
@@ -199,12 +207,13 @@ class Cohort:
         self._guarded(learner, evaluate)
 
     def _batches(self, images: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        return eval_batches(images, labels, self.data, EVALUATION_BATCH)
+        rank, ranks = self.world.rank, self.world.size
+        return eval_batches(images, labels, self.data, evaluation.BATCH, rank=rank, ranks=ranks)
 
     def _guarded(self, learner: Learner, action: Callable[[], None]) -> None:
         """A learner that raises ends alone."""
         try:
-            action()
+            self.world.agreed(action)
         except (Exception, SystemExit) as error:
             learner.status, learner.reason = "failed", _line(error)
             learner.trace = traceback.format_exc()
@@ -216,8 +225,8 @@ class Cohort:
         now = time.monotonic()
         if now - self.told >= self.place.beat_seconds:
             self._beat(group, step, images_seen)
-        due = now - self.saved >= self.place.checkpoint_seconds
-        stop = self.place.stop()
+        due = self.world.first and now - self.saved >= self.place.checkpoint_seconds
+        due, stop = self.world.any(due, self.place.stop())
         if due or stop:
             self._share_clock(group)
             self._save_all()
@@ -225,10 +234,13 @@ class Cohort:
             raise Stopped
 
     def _save_all(self) -> None:
-        for learner in self._active():
-            folder = records.folder(self.place.runs, learner.run.id)
-            checkpoint.save(folder, learner.state())
-            outcome.write_history(folder, learner)
+        def save() -> None:
+            for learner in self._active():
+                folder = records.folder(self.place.runs, learner.run.id)
+                checkpoint.save(folder, learner.state())
+                outcome.write_history(folder, learner)
+
+        self.world.told(save)
         self.saved = time.monotonic()
 
     def _share_clock(self, group: list[Learner]) -> None:
@@ -241,6 +253,8 @@ class Cohort:
     def _beat(self, group: list[Learner], step: int, images_seen: int) -> None:
         now = time.monotonic()
         self.told = now
+        if not self.world.first:
+            return
         elapsed = max(now - self.epoch_began, 1e-9)
         self.images_per_s = images_seen / elapsed
         beats = []
@@ -274,8 +288,12 @@ class Cohort:
 
     def _finish(self, learner: Learner) -> None:
         """Final checkpoint, history, record: in this order, so that a record means all is there."""
-        status = "done" if learner.status == "running" else learner.status
-        learner.status = status
+        learner.status = "done" if learner.status == "running" else learner.status
+        self.world.told(partial(self._leave, learner))
+        self.learners.remove(learner)
+
+    def _leave(self, learner: Learner) -> None:
+        status = learner.status
         folder = records.folder(self.place.runs, learner.run.id)
         weights = checkpoint.digest(learner.student.state_dict())
         if status == "done":
@@ -301,15 +319,17 @@ class Cohort:
             ),
             learner.run,
         )
-        self.learners.remove(learner)
 
     def _write(self, record: Record, run: Run | None = None) -> None:
+        if not self.world.first:
+            return
         device = str(self.place.device)
         if self.place.device.type == "cuda":
             device = torch.cuda.get_device_name(self.place.device)
         about = environment.describe(device, torch.get_num_threads())
         about |= {"started": self.started}
         about |= {"ended": datetime.now(UTC).isoformat(timespec="seconds")}
+        about |= {"ranks": self.world.size} if self.world.size > 1 else {}
         records.write(self.place.runs, Record(**(vars(record) | {"environment": about})))
         progress.clear(self.place.runs, record.run)
         of = run or next(x for x in self.runs if x.id == record.run)

@@ -46,13 +46,16 @@ class TeacherSpec(Strict):
 
 
 class Executor(Strict):
-    """Where and how runs are trained; nothing of it moves a number, but for ``threads``.
+    """Where and how runs are trained; nothing of it moves a number, but for rounding.
 
     Attributes:
         kind: debug: in this process; local: workers on this machine; auto: local.
         workers: processes at once; None: one a GPU, else one a core.
         threads: of a worker on a CPU. Sums are split among threads: another number of threads
             may round differently, so it is kept in every record.
+        ranks: processes, one a GPU, that train a cohort together, each its share of the batch. The
+            batch and the method's view of it stay as they are; sums may round differently, so it
+            is kept in every record, too.
         cohort: most learners that share a teacher's forward.
         checkpoint_seconds: time between checkpoints, the most a kill can cost.
         device: auto, cpu, cuda or cuda:N.
@@ -62,6 +65,7 @@ class Executor(Strict):
     kind: Literal["auto", "local", "debug"] = "auto"
     workers: Positive | None = None
     threads: Positive = 1
+    ranks: Positive = 1
     cohort: Positive = 16
     checkpoint_seconds: Weight = 60.0
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"

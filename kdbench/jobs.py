@@ -23,6 +23,7 @@ from kdbench.grid import Executor
 from kdbench.run import Run
 
 if TYPE_CHECKING:
+    from kdbench.ranks import World
     from kdbench.trainer import Trainer
 
 
@@ -101,7 +102,13 @@ def _gpus() -> int:
 # --- a worker -----------------------------------------------------------------------------------
 
 
-def work(task: Work, number: int, stop: Callable[[], bool], tell: Callable[..., None]) -> None:
+def work(
+    task: Work,
+    number: int,
+    stop: Callable[[], bool],
+    tell: Callable[..., None],
+    world: "World | None" = None,
+) -> None:
     """Train cohorts until none is left that this worker could train.
 
     Args:
@@ -109,18 +116,23 @@ def work(task: Work, number: int, stop: Callable[[], bool], tell: Callable[..., 
         number: of this worker, from 0; chooses its GPU.
         stop: asked after every step whether to stop.
         tell: given heartbeats and lines.
+        world: the ranks that are this worker together, where they are several: each of them calls
+            this, inside ``ranks.joined``; the first takes the locks and writes.
 
     Raises:
         JobError: data missing, disk full: something that ends all runs alike.
+        RankLost: another rank died: so does this worker, and what it held goes on in another.
     """
-    from kdbench.trainer import Trainer  # imports torch
+    from kdbench.ranks import ALONE  # both import torch
+    from kdbench.trainer import Trainer
 
-    trainer = Trainer(task, number, stop, tell)
+    world = world or ALONE
+    trainer = Trainer(task, number, stop, tell, world)
     pending = list(task.cohorts)
-    while pending and not stop():
+    while pending and not world.any(stop())[0]:
         busy = False
         for cohort in list(pending):
-            if stop():
+            if world.any(stop())[0]:
                 break
             state = _try(cohort, task, trainer)
             if state == "ended":
@@ -132,25 +144,30 @@ def work(task: Work, number: int, stop: Callable[[], bool], tell: Callable[..., 
 
 def _try(cohort: Sequence[Run], task: Work, trainer: "Trainer") -> str:
     """Train what can be trained of a cohort: "ended", "trained" or "waiting"."""
+    with contextlib.ExitStack() as held:
+        state, mine = trainer.place.world.told(lambda: _claim(cohort, task, held))
+        if mine:
+            trainer.train(mine)
+    return state
+
+
+def _claim(cohort: Sequence[Run], task: Work, held: contextlib.ExitStack) -> tuple[str, list[Run]]:
+    """Take the runs of a cohort that can be trained, and say what state that makes."""
     todo = missing(cohort, task.runs)
     if not todo:
-        return "ended"
+        return "ended", []
     teacher = todo[0].teacher
     if teacher:
         record = records.read(task.runs, teacher.run)
         if record is None:
-            return "waiting"
+            return "waiting", []
         if record.status != "done":
-            return "ended"  # blocked: status and tables say so
-    with contextlib.ExitStack() as held:
-        if not _lock(task.runs / ".cohorts" / f"{cohort[0].id}.lock", held):
-            return "waiting"
-        mine = [run for run in todo if _lock(records.folder(task.runs, run.id) / "lock", held)]
-        mine = missing(mine, task.runs)
-        if not mine:
-            return "waiting"
-        trainer.train(mine)
-    return "trained"
+            return "ended", []  # blocked: status and tables say so
+    if not _lock(task.runs / ".cohorts" / f"{cohort[0].id}.lock", held):
+        return "waiting", []
+    mine = [run for run in todo if _lock(records.folder(task.runs, run.id) / "lock", held)]
+    mine = missing(mine, task.runs)
+    return ("trained" if mine else "waiting"), mine
 
 
 def _lock(path: Path, held: contextlib.ExitStack) -> bool:
