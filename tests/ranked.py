@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lines import CPU, TRAINING, alone, data, stop_after, taught
+from lines import CPU, alone, data, stop_after, taught
 from torch import Tensor, nn
-from variants import ALL, label
+from variants import label
 
 from kdbench import models, ranks
 from kdbench.batch_norm import convert
 from kdbench.batches import eval_batches, train_batches
 from kdbench.build import dry_run
 from kdbench.grid import Executor
-from kdbench.jobs import Work, work
+from kdbench.jobs import JobError, Work, work
 from kdbench.learner import Learner
 from kdbench.method import Features
 from kdbench.ranks import RankLost, World
@@ -40,7 +40,7 @@ def start(
     context = multiprocessing.get_context("spawn")
     processes: list[BaseProcess] = []
     for rank in range(size):
-        about = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size}
+        about: dict[str, Any] = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size}
         about |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
         process = context.Process(target=_rank, args=(about, seconds, target, args))
         process.start()
@@ -70,8 +70,8 @@ def together(size: int, target: Callable[..., None], *args: Any) -> None:
 
 # --- the steps of every method ---------------------------------------------------------------
 
-PAIRS = (("r14w3", "r8w3"), ("r8w5", "v5w4"))
-"""Equal channels and other depths; other channels, sizes and kinds."""
+PAIRS = (("v8w4", "v5w4"), ("r8w5", "r8w3"))
+"""Equal channels, which some methods need; other channels, and batch norms in every corner."""
 
 DRAWS = '''
 """A method that draws as it likes, and looks at all of a batch (2020)."""
@@ -96,17 +96,21 @@ class Draws(Method):
 '''
 
 
-def lessons(world: World, folder: Path) -> None:
-    """Take a few steps with every method, and leave what they gave in ``folder``."""
+Chosen = Sequence[tuple[int, str, dict[str, Any]]]
+"""Which of ``PAIRS``, method, hyper-parameters."""
+
+
+def lessons(world: World, folder: Path, chosen: Chosen) -> None:
+    """Take a few steps with each method, and leave what they gave in ``folder``."""
     path = folder / "draws.py"
     if world.first:
         path.write_text(DRAWS.lstrip())
     world.any(False)
     found = {"norm": normalise(world), "gather": gathered(world)}
-    for large, small in PAIRS:
-        for name, hyper in [*ALL, (str(path), {})]:
-            title = f"{label(Path(name).stem, hyper)} {large} {small}"
-            found[title] = lesson(world, large, small, name, hyper)
+    for pair, name, hyper in [*chosen, (0, str(path), {})]:
+        large, small = PAIRS[pair]
+        title = f"{label(Path(name).stem, hyper)} {large} {small}"
+        found[title] = lesson(world, large, small, name, hyper)
     torch.save(found, folder / f"{world.size}-{world.rank}.pt")
 
 
@@ -145,7 +149,7 @@ def lesson(world: World, large: str, small: str, name: str, hyper: dict[str, Any
         of = [p for group in optimizer.param_groups for p in group["params"]]
         seen["gradients"].append([p.grad.clone() for p in of if p.grad is not None])
 
-    learner._loss = heard  # type: ignore[method-assign]
+    learner.__dict__["_loss"] = heard
     while learner.phase != "end":
         learner.optimizer.register_step_pre_hook(look)
         phase = learner.phase
@@ -190,14 +194,20 @@ def normalise(world: World) -> Any:
         world.sum_gradients(net.parameters())
         assert x.grad is not None
         slope = world.concatenated(x.grad) if world.size > 1 else x.grad
-        seen += [step, whole.detach(), slope, *(p.grad.clone() for p in net.parameters())]
+        seen += [
+            step,
+            whole.detach(),
+            slope,
+            *(p.grad.clone() for p in net.parameters() if p.grad is not None),
+        ]
     half = nn.BatchNorm2d(3)
     shell = nn.Sequential(half)
     convert(shell, world)
     x = torch.randn(8, 3, 4, 4).bfloat16().to(memory_format=torch.channels_last)
     y = shell(x[world.rows(8)])
     seen += [y.dtype, world.gather(of_one(y)).logits.detach().float()]
-    return [seen, net.state_dict(), shell.state_dict(), net.eval()(torch.ones(2, 3, 4, 5).double())]
+    test = net.eval()(torch.ones(2, 3, 4, 5).double()).detach()
+    return [seen, net.state_dict(), shell.state_dict(), test]
 
 
 def gathered(world: World) -> Any:
@@ -208,5 +218,73 @@ def gathered(world: World) -> Any:
     made = Features(maps, (last, maps.double()), (last, last.bfloat16()), maps[:, 0, 0], maps[:, 1])
     got = world.gather(each(made, lambda x: x[world.rows(6)]))
     values = tensors(got)
-    order = [x.is_contiguous(memory_format=torch.channels_last) for x in values.values() if x.dim() == 4]
-    return [values, order]
+    channels = [
+        x.is_contiguous(memory_format=torch.channels_last) for x in values.values() if x.dim() == 4
+    ]
+    return [values, channels]
+
+
+# --- whole runs ------------------------------------------------------------------------------
+
+RAISES = '''
+"""A method that raises in its sixth step, on some ranks (2020)."""
+import os
+from kdbench.method import Method
+
+
+class Raises(Method):
+    def __init__(self, setup, *, ranks="01"):
+        super().__init__(setup)
+        self.ranks = ranks
+
+    def loss(self, s, t, batch):
+        if batch.step == 5 and os.environ.get("RANK", "0") in self.ranks:
+            raise RuntimeError("a bug in step 5")
+        return s.logits.square().mean()
+'''
+
+ENDS = '''
+"""A method that ends one of two ranks in its seventh step, or stops answering (2020)."""
+import os
+import signal
+import time
+from kdbench.method import Method
+
+
+class Ends(Method):
+    def __init__(self, setup, *, rank="0", how="kill"):
+        super().__init__(setup)
+        self.rank, self.how = rank, how
+
+    def loss(self, s, t, batch):
+        if batch.step == 6 and os.environ.get("RANK") == self.rank:
+            os.kill(os.getpid(), signal.SIGKILL if self.how == "kill" else signal.SIGSTOP)
+        return s.logits.square().mean()
+'''
+
+EXECUTOR = Executor(kind="debug", device="cpu", ranks=2)
+
+
+def train(
+    world: World, runs: Sequence[Run], folder: Path, stop_at: int = 0, every: float = 60.0
+) -> None:
+    """Train runs as a worker does; ``stop_at``: the last rank asks to stop after so many steps."""
+    asked = stop_after(stop_at) if stop_at and world.rank == world.size - 1 else lambda: False
+    executor = EXECUTOR.model_copy(update={"checkpoint_seconds": every})
+    task = Work((tuple(runs),), folder, Path("data"), executor)
+
+    def tell(beats: object, line: str) -> None:
+        if line:
+            with (folder / "told.txt").open("a") as file:
+                file.write(f"{line}\n")
+
+    work(task, 0, asked, tell, world)
+
+
+def several(world: World, jobs: Sequence[tuple[Any, ...]]) -> None:
+    """``train`` for each of ``jobs``: runs, folder, step to stop at."""
+    for runs, folder, stop_at in jobs:
+        try:
+            train(world, runs, folder, stop_at=stop_at)
+        except JobError as error:
+            (folder / f"error-{world.rank}.txt").write_text(str(error))
