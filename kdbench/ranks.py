@@ -230,7 +230,8 @@ def joined(device: str = "auto", seconds: float = 120.0) -> Iterator[World]:
         seconds: after which a rank that does not answer in the middle of a step is given up.
 
     Raises:
-        RankLost: not all ranks came, or one was lost while in here.
+        RankLost: not all ranks came, or one was lost while in here. The process has to end; on a
+            GPU best by ``os._exit``, since nccl may still wait for the lost one.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
@@ -252,9 +253,13 @@ def joined(device: str = "auto", seconds: float = 120.0) -> Iterator[World]:
         control = dist.new_group(backend="gloo", timeout=timedelta(seconds=seconds))
         patient = dist.new_group(backend="gloo", timeout=PATIENCE)
     world = World(rank, size, local, control, patient)
+    hangs = False
     try:
         yield world
         world.any(False, patient=True)  # nobody leaves while others still talk
+    except RankLost:
+        hangs = cuda  # nccl would wait for the dead; the end of the process does not
+        raise
     finally:
-        # Breaks the connections, by which the others know.
-        dist.destroy_process_group()
+        if not hangs:
+            dist.destroy_process_group()  # breaks the connections, by which the others know

@@ -1,5 +1,6 @@
 """Processes that are ranks, and what each of them does, for tests."""
 
+import copy
 import multiprocessing
 import os
 import socket
@@ -183,6 +184,7 @@ def normalise(world: World) -> Any:
         nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.BatchNorm1d(60, momentum=None)
     ).double()
     convert(net, world)
+    net = copy.deepcopy(net)  # as a method may do with a student
     seen: list[Any] = []
     for step in range(2):
         x = (torch.randn(8, 3, 4, 5, dtype=torch.float64) * 3 + 50)[world.rows(8)]
