@@ -43,7 +43,7 @@ def start(
     for rank in range(size):
         about: dict[str, Any] = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size}
         about |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
-        process = context.Process(target=_rank, args=(about, seconds, target, args))
+        process = context.Process(target=_rank, args=(about, seconds, target, args), daemon=True)
         process.start()
         processes.append(process)
     return processes
