@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from kdbench import checkpoint, environment, models, records
+from kdbench import checkpoint, environment, evaluation, models, records
 from kdbench.batches import eval_batches
 from kdbench.data import load
 from kdbench.errors import UserError
@@ -17,7 +17,6 @@ from kdbench.grid import GridError
 from kdbench.gridfile import parse
 from kdbench.gridnames import model_errors
 from kdbench.gridtree import parse_yaml
-from kdbench.learner import EVALUATION_BATCH
 from kdbench.models import cost
 from kdbench.models.published import arch_of, fit, read_checkpoint
 from kdbench.records import Cost, Record, Result
@@ -61,16 +60,10 @@ def adopt(path: Path, arch: str | None, dataset: str, runs: Path, data_root: Pat
     fit(network, state, name=f"{path} as {name}")
     network.to(memory_format=torch.channels_last)
     network.eval()
-    hits, five, loss = 0, 0, 0.0
-    with torch.no_grad():
-        for images, labels in eval_batches(
-            data.test_images, data.test_labels, data, EVALUATION_BATCH
-        ):
-            logits = network(images).logits
-            top = logits.topk(min(5, data.num_classes), dim=1).indices == labels[:, None]
-            hits, five = hits + int(top[:, 0].sum()), five + int(top.any(1).sum())
-            loss += float(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))
-    n = len(data.test_labels)
+    batches = eval_batches(data.test_images, data.test_labels, data, evaluation.BATCH)
+    loss, acc, five = evaluation.evaluate(
+        lambda images: network(images).logits, batches, torch.device("cpu")
+    )
     weights = checkpoint.digest(network.state_dict())
     source = hashlib.sha256(path.read_bytes()).hexdigest()
     identity = hashlib.sha256(f"{name} {weights}".encode()).hexdigest()
@@ -81,11 +74,10 @@ def adopt(path: Path, arch: str | None, dataset: str, runs: Path, data_root: Pat
     about |= {"sha256": source, "dataset": grid.dataset.model_dump(exclude_none=True)}
     records.write_atomically(folder / "run.json", json.dumps(about, indent=1) + "\n")
     checkpoint.save(folder, {"model": network.state_dict()}, final=True)
-    acc = 100 * hits / n
     result = Result(
-        epoch=0, steps=0, train_loss=float("nan"), train_acc=float("nan"), test_loss=loss / n,
-        test_acc=acc, test_top5=100 * five / n, best_acc=acc, best_epoch=0, weights=weights,
-        data=data.digest, n_train=len(data.train_labels), n_test=n,
+        epoch=0, steps=0, train_loss=float("nan"), train_acc=float("nan"), test_loss=loss,
+        test_acc=acc, test_top5=five, best_acc=acc, best_epoch=0, weights=weights,
+        data=data.digest, n_train=len(data.train_labels), n_test=len(data.test_labels),
     )  # fmt: skip
     size = cost.params(network)
     macs = cost.macs(name, data.channels, data.size, data.num_classes)

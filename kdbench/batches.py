@@ -5,6 +5,7 @@ the same on any device and whether or not the batches before it were made.
 """
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -142,10 +143,16 @@ def eval_batches(
     data: Data,
     batch_size: int,
     *,
+    rank: int = 0,
+    ranks: int = 1,
     channels_last: bool = True,
     dtype: torch.dtype = torch.float32,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """All samples in order, normalised: images [B, C, H, W] and labels [B]; the last are fewer."""
+    """All samples in order, normalised: images [B, C, H, W] and labels [B]; the last are fewer.
+
+    One of several ``ranks`` takes every ``ranks``-th batch, from batch ``rank`` on.
+    """
     normalise = Normalise(data, channels_last, dtype)
-    for part, some in zip(images.split(batch_size), labels.split(batch_size), strict=True):
+    parts = zip(images.split(batch_size), labels.split(batch_size), strict=True)
+    for part, some in islice(parts, rank, None, ranks):
         yield normalise(part), some

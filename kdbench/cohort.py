@@ -17,14 +17,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kdbench import attempts, checkpoint, environment, outcome, progress, records
+from kdbench import attempts, checkpoint, environment, evaluation, outcome, progress, records
 from kdbench.batches import eval_batches, train_batches
 from kdbench.build import dry_run
 from kdbench.clock import Clock
 from kdbench.data import Data
-from kdbench.learner import EVALUATION_BATCH, Learner
+from kdbench.learner import Learner
 from kdbench.method import Features, Incompatible
 from kdbench.progress import Beat
+from kdbench.ranks import ALONE, World
 from kdbench.records import Record
 from kdbench.run import Run
 from kdbench.teachers import LoadedTeacher
@@ -45,6 +46,7 @@ class Place:
         tell: given the learners' heartbeats now and then, and one line for each that has ended.
         held: whether a run, by its id, is still this process's to write; asked before each write
             that counts.
+        world: the ranks that train together; the first alone writes and tells.
     """
 
     runs: Path
@@ -55,6 +57,7 @@ class Place:
     stop: Callable[[], bool] = lambda: False
     tell: Callable[[Sequence[Beat], str], None] = lambda beats, line: None
     held: Callable[[str], bool] = lambda run_id: True
+    world: World = ALONE
 
 
 @dataclass
@@ -78,7 +81,9 @@ class Cohort:
         Raises:
             Stopped: the place asked to stop; every learner's state lies in a checkpoint.
             OSError: the disk is full or cannot be written; what was written before is whole.
+            RankLost: another rank has left; the last checkpoints hold.
         """
+        self.world = self.place.world
         if len({run.shared for run in self.runs}) != 1:
             raise ValueError("the runs of a cohort share teacher, data, batches and seed")
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -106,10 +111,11 @@ class Cohort:
 
     def _start(self, run: Run, seen: Features | None) -> None:
         """Build a learner, or resume it; what cannot be built ends in a record."""
-        records.write_run(self.place.runs, run)
+        self.world.told(partial(records.write_run, self.place.runs, run))
         folder = records.folder(self.place.runs, run.id)
         try:
-            learner = Learner(
+            build = partial(
+                Learner,
                 run,
                 num_classes=self.data.num_classes,
                 in_channels=self.data.channels,
@@ -118,8 +124,10 @@ class Cohort:
                 teacher=seen,
                 teacher_head=self.teacher.head() if self.teacher else None,
                 device=self.place.device,
+                world=self.world,
             )
-            state = checkpoint.load(folder)
+            learner = self.world.agreed(build)
+            state = self.world.told(partial(checkpoint.load, folder))
             if state is not None and "optimizer" in state:
                 learner.load_state(state)
                 where = f"{learner.phase} epoch {learner.epoch}, step {learner.step}"
@@ -173,7 +181,7 @@ class Cohort:
         for learner in group:
             if learner.phase == "end" or learner.status != "running":
                 self._finish(learner)
-        if self.place.stop():
+        if self.world.any(self.place.stop())[0]:
             self._save_all()
             raise Stopped
 
@@ -182,7 +190,7 @@ class Cohort:
             return None
         half = learners[0].run.training.precision == "bf16"
         with torch.autocast(self.place.device.type, torch.bfloat16, enabled=half):
-            return self.teacher(images)
+            return self.world.gather(self.teacher(images[self.world.rows(len(images))]))
 
     def _end_epoch(self, learner: Learner, phase: str) -> None:
         if learner.diverged():
@@ -202,12 +210,13 @@ class Cohort:
         self._guarded(learner, evaluate)
 
     def _batches(self, images: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        return eval_batches(images, labels, self.data, EVALUATION_BATCH)
+        rank, ranks = self.world.rank, self.world.size
+        return eval_batches(images, labels, self.data, evaluation.BATCH, rank=rank, ranks=ranks)
 
     def _guarded(self, learner: Learner, action: Callable[[], None]) -> None:
         """A learner that raises ends alone."""
         try:
-            action()
+            self.world.agreed(action)
         except (Exception, SystemExit) as error:
             learner.status, learner.reason = "failed", _line(error)
             learner.trace = traceback.format_exc()
@@ -219,8 +228,8 @@ class Cohort:
         now = time.monotonic()
         if now - self.told >= self.place.beat_seconds:
             self._beat(group, step, images_seen)
-        due = now - self.saved >= self.place.checkpoint_seconds
-        stop = self.place.stop()
+        due = self.world.first and now - self.saved >= self.place.checkpoint_seconds
+        due, stop = self.world.any(due, self.place.stop())
         if due or stop:
             self._share_clock(group)
             self._save_all()
@@ -228,21 +237,26 @@ class Cohort:
             raise Stopped
 
     def _save_all(self) -> None:
-        for learner in self._active():
-            if self._lost(learner):
-                continue
-            folder = records.folder(self.place.runs, learner.run.id)
-            checkpoint.save(folder, learner.state())
-            outcome.write_history(folder, learner)
+        self._drop_lost(self._active())
+
+        def save() -> None:
+            for learner in self._active():
+                folder = records.folder(self.place.runs, learner.run.id)
+                checkpoint.save(folder, learner.state())
+                outcome.write_history(folder, learner)
+
+        self.world.told(save)
         self.saved = time.monotonic()
 
-    def _lost(self, learner: Learner) -> bool:
-        """Whether another has taken a run over, thinking this process dead; it is theirs now."""
-        if self.place.held(learner.run.id):
-            return False
-        learner.status = "lost"
-        self.place.tell((), f"{learner.run.title}, {learner.run.method}: taken over by another")
-        return True
+    def _drop_lost(self, learners: list[Learner]) -> None:
+        """Leave alone what another has taken over, thinking this process dead: it is theirs now."""
+        ids = [x.run.id for x in learners if x.status != "lost"]
+        gone = set(self.world.told(lambda: [i for i in ids if not self.place.held(i)]))
+        for learner in learners:
+            if learner.run.id in gone:
+                learner.status = "lost"
+                line = f"{learner.run.title}, {learner.run.method}: taken over by another"
+                self.place.tell((), line)
 
     def _share_clock(self, group: list[Learner]) -> None:
         """Teacher and batches count in full for every learner: alone it would have paid them."""
@@ -254,6 +268,8 @@ class Cohort:
     def _beat(self, group: list[Learner], step: int, images_seen: int) -> None:
         now = time.monotonic()
         self.told = now
+        if not self.world.first:
+            return
         elapsed = max(now - self.epoch_began, 1e-9)
         self.images_per_s = images_seen / elapsed
         beats = []
@@ -287,11 +303,14 @@ class Cohort:
 
     def _finish(self, learner: Learner) -> None:
         """Final checkpoint, history, record: in this order, so that a record means all is there."""
-        if learner.status == "lost" or self._lost(learner):
-            self.learners.remove(learner)
-            return
-        status = "done" if learner.status == "running" else learner.status
-        learner.status = status
+        self._drop_lost([learner])
+        if learner.status != "lost":
+            learner.status = "done" if learner.status == "running" else learner.status
+            self.world.told(partial(self._leave, learner))
+        self.learners.remove(learner)
+
+    def _leave(self, learner: Learner) -> None:
+        status = learner.status
         folder = records.folder(self.place.runs, learner.run.id)
         weights = checkpoint.digest(learner.student.state_dict())
         if status == "done":
@@ -317,18 +336,19 @@ class Cohort:
             ),
             learner.run,
         )
-        self.learners.remove(learner)
 
     def _write(self, record: Record, run: Run | None = None) -> None:
+        if not self.world.first:
+            return
         device = str(self.place.device)
         if self.place.device.type == "cuda":
             device = torch.cuda.get_device_name(self.place.device)
         about = environment.describe(device, torch.get_num_threads())
         about |= {"started": self.started}
         about |= {"ended": datetime.now(UTC).isoformat(timespec="seconds")}
+        about |= {"ranks": self.world.size} if self.world.size > 1 else {}
         told = (*attempts.read(self.place.runs, record.run), *record.attempts)
-        whole = replace(record, environment=about, attempts=told)
-        records.write(self.place.runs, whole)
+        records.write(self.place.runs, replace(record, environment=about, attempts=told))
         progress.clear(self.place.runs, record.run)
         of = run or next(x for x in self.runs if x.id == record.run)
         acc = f" {record.result.test_acc:.2f} %" if record.result else ""

@@ -47,7 +47,7 @@ class TeacherSpec(Strict):
 
 
 class Executor(Strict):
-    """Where and how runs are trained; nothing of it moves a number, but for ``threads``.
+    """Where and how runs are trained; nothing of it moves a number, but for rounding.
 
     Attributes:
         kind: debug: in this process; local: workers on this machine; slurm: jobs on a cluster;
@@ -55,23 +55,24 @@ class Executor(Strict):
         workers: processes at once; None: one a GPU, else one a core.
         threads: of a worker on a CPU. Sums are split among threads: another number of threads
             may round differently, so it is kept in every record.
+        ranks: processes, one a GPU, that train a cohort together, each its share of the batch. The
+            batch and the method's view of it stay as they are; sums may round differently, so it
+            is kept in every record, too.
         cohort: most learners that share a teacher's forward.
         checkpoint_seconds: time between checkpoints, the most a kill can cost.
         device: auto, cpu, cuda or cuda:N.
         tensorboard: leave curves for TensorBoard in the runs' folders.
-        ranks: processes that train one cohort together, each on its share of every batch. They sum
-            in another order, so it is kept in every record, too.
         slurm: what jobs on a cluster need.
     """
 
     kind: Literal["auto", "local", "debug", "slurm"] = "auto"
     workers: Positive | None = None
     threads: Positive = 1
+    ranks: Positive = 1
     cohort: Positive = 16
     checkpoint_seconds: Weight = 60.0
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     tensorboard: bool = False
-    ranks: Positive = 1
     slurm: Slurm = Slurm()
 
 

@@ -57,13 +57,15 @@ def parse(tree: Tree, *, source: str, folders: Sequence[Path] = ()) -> Grid:
     rows = tree["methods"] = _rows(tree.get("methods"), errors, folders)
     teacher = tree["teacher"] = _teacher(tree.get("teacher", {}), errors, folders)
     report = tree["report"] = _part(Report, tree.get("report", {}), "report", errors)
-    tree["executor"] = _part(Executor, tree.get("executor", {}), "executor", errors)
+    executor = tree["executor"] = _part(Executor, tree.get("executor", {}), "executor", errors)
     grid = validated(Grid, tree | {"source": source}, "", errors)
     errors += _twice(tree.get("seeds"))
     errors += gridnames.pair_errors(pairs)
     errors += gridnames.protocol_errors(protocol, "protocol")
     if teacher.protocol:
         errors += gridnames.protocol_errors(teacher.protocol, "teacher.protocol")
+        errors += gridnames.rank_errors(executor, teacher.protocol, "teacher.protocol")
+    errors += gridnames.rank_errors(executor, protocol, "protocol")
     errors += gridnames.row_errors(rows)
     if isinstance(tree.get("sweep", {}), dict):
         errors += gridnames.sweep_errors(tree.get("sweep", {}), rows)

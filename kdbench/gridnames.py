@@ -6,7 +6,7 @@ from typing import Any
 
 from kdbench import models, registry
 from kdbench.errors import UserError
-from kdbench.grid import Pair, Row, short
+from kdbench.grid import Executor, Pair, Row, short
 from kdbench.mistakes import nearest, shown, unknown, validated
 from kdbench.registry import Description
 from kdbench.spec import OPTIONS, MethodOptions, Protocol
@@ -97,6 +97,17 @@ def option_tree(option: str, value: Any) -> dict[str, Any]:
     """``{"at": {"beta": 5}}`` for ``at.beta`` and 5, of a combination; else ``{"beta": 5}``."""
     part, dot, key = option.partition(".")
     return {part: {key: value}} if dot else {option: value}
+
+
+def rank_errors(executor: Executor, protocol: Protocol, where: str) -> list[str]:
+    """What keeps several ranks from training together."""
+    ranks, size = executor.ranks, protocol.batch_size
+    errors = []
+    if size % ranks:
+        errors.append(f"executor.ranks: {ranks}: must divide {where}.batch_size, {size}")
+    if ranks > 1 and ":" in executor.device:
+        errors.append(f"executor.device: {executor.device}: one GPU for {ranks} ranks; give cuda")
+    return errors
 
 
 def protocol_errors(protocol: Protocol, where: str) -> list[str]:

@@ -12,6 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,10 +21,11 @@ from filelock import FileLock, Timeout
 from kdbench import lease, records
 from kdbench.errors import UserError
 from kdbench.grid import Executor
-from kdbench.lease import Owner
+from kdbench.lease import Lease, Owner
 from kdbench.run import Run
 
 if TYPE_CHECKING:
+    from kdbench.ranks import World
     from kdbench.trainer import Trainer
 
 
@@ -117,7 +119,13 @@ def _gpus() -> int:
 # --- a worker -----------------------------------------------------------------------------------
 
 
-def work(task: Work, number: int, stop: Callable[[], bool], tell: Callable[..., None]) -> None:
+def work(
+    task: Work,
+    number: int,
+    stop: Callable[[], bool],
+    tell: Callable[..., None],
+    world: "World | None" = None,
+) -> None:
     """Train cohorts until none is left that this worker could train.
 
     Args:
@@ -125,18 +133,23 @@ def work(task: Work, number: int, stop: Callable[[], bool], tell: Callable[..., 
         number: of this worker, from 0; chooses its GPU.
         stop: asked after every step whether to stop.
         tell: given heartbeats and lines.
+        world: the ranks that are this worker together, where they are several: each of them calls
+            this, inside ``ranks.joined``; the first takes the locks and writes.
 
     Raises:
         JobError: data missing, disk full: something that ends all runs alike.
+        RankLost: another rank died: so does this worker, and what it held goes on in another.
     """
-    from kdbench.trainer import Trainer  # imports torch
+    from kdbench.ranks import ALONE  # both import torch
+    from kdbench.trainer import Trainer
 
-    trainer = Trainer(task, number, stop, tell)
+    world = world or ALONE
+    trainer = Trainer(task, number, stop, tell, world)
     pending = list(task.cohorts)
-    while pending and not stop():
+    while pending and not world.any(stop())[0]:
         busy = False
         for cohort in list(pending):
-            if stop():
+            if world.any(stop())[0]:
                 break
             state = attempt(cohort, task, trainer)
             if state == "ended":
@@ -158,31 +171,43 @@ def attempt(
         "ended": nothing is left to do. "trained": something was trained, or stopped. "waiting":
         for the teacher's record, or for somebody else who trains what is left.
     """
+    with contextlib.ExitStack() as held:
+        leases: dict[str, Lease] = {}
+        who = owner or Owner.me()
+        claim = partial(_claim, cohort, task, who, held, leases)
+        state, mine = trainer.place.world.told(claim)
+        if mine:
+            trainer.train(mine, leases)
+    return state
+
+
+def _claim(
+    cohort: Sequence[Run],
+    task: Work,
+    owner: Owner,
+    held: contextlib.ExitStack,
+    leases: dict[str, Lease],
+) -> tuple[str, list[Run]]:
+    """Take the runs of a cohort that can be trained, and say what state that makes."""
     todo = missing(cohort, task.runs)
     if not todo:
-        return "ended"
+        return "ended", []
     teacher = todo[0].teacher
     if teacher:
         record = records.read(task.runs, teacher.run)
         if record is None:
-            return "waiting"
+            return "waiting", []
         if record.status != "done":
-            return "ended"  # blocked: status and tables say so
-    owner = owner or Owner.me()
-    with contextlib.ExitStack() as held:
-        if not _lock(task.runs / ".cohorts" / f"{cohort[0].id}.lock", held):
-            return "waiting"
-        leases = {}
-        for run in todo:
-            got = lease.acquire(records.folder(task.runs, run.id), owner)
-            if got is not None:
-                held.callback(got.release)
-                leases[run.id] = got
-        mine = missing((run for run in todo if run.id in leases), task.runs)
-        if not mine:
-            return "waiting"
-        trainer.train(mine, leases)
-    return "trained"
+            return "ended", []  # blocked: status and tables say so
+    if not _lock(task.runs / ".cohorts" / f"{cohort[0].id}.lock", held):
+        return "waiting", []
+    for run in todo:
+        got = lease.acquire(records.folder(task.runs, run.id), owner)
+        if got is not None:
+            held.callback(got.release)
+            leases[run.id] = got
+    mine = missing((run for run in todo if run.id in leases), task.runs)
+    return ("trained" if mine else "waiting"), mine
 
 
 def _lock(path: Path, held: contextlib.ExitStack) -> bool:

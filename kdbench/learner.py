@@ -7,22 +7,23 @@ see; so a cohort cannot change its numbers.
 import json
 import math
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench import objective
+from kdbench import evaluation, objective
+from kdbench.batch_norm import convert
 from kdbench.build import build_methods, build_network, detached, dry_run
 from kdbench.clock import Clock
 from kdbench.method import Batch, Features, Method, Setup
+from kdbench.ranks import ALONE, World
 from kdbench.rng import key
 from kdbench.run import Run
 from kdbench.schedule import learning_rate
 
 Phase = Literal["pretrain", "train", "end"]
-EVALUATION_BATCH = 500
 
 
 class Learner:
@@ -47,6 +48,7 @@ class Learner:
         teacher: Features | None,
         teacher_head: nn.Module | None,
         device: torch.device,
+        world: World = ALONE,
     ) -> None:
         """Build student, methods and optimiser.
 
@@ -58,11 +60,13 @@ class Learner:
             teacher: the teacher's ``Features`` of a dry run on the CPU.
             teacher_head: the teacher's classifier, frozen.
             device: where to train.
+            world: the ranks that train it together.
 
         Raises:
             Incompatible: a method cannot work on this pair.
         """
-        self.run, self.device = run, device
+        self.run, self.device, self.world = run, device, world
+        self.rows = world.rows(run.training.batch_size)
         self.steps = len(train_labels) // run.training.batch_size
         if not self.steps:
             raise ValueError(
@@ -70,6 +74,7 @@ class Learner:
                 f"{run.training.batch_size}"
             )
         self.student = build_network(run, num_classes=num_classes, in_channels=in_channels)
+        convert(self.student, world)
         seen = dry_run(self.student, in_channels, size)
         setup = Setup(
             student=seen,
@@ -163,7 +168,7 @@ class Learner:
                 module.eval()
 
     def train_step(self, images: Tensor, labels: Tensor, index: Tensor, t: Features | None) -> None:
-        """One optimiser step on a batch; ``t`` are the teacher's features of it."""
+        """One optimiser step on a global batch; ``t`` are the teacher's features of it."""
         run = self.run
         if self.step == 0:
             self._modes()
@@ -176,10 +181,11 @@ class Learner:
             self._set_rate()
             half = run.training.precision == "bf16"
             with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-                s: Features = self.student(images)
-                loss = self._loss(s, t or detached(s), batch)
+                s: Features = self.world.gather(self.student(images[self.rows]))
+                loss = self.world.agreed(partial(self._loss, s, t or detached(s), batch))
             if loss.requires_grad:
-                loss.backward()
+                loss.backward(torch.full_like(loss, 1 / self.world.size))
+                self.world.sum_gradients(self.learnable)
                 self.optimizer.step()
                 self.optimizer.zero_grad(set_to_none=True)
             with torch.no_grad():
@@ -241,29 +247,22 @@ class Learner:
         self._modes()
         return logits
 
-    @torch.no_grad()
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float, float]:
-        """Mean loss, top-1 and top-5 accuracy in percent over all batches."""
+        """Mean loss, top-1 and top-5 accuracy in percent; ``batches`` are this rank's part."""
         self.student.eval()
         self.methods.eval()
-        loss = torch.zeros((), dtype=torch.float64, device=self.device)
-        hits = torch.zeros(2, dtype=torch.int64, device=self.device)
-        n = 0
+
+        def logits(images: Tensor) -> Tensor:
+            half = self.run.training.precision == "bf16"
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+                return self._predict(self.student(images)).float()
+
         with self.clock:
-            for images, labels in batches:
-                half = self.run.training.precision == "bf16"
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-                    logits = self._predict(self.student(images)).float()
-                loss += F.cross_entropy(logits, labels, reduction="sum")
-                top = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
-                hits += torch.stack([top[:, 0].sum(), top.any(1).sum()])
-                n += len(labels)
-            first, five = hits.tolist()
-        return float(loss) / n, 100 * first / n, 100 * five / n
+            return evaluation.evaluate(logits, batches, self.device, self.world)
 
     def diverged(self) -> bool:
         """Whether a loss of this epoch was not finite; waits for the device."""
-        if not bool(self.broken):
+        if not self.world.any(bool(self.broken))[0]:
             self.last_finite_loss = float(self.last_finite)
             return False
         self.status = "diverged"

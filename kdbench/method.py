@@ -1,7 +1,8 @@
 """The contract of a distillation method: read this first.
 
 A method is the loss term that is its own, and what that term learns. The engine owns everything
-else: both forward passes, cross-entropy, the KL term, the optimiser, the phases, precision.
+else: both forward passes, cross-entropy, the KL term, the optimiser, the phases, precision, and the
+ranks: where several processes train one run, a method sees the whole batch in each of them.
 
 Shape letters, the same everywhere: B batch, K classes, N training samples, C channels,
 H and W height and width, D width of an embedding, S and T number of student and teacher stages.

@@ -45,6 +45,11 @@ def run_all(expanded: Sequence[Run], runs: Path, data: Path, executor: Executor)
     Raises:
         JobError: training cannot go on, and why; records and checkpoints are whole.
     """
+    if executor.ranks > 1:
+        raise JobError(
+            f"executor.ranks: {executor.ranks}: workers on this machine train alone, on one GPU "
+            "each; expected 1, or kind: slurm"
+        )
     check_writable(runs)
     todo = missing(expanded, runs)
     if not todo:

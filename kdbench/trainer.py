@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -12,6 +13,7 @@ from kdbench.data import Data, load
 from kdbench.datasets.source import DataError
 from kdbench.jobs import JobError, Work
 from kdbench.lease import Lease
+from kdbench.ranks import ALONE, PeerFailed, RanksError, World
 from kdbench.run import Run, Teacher
 from kdbench.spec import Dataset
 from kdbench.teachers import LoadedTeacher, TeacherError
@@ -21,10 +23,16 @@ class Trainer:
     """Trains cohorts one after another, keeping what they share."""
 
     def __init__(
-        self, task: Work, number: int, stop: Callable[[], bool], tell: Callable[..., None]
+        self,
+        task: Work,
+        number: int,
+        stop: Callable[[], bool],
+        tell: Callable[..., None],
+        world: World = ALONE,
     ) -> None:
         executor = task.executor
-        self.device = choose_device(executor.device, number)
+        own = number if world.size == 1 else world.local_rank
+        self.device = choose_device(executor.device, own)
         if self.device.type == "cpu":
             torch.set_num_threads(executor.threads)
         self.data_root = task.data
@@ -35,6 +43,7 @@ class Trainer:
             tensorboard=executor.tensorboard,
             stop=stop,
             tell=tell,
+            world=world,
         )
         self._data: dict[Dataset, Data] = {}
         self._teacher: tuple[Teacher, LoadedTeacher] | None = None
@@ -49,13 +58,14 @@ class Trainer:
             JobError: what ends all runs alike: data missing, disk full, teacher damaged.
         """
         try:
-            data = self._load_data(runs[0].dataset)
-            teacher = self._load_teacher(runs[0].teacher, data) if runs[0].teacher else None
-            place = replace(self.place, held=lambda run_id: leases[run_id].held())
+            load = partial(self._load, runs[0])
+            data, teacher = self.place.world.agreed(load, patient=True)
+            # Of several ranks the first holds the leases, and asks.
+            place = replace(self.place, held=lambda i: i not in leases or leases[i].held())
             Cohort(runs, teacher, data, place).train()
         except Stopped:
             return
-        except (DataError, TeacherError) as error:
+        except (DataError, TeacherError, RanksError, PeerFailed) as error:
             raise JobError(str(error)) from error
         except OSError as error:
             what = "disk full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
@@ -64,6 +74,11 @@ class Trainer:
                 f"{where}: {what}; checkpoints and records so far are whole, the same command "
                 "goes on from them"
             ) from error
+
+    def _load(self, run: Run) -> tuple[Data, LoadedTeacher | None]:
+        self.place.world.rows(run.training.batch_size)
+        data = self._load_data(run.dataset)
+        return data, self._load_teacher(run.teacher, data) if run.teacher else None
 
     def _load_data(self, dataset: Dataset) -> Data:
         if dataset not in self._data:

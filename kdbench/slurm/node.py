@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kdbench import attempts, jobs, progress, records, snapshot
 from kdbench.grid import Executor
@@ -15,6 +16,9 @@ from kdbench.run import Run
 from kdbench.slurm import ledger
 from kdbench.slurm.element import Flags
 from kdbench.slurm.ledger import Submission
+
+if TYPE_CHECKING:
+    from kdbench.ranks import World
 
 WAIT_SECONDS = 300.0
 """How long to wait for a teacher's record, or for somebody else who trains the same runs."""
@@ -43,7 +47,7 @@ def train(folder: Path, index: int, flags: Flags) -> int:
     work = Work((cohort,), runs, Path(submission.data), executor)
     owner = Owner.me(max(submission.attempts.get(run_id, 0) for run_id in ids))
     try:
-        moved = _work(work, cohort, owner, flags)
+        moved, code = _work(work, cohort, owner, flags)
     except JobError as error:
         sys.stderr.write(f"kdbench: {error}\n")
         records.write_atomically(folder / f"{index}.error", f"{error}\n")
@@ -51,29 +55,53 @@ def train(folder: Path, index: int, flags: Flags) -> int:
     left = jobs.missing(cohort, runs)
     if flags.stop and left:
         return _stopped(submission, index, task, left, flags, moved=moved)
-    found = records.load(runs, ids)
-    bad = any(record.status in ("failed", "diverged") for record in found.values())
-    return 1 if left or bad else 0
+    return code
 
 
-def _work(work: Work, cohort: tuple[Run, ...], owner: Owner, flags: Flags) -> bool:
-    """Train until all is done or a signal has come; whether anything was trained."""
+def _work(work: Work, cohort: tuple[Run, ...], owner: Owner, flags: Flags) -> tuple[bool, int]:
+    """Train until all is done or a signal has come: whether anything was trained, exit code."""
+    from kdbench import ranks  # imports torch
+
+    if work.executor.ranks > 1:
+        from submitit.helpers import TorchDistributedEnvironment
+
+        # Which GPUs a process sees is Slurm's to say: two jobs on a node must not share one.
+        TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
+    try:
+        with ranks.joined(work.executor.device) as world:
+            moved = _together(work, cohort, owner, flags, world)
+            return moved, world.told(lambda: _code(work, cohort))
+    except ranks.RankLost as lost:
+        sys.stderr.write(f"kdbench: another rank was lost: {lost}\n")
+        sys.stderr.flush()
+        os._exit(3)  # what still waits for the lost one would keep the process
+
+
+def _together(
+    work: Work, cohort: tuple[Run, ...], owner: Owner, flags: Flags, world: "World"
+) -> bool:
     from kdbench.trainer import Trainer  # imports torch
 
     number = int(os.environ.get("SLURM_LOCALID", "0"))
-    trainer = Trainer(work, number, lambda: flags.stop, lambda beats, line: _say(line))
+    trainer = Trainer(work, number, lambda: flags.stop, lambda beats, line: _say(line), world)
     moved, since = False, time.monotonic()
-    while not flags.stop:
+    while not world.any(flags.stop)[0]:
         state = jobs.attempt(cohort, work, trainer, owner)
         if state == "ended":
             break
         if state == "trained":
             moved, since = True, time.monotonic()
-        elif time.monotonic() - since > WAIT_SECONDS:
+        elif world.any(time.monotonic() - since > WAIT_SECONDS)[0]:
             break
         else:
             time.sleep(1.0)
     return moved
+
+
+def _code(work: Work, cohort: tuple[Run, ...]) -> int:
+    found = records.load(work.runs, (run.id for run in cohort))
+    bad = any(record.status in ("failed", "diverged") for record in found.values())
+    return 1 if bad or len(found) < len(cohort) else 0
 
 
 def _say(line: str) -> None:
@@ -88,7 +116,8 @@ def _stopped(
     """Told to stop: have Slurm start the job again where that is what the signal means."""
     runs, job = Path(submission.runs), Owner.me().job
     how = "told to stop (USR2)" if flags.requeue else "told to end (TERM)"
-    for run in left:
+    alone = submission.ranks == 1 or not task
+    for run in left if alone else ():
         beat = progress.read(runs, run.id, fresh=False)
         where = f" at {beat.phase} epoch {beat.epoch}, step {beat.step}" if beat else ""
         attempts.note(runs, run.id, f"job {job}: {how}{where}")

@@ -233,6 +233,10 @@ def check(slurm: Slurm, ranks: int, needs: Resources, partitions: Sequence[Parti
     if not fits:
         return needs.model_copy(update={"gpus": needs.gpus or 0})
     most = {key: max(getattr(one, key) for one in fits) for key in ("gpus", "cpus", "memory")}
+    if ranks > 1 and (needs.jobs_per_gpu or 1) > 1:
+        raise JobError("executor.slurm.jobs_per_gpu: a run of several ranks has its GPUs alone")
+    if ranks % slurm.nodes and ranks > 1:
+        raise JobError(f"executor.ranks: {ranks}: cannot be spread over {slurm.nodes} nodes evenly")
     tasks = ranks // slurm.nodes if ranks > 1 else needs.jobs_per_gpu or 1
     gpus = needs.gpus
     if gpus is None:

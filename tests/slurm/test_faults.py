@@ -138,3 +138,21 @@ def test_daemons_come_and_go(cluster: Cluster, tmp_path: Path) -> None:
     assert site.results() == site.undisturbed()
     assert "Slurm does not answer, jobs go on" in site.said
     assert max(tries(site).values()) == 1
+
+
+def test_a_run_on_two_ranks(cluster: Cluster, tmp_path: Path) -> None:
+    """Two nodes train one run; one of them dies, the job ends at once, and it goes on."""
+    site = Site(
+        tmp_path, cluster, slurm={"nodes": 2}, executor={"ranks": 2}, protocol=LONG, seeds=[0],
+        methods=["semckd"],
+    )  # fmt: skip
+    with ended(site.start()) as runner:
+        os.kill(site.training()[0], signal.SIGKILL)
+        site.finish(runner)
+    told = [record.environment["ranks"] for record in site.records().values()]
+    assert told == [2] * len(site.expanded())
+    alone = site.undisturbed()
+    for run_id, (status, result) in site.results().items():
+        other = alone[run_id][1]
+        assert status == "done"
+        assert (result.data, result.steps) == (other.data, other.steps)
