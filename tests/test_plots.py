@@ -6,6 +6,7 @@ from fakes import ended, make_cells, make_grid, make_records, typical
 from matplotlib.figure import Figure
 
 from kdbench import plots
+from kdbench.plots import style
 from kdbench.run import Cell
 
 
@@ -96,7 +97,7 @@ def test_dollars_are_no_mathematics() -> None:
 def test_more_pairs_than_can_be_read_are_left_out_and_said_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(plots, "PANELS", 2)
+    monkeypatch.setattr(style, "PANELS", 2)
     figure = drawn(pairs=[("big", f"s{i}") for i in range(4)])
     assert len([axis for axis in figure.axes if axis.axison]) == 2
     assert "first 2 of 4 pairs" in figure.get_suptitle()

@@ -1,10 +1,11 @@
-"""Cells and records to figures: no window, no state, the same bytes for the same records."""
+"""Every seed's accuracy: a point each, a panel per pair, methods down."""
 
-import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from kdbench.plots import style
+from kdbench.plots.style import LINES, MEAN, PAPER, SEEDS, Sheet, capped, paper, plain
 from kdbench.records import Record
 from kdbench.run import Cell
 from kdbench.summary import by_pair, summarise, teacher_accuracy
@@ -13,14 +14,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PANELS = 28
-"""More pairs than these are not drawn: nobody could read them."""
-
-# Okabe and Ito's blue and vermilion: told apart by the colour-blind, and in grey by lightness.
-SEEDS, MEAN, LINES = "#0072B2", "#D55E00", "#333333"
-PAPER: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+MOST = 50
+"""More seeds than these are not drawn: their points would be a line."""
 
 
+@paper()
 def accuracy(title: str, cells: Sequence[Cell], records: Mapping[str, Record]) -> "Figure":
     """Every seed's accuracy as a point, a panel per pair, methods down.
 
@@ -28,46 +26,33 @@ def accuracy(title: str, cells: Sequence[Cell], records: Mapping[str, Record]) -
         title: of the figure.
         cells: of all pairs; teacher and the mean of the students alone are drawn as lines, too.
     """
-    from matplotlib.figure import Figure
-
     pairs = by_pair(cells)
-    shown = list(pairs)[:PANELS]
     methods = list(dict.fromkeys(cell.method for cell in cells if cell.method != "teacher"))
+    rows = methods[: style.CELLS // 4]
+    shown = style.first(list(pairs), len(rows))
+    seeds = max((len(cell.runs) for cell in cells), default=0)
     across = min(len(shown), 4) or 1
-    down = math.ceil(len(shown) / across) or 1
-    labels = max((len(method) for method in methods), default=0)
-    width = max(0.085 * labels + 3.1 * across + 0.3, 5.5)
-    panel = 0.27 * max(len(methods), 2) + 0.75
-    figure = Figure(figsize=(width, panel * down + 0.95), layout="constrained")
-    axes = figure.subplots(down, across, squeeze=False, sharey=True)
-    for axis in axes.flat[len(shown) :]:
-        axis.set_axis_off()
-    for axis, pair in zip(axes.flat, shown, strict=False):
-        _panel(axis, pair, methods, pairs[pair], records)
-    # The lowest panel of a column carries the axis's name, also where the last row is not full.
-    for column in range(across):
-        lowest = (len(shown) - 1 - column) // across
-        axes[max(lowest, 0)][column].set_xlabel("test accuracy, last epoch, %")
-    more = f" (first {PANELS} of {len(pairs)} pairs)" if len(pairs) > PANELS else ""
-    figure.suptitle(f"{title}{more}".replace("$", r"\$"), fontsize=11)
+    sheet = Sheet(
+        across,
+        size=(2.9, 0.27 * (max(len(rows), 2) + 0.3)),
+        left=max(style.widest([plain(method) for method in rows]) + 0.2, 0.5),
+        gap=(0.2, 0.65),
+        bottom=0.85,
+        least=5.5,
+    )
+    title += capped(len(shown), len(pairs), "pairs") + capped(len(rows), len(methods), "methods")
+    figure, axes = sheet.draw(title + capped(min(seeds, MOST), seeds, "seeds"), range(len(shown)))
+    for i, (axis, pair) in enumerate(zip(axes, shown, strict=True)):
+        _panel(axis, pair, rows, pairs[pair], records)
+        axis.set_yticks([])
+        if i % across == 0:
+            axis.set_yticks(range(len(rows)), [plain(method) for method in rows])
+            axis.tick_params(axis="y", length=0)
+        # The lowest panel of a column carries the axis's name, also where a row is not full.
+        if i + across >= len(shown):
+            axis.set_xlabel("test accuracy, last epoch, %")
     _legend(figure)
-    # Once for both formats: finding the layout takes as long as drawing.
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
     return figure
-
-
-def svg(figure: "Figure") -> bytes:
-    """The figure as SVG, without a date and with ids that do not change."""
-    import matplotlib
-
-    with matplotlib.rc_context({"svg.hashsalt": "kdbench"}):
-        return _saved(figure, "svg", {"Date": None, "Creator": None})
-
-
-def png(figure: "Figure") -> bytes:
-    """The figure as PNG."""
-    return _saved(figure, "png", {"Software": None})
 
 
 def _panel(
@@ -89,8 +74,12 @@ def _panel(
                 fontsize=7, color=LINES, style="italic", bbox=PAPER, zorder=4,
             )  # fmt: skip
             continue
-        seeds += [(accuracy, y) for accuracy in summary.accuracies.values()]
+        seeds += [(accuracy, y) for accuracy in list(summary.accuracies.values())[:MOST]]
         means.append((summary.mean, y))
+    axis.hlines(
+        *(range(len(methods)), 0, 1), transform=axis.get_yaxis_transform(), color="0.9",
+        linewidth=0.8, zorder=0,
+    )  # fmt: skip
     if means:
         axis.plot(
             *zip(*seeds, strict=True), "o", color=SEEDS, markersize=4.5, alpha=0.6,
@@ -103,17 +92,11 @@ def _panel(
         axis.axvline(found["student"].mean, color=LINES, linewidth=1, linestyle="--", zorder=1)
     values = [a for name in found if name != "teacher" for a in found[name].accuracies.values()]
     _teacher(axis, teacher_accuracy(cells, records), values)
-    axis.set_title(pair, fontsize=9)
-    axis.set_yticks(range(len(methods)), [method.replace("$", r"\$") for method in methods])
+    axis.set_title(plain(pair, 44), fontsize=9)
     axis.set_ylim(len(methods) - 0.4, -0.7)
     axis.margins(x=0.08)
-    axis.grid(axis="y", color="0.9", linewidth=0.8)
-    axis.set_axisbelow(True)
-    axis.tick_params(labelsize=8, length=2)
-    axis.tick_params(axis="y", length=0)
-    axis.xaxis.get_label().set_fontsize(8)
-    for side in ("top", "right", "left"):
-        axis.spines[side].set_visible(False)
+    axis.locator_params(axis="x", nbins=6)
+    style.bare(axis, "bottom")
 
 
 def _teacher(axis: "Axes", accuracy: float, values: Sequence[float]) -> None:
@@ -145,10 +128,4 @@ def _legend(figure: "Figure") -> None:
         Line2D([], [], color=LINES, linestyle="--", linewidth=1, label="student alone (mean)"),
         Line2D([], [], color=LINES, linestyle="-", linewidth=1.2, label="teacher"),
     ]  # fmt: skip
-    figure.legend(handles=entries, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
-
-
-def _saved(figure: "Figure", kind: str, metadata: dict[str, str | None]) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
-    return buffer.getvalue()
+    figure.legend(handles=entries, loc="lower center", ncols=4, fontsize=8, frameon=False)
