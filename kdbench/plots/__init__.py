@@ -71,7 +71,8 @@ def figures(
             Plot(
                 "ranks",
                 "Average rank",
-                f"Average rank over the pairs with its interval, {len(ranks)} methods, best on top.",
+                f"Average rank over the pairs with its interval, {len(ranks)} methods, the best on "
+                "top.",
                 average_ranks(f"{grid.title}: average rank", ranks),
             )
         )

@@ -1,4 +1,4 @@
-"""One curve over several grids that differ in one thing: training images a class, noise of labels."""
+"""Accuracy over grids that differ in one thing: training images per class, noise of labels."""
 
 from collections.abc import Mapping, Sequence
 
@@ -50,24 +50,24 @@ def _across(
     baseline = find(everything, series[0][1].grid.report.baseline)
     methods = compared(everything, baseline)
     at = [
-        (x, evidence, {p: {c.method: c for c in cells} for p, cells in by_pair(evidence.cells).items()})
+        (
+            x,
+            evidence,
+            {p: {c.method: c for c in cells} for p, cells in by_pair(evidence.cells).items()},
+        )
         for x, evidence in series
     ]
     pairs = list(dict.fromkeys(pair for _, _, found in at for pair in found))
     shown = fitting(pairs, len(methods))
-    ticks = {x: f"{x:g}" for x in places}
+    ticks = {x: f"{x:g}" for x in sorted(places)}
     panels = []
     for pair in shown:
         cells = [(x, evidence, found.get(pair, {})) for x, evidence, found in at]
         student, base = _line(cells, "student"), _line(cells, baseline or "")
         for method in methods[:PANELS]:
             line = _line(cells, method)
-            panels.append(
-                Panel(
-                    pair, method, [line] if line else [], student, base, "" if line else "missing",
-                    log, dict(sorted(ticks.items())),
-                )  # fmt: skip
-            )
+            lines, note = ([line], "") if line else ([], "missing")
+            panels.append(Panel(pair, method, lines, student, base, note, log, ticks))
     if not any(panel.lines for panel in panels):
         return []
     notes = capped(len(shown), len(pairs), "pairs")
@@ -80,9 +80,7 @@ def _across(
     return plots(name, heading, title + notes, alt, panels, look)
 
 
-def _line(
-    cells: Sequence[tuple[float, Evidence, Mapping[str, Cell]]], method: str
-) -> Line | None:
+def _line(cells: Sequence[tuple[float, Evidence, Mapping[str, Cell]]], method: str) -> Line | None:
     points = []
     for x, evidence, found in cells:
         if method in found:

@@ -1,7 +1,7 @@
 """Accuracy against what it costs to train: a panel per pair, and the front that nothing beats."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
@@ -57,13 +57,8 @@ def trade_off(title: str, frame: "pd.DataFrame", baseline: str) -> "Figure":
     figure, axes = sheet.draw(title + capped(len(shown), len(pairs), "pairs"), range(len(shown)))
     for i, (axis, pair) in enumerate(zip(axes, shown, strict=True)):
         rows = frame[(frame["pair"] == pair) & (frame["method"] != "teacher")]
-        points = [
-            Point(row.method, float(row.time_ratio), float(row.mean), float(row.sd))
-            for row in rows.itertuples(index=False)
-            if math.isfinite(row.time_ratio) and row.time_ratio > 0 and math.isfinite(row.mean)
-        ]
-        left_out = [row.method for row in rows.itertuples(index=False)]
-        _panel(figure, axis, points, baseline, len(left_out) - len(points))
+        points = _points(rows)
+        _panel(figure, axis, points, baseline, len(rows) - len(points))
         axis.set_title(plain(pair, 60), fontsize=9)
         if i % across == 0:
             axis.set_ylabel("test accuracy, last epoch, %")
@@ -73,11 +68,20 @@ def trade_off(title: str, frame: "pd.DataFrame", baseline: str) -> "Figure":
     return figure
 
 
+def _points(rows: "pd.DataFrame") -> list[Point]:
+    """The methods that have both, a time and an accuracy."""
+    every: Iterable[Any] = rows.itertuples(index=False)
+    points = [Point(r.method, float(r.time_ratio), float(r.mean), float(r.sd)) for r in every]
+    return [p for p in points if 0 < p.time < math.inf and math.isfinite(p.accuracy)]
+
+
 def _panel(
     figure: "Figure", axis: "Axes", points: Sequence[Point], baseline: str, missing: int
 ) -> None:
     if not points:
-        axis.text(0.5, 0.5, "nothing is done", ha="center", style="italic", transform=axis.transAxes)
+        axis.text(
+            0.5, 0.5, "nothing is done", ha="center", style="italic", transform=axis.transAxes
+        )
         axis.set_xticks([])
         axis.set_yticks([])
         return
@@ -110,13 +114,13 @@ def _panel(
         _spread(axis, median(spreads), low)
     if missing:
         axis.text(
-            *(0.99, 0.01), f"{missing} not done", transform=axis.transAxes, ha="right", fontsize=6.5,
-            style="italic", color=LINES,
+            *(0.99, 0.01), f"{missing} not done", transform=axis.transAxes, ha="right",
+            fontsize=6.5, style="italic", color=LINES,
         )  # fmt: skip
 
 
 def _spread(axis: "Axes", sd: float, low: float) -> None:
-    """How far seeds lie apart: one bar in a corner, for a bar at each point would hide the points."""
+    """How far seeds lie apart, once, in a corner: a bar at each point would hide the points."""
     axis.errorbar(
         *(0.97, low + sd), yerr=sd, transform=axis.get_yaxis_transform(), color=LINES,
         capsize=2, linewidth=1, zorder=1,
@@ -161,9 +165,7 @@ def _names(
     for (x0, y0), (x1, y1) in pairwise(turns):
         lines += [(x0, y0 - 1, x1, y0 + 1), (x1 - 1, y0, x1 + 1, y1)]
     corners = labels.place([(float(x), float(y)) for x, y in at], sizes, inside, 3.2, lines)
-    for text, xy, (x, y), corner, (wide, tall) in zip(
-        texts, data, at, corners, sizes, strict=True
-    ):
+    for text, xy, (x, y), corner, (wide, tall) in zip(texts, data, at, corners, sizes, strict=True):
         dx, dy = corner[0] - x, corner[1] - y
         near = np.hypot(max(dx, -dx - wide, 0), max(dy, -dy - tall, 0))
         axis.annotate(

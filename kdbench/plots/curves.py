@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from kdbench.evidence import Evidence
 from kdbench.plots.multiples import Line, Look, Panel, draw, fitting, sheets
@@ -74,9 +74,9 @@ def compared(cells: Sequence[Cell], baseline: str | None) -> list[str]:
     return methods or [name for name in every if name != "teacher"][-1:]
 
 
-def missing(cell: Cell, records: dict[str, Record] | object) -> str:
+def missing(cell: Cell, records: Mapping[str, Record]) -> str:
     """What a panel says of a cell that is not whole."""
-    summary = summarise(cell.runs, records)  # type: ignore[arg-type]
+    summary = summarise(cell.runs, records)
     if not summary.n:
         return summary.status
     return "" if summary.n == summary.expected else f"{summary.n}/{summary.expected} seeds"

@@ -1,6 +1,7 @@
 """Every method's difference to the baseline: methods down, pairs across, a colour for a number."""
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from kdbench.plots import style
@@ -34,8 +35,8 @@ def differences(title: str, frame: "pd.DataFrame", baseline: str) -> "Figure":
     """A heat map of ``diff``, methods down and pairs across, every number printed in its cell.
 
     Bold and black: the Holm-adjusted test tells it from 0. Grey: it does not, or cannot with one
-    seed. Hatched: there is no difference, and the cell says why. The colours end at the 90 % quantile
-    of all differences' sizes, so that one method that failed does not make all others pale.
+    seed. Hatched: there is no difference, and the cell says why. The colours end at the 90 %
+    quantile of all differences' sizes, so that a method that failed does not make the others pale.
 
     Args:
         title: of the figure.
@@ -48,7 +49,8 @@ def differences(title: str, frame: "pd.DataFrame", baseline: str) -> "Figure":
     every, pairs = list(dict.fromkeys(rows["method"])), list(dict.fromkeys(rows["pair"]))
     methods = every[: style.CELLS // 4]
     shown = pairs[: max(1, min(style.PANELS, style.CELLS // (len(methods) or 1)))]
-    found = {(row.method, row.pair): row for row in rows.itertuples(index=False)}
+    named: Iterable[Any] = rows.itertuples(index=False)
+    found = {(row.method, row.pair): row for row in named}
     cells = [[found.get((method, pair)) for pair in shown] for method in methods]
     values = np.array([[_difference(cell) for cell in line] for line in cells], float)
     sizes = np.abs(values[np.isfinite(values)])
@@ -112,10 +114,10 @@ def _legend(figure: "Figure", mesh: Any, baseline: str) -> None:
     wide, high = figure.get_size_inches()
     scale = figure.add_axes(((wide - 2.4) / 2 / wide, 0.68 / high, 2.4 / wide, 0.09 / high))
     bar = figure.colorbar(mesh, cax=scale, orientation="horizontal", extend="both")
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     scale.tick_params(labelsize=7)
     scale.set_xlabel(f"difference to {plain(baseline)}, points", fontsize=8, labelpad=1)
     figure.text(
-        *(0.5, 0.1 / high), "bold: told from 0 (Holm, 5 %)   grey: not told   hatched: there is none",
+        *(0.5, 0.1 / high), "bold: told from 0 (Holm, 5 %)    grey: not told    hatched: none",
         fontsize=7, ha="center",
     )  # fmt: skip

@@ -149,7 +149,9 @@ def _panel(axis: "Axes", panel: Panel, look: Look, limits: tuple[float, float]) 
     axis.set_title(plain(panel.method, 26), fontsize=7.5 if len(panel.method) < 22 else 6.5, pad=3)
     for line, colour in ((panel.student, STUDENT), (panel.baseline, BASELINE)):
         if line:
-            axis.plot(line.x, line.y, color=colour, linestyle=DASHES[colour], linewidth=1.1, zorder=2)
+            axis.plot(
+                line.x, line.y, color=colour, linestyle=DASHES[colour], linewidth=1.1, zorder=2
+            )
     for line in panel.lines:
         if line.low:
             axis.fill_between(
@@ -181,7 +183,9 @@ def _beyond(axis: "Axes", line: Line, look: Look, limits: tuple[float, float]) -
         if limits[0] <= y <= limits[1] or math.isnan(y):
             continue
         edge = limits[0] if y < limits[0] else limits[1]
-        axis.plot(x, edge, "v" if y < edge else "^", color=CURVE, markersize=4, zorder=5, clip_on=False)
+        axis.plot(
+            x, edge, "v" if y < edge else "^", color=CURVE, markersize=4, zorder=5, clip_on=False
+        )
         axis.annotate(
             f"{y:.1f}", (x, edge), (0, 4 if y < edge else -9), textcoords="offset points",
             ha="center", fontsize=5.5, zorder=6,
@@ -225,7 +229,5 @@ def _legend(figure: "Figure", panels: Sequence[Panel], look: Look) -> None:
             entries.append(
                 Line2D([], [], color=colour, linestyle=DASHES[colour], linewidth=1.1, label=name)
             )
-    figure.legend(
-        handles=entries, loc="lower center", ncols=len(entries) if figure.get_figwidth() > 6.5 else 3,
-        fontsize=7.5, frameon=False,
-    )  # fmt: skip
+    columns = len(entries) if figure.get_figwidth() > 6.5 else 3
+    figure.legend(handles=entries, loc="lower center", ncols=columns, fontsize=7.5, frameon=False)

@@ -41,7 +41,9 @@ def average_ranks(title: str, ranks: Ranks, level: str = "95 %") -> "Figure":
     y = np.arange(len(shown))
     known = np.isfinite(table[:, 0])
     whole = known & np.isfinite(table[:, 1:]).all(axis=1)
-    axis.hlines(y, 0, 1, transform=axis.get_yaxis_transform(), color="0.92", linewidth=0.8, zorder=0)
+    axis.hlines(
+        y, 0, 1, transform=axis.get_yaxis_transform(), color="0.92", linewidth=0.8, zorder=0
+    )
     axis.hlines(y[whole], table[whole, 1], table[whole, 2], color=CURVE, linewidth=1.8, zorder=2)
     axis.plot(table[known, 0], y[known], "o", color=CURVE, markersize=5, zorder=3)
     for row in y[~known]:

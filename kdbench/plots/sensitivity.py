@@ -31,7 +31,9 @@ def sensitivity(evidence: Evidence) -> list[Plot]:
     if not swept:
         return []
     held_out = bool(grid.dataset.validation) and all(
-        r.result.val_acc is not None for r in records.values() if r.result and r.run in _runs(evidence)
+        r.result.val_acc is not None
+        for r in records.values()
+        if r.result and r.run in _runs(evidence)
     )
     baseline = find(evidence.cells, grid.report.baseline)
     pairs = by_pair(evidence.cells)
@@ -109,8 +111,12 @@ def _panel(
     ticks = dict(zip(dict.fromkeys(positions), settings, strict=True))
 
     def level(name: str | None) -> Line | None:
-        accuracies = values(cells[name]) if name in cells else []
-        ends = [min(positions) / 2, max(positions) * 2] if log else [min(positions) - 1, max(positions) + 1]
+        accuracies = values(cells[name]) if name and name in cells else []
+        ends = (
+            [min(positions) / 2, max(positions) * 2]
+            if log
+            else [min(positions) - 1, max(positions) + 1]
+        )
         return Line(ends, [mean(accuracies)] * 2) if accuracies else None
 
     empty = sum(not accuracies for _, _, accuracies in found)
