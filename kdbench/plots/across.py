@@ -66,9 +66,9 @@ def _across(
         student, base = _line(cells, "student"), _line(cells, baseline or "")
         for method in methods[:PANELS]:
             line = _line(cells, method)
-            lines, note = ([line], "") if line else ([], "missing")
-            panels.append(Panel(pair, method, lines, student, base, note, log, ticks))
-    if not any(panel.lines for panel in panels):
+            note = "" if line else "nothing is done"
+            panels.append(Panel(pair, method, line, student, base, note, log, ticks))
+    if not any(panel.line for panel in panels):
         return []
     notes = capped(len(shown), len(pairs), "pairs")
     notes += capped(min(len(methods), PANELS), len(methods), "methods")

@@ -19,7 +19,11 @@ PAIRS = 8
 """More pairs than these are not drawn: their names need room."""
 NAMES = 45
 """Of more methods than these only the front is named."""
-TICKS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 50, 100, 200, 500, 1000)
+TICKS = (
+    (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 50, 100, 200, 500, 1000),
+    (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.8),
+)
+"""Of the time axis: the first that has three of them in sight."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def trade_off(title: str, frame: "pd.DataFrame", baseline: str) -> "Figure":
     pairs = list(dict.fromkeys(frame["pair"]))
     shown = style.first(pairs, 1)[:PAIRS]
     across = min(len(shown), 2) or 1
-    sheet = Sheet(across, size=(4.2, 3.4), left=0.6, gap=(0.55, 0.75), bottom=0.8)
+    sheet = Sheet(across, size=(4.2, 3.4), left=0.7, gap=(0.6, 0.75), bottom=0.8)
     figure, axes = sheet.draw(title + capped(len(shown), len(pairs), "pairs"), range(len(shown)))
     for i, (axis, pair) in enumerate(zip(axes, shown, strict=True)):
         rows = frame[(frame["pair"] == pair) & (frame["method"] != "teacher")]
@@ -84,18 +88,27 @@ def _panel(
         )
         axis.set_xticks([])
         axis.set_yticks([])
+        style.bare(axis)
         return
     compared = [point.accuracy for point in points if point.method in ("student", baseline)]
     low, high = style.window([point.accuracy for point in points], compared)
     best = front(points)
     axis.set_xscale("log")
+    spreads = [point.sd for point in points if math.isfinite(point.sd)]
+    sd = median(spreads) if spreads else 0.0
+    # A panel lower than its own noise would make much of nothing.
+    room = max(0.05 * (high - low), 1.2 * sd - (high - low) / 2)
+    axis.set_ylim(low - room, high + room)
     first, last = min(point.time for point in points), max(point.time for point in points)
     span = max(last / first, 1.5)
-    axis.set_xlim(first / span**0.08, last * span**0.16)
-    room = 0.05 * (high - low)
-    axis.set_ylim(low - room, high + room)
-    inside = [tick for tick in TICKS if axis.get_xlim()[0] <= tick <= axis.get_xlim()[1]]
-    axis.set_xticks(inside, [f"{tick:g}" for tick in inside])
+    axis.set_xlim(first / span**0.1, max(last, first * span**0.5) * span**0.2)
+    inside = [
+        [tick for tick in ticks if axis.get_xlim()[0] <= tick <= axis.get_xlim()[1]]
+        for ticks in TICKS
+    ]
+    some = next((ticks for ticks in inside if len(ticks) > 2), max(inside, key=len))
+    axis.set_xticks(some, [f"{tick:g}" for tick in some])
+    axis.locator_params(axis="y", nbins=7)
     axis.minorticks_off()
     axis.grid(color="0.92", linewidth=0.6)
     axis.set_axisbelow(True)
@@ -108,23 +121,17 @@ def _panel(
         beyond = {True: "v", False: "^"}[point.accuracy < low] if y != point.accuracy else ""
         _mark(axis, point, y, beyond, best, baseline)
     named = [point for point in points if len(points) <= NAMES or point in best]
+    # How far seeds lie apart, once: a bar at each point would hide the points.
+    bar = (axis.get_xlim()[1] / span**0.04, axis.get_ylim()[0] + room / 5 + sd)
+    if sd:
+        axis.errorbar(*bar, yerr=sd, color=LINES, capsize=2, linewidth=1, zorder=1)
+        corners += [(bar[0], bar[1] + sd), (bar[0], bar[1] - sd)]
     _names(figure, axis, named, (low, high), corners)
-    spreads = [point.sd for point in points if math.isfinite(point.sd)]
-    if spreads:
-        _spread(axis, median(spreads), low)
     if missing:
         axis.text(
             *(0.99, 0.01), f"{missing} not done", transform=axis.transAxes, ha="right",
             fontsize=6.5, style="italic", color=LINES,
         )  # fmt: skip
-
-
-def _spread(axis: "Axes", sd: float, low: float) -> None:
-    """How far seeds lie apart, once, in a corner: a bar at each point would hide the points."""
-    axis.errorbar(
-        *(0.97, low + sd), yerr=sd, transform=axis.get_yaxis_transform(), color=LINES,
-        capsize=2, linewidth=1, zorder=1,
-    )  # fmt: skip
 
 
 def _mark(
@@ -159,17 +166,17 @@ def _names(
     at = axis.transData.transform(data) * unit
     box = axis.get_window_extent()
     inside = (box.x0 * unit, box.y0 * unit, box.x1 * unit, box.y1 * unit)
-    sizes = [(style.width(text, 6.5) * 72 + 1.5, 7.5) for text in texts]
+    sizes = [(style.width(text, 6.5) * 72 + 4, 7.5) for text in texts]
     turns = axis.transData.transform(steps) * unit
     lines = []
     for (x0, y0), (x1, y1) in pairwise(turns):
-        lines += [(x0, y0 - 1, x1, y0 + 1), (x1 - 1, y0, x1 + 1, y1)]
+        lines += [(x0, y0 - 1, x1, y0 + 1), (x1 - 1, min(y0, y1), x1 + 1, max(y0, y1))]
     corners = labels.place([(float(x), float(y)) for x, y in at], sizes, inside, 3.2, lines)
     for text, xy, (x, y), corner, (wide, tall) in zip(texts, data, at, corners, sizes, strict=True):
         dx, dy = corner[0] - x, corner[1] - y
         near = np.hypot(max(dx, -dx - wide, 0), max(dy, -dy - tall, 0))
         axis.annotate(
-            text, xy, (dx + 0.75, dy + 1.6), textcoords="offset points", fontsize=6.5,
+            text, xy, (dx + 2, dy + 1.6), textcoords="offset points", fontsize=6.5,
             annotation_clip=False, zorder=4, va="baseline", bbox=clear,
         )  # fmt: skip
         if near > 7:

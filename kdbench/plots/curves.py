@@ -21,6 +21,7 @@ def learning_curves(evidence: Evidence) -> list[Plot]:
 
     Empty where no run has left a history.
     """
+    records = evidence.records
     baseline = find(evidence.cells, evidence.grid.report.baseline)
     pairs = by_pair(evidence.cells)
     methods = compared(evidence.cells, baseline)
@@ -34,10 +35,9 @@ def learning_curves(evidence: Evidence) -> list[Plot]:
         )
         for method in methods[:PANELS]:
             if method in cells:
-                line = _curve(evidence, cells[method])
-                lines, note = [line] if line else [], missing(cells[method], evidence.records)
-                panels.append(Panel(pair, method, lines, student, base, note))
-    if not any(panel.lines for panel in panels):
+                line, note = _curve(evidence, cells[method]), missing(cells[method], records)
+                panels.append(Panel(pair, method, line, student, base, note))
+    if not any(panel.line for panel in panels):
         return []
     seeds = max(len(cell.runs) for cell in evidence.cells)
     notes = (

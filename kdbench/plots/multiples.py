@@ -26,7 +26,6 @@ class Line:
         x, y: the mean.
         low, high: the band around it; empty for none.
         points: (x, accuracy) of single seeds.
-        label: written at its end.
     """
 
     x: Sequence[float]
@@ -34,7 +33,6 @@ class Line:
     low: Sequence[float] = ()
     high: Sequence[float] = ()
     points: Sequence[tuple[float, float]] = ()
-    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,15 +41,14 @@ class Panel:
 
     Attributes:
         pair, method: what stands beside a row of panels and above a panel.
-        lines: the method's own; mostly one.
-        student, baseline: what it is compared with.
-        note: what is missing.
+        line: the method's own. student, baseline: what it is compared with.
+        note: what is missing, what is special.
         log: whether x is. ticks: where x has ticks and what they say; None: matplotlib's choice.
     """
 
     pair: str
     method: str
-    lines: Sequence[Line] = ()
+    line: Line | None = None
     student: Line | None = None
     baseline: Line | None = None
     note: str = ""
@@ -106,9 +103,9 @@ def draw(title: str, panels: Sequence[Panel], look: Look) -> "Figure":
         slots += range(start, start + len(group))
     # Between a panel and the next one's title there may be ticks.
     gap = 0.5 if any(panel.ticks for panel in panels) or len(pairs) > 1 else 0.36
-    sheet = Sheet(across, size=(1.5, 1.1), left=0.95, gap=(0.12, gap), bottom=0.85, least=6.0)
+    sheet = Sheet(across, size=(1.5, 1.1), left=0.95, gap=(0.12, gap), bottom=0.85, least=6.6)
     figure, axes = sheet.draw(title, slots)
-    spans = [x for panel in panels for line in panel.lines for x in line.x]
+    spans = [x for panel in panels if panel.line for x in panel.line.x]
     for slot, axis, panel in zip(slots, axes, panels, strict=True):
         group = pairs[panel.pair]
         limits = _limits(group, look)
@@ -121,11 +118,12 @@ def draw(title: str, panels: Sequence[Panel], look: Look) -> "Figure":
         axis.tick_params(labelbottom=lowest, labelleft=slot % across == 0, labelsize=7)
         if panel is group[0]:
             sides = panel.pair.split(" → ", 1)
-            axis.set_ylabel("\n→ ".join(plain(side, 18) for side in sides), fontsize=7.5)
+            axis.set_ylabel("\n→ ".join(plain(side, 15) for side in sides), fontsize=7.5)
     high = figure.get_figheight()
     figure.text(0.5, 0.4 / high, look.xlabel, ha="center", fontsize=8)
-    middle = (axes[0].get_position().y1 + axes[-1].get_position().y0) / 2 if axes else 0.5
-    figure.text(0.13 / figure.get_figwidth(), middle, look.ylabel, rotation=90, va="center")
+    left = axes[0].get_position().x0 - 0.82 / figure.get_figwidth()
+    middle = (axes[0].get_position().y1 + axes[-1].get_position().y0) / 2
+    figure.text(left, middle, look.ylabel, rotation=90, va="center")
     _legend(figure, panels, look)
     return figure
 
@@ -133,7 +131,7 @@ def draw(title: str, panels: Sequence[Panel], look: Look) -> "Figure":
 def _limits(panels: Sequence[Panel], look: Look) -> tuple[float, float]:
     values: list[float] = []
     for panel in panels:
-        known = [line for line in (*panel.lines, panel.student, panel.baseline) if line]
+        known = [line for line in (panel.line, panel.student, panel.baseline) if line]
         for line in known:
             # The first epochs of training would squeeze all that can be compared.
             start = 0.0 if look.marked else max(line.x, default=0.0) / 2
@@ -152,7 +150,8 @@ def _panel(axis: "Axes", panel: Panel, look: Look, limits: tuple[float, float]) 
             axis.plot(
                 line.x, line.y, color=colour, linestyle=DASHES[colour], linewidth=1.1, zorder=2
             )
-    for line in panel.lines:
+    line = panel.line
+    if line:
         if line.low:
             axis.fill_between(
                 line.x, line.low, line.high, color=CURVE, alpha=0.22, linewidth=0, zorder=1
@@ -162,17 +161,16 @@ def _panel(axis: "Axes", panel: Panel, look: Look, limits: tuple[float, float]) 
                 *zip(*line.points, strict=True), "o", color=SEEDS, alpha=0.55, markersize=3,
                 markeredgewidth=0, zorder=3,
             )  # fmt: skip
-        axis.plot(line.x, line.y, color=CURVE, linewidth=1.3, zorder=4)
-        if line.label:
-            axis.annotate(
-                plain(line.label, 12), (line.x[-1], line.y[-1]), (1, 2),
-                textcoords="offset points", fontsize=5.5, ha="right", va="bottom", zorder=6,
-            )  # fmt: skip
+        mark = "." if look.marked else ""
+        axis.plot(line.x, line.y, mark + "-", color=CURVE, linewidth=1.3, markersize=4, zorder=4)
         _beyond(axis, line, look, limits)
     if panel.note:
+        # Where the curve does not end.
+        low = line is not None and line.y[-1] < sum(limits) / 2
         axis.text(
-            *(0.97, 0.04), panel.note, transform=axis.transAxes, ha="right", va="bottom",
-            fontsize=6.5, style="italic", color=LINES, zorder=6,
+            *(0.97, 0.96 if low else 0.04), plain(panel.note), transform=axis.transAxes,
+            ha="right", va="top" if low else "bottom", fontsize=6.5, style="italic", color=LINES,
+            zorder=6,
         )  # fmt: skip
 
 
@@ -218,16 +216,17 @@ def _legend(figure: "Figure", panels: Sequence[Panel], look: Look) -> None:
     entries: list[Any] = [Line2D([], [], color=CURVE, linewidth=1.3, label="the panel's method")]
     if look.band:
         entries.append(Patch(color=CURVE, alpha=0.22, linewidth=0, label=look.band))
-    if any(line.points for panel in panels for line in panel.lines):
+    if any(panel.line and panel.line.points for panel in panels):
         dot: dict[str, Any] = {"marker": "o", "linestyle": "", "markersize": 3.5}
         entries.append(Line2D([], [], color=SEEDS, label="one seed", **dot))
     for colour, name, there in (
-        (BASELINE, plain(look.baseline), any(panel.baseline for panel in panels)),
+        (BASELINE, plain(look.baseline, 18), any(panel.baseline for panel in panels)),
         (STUDENT, "student alone", any(panel.student for panel in panels)),
     ):
         if there:
             entries.append(
                 Line2D([], [], color=colour, linestyle=DASHES[colour], linewidth=1.1, label=name)
             )
-    columns = len(entries) if figure.get_figwidth() > 6.5 else 3
-    figure.legend(handles=entries, loc="lower center", ncols=columns, fontsize=7.5, frameon=False)
+    figure.legend(
+        handles=entries, loc="lower center", ncols=len(entries), fontsize=7.5, frameon=False
+    )

@@ -80,40 +80,68 @@ def _panel(
         *(range(len(methods)), 0, 1), transform=axis.get_yaxis_transform(), color="0.9",
         linewidth=0.8, zorder=0,
     )  # fmt: skip
-    if means:
+    student = found["student"].mean if "student" in found else math.nan
+    low, high = style.window([accuracy for accuracy, _ in seeds], [student])
+    inside = [point for point in seeds if low <= point[0] <= high]
+    if inside:
         axis.plot(
-            *zip(*seeds, strict=True), "o", color=SEEDS, markersize=4.5, alpha=0.6,
+            *zip(*inside, strict=True), "o", color=SEEDS, markersize=4.5, alpha=0.6,
             markeredgewidth=0, zorder=2,
         )  # fmt: skip
         axis.plot(
             *zip(*means, strict=True), "|", color=MEAN, markersize=13, markeredgewidth=2, zorder=3
         )
-    if "student" in found and found["student"].n:
-        axis.axvline(found["student"].mean, color=LINES, linewidth=1, linestyle="--", zorder=1)
-    values = [a for name in found if name != "teacher" for a in found[name].accuracies.values()]
-    _teacher(axis, teacher_accuracy(cells, records), values)
-    axis.set_title(plain(pair, 44), fontsize=9)
+    if not math.isnan(student):
+        axis.axvline(student, color=LINES, linewidth=1, linestyle="--", zorder=1)
+    low, high = _teacher(axis, teacher_accuracy(cells, records), low, high)
+    axis.set_xlim(low, high)
+    _beyond(axis, seeds, means)
+    axis.set_title(plain(pair, 36), fontsize=9)
     axis.set_ylim(len(methods) - 0.4, -0.7)
-    axis.margins(x=0.08)
     axis.locator_params(axis="x", nbins=6)
     style.bare(axis, "bottom")
 
 
-def _teacher(axis: "Axes", accuracy: float, values: Sequence[float]) -> None:
-    """A line where the teacher is, or a word at the side where it would squeeze all the rest."""
-    low, high = (min(values), max(values)) if values else (accuracy, accuracy)
+def _teacher(axis: "Axes", accuracy: float, low: float, high: float) -> tuple[float, float]:
+    """A line where the teacher is, or a word at the side where it would squeeze all the rest.
+
+    Returns:
+        The panel's limits, given those without a teacher.
+    """
     room = 1.5 * max(high - low, 1.0)
     if math.isnan(accuracy):
-        return
+        return low, high
     if low - room <= accuracy <= high + room:
         axis.axvline(accuracy, color=LINES, linewidth=1.2, linestyle="-", zorder=1)
-        return
+        margin = 0.06 * (high - low)
+        return min(low, accuracy - margin), max(high, accuracy + margin)
     above = accuracy > high
     text = f"teacher {accuracy:.2f} →" if above else f"← teacher {accuracy:.2f}"
     axis.text(
         *(0.99 if above else 0.01, -0.32), text, transform=axis.get_yaxis_transform(),
         ha="right" if above else "left", va="center", fontsize=7, color=LINES, bbox=PAPER,
     )  # fmt: skip
+    return low, high
+
+
+def _beyond(
+    axis: "Axes", seeds: Sequence[tuple[float, int]], means: Sequence[tuple[float, int]]
+) -> None:
+    """A triangle at the side for seeds that lie beyond it, and a number for such a mean."""
+    low, high = axis.get_xlim()
+    for edge, mark, out in (
+        (low, "<", [point for point in seeds if point[0] < low]),
+        (high, ">", [point for point in seeds if point[0] > high]),
+    ):
+        rows = sorted({y for _, y in out})
+        axis.plot([edge] * len(rows), rows, mark, color=SEEDS, markersize=4.5, clip_on=False)
+    for mean, y in means:
+        if not low <= mean <= high:
+            axis.text(
+                *(0.03 if mean < low else 0.97, y), f"mean {mean:.2f}", fontsize=7, va="center",
+                transform=axis.get_yaxis_transform(), ha="left" if mean < low else "right",
+                color=LINES, bbox=PAPER, zorder=4,
+            )  # fmt: skip
 
 
 def _legend(figure: "Figure") -> None:

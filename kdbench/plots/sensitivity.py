@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from itertools import groupby
 from typing import Any
 
 from kdbench.evidence import Evidence
@@ -24,7 +23,7 @@ def sensitivity(evidence: Evidence) -> list[Plot]:
 
     It is the accuracy on held-out training images where all records have it: a value that is
     chosen by it is not chosen by the test set. Of several swept options of a method the first is
-    the axis; each combination of the others has a line.
+    the axis, and each combination of the others has a panel.
     """
     grid, records = evidence.grid, evidence.records
     swept = _swept(grid)
@@ -46,9 +45,9 @@ def sensitivity(evidence: Evidence) -> list[Plot]:
     panels = []
     for pair in shown:
         cells = {cell.method: cell for cell in pairs[pair]}
-        for method, points in list(swept.items())[:PANELS]:
+        for method, points in list(swept)[:PANELS]:
             panels.append(_panel(pair, method, points, cells, baseline, values))
-    if not any(panel.lines for panel in panels):
+    if not any(panel.line for panel in panels):
         return []
     where = "on held-out training images" if held_out else "on test images, last epoch"
     look = Look("value of the swept setting", f"accuracy {where}, %", baseline or "", marked=True)
@@ -62,10 +61,14 @@ def sensitivity(evidence: Evidence) -> list[Plot]:
     return plots("sensitivity", "Sensitivity to swept settings", title, alt, panels, look)
 
 
-def _swept(grid: Grid) -> dict[str, dict[str, Point]]:
-    """Row -> label of what the sweep makes of it -> what that stands for."""
-    found = {row.label: dict(row.points(grid.sweep)) for row in grid.methods}
-    return {label: points for label, points in found.items() if any(points.values())}
+def _swept(grid: Grid) -> list[tuple[str, dict[str, Point]]]:
+    """For each panel its row, and label -> what it stands for, the panel's axis first."""
+    panels: dict[tuple[str, str], dict[str, Point]] = {}
+    for row in grid.methods:
+        for label, point in row.points(grid.sweep):
+            if point:
+                panels.setdefault((row.label, str(point[1:])), {})[label] = point
+    return [(row, points) for (row, _), points in panels.items()]
 
 
 def _runs(evidence: Evidence) -> set[str]:
@@ -87,42 +90,37 @@ def _panel(
     baseline: str | None,
     values: Values,
 ) -> Panel:
-    option = next(iter(points.values()))[0][0]
-    settings = list(dict.fromkeys(str(point[0][1]) for point in points.values()))
+    first = next(iter(points.values()))
     numbers = [point[0][1] for point in points.values()]
     log, at = _scale(numbers)
-    found = [
-        (point[1:], at(point[0][1]), values(cells[label]))
-        for label, point in points.items()
-        if label in cells
-    ]
-    lines = []
-    for others, group in groupby(sorted(found, key=lambda f: str(f[0])), key=lambda f: f[0]):
-        known = sorted((x, accuracies) for _, x, accuracies in group if accuracies)
-        if known:
-            line = Line(
-                [x for x, _ in known],
-                [mean(accuracies) for _, accuracies in known],
-                points=[(x, one) for x, accuracies in known for one in accuracies],
-                label=", ".join(f"{key}={value}" for key, value in others),
-            )
-            lines.append(line)
-    positions = [at(number) for number in numbers]
-    ticks = dict(zip(dict.fromkeys(positions), settings, strict=True))
+    ticks = {at(number): str(number) for number in numbers}
+    found = {
+        at(point[0][1]): values(cells[label]) for label, point in points.items() if label in cells
+    }
+    known = {x: accuracies for x, accuracies in sorted(found.items()) if accuracies}
+    line = Line(
+        list(known),
+        [mean(accuracies) for accuracies in known.values()],
+        points=[(x, one) for x, accuracies in known.items() for one in accuracies],
+    )
+    notes = [f"{key}={value}" for key, value in first[1:]]
+    if len(known) < len(points):
+        notes.append(f"{len(points) - len(known)} of {len(points)} not done")
+    low, high = (min(ticks) / 2, max(ticks) * 2) if log else (min(ticks) - 1, max(ticks) + 1)
 
     def level(name: str | None) -> Line | None:
         accuracies = values(cells[name]) if name and name in cells else []
-        ends = (
-            [min(positions) / 2, max(positions) * 2]
-            if log
-            else [min(positions) - 1, max(positions) + 1]
-        )
-        return Line(ends, [mean(accuracies)] * 2) if accuracies else None
+        return Line([low, high], [mean(accuracies)] * 2) if accuracies else None
 
-    empty = sum(not accuracies for _, _, accuracies in found)
-    note = f"{empty} of {len(found)} not done" if empty else ""
     return Panel(
-        pair, f"{method}: {option}", lines, level("student"), level(baseline), note, log, ticks
+        pair,
+        f"{method}: {first[0][0]}",
+        line if known else None,
+        level("student"),
+        level(baseline),
+        "; ".join(notes),
+        log,
+        ticks,
     )
 
 
