@@ -4,23 +4,43 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kdbench.evidence import Evidence
-from kdbench.plots.across import few_shot, label_noise
 from kdbench.plots.cost import trade_off
 from kdbench.plots.curves import learning_curves
 from kdbench.plots.heatmap import differences
 from kdbench.plots.ranks import Ranks, average_ranks
 from kdbench.plots.seeds import accuracy
 from kdbench.plots.sensitivity import sensitivity
-from kdbench.plots.style import Plot, inline, png, svg
+from kdbench.plots.series import few_shot, label_noise
+from kdbench.plots.style import Plot, png, svg
 from kdbench.tidy import find
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "Plot", "accuracy", "average_ranks", "differences", "few_shot", "figures", "inline",
-    "label_noise", "learning_curves", "png", "sensitivity", "svg", "trade_off",
+    "Plot",
+    "accuracy",
+    "average_ranks",
+    "differences",
+    "few_shot",
+    "figures",
+    "files",
+    "label_noise",
+    "learning_curves",
+    "png",
+    "sensitivity",
+    "svg",
+    "trade_off",
 ]  # fmt: skip
+
+
+def files(plots: Sequence[Plot]) -> dict[str, bytes]:
+    """What a folder of results holds of them: ``plots/NAME.svg`` and ``plots/NAME.png``."""
+    out = {}
+    for plot in plots:
+        out[f"plots/{plot.name}.svg"] = svg(plot.figure)
+        out[f"plots/{plot.name}.png"] = png(plot.figure)
+    return out
 
 
 def figures(

@@ -116,10 +116,7 @@ def _panel(
     steps = [*best, Point("", axis.get_xlim()[1], best[-1].accuracy, 0)]
     corners = [(p.time, max(p.accuracy, low)) for p in steps]
     axis.plot(*zip(*corners, strict=True), drawstyle="steps-post", color=MEAN, linewidth=1.2)
-    for point in points:
-        y = min(max(point.accuracy, low), high)
-        beyond = {True: "v", False: "^"}[point.accuracy < low] if y != point.accuracy else ""
-        _mark(axis, point, y, beyond, best, baseline)
+    _marks(axis, points, (low, high), best, baseline)
     named = [point for point in points if len(points) <= NAMES or point in best]
     # How far seeds lie apart, once: a bar at each point would hide the points.
     bar = (axis.get_xlim()[1] / span**0.04, axis.get_ylim()[0] + room / 5 + sd)
@@ -129,20 +126,31 @@ def _panel(
     _names(figure, axis, named, (low, high), corners)
     if missing:
         axis.text(
-            *(0.99, 0.01), f"{missing} not done", transform=axis.transAxes, ha="right",
+            *(0.01, 0.01), f"{missing} not done", transform=axis.transAxes,
             fontsize=6.5, style="italic", color=LINES,
         )  # fmt: skip
 
 
-def _mark(
-    axis: "Axes", point: Point, y: float, beyond: str, best: Sequence[Point], baseline: str
+def _marks(
+    axis: "Axes",
+    points: Sequence[Point],
+    limits: tuple[float, float],
+    best: Sequence[Point],
+    baseline: str,
 ) -> None:
-    marker = beyond or {"student": "s", baseline: "D"}.get(point.method, "o")
-    look: dict[str, Any] = {"markersize": 5, "markeredgecolor": CURVE, "markeredgewidth": 1}
-    axis.plot(
-        point.time, y, marker, **look, markerfacecolor=CURVE if point in best else "white",
-        zorder=3,
-    )  # fmt: skip
+    """A mark for each point, full on the front; at the edge a triangle for one that is beyond."""
+    low, high = limits
+    marks: dict[tuple[str, bool], list[tuple[float, float]]] = {}
+    for point in points:
+        y = min(max(point.accuracy, low), high)
+        kind = {"student": "s", baseline: "D"}.get(point.method, "o")
+        kind = kind if y == point.accuracy else "v" if point.accuracy < low else "^"
+        marks.setdefault((kind, point in best), []).append((point.time, y))
+    for (kind, full), at in marks.items():
+        axis.plot(
+            *zip(*at, strict=True), kind, markersize=5, markeredgecolor=CURVE, markeredgewidth=1,
+            markerfacecolor=CURVE if full else "white", zorder=3,
+        )  # fmt: skip
 
 
 def _names(

@@ -45,8 +45,8 @@ def differences(title: str, frame: "pd.DataFrame", baseline: str) -> "Figure":
 
     rows = frame[~frame["method"].isin(["teacher", baseline])]
     every, pairs = list(dict.fromkeys(rows["method"])), list(dict.fromkeys(rows["pair"]))
-    methods = every[: style.CELLS // 4]
-    shown = pairs[: max(1, min(style.PANELS, style.CELLS // (len(methods) or 1)))]
+    methods = every[: style.ROWS]
+    shown = style.first(pairs, len(methods))
     named: Iterable[Any] = rows.itertuples(index=False)
     found = {(row.method, row.pair): row for row in named}
     cells = [[found.get((method, pair)) for pair in shown] for method in methods]

@@ -9,7 +9,6 @@ from kdbench.plots.style import CURVE, Sheet, capped, paper, plain
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST = 120
 Ranks = Mapping[str, tuple[float, float, float]]
 """Method -> average rank over the pairs, low and high end of its interval; 1 is best."""
 
@@ -29,7 +28,7 @@ def average_ranks(title: str, ranks: Ranks, level: str = "95 %") -> "Figure":
 
     # nan compares with nothing: it needs a place of its own.
     order = sorted(ranks, key=lambda m: (math.isnan(ranks[m][0]), ranks[m][0]))
-    shown = order[:MOST]
+    shown = order[: style.ROWS]
     sheet = Sheet(
         across=1,
         size=(4.5, 0.22 * (max(len(shown), 2) + 0.4)),

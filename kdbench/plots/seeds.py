@@ -28,13 +28,13 @@ def accuracy(title: str, cells: Sequence[Cell], records: Mapping[str, Record]) -
     """
     pairs = by_pair(cells)
     methods = list(dict.fromkeys(cell.method for cell in cells if cell.method != "teacher"))
-    rows = methods[: style.CELLS // 4]
+    rows = methods[: style.ROWS]
     shown = style.first(list(pairs), len(rows))
     seeds = max((len(cell.runs) for cell in cells), default=0)
-    across = min(len(shown), 4) or 1
+    across = min(len(shown), 4 if len(rows) < 60 else 6) or 1
     sheet = Sheet(
         across,
-        size=(2.9, 0.27 * (max(len(rows), 2) + 0.3)),
+        size=(2.9, 0.27 * (max(len(rows), 2) + 0.6)),
         left=max(style.widest([plain(method) for method in rows]) + 0.2, 0.5),
         gap=(0.2, 0.65),
         bottom=0.85,
@@ -97,7 +97,7 @@ def _panel(
     axis.set_xlim(low, high)
     _beyond(axis, seeds, means)
     axis.set_title(plain(pair, 36), fontsize=9)
-    axis.set_ylim(len(methods) - 0.4, -0.7)
+    axis.set_ylim(len(methods) - 0.4, -1)
     axis.locator_params(axis="x", nbins=6)
     style.bare(axis, "bottom")
 
@@ -118,7 +118,7 @@ def _teacher(axis: "Axes", accuracy: float, low: float, high: float) -> tuple[fl
     above = accuracy > high
     text = f"teacher {accuracy:.2f} →" if above else f"← teacher {accuracy:.2f}"
     axis.text(
-        *(0.99 if above else 0.01, -0.32), text, transform=axis.get_yaxis_transform(),
+        *(0.99 if above else 0.01, -0.66), text, transform=axis.get_yaxis_transform(),
         ha="right" if above else "left", va="center", fontsize=7, color=LINES, bbox=PAPER,
     )  # fmt: skip
     return low, high

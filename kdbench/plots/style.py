@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 PANELS = 28
 """More panels than these are not drawn in one figure: nobody could read them."""
-FEW = 8
+FEW = 6
 """Pairs that are drawn of a grid that has more than ``PANELS``, as an example."""
-CELLS = 840
-"""Methods times panels that one figure shows at most."""
+ROWS, CELLS = 120, 600
+"""Methods, and methods times pairs, that one figure shows at most."""
 LABEL = 30
 """Characters of a name that are shown; a longer one is cut in its middle."""
 
@@ -34,6 +34,9 @@ SETTINGS: Any = {
     "text.parse_math": False, "svg.hashsalt": "kdbench", "font.size": 8.0, "axes.linewidth": 0.8,
     "hatch.linewidth": 0.5, "xtick.major.size": 2.0, "ytick.major.size": 2.0,
 }  # fmt: skip
+
+
+LONG = re.compile(rb"-?\d+\.\d{3,}")
 
 
 @contextmanager
@@ -189,7 +192,8 @@ def window(
 
 def svg(figure: "Figure") -> bytes:
     """The figure as SVG, without a date and with ids that do not change."""
-    return _saved(figure, "svg", metadata={"Date": None, "Creator": None})
+    drawing = _saved(figure, "svg", metadata={"Date": None, "Creator": None})
+    return re.sub(rb'(?<=\s)(?:d|x|y)="[^"]*"', _rounded, drawing)
 
 
 def png(figure: "Figure") -> bytes:
@@ -198,17 +202,9 @@ def png(figure: "Figure") -> bytes:
     return _saved(figure, "png", metadata={"Software": None}, pil_kwargs={"compress_level": 3})
 
 
-def inline(drawing: bytes, prefix: str) -> str:
-    """An SVG of ``svg`` as an element of a page, which may hold several.
-
-    Args:
-        drawing: the file.
-        prefix: of all its ids, which else would be another drawing's, too.
-    """
-    text = drawing.decode()
-    text = re.sub(r"<!--.*?-->\s*", "", text[text.index("<svg") :], flags=re.DOTALL)
-    text = re.sub(r'(\bid="|"#|url\(#)', rf"\g<1>{prefix}-", text)
-    return text.replace("<svg ", '<svg role="img" ', 1)
+def _rounded(attribute: "re.Match[bytes]") -> bytes:
+    """Coordinates to a hundredth of a point: half of a large drawing is digits that none sees."""
+    return LONG.sub(lambda found: b"%.10g" % round(float(found[0]), 2), attribute[0])
 
 
 def _saved(figure: "Figure", kind: str, **options: Any) -> bytes:
