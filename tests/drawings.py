@@ -14,8 +14,9 @@ from kdbench.run import Run
 from kdbench.tidy import tidy
 
 HOSTILE = (
-    "$x_1$", "_a_", "a" * 300, "<b>&amp;--><script>", "方法 é 🎉", "x\n\x00\ud800y", "%s{0}\\frac", "${\\",
-)  # fmt: skip
+    *("$x_1$", "_a_", "a" * 300, "<b>&amp;--><script>", "方法 é 🎉", "x\n\x00y"),
+    *("%s{0}\\frac", "${\\"),
+)
 """Names that YAML can write."""
 
 

@@ -27,7 +27,7 @@ def test_what_is_unknown_is_not_drawn() -> None:
 
 
 def test_names_are_shown_as_they_stand_and_too_many_are_cut() -> None:
-    figure = plots.average_ranks("$", {name: (1, 1, 2) for name in HOSTILE})
+    figure = plots.average_ranks("$", dict.fromkeys(HOSTILE, (1, 1, 2)))
     assert ticks(figure.axes[0])[:2] == ["$x_1$", "_a_"]
     assert plots.svg(figure)
     many = plots.average_ranks("T", {str(i): (i, i, i) for i in range(500)})

@@ -11,7 +11,7 @@ from kdbench.plots.ranks import Ranks, average_ranks
 from kdbench.plots.seeds import accuracy
 from kdbench.plots.sensitivity import sensitivity
 from kdbench.plots.series import few_shot, label_noise
-from kdbench.plots.style import Plot, png, svg
+from kdbench.plots.style import Plot, png, several, svg
 from kdbench.tidy import find
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def figures(
     grid = evidence.grid
     baseline = find(evidence.cells, grid.report.baseline)
     pairs, methods = frame["pair"].nunique(), len(set(frame["method"]) - {"teacher"})
-    what = f"{methods} methods on {pairs} pair{'s' * (pairs != 1)}"
+    what = f"{several(methods, 'method')} on {several(pairs, 'pair')}"
     out = [
         Plot(
             "accuracy",
@@ -91,8 +91,8 @@ def figures(
             Plot(
                 "ranks",
                 "Average rank",
-                f"Average rank over the pairs with its interval, {len(ranks)} methods, the best on "
-                "top.",
+                f"Average rank over the pairs with its interval, "
+                f"{several(len(ranks), 'method')}, the best on top.",
                 average_ranks(f"{grid.title}: average rank", ranks),
             )
         )

@@ -84,7 +84,7 @@ def _panel(
 ) -> None:
     if not points:
         axis.text(
-            0.5, 0.5, "nothing is done", ha="center", style="italic", transform=axis.transAxes
+            0.5, 0.5, "nothing to show", ha="center", style="italic", transform=axis.transAxes
         )
         axis.set_xticks([])
         axis.set_yticks([])

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from kdbench.evidence import Evidence
 from kdbench.plots.multiples import Line, Look, Panel, draw, fitting, sheets
-from kdbench.plots.style import PANELS, Plot, capped
+from kdbench.plots.style import PANELS, Plot, capped, several
 from kdbench.records import Record
 from kdbench.run import Cell
 from kdbench.summary import by_pair, summarise
@@ -47,9 +47,10 @@ def learning_curves(evidence: Evidence) -> list[Plot]:
     )
     look = Look("epoch", "test accuracy, %", baseline or "", band="lowest to highest seed")
     title = f"{evidence.grid.title}: learning curves{notes}"
+    panels_of = several(min(len(methods), PANELS), "method")
     alt = (
         f"Test accuracy over the epochs, mean and span over seeds, a panel for each of "
-        f"{min(len(methods), PANELS)} methods on {{}}; student alone and baseline in grey."
+        f"{panels_of} on {{}}; student alone and baseline in grey."
     )
     return plots("curves", "Learning curves", title, alt, panels, look)
 
@@ -60,8 +61,7 @@ def plots(
     """A plot for each sheet that the panels need; ``{}`` in ``alt`` is the sheet's pairs."""
     out = []
     for i, sheet in enumerate(sheets(panels)):
-        pairs = len({panel.pair for panel in sheet})
-        told = alt.format(f"{pairs} pair{'s' if pairs > 1 else ''}")
+        told = alt.format(several(len({panel.pair for panel in sheet}), "pair"))
         figure = draw(title, sheet, look)
         out.append(Plot(f"{name}-{i + 1}" if i else name, heading, told, figure))
     return out

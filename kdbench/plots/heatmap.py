@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ALPHA = 0.05
-TOLD, UNTOLD = "#000000", "#595959"
+TOLD, UNTOLD = "#000000", "#4A4A4A"
 """Text of a difference that a test tells from 0, and of one that it does not."""
 
 
@@ -24,7 +24,7 @@ def colours() -> "Colormap":
     import numpy as np
     from matplotlib.colors import LinearSegmentedColormap
 
-    light = matplotlib.colormaps["PuOr"](np.linspace(0.32, 0.68, 65))
+    light = matplotlib.colormaps["PuOr"](np.linspace(0.33, 0.67, 65))
     return LinearSegmentedColormap.from_list("differences", light)
 
 

@@ -8,7 +8,7 @@ from kdbench.evidence import Evidence
 from kdbench.grid import Grid, Point
 from kdbench.plots.curves import plots
 from kdbench.plots.multiples import Line, Look, Panel, fitting
-from kdbench.plots.style import PANELS, Plot, capped
+from kdbench.plots.style import PANELS, Plot, capped, several
 from kdbench.records import Record
 from kdbench.run import Cell
 from kdbench.stats import mean
@@ -53,9 +53,10 @@ def sensitivity(evidence: Evidence) -> list[Plot]:
     look = Look("value of the swept setting", f"accuracy {where}, %", baseline or "", marked=True)
     notes = capped(len(shown), len(pairs), "pairs")
     notes += capped(min(len(swept), PANELS), len(swept), "methods")
+    panels_of = several(min(len(swept), PANELS), "method")
     alt = (
         f"Accuracy {where} over the values of a swept setting, mean and single seeds, a panel for "
-        f"each of {min(len(swept), PANELS)} methods on {{}}; student alone and baseline in grey."
+        f"each of {panels_of} on {{}}; student alone and baseline in grey."
     )
     title = f"{grid.title}: sensitivity{notes}"
     return plots("sensitivity", "Sensitivity to swept settings", title, alt, panels, look)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from kdbench.evidence import Evidence
 from kdbench.plots.curves import compared, plots
 from kdbench.plots.multiples import Line, Look, Panel, fitting
-from kdbench.plots.style import PANELS, Plot, capped
+from kdbench.plots.style import PANELS, Plot, capped, several
 from kdbench.run import Cell
 from kdbench.stats import mean
 from kdbench.summary import by_pair, summarise
@@ -72,9 +72,10 @@ def _across(
         return []
     notes = capped(len(shown), len(pairs), "pairs")
     notes += capped(min(len(methods), PANELS), len(methods), "methods")
+    panels_of = several(min(len(methods), PANELS), "method")
     alt = (
         f"Test accuracy over the {xlabel}, mean and single seeds, a panel for each of "
-        f"{min(len(methods), PANELS)} methods on {{}}; student alone and baseline in grey."
+        f"{panels_of} on {{}}; student alone and baseline in grey."
     )
     look = Look(xlabel, "test accuracy, last epoch, %", baseline or "", marked=True)
     return plots(name, heading, title + notes, alt, panels, look)

@@ -90,6 +90,11 @@ def capped(shown: int, of: int, what: str) -> str:
     return f" (first {shown} of {of:,} {what})" if shown < of else ""
 
 
+def several(number: int, what: str) -> str:
+    """E.g. ``1 pair``, ``2 pairs``."""
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
 @dataclass(frozen=True)
 class Plot:
     """A figure as a page shows it.
@@ -163,14 +168,14 @@ def bare(axis: "Axes", *sides: str) -> None:
 
 
 def window(
-    values: Sequence[float], keep: Sequence[float] = (), reach: float = 4.0
+    values: Sequence[float], keep: Sequence[float] = (), reach: float = 9.0
 ) -> tuple[float, float]:
     """Limits that show all values but those so far away that they would squeeze all the rest.
 
     Args:
         values: finite or not; those that are not count for nothing.
-        keep: those of them that are shown wherever they are.
-        reach: interquartile ranges beyond the quartiles, of which one is a point at least.
+        keep: what is shown wherever it is, if there are any values.
+        reach: median absolute deviations from the median, each half a point at least.
     """
     import numpy as np
 
@@ -178,13 +183,14 @@ def window(
     finite = finite[np.isfinite(finite)]
     if not finite.size:
         return 0.0, 1.0
-    low, high = np.quantile(finite, (0.25, 0.75))
-    room = reach * max(high - low, 1.0)
-    inside = finite[(finite >= low - room) & (finite <= high + room)]
-    inside = np.concatenate([inside, [value for value in keep if np.isfinite(value)]])
+    away = np.abs(finite - np.median(finite))
+    near = away <= reach * max(float(np.median(away)), 0.5)
+    shown = [value for value in keep if np.isfinite(value)]
+    inside = np.append(finite[near], shown)
     # What lies just beyond comes in, too.
     more = (inside.max() - inside.min()) / 3
-    inside = finite[(finite >= inside.min() - more) & (finite <= inside.max() + more)]
+    near = (finite >= inside.min() - more) & (finite <= inside.max() + more)
+    inside = np.append(finite[near], shown)
     bottom, top = float(inside.min()), float(inside.max())
     margin = 0.06 * max(top - bottom, 0.5)
     return bottom - margin, top + margin
