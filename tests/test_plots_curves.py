@@ -95,6 +95,12 @@ def test_a_curve_that_ends_beyond_the_panel_says_where() -> None:
     assert points(axis, "v") == [(4, axis.get_ylim()[0])]
 
 
+def test_the_first_half_of_training_does_not_squeeze_the_second() -> None:
+    rows = [{"epoch": float(e), "test_acc": 8.0 * e if e < 10 else 80.0} for e in range(1, 21)]
+    low, high = drawn(make_evidence(history=lambda run: rows))[0].get_ylim()
+    assert 75 < low < 80 < high < 85
+
+
 def counted(evidence: Evidence) -> tuple[Evidence, list[str]]:
     read: list[str] = []
     history: Callable[[str], History] = evidence.history

@@ -45,7 +45,6 @@ def _across(
         raise ValueError(f"{xlabel}: expected different numbers{' above 0' * log}, got {told}")
     if len(series) < 2:
         return []
-    series = sorted(series, key=lambda item: item[0])
     everything = [cell for _, evidence in series for cell in evidence.cells]
     baseline = find(everything, series[0][1].grid.report.baseline)
     methods = compared(everything, baseline)
