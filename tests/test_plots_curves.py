@@ -116,6 +116,7 @@ def test_a_large_grid_is_cut_and_nothing_is_read_in_vain(monkeypatch: pytest.Mon
     )
     sheets = curves.learning_curves(evidence)
     assert [plot.name for plot in sheets] == ["curves", "curves-2"]
+    assert [plot.title for plot in sheets] == ["Learning curves", "Learning curves (2)"]
     assert [len(plot.figure.axes) for plot in sheets] == [3, 3]
     title = sheets[0].figure.get_suptitle().replace("\n", " ")
     assert "first 2 of 4 pairs" in title and "first 2 of 3 seeds" in title

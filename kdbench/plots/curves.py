@@ -63,7 +63,8 @@ def plots(
     for i, sheet in enumerate(sheets(panels)):
         told = alt.format(several(len({panel.pair for panel in sheet}), "pair"))
         figure = draw(title, sheet, look)
-        out.append(Plot(f"{name}-{i + 1}" if i else name, heading, told, figure))
+        again = f" ({i + 1})" if i else ""
+        out.append(Plot(f"{name}-{i + 1}" if i else name, heading + again, told, figure))
     return out
 
 
