@@ -1,6 +1,5 @@
 """A ``Grid`` to its cells and runs: what is trained, in the order in which it can be."""
 
-import itertools
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -145,19 +144,16 @@ def _rows(grid: Grid) -> list[_Plan]:
     found: list[_Plan] = []
     errors = []
     for row in grid.methods:
-        options = {key: option for key in grid.sweep if (option := row.option(key)) is not None}
-        axes = [[(option, value) for value in grid.sweep[key]] for key, option in options.items()]
-        for point in itertools.product(*axes):
+        for label, point in row.points(grid.sweep):
             given = row.options
             for option, value in point:
                 given = merged(given, option_tree(option, value))
-            swept = ", ".join(f"{key}={value}" for key, value in point)
             try:
                 plan = _plan(grid.protocol, row, given)
             except UserError as error:
                 errors.append(f"{grid.source}: methods.{row.short}: {error}")
                 break
-            found.append(replace(plan, label=f"{plan.label}({swept})") if swept else plan)
+            found.append(replace(plan, label=label))
     for label, count in Counter(plan.label for plan in found).items():
         errors += [f"{grid.source}: methods: {count} rows are called {label}"] if count > 1 else []
     if errors:

@@ -3,8 +3,9 @@
 ``gridfile.load`` reads one from YAML; ``expand`` turns it into runs. No torch here.
 """
 
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -98,6 +99,10 @@ def short(method: str) -> str:
     return re.split(r"[/\\]", method)[-1].removesuffix(".py")
 
 
+Point = tuple[tuple[str, Any], ...]
+"""The (option, value) of a row of a sweep; empty for a row that is not swept."""
+
+
 class Row(Strict):
     """One entry of ``methods``.
 
@@ -133,6 +138,19 @@ class Row(Strict):
         name, _, option = key.partition(".")
         same = sorted(name.split("+")) == sorted(map(short, self.parts))
         return option if same and option else None
+
+    def points(self, sweep: Mapping[str, Sequence[Any]]) -> list[tuple[str, Point]]:
+        """What a sweep makes of this row: labels, and what each stands for.
+
+        A row that the sweep does not mean is itself, with none.
+        """
+        options = {key: option for key in sweep if (option := self.option(key)) is not None}
+        axes = [[(option, value) for value in sweep[key]] for key, option in options.items()]
+        out = []
+        for point in itertools.product(*axes):
+            swept = ", ".join(f"{key}={value}" for key, value in point)
+            out.append((f"{self.label}({swept})" if swept else self.label, point))
+        return out
 
 
 class Grid(Strict):

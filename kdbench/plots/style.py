@@ -1,0 +1,220 @@
+"""What all figures share: colours, plain text, panels of a fixed size, bytes that never change."""
+
+import io
+import re
+import textwrap
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PANELS = 28
+"""More panels than these are not drawn in one figure: nobody could read them."""
+FEW = 6
+"""Pairs that are drawn of a grid that has more than ``PANELS``, as an example."""
+ROWS, CELLS = 120, 600
+"""Methods, and methods times pairs, that one figure shows at most."""
+LABEL = 30
+"""Characters of a name that are shown; a longer one is cut in its middle."""
+
+# Okabe and Ito's blue and vermilion: told apart by the colour-blind, and in grey by lightness.
+SEEDS, MEAN, LINES = "#0072B2", "#D55E00", "#333333"
+# A curve and what it is compared with: told apart by lightness, and by their dashes.
+CURVE, BASELINE, STUDENT = "#004488", "#6F6F6F", "#949494"
+DASHES: dict[str, Any] = {BASELINE: (0, (5, 2)), STUDENT: (0, (1, 1.4))}
+PAPER: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+
+# Without mathematics in texts a name may hold any dollars.
+SETTINGS: Any = {
+    "text.parse_math": False, "svg.hashsalt": "kdbench", "font.size": 8.0, "axes.linewidth": 0.8,
+    "hatch.linewidth": 0.5, "xtick.major.size": 2.0, "ytick.major.size": 2.0,
+}  # fmt: skip
+
+
+LONG = re.compile(rb"-?\d+\.\d{3,}")
+
+
+@contextmanager
+def paper() -> Iterator[None]:
+    """Matplotlib's own defaults and ``SETTINGS``, whatever this machine's matplotlibrc says."""
+    import matplotlib.style
+
+    with (
+        matplotlib.style.context("default"),
+        matplotlib.rc_context(SETTINGS),
+        warnings.catch_warnings(),
+    ):
+        # A letter that the font lacks is drawn as a box.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
+        warnings.filterwarnings("ignore", "Matplotlib currently does not support")
+        yield
+
+
+def plain(text: str, most: int = LABEL) -> str:
+    """A name on one line, of printable characters, cut in its middle where it is too long."""
+    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    if len(text) <= most:
+        return text
+    return f"{text[: most - most // 3 - 1]}…{text[-(most // 3) :]}"
+
+
+def width(text: str, size: float = 8.0) -> float:
+    """Inches that a line of text takes, at a size in points."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    font = FontProperties(size=size)
+    return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]) / 72
+
+
+def widest(texts: Sequence[str], size: float = 8.0) -> float:
+    """Inches that the widest of some lines takes; 0 without any."""
+    # Letters differ in width, yet the widest line is among the longest.
+    longest = sorted(dict.fromkeys(texts), key=len)[-12:]
+    return max((width(text, size) for text in longest), default=0.0)
+
+
+def first(pairs: Sequence[str], rows: int) -> list[str]:
+    """The pairs that a figure of so many rows a pair shows."""
+    most = max(1, CELLS // (rows or 1))
+    return list(pairs)[: min(most, PANELS if len(pairs) <= PANELS else min(FEW, PANELS))]
+
+
+def capped(shown: int, of: int, what: str) -> str:
+    """What a title says of a figure that does not show all; nothing where it does."""
+    return f" (first {shown} of {of:,} {what})" if shown < of else ""
+
+
+def several(number: int, what: str) -> str:
+    """E.g. ``1 pair``, ``2 pairs``."""
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure as a page shows it.
+
+    Attributes:
+        name: of its files, without ending.
+        title: a heading. alt: one sentence for who cannot see it; no name from a grid in either.
+    """
+
+    name: str
+    title: str
+    alt: str
+    figure: "Figure"
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Panels of one size, row by row, below a title; all lengths in inches.
+
+    Attributes:
+        across: panels in a row.
+        size: of a panel, without what is written around it.
+        left, right, bottom: margins of the whole.
+        gap: between panels, across and down; the latter holds a panel's title, too.
+        least: width of the whole, at least.
+    """
+
+    across: int
+    size: tuple[float, float]
+    left: float
+    right: float = 0.15
+    bottom: float = 0.75
+    gap: tuple[float, float] = (0.2, 0.55)
+    least: float = 4.5
+
+    def draw(
+        self, title: str, slots: Sequence[int], head: float = 0.3
+    ) -> tuple["Figure", list["Axes"]]:
+        """A figure with its title, and empty panels.
+
+        Args:
+            title: wrapped to three lines at most.
+            slots: where the panels stand, counted row by row from 0.
+            head: room for the first row's own titles.
+        """
+        from matplotlib.figure import Figure
+
+        down = max(slots, default=0) // self.across + 1
+        wide = self.left + self.across * (self.size[0] + self.gap[0]) - self.gap[0] + self.right
+        slack = max(self.least - wide, 0.0)
+        wide += slack
+        lines = textwrap.wrap(plain(title, 300), max(int(wide * 11.5), 20))[:3]
+        top = 0.1 + 0.18 * len(lines) + head
+        high = top + down * (self.size[1] + self.gap[1]) - self.gap[1] + self.bottom
+        figure = Figure(figsize=(wide, high))
+        figure.suptitle("\n".join(lines), fontsize=11, y=1 - 0.08 / high, va="top")
+        axes = []
+        for slot in slots:
+            row, column = divmod(slot, self.across)
+            x = self.left + slack / 2 + column * (self.size[0] + self.gap[0])
+            y = high - top - row * (self.size[1] + self.gap[1]) - self.size[1]
+            box = (x / wide, y / high, self.size[0] / wide, self.size[1] / high)
+            axes.append(figure.add_axes(box))
+        return figure, axes
+
+
+def bare(axis: "Axes", *sides: str) -> None:
+    """Take away the frame, but for these sides."""
+    for side in ("top", "right", "left", "bottom"):
+        axis.spines[side].set_visible(side in sides)
+
+
+def window(
+    values: Sequence[float], keep: Sequence[float] = (), reach: float = 9.0
+) -> tuple[float, float]:
+    """Limits that show all values but those so far away that they would squeeze all the rest.
+
+    Args:
+        values: finite or not; those that are not count for nothing.
+        keep: what is shown wherever it is, if there are any values.
+        reach: median absolute deviations from the median, each half a point at least.
+    """
+    import numpy as np
+
+    finite = np.asarray(values, float)
+    finite = finite[np.isfinite(finite)]
+    if not finite.size:
+        return 0.0, 1.0
+    away = np.abs(finite - np.median(finite))
+    near = away <= reach * max(float(np.median(away)), 0.5)
+    shown = [value for value in keep if np.isfinite(value)]
+    inside = np.append(finite[near], shown)
+    # What lies just beyond comes in, too.
+    more = (inside.max() - inside.min()) / 3
+    near = (finite >= inside.min() - more) & (finite <= inside.max() + more)
+    inside = np.append(finite[near], shown)
+    bottom, top = float(inside.min()), float(inside.max())
+    margin = 0.06 * max(top - bottom, 0.5)
+    return bottom - margin, top + margin
+
+
+def svg(figure: "Figure") -> bytes:
+    """The figure as SVG, without a date and with ids that do not change."""
+    drawing = _saved(figure, "svg", metadata={"Date": None, "Creator": None})
+    return re.sub(rb'(?<=\s)(?:d|x|y)="[^"]*"', _rounded, drawing)
+
+
+def png(figure: "Figure") -> bytes:
+    """The figure as PNG."""
+    # The highest compression takes as long as drawing, and saves a tenth.
+    return _saved(figure, "png", metadata={"Software": None}, pil_kwargs={"compress_level": 3})
+
+
+def _rounded(attribute: "re.Match[bytes]") -> bytes:
+    """Coordinates to a hundredth of a point: half of a large drawing is digits that none sees."""
+    return LONG.sub(lambda found: b"%.10g" % round(float(found[0]), 2), attribute[0])
+
+
+def _saved(figure: "Figure", kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    with paper():
+        figure.savefig(buffer, format=kind, dpi=150, **options)
+    return buffer.getvalue()
