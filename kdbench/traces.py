@@ -84,7 +84,8 @@ def read(folder: Path) -> dict[str, "np.ndarray[Any, Any]"]:
             shape = tuple(max(axis) + 1 for axis in zip(*parts, strict=True))
             made[name] = np.full((len(rows), *shape), np.nan)
             for index, values in parts.items():
-                made[name][(slice(None), *index)] = values
+                place: tuple[slice | int, ...] = (slice(None), *index)
+                made[name][place] = values
     except (ValueError, TypeError) as error:
         raise RecordError(f"{path}: not a trace: {error}") from error
     return made

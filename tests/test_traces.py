@@ -56,7 +56,7 @@ def test_attention_is_kept_for_every_epoch(tmp_path: Path, teacher: Run) -> None
 
 
 def test_keeping_moves_no_number(tmp_path: Path, teacher: Run) -> None:
-    """Two files that differ in what they keep: other ids, as their content differs; same numbers."""
+    """Two files that differ in what they keep have other ids, but the same numbers."""
     quiet = taught(teacher, plugin(tmp_path / "quiet", KEEPS))
     loud = taught(teacher, plugin(tmp_path / "loud", KEEPS + KEPT))
     train([quiet, loud], tmp_path)
