@@ -11,6 +11,7 @@ import click
 
 from kdbench import __version__
 from kdbench.cli_analyse import analyse
+from kdbench.cli_transfer import transfer
 from kdbench.flags import Commands, Group, folders, of_data, of_grid
 
 if TYPE_CHECKING:
@@ -304,6 +305,7 @@ def import_(
 
 
 main.add_command(analyse)
+main.add_command(transfer)
 
 
 @main.command()

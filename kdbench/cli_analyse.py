@@ -49,8 +49,13 @@ def run_ids(
     pair: str | None,
     seed: int | None,
     runs: Path,
+    *,
+    every: bool = False,
 ) -> list[str]:
     """The ids given, and those of a grid's students that are done, in the grid's order.
+
+    Args:
+        every: all seeds of the grid, unless one is asked for; else its first.
 
     Raises:
         UserError: none; an unknown pair.
@@ -72,12 +77,13 @@ def run_ids(
         if wanted not in named:
             raise UserError(f"--pair {pair}: not in {path}; accepted: {', '.join(sorted(named))}")
         cells = [cell for cell in cells if f"{cell.teacher} -> {cell.student}" == wanted]
-    seed = grid.seeds[0] if seed is None else seed
-    mine = [run.id for cell in cells for run in cell.runs if run.seed == seed]
+    asked = (grid.seeds if every else grid.seeds[:1]) if seed is None else (seed,)
+    mine = [run.id for cell in cells for run in cell.runs if run.seed in asked]
     done = records.load(runs, mine)
     found = [one for one in mine if one in done and done[one].status == "done"]
     if not found and not ids:
-        raise UserError(f"{path}: no run of seed {seed} is done; kdbench status --grid {path}")
+        told = " or ".join(map(str, asked))
+        raise UserError(f"{path}: no run of seed {told} is done; kdbench status --grid {path}")
     return list(dict.fromkeys([*ids, *found]))
 
 

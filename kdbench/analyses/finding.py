@@ -62,9 +62,16 @@ class Finding:
         for i, column in enumerate(self.table.columns):
             table.add_column(Text(str(column)), justify="left" if i == 0 else "right")
         for row in self.table.itertuples(index=False):
-            table.add_row(*(Text(f"{x:.4g}" if isinstance(x, float) else str(x)) for x in row))
+            table.add_row(*(Text(_told(x)) for x in row))
         lines = [*self.notes, self.source]
         return Group(Text(self.title, "bold"), table, *(Text(line, "dim") for line in lines))
+
+
+def _told(value: object) -> str:
+    """A cell of the terminal's table; nothing where there is no number."""
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.4g}"
+    return str(value)
 
 
 def paper(width: float, height: float) -> "Figure":

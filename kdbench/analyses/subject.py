@@ -1,5 +1,6 @@
 """A trained run to look at: its network, methods, teacher and data, frozen and in eval mode."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -157,9 +158,7 @@ class Library:
         Raises:
             UserError: a run that has not ended well, lacks its checkpoint, or its data.
         """
-        found = [_run(self.runs, run_id) for run_id in dict.fromkeys(ids)]
-        if not found:
-            raise AnalysisError("no runs: give ids of runs, or --grid")
+        found = self.found(ids)
         guides = [run for run in found if run.teacher]
         made = []
         for run, label in zip(found, labels(found), strict=True):
@@ -167,6 +166,21 @@ class Library:
             taught = next(iter(near or guides), None)
             made.append(self._subject(run, label, taught.teacher if taught else None))
         return made
+
+    def found(self, ids: Sequence[str]) -> list[Run]:
+        """Runs by their ids, in this order, each once.
+
+        Raises:
+            UserError: none, or one that has not ended well.
+        """
+        found = {run.id: run for run in (_run(self.runs, run_id) for run_id in ids)}
+        if not found:
+            raise AnalysisError("no runs: give ids of runs, or --grid")
+        return list(found.values())
+
+    def network(self, run: Run) -> Network:
+        """The network that a run trained, on the device, frozen and in eval mode."""
+        return self._loaded(run)[0]
 
     def data(self, dataset: Dataset) -> Data:
         """A data set on the device."""
@@ -176,12 +190,10 @@ class Library:
 
     def _subject(self, run: Run, label: str, teacher: Teacher | None) -> Subject:
         data = self.data(run.dataset)
-        state = _checkpoint(self.runs, run)
-        network = models.create(
-            run.student, num_classes=data.num_classes, in_channels=data.channels
-        )
+        network, state = self._loaded(run)
         guide = self._guide(teacher, run.dataset) if teacher else None
-        seen = dry_run(network, data.channels, data.size)
+        # Shapes are read off on the CPU, as in training.
+        seen = dry_run(copy.deepcopy(network).cpu(), data.channels, data.size)
         setup = Setup(
             student=seen,
             teacher=dry_run(guide.loaded.network, data.channels, data.size)
@@ -194,19 +206,21 @@ class Library:
             seed=run.seed,
         )
         methods = nn.ModuleList(build_methods(run, setup))
-        try:
-            network.load_state_dict(state["model"])
-            methods.load_state_dict(state["methods"])
-        except (RuntimeError, KeyError) as error:
-            told = " ".join(str(error).split())
-            raise AnalysisError(
-                f"run {run.id}: its checkpoint does not fit this kdbench: {told}"
-            ) from None
-        for module in (network, methods):
-            module.eval().requires_grad_(False)
-            module.to(self.device).to(memory_format=torch.channels_last)
+        _fill(run, methods, state, "methods")
+        methods.to(self.device)
         own = [method for method in methods if isinstance(method, Method)]
         return Subject(run, label, network, own, guide, data)
+
+    def _loaded(self, run: Run) -> tuple[Network, dict[str, dict[str, Tensor]]]:
+        """A run's network, and all that its checkpoint holds."""
+        data = self.data(run.dataset)
+        state = _checkpoint(self.runs, run)
+        network = models.create(
+            run.student, num_classes=data.num_classes, in_channels=data.channels
+        )
+        _fill(run, network, state, "model")
+        network.to(self.device).to(memory_format=torch.channels_last)
+        return network, state
 
     def _guide(self, teacher: Teacher, dataset: Dataset) -> Guide:
         if (teacher, dataset) not in self._guides:
@@ -234,8 +248,11 @@ def labels(runs: Sequence[Run]) -> list[str]:
             for part, value in zip(parts, values, strict=True):
                 part.append(value)
     told = [", ".join(part) for part in parts]
+    called = {
+        label: {r.id for r, x in zip(runs, told, strict=True) if x == label} for label in told
+    }
     return [
-        label if told.count(label) == 1 else f"{label}, {run.id[:8]}"
+        label if len(called[label]) == 1 else f"{label}, {run.id[:8]}"
         for label, run in zip(told, runs, strict=True)
     ]
 
@@ -250,6 +267,22 @@ def _run(runs: Path, run_id: str) -> Run:
         state = f"{record.status}: {record.reason}" if record else "has not ended yet"
         raise AnalysisError(f"run {whole} {state}")
     return records.read_run(runs, whole)
+
+
+def _fill(run: Run, module: nn.Module, state: dict[str, dict[str, Tensor]], key: str) -> None:
+    """Load a part of a checkpoint into a module and freeze it.
+
+    Raises:
+        AnalysisError: it does not fit.
+    """
+    try:
+        module.load_state_dict(state[key])
+    except (RuntimeError, KeyError) as error:
+        told = " ".join(str(error).split())
+        raise AnalysisError(
+            f"run {run.id}: its checkpoint does not fit this kdbench: {told}"
+        ) from None
+    module.eval().requires_grad_(False)
 
 
 def _checkpoint(runs: Path, run: Run) -> dict[str, dict[str, Tensor]]:
