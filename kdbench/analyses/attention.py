@@ -137,7 +137,7 @@ def _curves(axis: "Axes", stage: int, weights: Any, *, named: bool) -> None:
         axis.plot(
             range(1, epochs + 1), weights[:, j], color=colour, linewidth=1.3, label=str(j + 1)
         )
-    axis.set_ylim(0, 1)
+    axis.set_ylim(-0.03, 1.03)
     axis.set_title(f"student stage {stage + 1}", fontsize=9)
     axis.set_xlabel("epoch", fontsize=8)
     tidy(axis)
