@@ -15,7 +15,7 @@ from toys import Toy, batch, build, features
 
 from kdbench import models, records
 from kdbench.analyses import attention, correlation, fidelity, gradcam, mismatch, tsne
-from kdbench.analyses.finding import arranged
+from kdbench.analyses.finding import arranged, cut, paper
 from kdbench.analyses.subject import AnalysisError, Library, labels
 from kdbench.errors import UserError
 from kdbench.method import Features
@@ -325,6 +325,15 @@ def test_one_teacher_a_figure(school: tuple[Path, dict[str, Run]], tmp_path: Pat
         gradcam.analyse(subjects[:1], stage=7)
 
 
+def test_colour_images_are_grey_under_a_map() -> None:
+    axis, image = paper(1, 1).subplots(), torch.randint(0, 256, (4, 4, 3)).to(torch.uint8)
+    gradcam._image(axis, image, faint=False)
+    gradcam._image(axis, image, faint=True)
+    plain, grey = (np.asarray(drawn.get_array()) for drawn in axis.get_images())
+    assert np.array_equal(plain, image.numpy())
+    assert np.allclose(grey, image.double().mean(2).numpy(), atol=1e-4)
+
+
 # --- t-SNE ----------------------------------------------------------------------------------------
 
 
@@ -401,3 +410,4 @@ def test_a_class_that_never_changes_correlates_with_nothing() -> None:
 def test_panels_have_room(panels: int) -> None:
     down, across = arranged(panels)
     assert across <= 4 and panels <= down * across < panels + across
+    assert bool(cut(12, panels)) == (panels > 12)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdbench import records, traces
-from kdbench.analyses.finding import COLOURS, INK, Finding, paper, plain, tidy
+from kdbench.analyses.finding import COLOURS, INK, Finding, cut, paper, plain, tidy
 from kdbench.analyses.subject import AnalysisError, Subject
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def analyse(subjects: Sequence[Subject], runs: Path) -> Finding:
     notes += [f"Without attention weights: {'; '.join(left)}."] if left else []
     if any(not len(kept[one]) for one in found):
         notes.append("Runs without a trace.csv were trained before attention was kept.")
+    notes += cut(MOST, len(found))
     return Finding(
         "attention",
         "Attention of student stages to teacher stages",

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdbench.analyses.finding import Finding, arranged, paper, plain, tidy
+from kdbench.analyses.finding import Finding, arranged, cut, paper, plain, tidy
 from kdbench.analyses.subject import Subject
 
 SOURCE = (
@@ -70,5 +70,8 @@ def analyse(subjects: Sequence[Subject]) -> Finding:
         pd.DataFrame(table),
         pd.concat(rows, ignore_index=True),
         figure,
-        ("0: the student scores classes alike exactly where the teacher does.",),
+        (
+            "0: the student scores classes alike exactly where the teacher does.",
+            *cut(MOST, len(found)),
+        ),
     )

@@ -87,6 +87,11 @@ def arranged(panels: int) -> tuple[int, int]:
     return down, math.ceil(panels / down)
 
 
+def cut(shown: int, of: int) -> tuple[str, ...]:
+    """A note where a figure does not hold all; the CSV does."""
+    return (f"The figure shows the first {shown} of {of}.",) if of > shown else ()
+
+
 def plain(text: str) -> str:
     """Text that matplotlib shall not read as mathematics."""
     return text.replace("$", r"\$")

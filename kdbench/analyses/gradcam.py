@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench.analyses.finding import COLOURS, INK, Finding, paper, plain
+from kdbench.analyses.finding import COLOURS, INK, Finding, cut, paper, plain
 from kdbench.analyses.subject import AnalysisError, Guide, Subject
 from kdbench.batches import Normalise
 from kdbench.method import Features
@@ -142,7 +142,10 @@ def analyse(subjects: Sequence[Subject], images: int = 6, stage: int = -1) -> Fi
         pd.DataFrame(table),
         pd.DataFrame(rows),
         _draw(lookers, data.classes, labels[shown], shown, pixels, drawn),
-        (f"The cosine is the mean over {len(every)} test images; a map is a stage's, enlarged.",),
+        (
+            f"The cosine is the mean over {len(every)} test images; a map is a stage's, enlarged.",
+            *cut(MOST, len(lookers)),
+        ),
     )
 
 

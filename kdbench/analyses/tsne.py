@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdbench.analyses.finding import Finding, arranged, paper, plain
+from kdbench.analyses.finding import Finding, arranged, cut, paper, plain
 from kdbench.analyses.gradcam import one_guide
 from kdbench.analyses.subject import AnalysisError, Subject
 
@@ -100,6 +100,7 @@ def analyse(subjects: Sequence[Subject], classes: int = 10, images: int = 1000) 
         (
             f"{len(index)} images of {count} classes. Silhouette (Rousseeuw 1987): how well the "
             "classes part in the embedding itself, at most 1; distances in the plane mean little.",
+            *cut(MOST, len(networks)),
         ),
     )
 
