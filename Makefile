@@ -19,7 +19,7 @@ GRID_paper := experiments/table1.yaml
 GRID := $(GRID_$(PROFILE))
 JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 .DEFAULT_GOAL := help
-.PHONY: help setup table1 demo test test-slow test-slurm lint types bench check smoke wheel clean
+.PHONY: help setup table1 demo test test-slow test-slurm lint types notebooks bench check smoke wheel clean
 
 help: ## what there is to make
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -61,6 +61,9 @@ lint: setup ## style, spelling, import rules
 types: setup ## type checks
 	$(BIN)/mypy
 
+notebooks: setup ## run the notebooks, from the first cell to the last
+	$(BIN)/python -m pytest -q -n $(JOBS) --nbmake --timeout 900 notebooks
+
 bench: setup ## measure: one JSON line a figure
 	@for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
@@ -70,7 +73,7 @@ smoke: setup ## from a two-method grid to a leaderboard, in seconds
 wheel: setup ## build the wheel, install it elsewhere, list the methods from another folder
 	$(BIN)/python -m pytest -q -m slow tests/test_wheel.py
 
-check: lint types test test-slow ## all that CI checks
+check: lint types test test-slow notebooks ## all that CI checks
 
 clean: ## remove the environment, caches and builds; runs/, data/ and results/ stay
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -17,6 +17,9 @@ from kdbench import registry
 from kdbench.method import Incompatible
 from kdbench.scene import Failed, Subject, Toy, each, finite_gradients, scalar, tensors
 
+MOST = 1024
+"""Numbers of a tensor that ``trace`` may name: they are written every epoch."""
+
 
 @dataclass(frozen=True)
 class CheckResult:
@@ -211,6 +214,23 @@ def prediction(subject: Subject) -> None:
         raise Failed(f"predict returned {list(logits.shape)}, expected finite {expected}")
 
 
+def kept(subject: Subject) -> None:
+    """``trace`` names small finite tensors, draws nothing and changes nothing."""
+    scene = subject.scene()
+    scene.method.eval()
+    before = {name: x.clone() for name, x in scene.method.state_dict().items()}
+    drawn = torch.get_rng_state()
+    with torch.no_grad():
+        found = scene.method.trace(scene.s, scene.t)
+    for name, x in found.items():
+        if not isinstance(x, Tensor) or x.numel() > MOST or not x.isfinite().all():
+            raise Failed(f"trace: {name} is no finite tensor of at most {MOST} numbers")
+    if not torch.equal(drawn, torch.get_rng_state()) or any(
+        not torch.equal(before[name], x) for name, x in scene.method.state_dict().items()
+    ):
+        raise Failed("trace draws random numbers or changes the method: it may only look")
+
+
 Check = Callable[[Subject], None]
 
 CHECKS: tuple[tuple[str, Check], ...] = (
@@ -228,6 +248,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("other architectures", architectures),
     ("bfloat16 features", half),
     ("predictions", prediction),
+    ("trace", kept),
 )
 """Every check, by its name."""
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kdbench import __version__
+from kdbench.cli_analyse import analyse
+from kdbench.cli_transfer import transfer
 from kdbench.flags import Commands, Group, folders, of_data, of_grid
 
 if TYPE_CHECKING:
@@ -286,6 +288,10 @@ def import_(
     adopted = adopt(checkpoint, arch, dataset, runs, data)
     click.echo(f"{adopted.arch}: {adopted.acc:.2f} % on {adopted.dataset}")
     click.echo(f"in a grid:\n  teachers: {{{adopted.arch}: {adopted.id}}}")
+
+
+main.add_command(analyse)
+main.add_command(transfer)
 
 
 @main.command()

@@ -15,8 +15,12 @@ from kdbench.counting import NetworkCost, Shape, TermsCost, adapter_cost, networ
 from kdbench.run import Run, Term
 from kdbench.spec import DATASETS, Dataset
 
-TRAIN_IMAGES = {"digits": 900, "fashion_mnist": 60000, "cifar10": 50000, "cifar100": 50000}
-TEST_IMAGES = {"digits": 897, "fashion_mnist": 10000, "cifar10": 10000, "cifar100": 10000}
+TRAIN_IMAGES = {
+    "digits": 900, "fashion_mnist": 60000, "cifar10": 50000, "cifar100": 50000, "stl10": 5000,
+}  # fmt: skip
+TEST_IMAGES = {
+    "digits": 897, "fashion_mnist": 10000, "cifar10": 10000, "cifar100": 10000, "stl10": 8000,
+}  # fmt: skip
 OTHER_IMAGES = 512
 """Training images of the synthetic data set."""
 

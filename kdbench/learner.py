@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from kdbench import evaluation, objective
+from kdbench import evaluation, objective, traces
 from kdbench.batch_norm import convert
 from kdbench.build import build_methods, build_network, detached, dry_run
 from kdbench.clock import Clock
@@ -99,6 +99,7 @@ class Learner:
         self.phase: Phase = "pretrain" if has_phase else "train"
         self.epoch, self.step, self.steps_done = 1, 0, 0
         self.history: list[dict[str, float]] = []
+        self.traced: dict[str, float] = {}
         self.status, self.reason, self.trace = "running", "", ""
         self.last_finite_loss: float | None = None
         self.attempts: list[str] = []
@@ -197,6 +198,8 @@ class Learner:
                 self.hits += (self._train_logits(s).argmax(1) == labels).sum()
         self.step += 1
         self.steps_done += 1
+        if self.step == self.steps:
+            self.traced = traces.of(run.terms, self.terms, s, t or detached(s))
 
     def _loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
         run = self.run
@@ -283,7 +286,7 @@ class Learner:
             "test_acc": test[1],
             "test_top5": test[2],
         }
-        row |= {"val_acc": val[1]} if val else {}
+        row |= ({"val_acc": val[1]} if val else {}) | self.traced
         row["seconds"] = round(self.seconds_before + self.clock.settle(), 3)
         self.history.append(row)
         if not math.isfinite(test[0]):
@@ -319,6 +322,7 @@ class Learner:
             "sums": [self.loss_sum, self.hits, self.last_finite, self.broken],
             "last_finite_loss": self.last_finite_loss,
             "history": self.history,
+            "traced": self.traced,
             "seconds": self.seconds_before + self.clock.settle(),
             "teacher_seconds": self.teacher_seconds,
             "attempts": self.attempts,
@@ -341,7 +345,7 @@ class Learner:
         sums = [value.to(self.device) for value in state["sums"]]
         self.loss_sum, self.hits, self.last_finite, self.broken = sums
         self.last_finite_loss = state["last_finite_loss"]
-        self.history = list(state["history"])
+        self.history, self.traced = list(state["history"]), state.get("traced", {})
         self.seconds_before = state["seconds"]
         self.teacher_seconds = state["teacher_seconds"]
         self.attempts = list(state["attempts"])

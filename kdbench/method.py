@@ -140,6 +140,16 @@ class Method(nn.Module):
         """Logits at test time, [B, K], where the student's own are not the answer (SimKD)."""
         return s.logits
 
+    def trace(self, s: Features, t: Features) -> dict[str, Tensor]:
+        """Small tensors to keep, by name, e.g. attention weights; for analyses, by default none.
+
+        Asked without gradients and in eval mode, once an epoch on its last training batch, for
+        ``runs/<id>/trace.csv``, and by ``kdbench analyse``. It has to leave the method as it was.
+        A tensor ``attention``, [S, T], says how much each stage of the student learns from each of
+        the teacher's.
+        """
+        return {}
+
     def deployed(self) -> Sequence[nn.Module]:
         """Own modules that stay at inference, beside the student (SimKD's projector)."""
         return ()

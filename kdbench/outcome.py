@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from kdbench import records
+from kdbench import records, traces
 from kdbench.data import Data
 from kdbench.learner import Learner
 from kdbench.models import cost
@@ -80,10 +80,11 @@ def write_history(folder: Path, learner: Learner) -> None:
         *(["val_acc"] if learner.history and "val_acc" in learner.history[0] else []),
     ]
     text = io.StringIO()
-    writer = csv.DictWriter(text, [*columns, "seconds"], lineterminator="\n")
+    writer = csv.DictWriter(text, [*columns, "seconds"], "", "ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(learner.history)
     records.write_atomically(folder / "history.csv", text.getvalue())
+    traces.write(folder, learner.history)
 
 
 def write_tensorboard(folder: Path, learner: Learner) -> None:

@@ -201,6 +201,28 @@ def load(runs: Path, ids: Iterable[str]) -> dict[str, Record]:
     return found
 
 
+def find(runs: Path, start: str) -> str:
+    """The one id of a run in a folder that starts so.
+
+    Raises:
+        UserError: none does, or several do.
+    """
+    try:
+        names = [path.name for path in runs.iterdir() if (path / "run.json").exists()]
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{runs}: no such folder of runs") from None
+    starts = sorted(name for name in names if name.startswith(start))
+    if start in starts:
+        return start
+    if len(starts) == 1:
+        return starts[0]
+    more = ", ..." if len(starts) > 5 else ""
+    what = (
+        f"{len(starts)} runs start so: {', '.join(starts[:5])}{more}" if starts else "no such run"
+    )
+    raise UserError(f"{runs}/{start}: {what}")
+
+
 def read_run(runs: Path, run_id: str) -> Run:
     """The run that lies under an id.
 

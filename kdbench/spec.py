@@ -35,6 +35,7 @@ DATASETS: dict[str, tuple[int, int, int] | None] = {
     "fashion_mnist": (1, 28, 10),
     "cifar10": (3, 32, 10),
     "cifar100": (3, 32, 100),
+    "stl10": (3, 96, 10),
     "imagefolder": None,
     "synthetic": (3, 32, 10),
 }
@@ -57,17 +58,25 @@ class Dataset(Strict):
         label: imagefolder only: what to call the data in tables, e.g. "CIFAR-10 (JPEG)".
         size: resize to this many pixels; None: as it is.
         per_class: class-balanced subset of the training set, images per class.
-        subset_seed: which subset.
+        subset_seed: which subset, and which labels are noise.
         validation: share of the training set held out, class-balanced, to select on.
+        label_noise: share of every class's training images whose label is drawn anew from all
+            classes, the right one among them; held-out and test labels stay as they are.
+        noise_by: "image", as said (the default); "class": as the SemCKD authors' code does it: the
+            noise of image number c is looked up for class c, and so whole classes are relabelled.
     """
 
-    name: Literal["digits", "fashion_mnist", "cifar10", "cifar100", "imagefolder", "synthetic"]
+    name: Literal[
+        "digits", "fashion_mnist", "cifar10", "cifar100", "stl10", "imagefolder", "synthetic"
+    ]
     root: str | None = None
     label: str | None = None
     size: Positive | None = None
     per_class: Positive | None = None
     subset_seed: Count | None = None
     validation: Share | None = None
+    label_noise: Share | None = None
+    noise_by: Literal["image", "class"] | None = None
 
     @model_validator(mode="after")
     def _folder(self) -> "Dataset":
@@ -76,6 +85,8 @@ class Dataset(Strict):
                 raise ValueError("imagefolder needs a root: the folder with train/ and test/")
         elif self.root or self.label:
             raise ValueError(f"root and label belong to imagefolder, not to {self.name}")
+        if self.noise_by and not self.label_noise:
+            raise ValueError("noise_by needs label_noise: the share of labels drawn anew")
         return self
 
     @property
@@ -90,6 +101,9 @@ class Dataset(Strict):
             parts.append(f"subset {self.subset_seed}")
         if self.validation:
             parts.append(f"{self.validation:.0%} held out")
+        if self.label_noise:
+            by = " by class" if self.noise_by == "class" else ""
+            parts.append(f"{100 * self.label_noise:g}% label noise{by}")
         return ", ".join(parts)
 
     @property
@@ -103,7 +117,9 @@ class Dataset(Strict):
         values = self.model_dump(exclude_none=True, exclude={"root"})
         if self.name == "imagefolder":
             values["label"] = self._called
-        drawn = self.per_class or self.validation or self.name == "digits"
+        if self.noise_by == "image":
+            values.pop("noise_by")
+        drawn = self.per_class or self.validation or self.label_noise or self.name == "digits"
         if not (self.subset_seed and drawn):
             values.pop("subset_seed", None)
         native = DATASETS[self.name]

@@ -14,7 +14,6 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from kdbench import cell, progress, records
-from kdbench.errors import UserError
 from kdbench.expand import Expansion
 from kdbench.grid import Grid
 from kdbench.live import duration
@@ -184,7 +183,7 @@ def one_run(runs: Path, run_id: str) -> Group:
     Raises:
         UserError: no run, or several, start so.
     """
-    name = _whole(runs, run_id)
+    name = records.find(runs, run_id)
     record = records.read(runs, name)
     lines = _imported(runs, name) if name.startswith("import-") else _trained(runs, name)
     if record is None:
@@ -201,24 +200,6 @@ def one_run(runs: Path, run_id: str) -> Group:
     lines += [Text(record.traceback.rstrip(), style="red")] if record.traceback else []
     curve = _curve(records.folder(runs, name) / "history.csv")
     return Group(*lines, *([curve] if curve else []))
-
-
-def _whole(runs: Path, start: str) -> str:
-    """The one id that starts so."""
-    try:
-        names = [path.name for path in runs.iterdir() if (path / "run.json").exists()]
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{runs}: no such folder of runs") from None
-    starts = sorted(name for name in names if name.startswith(start))
-    if start in starts:
-        return start
-    if len(starts) == 1:
-        return starts[0]
-    more = ", ..." if len(starts) > 5 else ""
-    what = (
-        f"{len(starts)} runs start so: {', '.join(starts[:5])}{more}" if starts else "no such run"
-    )
-    raise UserError(f"{runs}/{start}: {what}")
 
 
 def _trained(runs: Path, name: str) -> list[Text]:

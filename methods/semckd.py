@@ -72,6 +72,9 @@ class SemCKD(Method):
         weights = torch.stack([attention[:, i, j] for i, j in self.pairs])  # [pairs, B]
         return (weights * distances).sum() / (len(weights[0]) * len(s.stages))
 
+    def trace(self, s: Features, t: Features) -> dict[str, Tensor]:
+        return {"attention": self.attention(s, t).mean(0)}  # [S, T]
+
     def attention(self, s: Features, t: Features) -> Tensor:
         """How much each pair of stages counts for each sample, [B, S, T]; sums to 1 over T."""
         sizes = (len(s.logits), len(s.stages), len(t.stages))

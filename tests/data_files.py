@@ -134,3 +134,45 @@ def folders(
                 seed = 1000 * k + 10 * i + (split == "test")
                 Image.fromarray(pixels(size[1], size[0], 3, seed=seed)).save(file)
     return root
+
+
+def stl10(
+    root: Path, monkeypatch: pytest.MonkeyPatch, *, packed: bool = False
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Write STL-10's binary files, without those of its unlabelled images.
+
+    Args:
+        root: of all data sets.
+        monkeypatch: the test's; torchvision's checksums are replaced by these files'.
+        packed: leave only the archive.
+
+    Returns:
+        Images [N, 96, 96, 3] and labels from 0 of ``train`` and ``test``.
+    """
+    kind = datasets.STL10
+    folder = root / "stl10" / kind.base_folder
+    folder.mkdir(parents=True)
+    made = {}
+    for split, count in (("train", 20), ("test", 10)):
+        images, labels = pixels(count, 96, 96, 3, seed=count), np.arange(count, dtype=np.uint8) % 10
+        (folder / f"{split}_X.bin").write_bytes(images.transpose(0, 3, 2, 1).tobytes())  # columns
+        (folder / f"{split}_y.bin").write_bytes((labels + 1).tobytes())
+        made[split] = (images, labels)
+    (folder / kind.class_names_file).write_text("\n".join(f"class {k}" for k in range(10)) + "\n")
+    for attribute in ("train_list", "test_list"):
+        new = [
+            [file, md5(folder / file) if (folder / file).is_file() else "0"]
+            for file, _ in getattr(kind, attribute)
+        ]
+        monkeypatch.setattr(kind, attribute, new)
+    archive = root / "stl10" / kind.filename
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(folder, arcname=kind.base_folder)
+    monkeypatch.setattr(kind, "tgz_md5", md5(archive))
+    if packed:
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+    else:
+        archive.unlink()
+    return made

@@ -60,8 +60,8 @@ def lines(**changes: Any) -> list[str]:
         ({"dataset": None}, "dataset: missing"),
         ({"dataset": "cifar"}, "dataset.name: 'cifar': unknown; accepted: cifar10, cifar100, "),
         ({"dataset": {"name": "digits", "perclass": 3}},
-         "dataset.perclass: unknown; accepted: label, name, per_class, root, size, subset_seed, "
-         "validation (did you mean per_class?)"),
+         "dataset.perclass: unknown; accepted: label, label_noise, name, noise_by, "
+         "per_class, root, size, subset_seed, validation (did you mean per_class?)"),
         ({"dataset": {"name": "imagefolder"}}, "dataset: imagefolder needs a root: "),
         ({"dataset": {"name": "digits", "validation": 1.5}},
          "dataset.validation: expected less than 1, not 1.5"),

@@ -65,6 +65,11 @@ class Fault:
         return str(path)
 
 
+TRACE = """
+    def trace(self, s, t):
+        return {{"x": {}}}
+"""
+
 SCALAR, GRADIENT = "finite scalar loss", "gradient reaches what learns"
 SAME, PRETRAIN = "features and teacher untouched", "phase before training"
 OTHERS = "other architectures"
@@ -148,6 +153,10 @@ FAULTS = [
         "predict returned [6, 10], expected finite [6, 5]",
         more="\n    def predict(self, s):\n        return self.adapter(s.embedding)\n",
     ),
+    Fault("trace", "x is no finite tensor", more=TRACE.format("s.logits / 0")),
+    Fault("trace", "of at most 1024 numbers", more=TRACE.format("s.logits.new_zeros(1025)")),
+    Fault("trace", "may only look", more=TRACE.format("torch.rand(())")),
+    Fault("trace", "changes the method", more=TRACE.format("self.adapter.bias.add_(1)")),
 ]
 
 

@@ -291,3 +291,25 @@ def test_the_experiments_that_ship_expand(path: Path) -> None:
     rows = 2 + len({one.method for one in whole.cells} - {"teacher", "student"})
     assert len(whole.cells) == len(grid.pairs) * rows
     assert len({run.id for run in whole.runs}) == len(whole.runs)
+
+
+def test_the_papers_axes_of_data() -> None:
+    """Few images and wrong labels are the students' alone: one teacher serves all these grids."""
+    folder = ROOT / "experiments"
+    teachers, students = set(), set()
+    for name in ("few_shot_25", "few_shot_50", "few_shot_75", "label_noise_10", "label_noise_30",
+                 "label_noise_50"):  # fmt: skip
+        whole = expand(load(folder / f"{name}.yaml"))
+        teachers |= {run.id for run in cell(whole, "teacher").runs}
+        (data,) = {run.dataset for run in whole.runs if run.method != "teacher"}
+        students.add(data.title)
+    assert len(teachers) == 1
+    assert students == {
+        "cifar100, 125 per class", "cifar100, 250 per class", "cifar100, 375 per class",
+        "cifar100, 10% label noise", "cifar100, 30% label noise", "cifar100, 50% label noise",
+    }  # fmt: skip
+    ours = load(folder / "label_noise_30.yaml", ("dataset.noise_by=class",))
+    assert ours.dataset.title == "cifar100, 30% label noise by class"
+    assert teachers == {
+        run.id for run in cell(expand(load(folder / "table1.yaml")), "teacher", 6).runs
+    }

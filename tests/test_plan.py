@@ -7,6 +7,9 @@ from fakes import make_record
 from grids import cell, expanded, kdbench, small, write
 
 from kdbench import plan, records
+from kdbench.expand import expand
+from kdbench.gridfile import load
+from kdbench.gridtree import ROOT
 from kdbench.records import Record
 
 
@@ -67,3 +70,16 @@ def test_rough_figures_are_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 )
 def test_times(hours: float, text: str) -> None:
     assert plan._time(hours) == text
+
+
+@pytest.mark.parametrize("name", ["few_shot_50", "label_noise_30", "semckd_ablation"])
+def test_the_papers_experiments_are_planned(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "SECONDS", 0.0)
+    grid = load(ROOT / "experiments" / f"{name}.yaml", ("seeds=[0]",))
+    lines = plan.render(grid, expand(grid), tmp_path, 1.0).splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert not any("fails" in line or "skipped" in line for line in lines)
+    methods = {row.label for row in grid.methods}
+    assert methods <= {line[2:30].strip().split("  ")[0] for line in lines}

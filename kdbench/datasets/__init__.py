@@ -10,7 +10,13 @@ from pathlib import Path
 from kdbench.datasets.folder import imagefolder
 from kdbench.datasets.small import digits, synthetic
 from kdbench.datasets.source import DataError, Source
-from kdbench.datasets.vision import cifar, cifar_available, fashion_available, fashion_mnist
+from kdbench.datasets.vision import (
+    archive_available,
+    cifar,
+    fashion_available,
+    fashion_mnist,
+    stl10,
+)
 from kdbench.spec import DATASETS, Dataset
 
 READERS: dict[str, Callable[[Dataset, Path], Source]] = {
@@ -18,6 +24,7 @@ READERS: dict[str, Callable[[Dataset, Path], Source]] = {
     "fashion_mnist": fashion_mnist,
     "cifar10": cifar,
     "cifar100": cifar,
+    "stl10": stl10,
     "imagefolder": imagefolder,
     "synthetic": synthetic,
 }
@@ -38,4 +45,4 @@ def available(name: str, root: Path) -> tuple[bool, str]:
     if name == "imagefolder":
         found = (root / "train").is_dir() and (root / "test").is_dir()
         return found, str(root) if found else "any folder with train/CLASS/* and test/CLASS/*"
-    return fashion_available(root) if name == "fashion_mnist" else cifar_available(name, root)
+    return fashion_available(root) if name == "fashion_mnist" else archive_available(name, root)

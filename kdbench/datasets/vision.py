@@ -1,4 +1,4 @@
-"""CIFAR-10, CIFAR-100 and Fashion-MNIST, through torchvision's classes, with checksums."""
+"""CIFAR-10, CIFAR-100, STL-10 and Fashion-MNIST, through torchvision's classes, with checksums."""
 
 import gzip
 import hashlib
@@ -47,24 +47,58 @@ def fashion_available(root: Path) -> tuple[bool, str]:
     return False, fashion_advice(root)
 
 
-def cifar_available(name: str, root: Path) -> tuple[bool, str]:
-    """The same for cifar10 and cifar100."""
-    kind = cifar_class(name)
+def archive_available(name: str, root: Path) -> tuple[bool, str]:
+    """The same for cifar10, cifar100 and stl10."""
+    kind = archive_class(name)
     folder = root / name / kind.base_folder
-    if all((folder / file).is_file() for file in cifar_files(kind)):
+    if all((folder / file).is_file() for file in archive_files(kind)):
         return True, str(folder)
     archive = root / name / kind.filename
     if archive.is_file():
         return True, f"{archive} (unpacked at first use)"
-    return False, cifar_advice(kind, root / name)
+    return False, archive_advice(kind, root / name)
 
 
 def cifar(dataset: Dataset, root: Path) -> Source:
+    kind, folder = _unpacked(dataset.name, root)
+    try:
+        train, test = kind(folder, train=True), kind(folder, train=False)
+    except UNREADABLE as error:
+        raise DataError(f"{folder / kind.base_folder}: {line(error)}") from error
+    splits = [
+        _checked(
+            dataset.name, folder / kind.base_folder, part.data, part.targets, len(part.classes)
+        )
+        for part in (train, test)
+    ]
+    return Source(splits[0], splits[1], tuple(train.classes))
+
+
+def stl10(dataset: Dataset, root: Path) -> Source:
+    kind, folder = _unpacked(dataset.name, root)
+    where = folder / kind.base_folder
+    try:
+        train, test = kind(folder, "train"), kind(folder, "test")
+    except UNREADABLE as error:
+        raise DataError(f"{where}: {line(error)}") from error
+    splits = [
+        _checked(dataset.name, where, part.data.transpose(0, 2, 3, 1), part.labels, 10)
+        for part in (train, test)
+    ]
+    return Source(splits[0], splits[1], tuple(train.classes))
+
+
+def _unpacked(name: str, root: Path) -> tuple[Any, Path]:
+    """torchvision's class of a data set that is one archive, and the folder where its files lie.
+
+    Raises:
+        DataError: they are not there and cannot be downloaded, or are damaged.
+    """
     from torchvision.datasets.utils import check_integrity, extract_archive
 
-    name, kind = dataset.name, cifar_class(dataset.name)
+    kind = archive_class(name)
     folder, archive = root / name, root / name / kind.filename
-    files = {folder / kind.base_folder / file: md5 for file, md5 in cifar_files(kind).items()}
+    files = {folder / kind.base_folder / file: md5 for file, md5 in archive_files(kind).items()}
 
     def whole() -> bool:
         return all(check_integrity(file, md5) for file, md5 in files.items())
@@ -76,34 +110,33 @@ def cifar(dataset: Dataset, root: Path) -> Source:
                 extract_archive(archive, folder)
             reason = None if whole() else _download(lambda: kind(folder, download=True))
         if not whole():
-            advice = cifar_advice(kind, folder)
+            advice = archive_advice(kind, folder)
             for file, md5 in {archive: kind.tgz_md5, **files}.items():
                 if file.is_file() and not check_integrity(file, md5):
                     raise DataError(f"{file} is damaged (its md5 is not {md5}): {advice}")
             raise DataError(f"not found and cannot be downloaded ({reason}): {advice}")
-    try:
-        train, test = kind(folder, train=True), kind(folder, train=False)
-    except UNREADABLE as error:
-        raise DataError(f"{folder / kind.base_folder}: {line(error)}") from error
-    splits = [
-        _checked(name, folder / kind.base_folder, part.data, part.targets, len(part.classes))
-        for part in (train, test)
-    ]
-    return Source(splits[0], splits[1], tuple(train.classes))
+    return kind, folder
 
 
-def cifar_class(name: str) -> Any:
+def archive_class(name: str) -> Any:
+    """torchvision's class; of STL-10 without its 2.6 GB of images that have no label."""
     from torchvision import datasets
 
-    return {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+    class Labelled(datasets.STL10):
+        train_list = datasets.STL10.train_list[:2]
+
+    return {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100, "stl10": Labelled}[name]
 
 
-def cifar_files(kind: Any) -> dict[str, str]:
-    """File name -> md5."""
-    return dict(kind.train_list + kind.test_list) | {kind.meta["filename"]: kind.meta["md5"]}
+def archive_files(kind: Any) -> dict[str, str | None]:
+    """File name -> md5, None where none is published."""
+    files: dict[str, str | None] = dict(kind.train_list + kind.test_list)
+    if hasattr(kind, "meta"):
+        return files | {kind.meta["filename"]: kind.meta["md5"]}
+    return files | {kind.class_names_file: None}
 
 
-def cifar_advice(kind: Any, folder: Path) -> str:
+def archive_advice(kind: Any, folder: Path) -> str:
     return f"put {kind.filename} (md5 {kind.tgz_md5}) into {folder}"
 
 
