@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kdbench import __version__
+from kdbench.cli_report import compare, report, verify
 from kdbench.flags import Commands, Group, folders, of_data, of_grid
 
 if TYPE_CHECKING:
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 @click.version_option(__version__)
 def main() -> None:
     """Which knowledge-distillation method really is better, and by how much."""
+
+
+for command in (report, compare, verify):
+    main.add_command(command)
 
 
 def _expanded(
@@ -103,7 +108,9 @@ def _train(
 
     from rich.console import Console
 
-    from kdbench import jobs, leaderboard, live, records, runner
+    from kdbench import jobs, leaderboard, live, runner
+    from kdbench.aggregate import aggregate
+    from kdbench.evidence import gather
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -121,10 +128,12 @@ def _train(
         left = len(jobs.missing(expansion.runs, runs))
         click.echo(f"stopped; {left} runs left; the same command goes on", err=True)
         sys.exit(130)
-    found = records.load(runs, (one.id for one in expansion.runs))
-    page = leaderboard.write(grid, expansion.cells, found, results)
-    _print(leaderboard.terminal(grid, expansion.cells, found))
+    evidence = gather(grid, expansion.cells, runs)
+    whole = aggregate(evidence)
+    page = leaderboard.write(evidence, results, whole)
+    _print(leaderboard.terminal(whole))
     click.echo(f"{page}")
+    found = evidence.records
     bad = [one for one in expansion.runs if one.id in found and found[one.id].status == "failed"]
     if bad:
         click.echo(f"{len(bad)} runs failed: kdbench status --grid {grid.source}", err=True)
@@ -164,20 +173,6 @@ def retry(
     wanted = {name for name, on in (("failed", failed), ("diverged", diverged)) if on}
     for one in forget(expansion, runs, wanted or {"failed", "diverged"}):
         click.echo(f"{one.id}  {one.title}, {one.method}")
-
-
-@main.command()
-@of_grid
-@folders
-def report(path: Path, overrides: tuple[str, ...], runs: Path, results: Path) -> None:
-    """Records to results/<grid>/, without training."""
-    from kdbench import leaderboard, records
-
-    grid, expansion = _expanded(path, overrides)
-    found = records.load(runs, (one.id for one in expansion.runs))
-    page = leaderboard.write(grid, expansion.cells, found, results)
-    _print(leaderboard.terminal(grid, expansion.cells, found))
-    click.echo(f"{page}")
 
 
 @main.command()
