@@ -9,6 +9,7 @@ bootstrap); Demsar, JMLR 2006 (average ranks).
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -50,15 +51,11 @@ def average_ranks(pairs: Sequence[Array]) -> list[Estimate]:
         pairs: accuracies [S, M] of each pair; all methods are in all pairs.
     """
     points = [ranks(np.round(pair.mean(0), DIGITS)) for pair in pairs]
-    centre = np.mean(points, axis=0)
-    low = high = np.full(len(centre), np.nan)
-    if all(len(pair) > 1 for pair in pairs):
-        resampled = []
-        for number, pair in enumerate(pairs):
-            weights, _ = resamples(len(pair))
-            resampled.append((number, len(pair), ranks(np.round(weights @ pair, DIGITS))))
-        low, high = interval(over_pairs(resampled))
-    return [Estimate(*map(float, ends)) for ends in zip(centre, low, high, strict=True)]
+    resampled = []
+    for number, pair in enumerate(pairs):
+        weights, _ = resamples(len(pair))
+        resampled.append((number, len(pair), ranks(np.round(weights @ pair, DIGITS))))
+    return _estimates(np.mean(points, axis=0), resampled)
 
 
 def iqm(values: Array) -> float:
@@ -90,6 +87,7 @@ def interquartile_mean(tasks: Sequence[Sequence[float]]) -> Estimate:
     return Estimate(value, float(low), float(high))
 
 
+@lru_cache(maxsize=4)
 def _counts(sizes: tuple[int, ...]) -> "np.ndarray[tuple[int, int], np.dtype[np.uint8]]":
     """How often each run is drawn in each draw, [RESAMPLES, sum of sizes]."""
     out = np.empty((RESAMPLES, sum(sizes)), np.uint8)
@@ -101,61 +99,78 @@ def _counts(sizes: tuple[int, ...]) -> "np.ndarray[tuple[int, int], np.dtype[np.
     return out
 
 
-def mann_whitney(method: Array, other: Array) -> float:
-    """Probability that a run of the method beats a run of the other; half of ties count."""
-    return float(_beats(method, other).mean())
+def beats(methods: Array, other: Array) -> Array:
+    """Whether run i of a method beats run j of the other, [S, S, M]; a tie is half a win.
 
-
-def _beats(method: Array, other: Array) -> Array:
-    above = method[:, None] > other[None, :]
-    return above + 0.5 * (method[:, None] == other[None, :])
-
-
-def probability_of_improvement(pairs: Sequence[tuple[Array, Array]]) -> Estimate:
-    """``mann_whitney`` averaged over pairs; the interval draws seeds again, for both alike.
+    The mean over i and j is the Mann-Whitney form of the probability of improvement.
 
     Args:
-        pairs: accuracies of the method and of the baseline on their common seeds, of each pair.
+        methods: [S, M]. other: [S].
     """
-    tables = [_beats(method, other) for method, other in pairs]
-    value = float(np.mean([table.mean() for table in tables])) if tables else math.nan
-    if not tables or not all(len(table) > 1 for table in tables):
-        return Estimate(value)
+    mine, its = methods[:, None, :], other[None, :, None]
+    return (mine > its) + 0.5 * (mine == its)
+
+
+def probability_of_improvement(pairs: Sequence[tuple[Array, Array]]) -> list[Estimate]:
+    """The mean of ``beats`` over pairs; the interval draws seeds again, for both sides alike.
+
+    Args:
+        pairs: accuracies of methods [S, M] and of the baseline [S], on common seeds, of each pair.
+
+    Returns:
+        An estimate a method.
+    """
+    tables = [beats(methods, other) for methods, other in pairs]
+    centre = np.mean([table.mean((0, 1)) for table in tables], axis=0)
     resampled = []
     for number, table in enumerate(tables):
-        weights, _ = resamples(len(table))
-        resampled.append((number, len(table), ((weights @ table) * weights).sum(1)))
-    low, high = interval(over_pairs(resampled))
-    return Estimate(value, float(low), float(high))
+        n, _, m = table.shape
+        weights, _ = resamples(n)
+        rows = (weights @ table.reshape(n, n * m)).reshape(-1, n, m)
+        resampled.append((number, n, (rows * weights[:, :, None]).sum(1)))
+    return _estimates(centre, resampled)
 
 
-def average_relative_improvement(pairs: Sequence[tuple[Array, Array, Array]]) -> Estimate:
+def average_relative_improvement(pairs: Sequence[tuple[Array, Array, Array]]) -> list[Estimate]:
     """ARI with a seed-bootstrap interval, whose ends are infinite where a denominator may vanish.
 
     Args:
-        pairs: accuracies of reference, method and student on their common seeds, of each pair.
+        pairs: accuracies of the reference [S], of methods [S, M] and of the student [S], on common
+            seeds, of each pair.
+
+    Returns:
+        An estimate a method.
     """
-    means = [[float(side.mean()) for side in pair] for pair in pairs]
-    value = stats.average_relative_improvement(*zip(*means, strict=True)) if pairs else math.nan
-    if not pairs or not all(len(reference) > 1 for reference, _, _ in pairs):
-        return Estimate(value)
+    means = [(reference.mean(), m.mean(0), student.mean()) for reference, m, student in pairs]
+    centre = [
+        stats.average_relative_improvement([r for r, _, _ in means], column, [s for *_, s in means])
+        for column in zip(*(m for _, m, _ in means), strict=True)
+    ]
     resampled = []
-    for number, pair in enumerate(pairs):
-        weights, _ = resamples(len(pair[0]))
-        reference, method, student = (weights @ side for side in pair)
-        gain = method - student
+    for number, (reference, methods, student) in enumerate(pairs):
+        weights, _ = resamples(len(reference))
+        drawn = weights @ methods
+        gain = drawn - (weights @ student)[:, None]
         gain[np.abs(gain) < stats.TINY] = 0.0
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = 100 * (reference - method) / gain
+            ratio = 100 * ((weights @ reference)[:, None] - drawn) / gain
         # 0/0: in this resample the ratio may be anything.
         ratio[np.isnan(ratio)] = math.inf
-        resampled.append((number, len(pair[0]), ratio))
-    with np.errstate(invalid="ignore"):
-        samples = over_pairs(resampled)
-    if np.isnan(samples).any():  # inf on one pair, -inf on another
-        return Estimate(value, -math.inf, math.inf)
-    low, high = interval(samples)
-    return Estimate(value, float(low), float(high))
+        resampled.append((number, len(reference), ratio))
+    return _estimates(np.array(centre), resampled)
+
+
+def _estimates(centre: Array, resampled: Sequence[tuple[int, int, Array]]) -> list[Estimate]:
+    """Values [M] with the intervals of ``over_pairs``, where every pair has two seeds or more."""
+    low = high = np.full(len(centre), np.nan)
+    if all(n > 1 for _, n, _ in resampled):
+        with np.errstate(invalid="ignore"):
+            samples = over_pairs(resampled)
+        # inf on one pair and -inf on another: unbounded on both sides.
+        torn = np.isnan(samples).any(0)
+        low, high = interval(samples)
+        low, high = np.where(torn, -np.inf, low), np.where(torn, np.inf, high)
+    return [Estimate(*map(float, ends)) for ends in zip(centre, low, high, strict=True)]
 
 
 def wins(differences: Sequence[float], tie: float = TIE) -> tuple[int, int, int]:

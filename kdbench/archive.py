@@ -8,8 +8,7 @@ pyarrow; hosts, times, tracebacks and the places where plugins and images lie ar
 
 import io
 import json
-from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,7 +145,7 @@ def _run_texts(cells: Any) -> dict[str, str]:
         for run in cell.runs:
             if run.id in texts:
                 continue
-            if not first or not _alike(run, cell.runs[0]):
+            if not first or run.seedless != cell.runs[0].seedless:
                 first = run.to_json()
                 first["terms"] = [
                     {key: value for key, value in term.items() if key != "path"}
@@ -155,12 +154,6 @@ def _run_texts(cells: Any) -> dict[str, str]:
                 _unplace(first["dataset"])
             texts[run.id] = _json(first | {"id": run.id, "seed": run.seed})
     return texts
-
-
-def _alike(run: Run, other: Run) -> bool:
-    """Whether they differ in their seed at most."""
-    both = ((getattr(run, f.name), getattr(other, f.name)) for f in fields(Run) if f.name != "seed")
-    return all(mine is its or mine == its for mine, its in both)
 
 
 def _record(record: Record) -> str:
@@ -185,8 +178,7 @@ def _rows(text: str | None) -> History:
     ]
 
 
-def _json(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 def _named(run: Run, method: str) -> Run:

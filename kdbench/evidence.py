@@ -40,14 +40,19 @@ class Evidence:
 def gather(grid: Grid, cells: Sequence[Cell], runs: Path) -> Evidence:
     """The evidence that lies in a folder of runs."""
     ids = (run.id for cell in cells for run in cell.runs)
-    found = {key: public(record) for key, record in records.load(runs, ids).items()}
+    found = records.load(runs, ids)
+    for key, record in found.items():
+        # In place: it was just read, and there may be very many.
+        for private in PRIVATE:
+            record.environment.pop(private, None)
+        found[key] = public(record)
     return Evidence(grid, cells, found, lambda run_id: _history(runs, run_id))
 
 
 def public(record: Record) -> Record:
     """A record without what is private."""
     environment = record.environment
-    if not record.traceback and not any(key in environment for key in PRIVATE):
+    if not record.traceback and environment.keys().isdisjoint(PRIVATE):
         return record
     kept = {key: value for key, value in environment.items() if key not in PRIVATE}
     return Record(**(vars(record) | {"environment": kept, "traceback": ""}))

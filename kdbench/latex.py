@@ -8,6 +8,8 @@ from kdbench.tables import Table
 
 PANEL = 7
 """Pairs beside each other; more go into further panels below."""
+PANELS = 4
+"""More than these do not fit onto a page."""
 
 HEAD = r"""% In a paper: \usepackage{{booktabs}} in the preamble, then \input{{leaderboard}}.
 % By itself: pdflatex '\documentclass{{article}}\usepackage{{booktabs}}
@@ -41,17 +43,21 @@ def leaderboard(whole: Aggregate) -> str:
     )
     pairs = [str(name) for name in table.rows.columns if name in heads]
     others = [str(name) for name in table.rows.columns[1:] if name not in heads]
+    left = len(pairs) - PANEL * PANELS
     caption = (
         f"{grid.title}. Test accuracy of the last epoch in percent on {grid.dataset.title}, "
         f"protocol {grid.protocol.name}; mean ± standard deviation over {len(grid.seeds)} seeds, "
         "(k/n): k of n seeds are done."
     )
+    if left > 0:
+        caption += f" {left} further pairs are not shown."
     marks = (
         r"\textbf{Bold}: the highest of its column, teacher aside; \underline{underlined}: not "
         r"distinguishable from it (paired $t$ test, 5\,\%, Holm)."
     )
     out = [HEAD.format(caption=f"{escape(caption)} {marks}")]
-    panels = [pairs[i : i + PANEL] for i in range(0, len(pairs), PANEL)] or [[]]
+    starts = range(0, min(len(pairs), PANEL * PANELS), PANEL)
+    panels = [pairs[i : i + PANEL] for i in starts] or [[]]
     for panel in panels:
         last = others if panel is panels[-1] else []
         out.append(_tabular(table, {pair: heads[pair] for pair in panel}, last))

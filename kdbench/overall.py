@@ -5,7 +5,7 @@ No test and no rank looks at a best epoch: all is of the last epoch's accuracies
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -79,16 +79,17 @@ def overall(evidence: Evidence, found: Summaries | None = None) -> Overall:
     against = {name: _differences(found, name, baseline) for name in methods if name != baseline}
     tested, refusal = _wilcoxon(against, baseline)
     gaps = _gaps(evidence, found)
+    better = _better(found, [name for name in rows if name != baseline], baseline)
+    ari = _ari(found, [name for name in methods if name != reference], reference)
     for name, row in rows.items():
         row |= {"pairs_expected": sum(name in cells for cells in found.values())}
         if baseline and name != baseline:
             row |= _against(found, name, baseline, report.tie)
             row |= {"p_wilcoxon_holm": tested.get(name, math.nan)}
+        row |= better.get(name, {}) | ari.get(name, {})
         if name != "student" and gaps[name]:
             row |= _ends("iqm_gap", across.interquartile_mean(gaps[name]))
             row |= {"iqm_pairs": len(gaps[name])}
-        if reference and name not in ("student", reference):
-            row |= _ari(found, name, reference)
     ranked, tables = _ranked(found, methods)
     if len(ranked) > 1:
         for name, rank in zip(ranked, across.average_ranks(tables), strict=True):
@@ -120,18 +121,55 @@ def _differences(found: Summaries, method: str, baseline: str | None) -> list[fl
     return [d.mean for d in differences(found, method, baseline)] if baseline else []
 
 
-def _common(summaries: Sequence[Summary]) -> list[Array]:
-    """Accuracies of these cells on the seeds that all of them have done, in the seeds' order."""
-    first, *others = (summary.accuracies for summary in summaries)
-    seeds = sorted(seed for seed in first if all(seed in other for other in others))
-    return [np.array([s.accuracies[seed] for seed in seeds], dtype=float) for s in summaries]
+def _alike(
+    found: Summaries, methods: Sequence[str], others: Sequence[str]
+) -> list[tuple[list[str], list[list[Array]]]]:
+    """Methods that have the same seeds in common with ``others`` on the same pairs, together.
+
+    Returns:
+        Such methods, and of each pair with common seeds the others' accuracies [S] and, last,
+        the methods' [S, M].
+    """
+    groups: dict[tuple[tuple[str, tuple[int, ...]], ...], list[str]] = {}
+    for method in methods:
+        key = []
+        for pair, cells in found.items():
+            rows = [cells[name].accuracies for name in (method, *others) if name in cells]
+            if len(rows) == 1 + len(others):
+                seeds = set(rows[0]).intersection(*rows[1:])
+                key += [(pair, tuple(sorted(seeds)))] if seeds else []
+        groups.setdefault(tuple(key), []).append(method)
+    return [
+        (
+            names,
+            [
+                [
+                    *(_values(found[pair], [name], seeds)[:, 0] for name in others),
+                    _values(found[pair], names, seeds),
+                ]
+                for pair, seeds in key
+            ],
+        )
+        for key, names in groups.items()
+        if key
+    ]
 
 
-def _pairs_of(found: Summaries, *names: str) -> list[list[Array]]:
-    """Accuracies of some rows on their common seeds, of every pair that has such seeds."""
-    have = (cells for cells in found.values() if all(name in cells for name in names))
-    arrays = (_common([cells[name] for name in names]) for cells in have)
-    return [of for of in arrays if len(of[0])]
+def _values(cells: Mapping[str, Summary], names: Sequence[str], seeds: Sequence[int]) -> Array:
+    """Accuracies [S, M]."""
+    return np.array([[cells[name].accuracies[seed] for name in names] for seed in seeds])
+
+
+def _better(
+    found: Summaries, methods: Sequence[str], baseline: str | None
+) -> dict[str, dict[str, Any]]:
+    """Of each method the probability of improvement over the baseline."""
+    out = {}
+    for names, pairs in _alike(found, methods, [baseline]) if baseline else []:
+        estimates = across.probability_of_improvement([(of, base) for base, of in pairs])
+        for name, estimate in zip(names, estimates, strict=True):
+            out[name] = _ends("p_better", estimate)
+    return out
 
 
 def _against(found: Summaries, name: str, baseline: str, tie: float) -> dict[str, Any]:
@@ -140,7 +178,6 @@ def _against(found: Summaries, name: str, baseline: str, tie: float) -> dict[str
         return {"pairs": 0}
     whole = across.overall(known)
     won, tied, lost = across.wins([difference.mean for difference in known], tie)
-    both = [(mine, other) for mine, other in _pairs_of(found, name, baseline)]
     return {
         "pairs": whole.pairs,
         "seeds_min": whole.seeds,
@@ -148,18 +185,23 @@ def _against(found: Summaries, name: str, baseline: str, tie: float) -> dict[str
         "diff_lo": whole.low,
         "diff_hi": whole.high,
         "diff_median": whole.median,
-        **_ends("p_better", across.probability_of_improvement(both)),
         "wins": won,
         "ties": tied,
         "losses": lost,
     }
 
 
-def _ari(found: Summaries, name: str, reference: str) -> dict[str, Any]:
-    of = [(a, b, c) for a, b, c in _pairs_of(found, reference, name, "student")]
-    if not of:
-        return {"ari_pairs": 0}
-    return _ends("ari", across.average_relative_improvement(of)) | {"ari_pairs": len(of)}
+def _ari(
+    found: Summaries, methods: Sequence[str], reference: str | None
+) -> dict[str, dict[str, Any]]:
+    """Of each method the ARI of the reference over it."""
+    out = {}
+    for names, pairs in _alike(found, methods, [reference, "student"]) if reference else []:
+        sides = [(ahead, of, alone) for ahead, alone, of in pairs]
+        estimates = across.average_relative_improvement(sides)
+        for name, estimate in zip(names, estimates, strict=True):
+            out[name] = _ends("ari", estimate) | {"ari_pairs": len(pairs)}
+    return out
 
 
 def _ends(name: str, estimate: Estimate) -> dict[str, Any]:
@@ -195,8 +237,10 @@ def _ranked(found: Summaries, methods: Sequence[str]) -> tuple[list[str], list[A
     ranked = [m for m in methods if rows and all(m in cells and cells[m].n for cells in rows)]
     tables = []
     for cells in rows if ranked else []:
-        table = np.array(_common([cells[m] for m in ranked])).T
-        tables.append(table if len(table) else np.array([[cells[m].mean for m in ranked]]))
+        first, *others = (cells[m].accuracies for m in ranked)
+        seeds = sorted(set(first).intersection(*others))
+        means = np.array([[cells[m].mean for m in ranked]])
+        tables.append(_values(cells, ranked, seeds) if seeds else means)
     return ranked, tables
 
 

@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from statistics import fmean
 
 Accuracies = Mapping[int, float]
 """Seed -> test accuracy in percent."""
@@ -21,7 +20,7 @@ TINY = 1e-9
 def mean(values: Iterable[float]) -> float:
     """Arithmetic mean; nan of nothing."""
     values = list(values)
-    return fmean(values) if values else math.nan
+    return math.fsum(values) / len(values) if values else math.nan
 
 
 def spread(values: Iterable[float]) -> float:
@@ -30,7 +29,7 @@ def spread(values: Iterable[float]) -> float:
     values = list(values)
     if len(values) < 2:
         return math.nan
-    centre = fmean(values)
+    centre = math.fsum(values) / len(values)
     return math.sqrt(math.fsum((v - centre) ** 2 for v in values) / (len(values) - 1))
 
 

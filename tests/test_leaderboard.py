@@ -167,8 +167,8 @@ def test_published_figures_have_their_section(tmp_path: Path) -> None:
 def test_the_order_of_the_page() -> None:
     headings = [line[3:] for line in page().splitlines() if line.startswith("## ")]
     assert headings == [
-        "Accuracy", "Difference to kd", "Across pairs", "Every seed", "What ARI of semckd averages", "Cost",
-        "Best epoch (selected on the test set; not the headline)", "Objectives",
+        "Accuracy", "Difference to kd", "Across pairs", "Every seed",
+        "What ARI of semckd averages", "Cost", "Best epoch (selected on the test set; not the headline)", "Objectives",
     ]  # fmt: skip
 
 
