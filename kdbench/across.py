@@ -79,22 +79,26 @@ def interquartile_mean(tasks: Sequence[Sequence[float]]) -> Estimate:
     cut = n // 4
     # A resample is how often each value was drawn: its sorted values need no sorting again, and
     # clipping the running count leaves the middle half.
-    upto = np.cumsum(_counts(tuple(len(task) for task in tasks))[:, order], axis=1, dtype=np.int32)
-    kept = np.clip(upto, cut, n - cut)[:, :-1].astype(np.float64)
-    # Summation by parts over values times the steps of the clipped count.
-    sums = values[-1] * (n - cut) - values[0] * cut - kept @ np.diff(values)
+    counts = _counts(tuple(len(task) for task in tasks))
+    running = np.zeros(RESAMPLES, np.int32)
+    # Summation by parts over values times the steps of the clipped count. A loop over runs, as
+    # numpy's cumsum along this axis takes three times as long.
+    sums = np.full(RESAMPLES, values[-1] * (n - cut) - values[0] * cut)
+    for run, step in zip(order[:-1], np.diff(values), strict=True):
+        running += counts[run]
+        sums -= step * np.clip(running, cut, n - cut)
     low, high = interval(sums / (n - 2 * cut))
     return Estimate(value, float(low), float(high))
 
 
 @lru_cache(maxsize=4)
 def _counts(sizes: tuple[int, ...]) -> "np.ndarray[tuple[int, int], np.dtype[np.uint8]]":
-    """How often each run is drawn in each draw, [RESAMPLES, sum of sizes]."""
-    out = np.empty((RESAMPLES, sum(sizes)), np.uint8)
+    """How often each run is drawn in each draw, [sum of sizes, RESAMPLES]."""
+    out = np.empty((sum(sizes), RESAMPLES), np.uint8)
     start = 0
     for pair, n in enumerate(sizes):
         weights, _ = resamples(n)
-        out[:, start : start + n] = np.rint(weights * n).astype(np.uint8)[draws(pair, n)]
+        out[start : start + n] = np.rint(weights.T * n).astype(np.uint8)[:, draws(pair, n)]
         start += n
     return out
 

@@ -141,18 +141,19 @@ def _run_texts(cells: Any) -> dict[str, str]:
     """JSON of every run; of a cell's seeds only the first is worked out."""
     texts: dict[str, str] = {}
     for cell in cells:
-        first: dict[str, Any] = {}
+        rest = ""
         for run in cell.runs:
             if run.id in texts:
                 continue
-            if not first or run.seedless != cell.runs[0].seedless:
+            if not rest or run.seedless != cell.runs[0].seedless:
                 first = run.to_json()
                 first["terms"] = [
                     {key: value for key, value in term.items() if key != "path"}
                     for term in first["terms"]
                 ]
                 _unplace(first["dataset"])
-            texts[run.id] = _json(first | {"id": run.id, "seed": run.seed})
+                rest = _json({k: v for k, v in first.items() if k not in ("id", "seed")})[1:]
+            texts[run.id] = f'{{"id":"{run.id}","seed":{run.seed},{rest}'
     return texts
 
 
@@ -190,6 +191,6 @@ def _bytes(table: "pyarrow.Table") -> bytes:
     import pyarrow.parquet as pq
 
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", compression_level=19, use_dictionary=False,
+    pq.write_table(table, sink, compression="zstd", compression_level=9, use_dictionary=False,
                    row_group_size=1 << 20, write_statistics=False, store_schema=True)  # fmt: skip
     return sink.getvalue()

@@ -123,7 +123,7 @@ def test_iqm_is_scipys_trimmed_mean(tasks: list[list[float]]) -> None:
 def test_iqm_interval_is_that_of_a_stratified_bootstrap() -> None:
     tasks = [list(pair[:, 0]) for pair in grid(4, 5, 1, of=3)]
     found = across.interquartile_mean(tasks)
-    counts = across._counts((5, 5, 5, 5))
+    counts = across._counts((5, 5, 5, 5)).T
     assert (counts.reshape(-1, 4, 5).sum(2) == 5).all()
     every = np.concatenate(tasks)
     samples = [scipy.stats.trim_mean(np.repeat(every, row), 0.25) for row in counts]

@@ -168,7 +168,8 @@ def test_the_order_of_the_page() -> None:
     headings = [line[3:] for line in page().splitlines() if line.startswith("## ")]
     assert headings == [
         "Accuracy", "Difference to kd", "Across pairs", "Every seed",
-        "What ARI of semckd averages", "Cost", "Best epoch (selected on the test set; not the headline)", "Objectives",
+        "What ARI of semckd averages", "Cost",
+        "Best epoch (selected on the test set; not the headline)", "Objectives",
     ]  # fmt: skip
 
 
