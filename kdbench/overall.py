@@ -263,7 +263,7 @@ def _diagram(ranked: Sequence[str], tables: Sequence[Array]) -> CriticalDifferen
     if len(ranked) < 2:
         return "No critical-difference diagram: fewer than two methods have a result on all pairs."
     comparisons = len(list(itertools.combinations(ranked, 2)))
-    refusal = posthoc.refusal(len(tables), comparisons, f"all pairs of {len(ranked)} methods")
+    refusal = posthoc.refusal(len(tables), comparisons, f"every two of {len(ranked)} methods")
     if refusal:
         return refusal
     return posthoc.critical_difference(ranked, np.array([table.mean(0) for table in tables]))

@@ -31,15 +31,15 @@ def refusal(pairs: int, comparisons: int, what: str) -> str:
     """Why there is no test over pairs, as a sentence; empty where pairs are enough.
 
     Args:
-        what: the comparisons, e.g. ``14 methods with kd``.
+        what: the comparisons, e.g. ``each method with kd``.
     """
     needed = pairs_needed(comparisons) if comparisons else 0
     if pairs >= needed:
         return ""
     return (
-        f"No test over pairs: a Wilcoxon signed-rank test on {_count(pairs, 'pair')} cannot give a "
-        f"p below 2/2^{pairs} = {smallest_p(pairs):.2g}, and Holm's adjustment for "
-        f"{_count(comparisons, 'comparison')} ({what}) asks for less than "
+        f"No test of {what} over pairs: a Wilcoxon signed-rank test on {_count(pairs, 'pair')} "
+        f"cannot give a p below 2/2^{pairs} = {smallest_p(pairs):.2g}, and Holm's adjustment for "
+        f"{_count(comparisons, 'comparison')} asks for less than "
         f"{stats.ALPHA:g}/{comparisons} = {stats.ALPHA / comparisons:.2g}. It takes "
         f"{needed} pairs."
     )

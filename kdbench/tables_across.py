@@ -85,7 +85,22 @@ def _notes(overall: Overall, frame: "pd.DataFrame", tie: float) -> list[str]:
             f"two-sided, Holm-adjusted over {overall.comparisons} methods; each pair counts as one "
             "independent observation, though pairs share data and teachers."
         )
+    notes.append(_diagram(overall))
     return notes
+
+
+def _diagram(overall: Overall) -> str:
+    """All methods with each other, or why not."""
+    found = overall.diagram
+    if isinstance(found, str):
+        return found
+    groups = [" - ".join(found.methods[a : b + 1]) for a, b in found.groups]
+    told = f"not told apart: {'; '.join(groups)}" if groups else "every two are told apart"
+    return (
+        f"All {len(found.methods)} methods with each other over {overall.rank_pairs} pairs: "
+        f"Friedman p = {found.friedman:.2g}; Wilcoxon signed-rank tests of every two, "
+        f"Holm-adjusted, 5 %: {told}."
+    )
 
 
 def _missing(overall: Overall, frame: "pd.DataFrame") -> str:

@@ -47,7 +47,10 @@ def test_a_row_per_run_in_one_order(tmp_path: Path) -> None:
     evidence = whole()
     content = archive.dump(evidence)
     turned = Evidence(
-        evidence.grid, evidence.cells, dict(reversed(evidence.records.items())), evidence.history
+        evidence.grid,
+        evidence.cells,
+        dict(reversed(list(evidence.records.items()))),
+        evidence.history,
     )
     assert archive.dump(turned) == content == archive.dump(evidence)
     (tmp_path / "x").write_bytes(content)
