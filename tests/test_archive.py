@@ -6,6 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fakes import PAIRS, ended, evidence_of, make_cells, make_grid, make_records, typical
+from grids import expanded, kdbench, mistakes, small
+from grids import write as grid_file
 
 from kdbench import archive, leaderboard, records
 from kdbench.aggregate import aggregate
@@ -108,6 +110,23 @@ def test_gathered_evidence_and_its_archive_agree(tmp_path: Path) -> None:
         {"epoch": 1, "train_loss": 0.123457, "test_acc": 80.25},
         {"epoch": 2, "train_loss": 0.1, "test_acc": 81, "val_acc": 2},
     ]
+
+
+def test_the_command_reports_a_grid_from_an_archive(tmp_path: Path) -> None:
+    """Of an archive only the grid's own runs count; what the archive lacks is missing."""
+    expansion = expanded(seeds=[0, 1])
+    found = make_records(expansion.cells, lambda run: 80.0 + run.seed)
+    archive.write(evidence_of(small(seeds=[0, 1]), expansion.cells, found), tmp_path / "a")
+    flags = ("--from", tmp_path / "a", "--results", tmp_path)
+    done = kdbench("report", "--grid", grid_file(tmp_path, seeds=[1, 2]), *flags)
+    assert done.exit_code == 0, done.output
+    text = (tmp_path / "small" / "leaderboard.md").read_text()
+    assert "| kd | **81.00 (1/2)** |" in text
+    assert "5: 3 done, 0 diverged, 0 failed, 0 skipped, 2 missing" in text
+    done = kdbench("report", *flags)
+    assert done.exit_code == 0
+    assert "| kd | **80.50 ± 0.71** |" in (tmp_path / "small" / "leaderboard.md").read_text()
+    assert mistakes("report") == ["--grid or --from: one of them is needed"]
 
 
 def test_what_is_no_archive_is_one_line(tmp_path: Path) -> None:
