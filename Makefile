@@ -19,10 +19,10 @@ GRID_paper := experiments/table1.yaml
 GRID := $(GRID_$(PROFILE))
 JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 .DEFAULT_GOAL := help
-.PHONY: help setup table1 demo test test-slow test-slurm lint types notebooks bench check smoke wheel clean
+.PHONY: help setup table1 demo test test-slow test-slurm lint types notebooks bench verify-results check smoke wheel clean
 
 help: ## what there is to make
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 setup: $(STAMP) ## make .venv and install kdbench into it
 
@@ -63,6 +63,8 @@ types: setup ## type checks
 
 notebooks: setup ## run the notebooks, from the first cell to the last
 	$(BIN)/python -m pytest -q -n $(JOBS) --nbmake --timeout 900 notebooks
+verify-results: setup ## every leaderboard in results/ again from its records, byte by byte
+	$(BIN)/kdbench verify
 
 bench: setup ## measure: one JSON line a figure
 	@for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done

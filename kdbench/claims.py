@@ -32,7 +32,7 @@ def fact_lines(
     results = _results(cells, records)
     return [
         ("Data", _data(grid, results, digest)),
-        ("Protocol", _protocol(grid)),
+        ("Protocol", protocol(grid)),
         ("Objective", _objective(grid)),
         (
             "Headline",
@@ -62,7 +62,8 @@ def _data(grid: Grid, results: Sequence[Result], digest: str | None) -> str:
     )
 
 
-def _protocol(grid: Grid) -> str:
+def protocol(grid: Grid) -> str:
+    """All settings of a grid's protocol."""
     p = grid.protocol
     lrs = p.lr_of | {pair.student: pair.lr for pair in grid.pairs if pair.lr is not None}
     students = {pair.student for pair in grid.pairs}

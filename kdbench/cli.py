@@ -11,6 +11,7 @@ import click
 
 from kdbench import __version__
 from kdbench.cli_analyse import analyse
+from kdbench.cli_report import compare, report, verify
 from kdbench.cli_transfer import transfer
 from kdbench.flags import Commands, Group, folders, of_data, of_grid
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 @click.version_option(__version__)
 def main() -> None:
     """Which knowledge-distillation method really is better, and by how much."""
+
+
+for command in (report, compare, verify):
+    main.add_command(command)
 
 
 def _expanded(
@@ -152,20 +157,6 @@ def retry(
     wanted = {name for name, on in (("failed", failed), ("diverged", diverged)) if on}
     for one in forget(expansion, runs, wanted or {"failed", "diverged"}):
         click.echo(f"{one.id}  {one.title}, {one.method}")
-
-
-@main.command()
-@of_grid
-@folders
-def report(path: Path, overrides: tuple[str, ...], runs: Path, results: Path) -> None:
-    """Records to results/<grid>/, without training."""
-    from kdbench import leaderboard, records
-
-    grid, expansion = _expanded(path, overrides)
-    found = records.load(runs, (one.id for one in expansion.runs))
-    page = leaderboard.write(grid, expansion.cells, found, results)
-    _print(leaderboard.terminal(grid, expansion.cells, found))
-    click.echo(f"{page}")
 
 
 @main.command()

@@ -11,12 +11,19 @@ from kdbench.records import Record
 from kdbench.run import Cell
 
 History = Sequence[Mapping[str, float]]
-"""A row per epoch: ``epoch``, ``train_loss``, ``train_acc``, ``test_loss``, ``test_acc``, ..."""
+"""A row per epoch: ``epoch``, ``train_loss``, ``train_acc``, ``test_loss``, ``test_acc``, ...;
+six significant digits, no timings."""
+
+PRIVATE = ("host", "start", "end")
+"""Of a record's environment: says nothing of a number, and may be nobody's business."""
+TIMINGS = frozenset({"seconds"})
 
 
 @dataclass(frozen=True)
 class Evidence:
     """All that a report may look at; everything it shows is a pure function of this.
+
+    It may be published: no host, time or traceback of a run is in it.
 
     Attributes:
         grid, cells: what was asked for.
@@ -33,13 +40,31 @@ class Evidence:
 def gather(grid: Grid, cells: Sequence[Cell], runs: Path) -> Evidence:
     """The evidence that lies in a folder of runs."""
     ids = (run.id for cell in cells for run in cell.runs)
-    return Evidence(grid, cells, records.load(runs, ids), lambda run_id: _history(runs, run_id))
+    found = records.load(runs, ids)
+    for key, record in found.items():
+        # In place: it was just read, and there may be very many.
+        for private in PRIVATE:
+            record.environment.pop(private, None)
+        found[key] = public(record)
+    return Evidence(grid, cells, found, lambda run_id: _history(runs, run_id))
+
+
+def public(record: Record) -> Record:
+    """A record without what is private."""
+    environment = record.environment
+    if not record.traceback and environment.keys().isdisjoint(PRIVATE):
+        return record
+    kept = {key: value for key, value in environment.items() if key not in PRIVATE}
+    return Record(**(vars(record) | {"environment": kept, "traceback": ""}))
 
 
 def _history(runs: Path, run_id: str) -> History:
     path = records.folder(runs, run_id) / "history.csv"
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+            return [
+                {k: float(f"{float(v):.6g}") for k, v in row.items() if v and k not in TIMINGS}
+                for row in csv.DictReader(file)
+            ]
     except FileNotFoundError:
         return []

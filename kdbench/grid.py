@@ -84,12 +84,14 @@ class Report(Strict):
         reference: "PAPER/TABLE" of the published figures to show beside ours.
         ari_of: the method whose average relative improvement over the others is shown.
         baseline: the method that differences are taken to.
+        tie: points that a mean difference may have and still count as a tie between methods.
         supports, against: what the results support and what they do not, said at the top.
     """
 
     reference: str | None = None
     ari_of: str | None = None
     baseline: str = "kd"
+    tie: Weight = 0.2
     supports: str = ""
     against: str = ""
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdbench import gridnames
+from kdbench import gridnames, published
 from kdbench.grid import Executor, Grid, GridError, Pair, Report, Row, TeacherSpec, presets, short
 from kdbench.gridtree import SHORT, Tree, merged, preset, read, set_value
 from kdbench.mistakes import shown, unknown, validated
@@ -71,6 +71,7 @@ def parse(tree: Tree, *, source: str, folders: Sequence[Path] = ()) -> Grid:
         errors += gridnames.sweep_errors(tree.get("sweep", {}), rows)
     named = {key: getattr(report, key) for key in report.model_fields_set & {"baseline", "ari_of"}}
     errors += gridnames.report_errors({k: v for k, v in named.items() if v}, rows)
+    errors += _reference(report)
     if isinstance(tree.get("teachers", {}), dict) and pairs:
         known = [pair.teacher for pair in pairs.values()]
         errors += [
@@ -192,6 +193,15 @@ def _rows(value: Any, errors: list[str], folders: Sequence[Path]) -> list[Row]:
 def _placed(path: Path, folders: Sequence[Path]) -> Path:
     """A relative path from the first of the folders where it leads anywhere, else as it is."""
     return next((folder / path for folder in folders if (folder / path).exists()), path)
+
+
+def _reference(report: Report) -> list[str]:
+    try:
+        if report.reference:
+            published.check(report.reference)
+    except ValueError as error:
+        return [str(error)]
+    return []
 
 
 def _twice(seeds: Any) -> list[str]:

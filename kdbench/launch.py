@@ -8,8 +8,10 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from kdbench import jobs, leaderboard, live, records, runner
+from kdbench import jobs, leaderboard, live, runner
+from kdbench.aggregate import aggregate
 from kdbench.errors import UserError
+from kdbench.evidence import gather
 from kdbench.expand import Expansion
 from kdbench.grid import Executor, Grid
 from kdbench.runner import Event
@@ -32,12 +34,12 @@ def train(
         live.show(events, todo, Console())
     except KeyboardInterrupt:
         _interrupted(events, expansion, runs, executor)
-    found = records.load(runs, (one.id for one in expansion.runs))
-    page = leaderboard.write(grid, expansion.cells, found, results)
-    Console().print(
-        leaderboard.terminal(grid, expansion.cells, found), highlight=False, markup=False
-    )
+    evidence = gather(grid, expansion.cells, runs)
+    whole = aggregate(evidence)
+    page = leaderboard.write(evidence, results, whole)
+    Console().print(leaderboard.terminal(whole), highlight=False, markup=False)
     click.echo(f"{page}")
+    found = evidence.records
     bad = [one for one in expansion.runs if one.id in found and found[one.id].status == "failed"]
     if bad:
         click.echo(f"{len(bad)} runs failed: kdbench status --grid {grid.source}", err=True)

@@ -1,34 +1,38 @@
-"""A grid's cells and records to ``results/<grid>/``: one page, its CSV and its plot.
+"""Evidence to ``results/<grid>/``: a page, its tables for other tools, its plots, its records.
 
-The page is a pure function of grid and records: no clock, no machine of its own.
+Everything is a pure function of the evidence: no clock, no machine of its own.
 """
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdbench import plots, published, tables
+from kdbench import archive, latex, plots, published, tables
+from kdbench.aggregate import Aggregate, LeaderboardError, aggregate
 from kdbench.claims import claims, facts
-from kdbench.errors import UserError
+from kdbench.evidence import Evidence
 from kdbench.grid import Grid
 from kdbench.markdown import escape, render
-from kdbench.records import Record, write_atomically
-from kdbench.run import Cell
+from kdbench.records import write_atomically
 from kdbench.tables import Table
-from kdbench.tidy import find, tidy
+from kdbench.tables_across import across_pairs
+from kdbench.tables_published import published_figures
 
 if TYPE_CHECKING:
     import pandas as pd
     import rich.table
 
+__all__ = ["LeaderboardError", "files", "markdown", "terminal", "write"]
 
-class LeaderboardError(UserError):
-    """Records that do not belong into one table, or a reference that is no published table."""
+PAGE = "leaderboard.md"
 
 
-def write(grid: Grid, cells: Sequence[Cell], records: Mapping[str, Record], results: Path) -> Path:
-    """Write ``results/<grid>/leaderboard.{md,csv}`` and ``plots/accuracy.{svg,png}``.
+def write(evidence: Evidence, results: Path, whole: Aggregate | None = None) -> Path:
+    """Write ``files`` to ``results/<grid>/``.
+
+    Args:
+        whole: the evidence's ``aggregate``, where it is there already.
 
     Returns:
         The page.
@@ -37,34 +41,42 @@ def write(grid: Grid, cells: Sequence[Cell], records: Mapping[str, Record], resu
         LeaderboardError: records of different data; an unknown reference.
         OSError: the folder cannot be written; every file in it is then as before or whole.
     """
-    frame = _tidy(grid, cells, records)
-    page = markdown(grid, cells, records, frame)
-    csv = frame.to_csv(index=False, lineterminator="\n", float_format="%.10g")
-    figure = plots.accuracy(grid.title, cells, records)
-    target = results / grid.name
+    target = results / evidence.grid.name
+    contents = files(whole or aggregate(evidence))
     (target / "plots").mkdir(parents=True, exist_ok=True)
-    write_atomically(target / "leaderboard.csv", csv)
-    write_atomically(target / "plots" / "accuracy.svg", plots.svg(figure))
-    write_atomically(target / "plots" / "accuracy.png", plots.png(figure))
-    write_atomically(target / "leaderboard.md", page)
-    return target / "leaderboard.md"
+    # The page last: who finds it finds what it speaks of.
+    for name in sorted(contents, key=lambda name: name == PAGE):
+        write_atomically(target / name, contents[name])
+    return target / PAGE
 
 
-def terminal(
-    grid: Grid, cells: Sequence[Cell], records: Mapping[str, Record]
-) -> "rich.table.Table":
-    """The main table for ``rich.print``.
+def files(whole: Aggregate) -> dict[str, bytes]:
+    """All files of ``results/<grid>/``: name -> content."""
+    evidence = whole.evidence
+    drawn = plots.figures(evidence, whole.frame, _ranks(whole))
+    return {
+        PAGE: markdown(whole, drawn).encode(),
+        "leaderboard.csv": _csv(whole.frame),
+        "leaderboard.parquet": archive.table(whole.frame),
+        "leaderboard.tex": latex.leaderboard(whole).encode(),
+        "across.csv": _csv(whole.overall.frame),
+        "records.parquet": archive.dump(evidence),
+        **plots.files(drawn),
+    }
 
-    Raises:
-        LeaderboardError: as ``write``.
-    """
+
+def _csv(frame: "pd.DataFrame") -> bytes:
+    return frame.to_csv(index=False, lineterminator="\n", float_format="%.10g").encode()
+
+
+def terminal(whole: Aggregate) -> "rich.table.Table":
+    """The main table for ``rich.print``."""
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    frame = _tidy(grid, cells, records)
-    table = tables.accuracy(frame, ari_of=_ari_of(grid, cells))
-    out = RichTable(title=Text(grid.title), box=box.SIMPLE_HEAD)
+    table = tables.accuracy(whole.frame, ari_of=whole.overall.reference)
+    out = RichTable(title=Text(whole.evidence.grid.title), box=box.SIMPLE_HEAD)
     columns = [str(name) for name in table.rows.columns]
     for i, name in enumerate(columns):
         out.add_column(Text(name), justify="left" if i == 0 else "right")
@@ -77,69 +89,31 @@ def terminal(
     return out
 
 
-def markdown(
-    grid: Grid, cells: Sequence[Cell], records: Mapping[str, Record], frame: "pd.DataFrame"
-) -> str:
+def _ranks(whole: Aggregate) -> plots.Ranks:
+    rows = whole.overall.frame.dropna(subset="rank")
+    ends = rows[["rank", "rank_lo", "rank_hi"]].itertuples(index=False, name=None)
+    return dict(zip(rows["method"], ends, strict=True))
+
+
+def markdown(whole: Aggregate, drawn: Sequence[plots.Plot] = ()) -> str:
     """The page.
 
     Args:
-        frame: of ``tidy``.
+        drawn: the plots beside it.
     """
+    grid, cells, records = whole.evidence.grid, whole.evidence.cells, whole.evidence.records
     parts = [
         f"# {escape(grid.title)}\n",
         _commands(grid),
-        facts(grid, cells, records, check_data(grid, cells, records)),
-        claims(grid, cells, records, frame),
-        *(render(table) for table in _main_tables(grid, cells, frame)),
-        _unfinished(frame),
-        "## Every seed\n\n![Accuracy of every seed, a panel per pair](plots/accuracy.svg)\n",
-        *(render(table) for table in _further_tables(grid, cells, frame)),
-        "All numbers of this page, and the ids of every cell's runs, are in "
-        "[leaderboard.csv](leaderboard.csv); `kdbench show ID` prints a run and the command that "
-        "repeats it.\n",
+        facts(grid, cells, records, whole.data),
+        claims(grid, cells, records, whole.frame),
+        *(render(table) for table in _main_tables(whole)),
+        _unfinished(whole.frame),
+        *(f"## {plot.title}\n\n![{plot.alt}](plots/{plot.name}.svg)\n" for plot in drawn),
+        *(render(table) for table in _further_tables(whole)),
+        _elsewhere(),
     ]
     return "\n".join(part for part in parts if part)
-
-
-def check_data(grid: Grid, cells: Iterable[Cell], records: Mapping[str, Record]) -> str | None:
-    """The digest of the data that all records used; None without records.
-
-    Raises:
-        LeaderboardError: they used different data.
-    """
-    same_teacher_data = grid.teacher.dataset in (None, grid.dataset)
-    runs: dict[str, dict[str, None]] = {}
-    for cell in cells:
-        if cell.method == "teacher" and not same_teacher_data:
-            continue
-        for run in cell.runs:
-            record = records.get(run.id)
-            if record and record.result:
-                runs.setdefault(record.result.data, {})[run.id] = None
-    if len(runs) > 1:
-        *few, most = sorted(runs.items(), key=lambda item: (len(item[1]), item[0]))
-        told = "; ".join(
-            f"{', '.join(list(ids)[:5])}{', ...' if len(ids) > 5 else ''} "
-            f"{'has' if len(ids) == 1 else 'have'} {digest[:12]}"
-            for digest, ids in few
-        )
-        raise LeaderboardError(
-            f"{grid.source}: its runs used different data and do not belong into one table: "
-            f"{told}; the other {len(most[1])} (e.g. {next(iter(most[1]))}) {most[0][:12]}"
-        )
-    return next(iter(runs), None)
-
-
-def _tidy(grid: Grid, cells: Sequence[Cell], records: Mapping[str, Record]) -> "pd.DataFrame":
-    check_data(grid, cells, records)
-    try:
-        return tidy(grid, cells, records)
-    except ValueError as error:
-        raise LeaderboardError(f"{grid.source}: {error}") from error
-
-
-def _ari_of(grid: Grid, cells: Sequence[Cell]) -> str | None:
-    return find(cells, grid.report.ari_of) if grid.report.ari_of else None
 
 
 def _commands(grid: Grid) -> str:
@@ -152,39 +126,53 @@ def _commands(grid: Grid) -> str:
     )
 
 
+def _elsewhere() -> str:
+    return (
+        "All numbers of this page are in [leaderboard.csv](leaderboard.csv) (or "
+        "[.parquet](leaderboard.parquet)): each cell, with every seed's accuracy and the ids of "
+        "its runs; and in [across.csv](across.csv), over pairs. [records.parquet](records.parquet) "
+        "holds every run's settings, record and learning curve: `kdbench report --from` writes "
+        "this folder again from it. The main table for a paper: "
+        "[leaderboard.tex](leaderboard.tex). `kdbench show ID` prints a run and the command that "
+        "repeats it.\n"
+    )
+
+
 # --- tables ---
 
 
-def _main_tables(grid: Grid, cells: Sequence[Cell], frame: "pd.DataFrame") -> list[Table]:
-    baseline, reference = find(cells, grid.report.baseline), _ari_of(grid, cells)
-    out = [tables.accuracy(frame, ari_of=reference)]
-    if baseline and frame["diff_n"].notna().any():
-        out.append(tables.differences(frame, baseline))
+def _main_tables(whole: Aggregate) -> list[Table]:
+    overall, frame = whole.overall, whole.frame
+    out = [tables.accuracy(frame, ari_of=overall.reference)]
+    if overall.baseline and frame["diff_n"].notna().any():
+        out.append(tables.differences(frame, overall.baseline))
+    if (frame["n"] > 0).any():
+        out.append(across_pairs(overall, frame, whole.evidence.grid.report.tie))
     return out
 
 
-def _further_tables(grid: Grid, cells: Sequence[Cell], frame: "pd.DataFrame") -> list[Table]:
-    baseline, reference = find(cells, grid.report.baseline), _ari_of(grid, cells)
+def _further_tables(whole: Aggregate) -> list[Table]:
+    grid, frame, overall = whole.evidence.grid, whole.frame, whole.overall
     out = []
-    if reference and frame["ari_unreliable"].notna().any():
-        out.append(tables.improvements(frame, reference))
+    if overall.reference and frame["ari_unreliable"].notna().any():
+        out.append(tables.improvements(frame, overall.reference, overall.frame))
     if grid.report.reference:
         out.append(_published(grid, frame))
     if frame["seconds"].notna().any():
-        out.append(tables.costs(frame, baseline))
-    out += [tables.best_epoch(frame), tables.objectives(cells)]
+        out.append(tables.costs(frame, overall.baseline))
+    out += [tables.best_epoch(frame), tables.objectives(whole.evidence.cells)]
     return out
 
 
 def _published(grid: Grid, frame: "pd.DataFrame") -> Table:
     reference = str(grid.report.reference)
-    table = tables.published_figures(frame, reference)
-    notes = [
+    table = published_figures(frame, reference)
+    note = (
         f"Published on {', '.join(published.datasets(reference))}, here {grid.dataset.title} under "
         f"{grid.protocol.name}. Figures of other data are left out; whether the protocols agree is "
-        "for the reader to judge: a paper may report the best epoch, or use other teachers.",
-    ]
-    return Table(table.title, table.rows, table.bold, (*notes, *table.notes))
+        "for the reader to judge: a paper may report the best epoch, or use other teachers."
+    )
+    return Table(table.title, table.rows, table.bold, (note, *table.notes))
 
 
 def _unfinished(frame: "pd.DataFrame") -> str:

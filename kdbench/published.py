@@ -1,5 +1,7 @@
 """Published accuracies, looked up by our names: ``reference/results.csv`` and nothing else.
 
+``reference/protocols.csv`` says of each kind of row which epoch it reports and by what objective.
+
 A published figure is shown beside ours, never compared by a test: protocols differ (last or best
 epoch, with or without a KL term, other teachers); ``notes`` says what its source says.
 """
@@ -26,6 +28,9 @@ class Published:
         source: paper and table, and where they were read.
         notes: what the source says of it.
         dataset: as the source calls it.
+        epoch: which epoch's accuracy it is: ``last``, ``best`` (of the test set), or what is known.
+        objective: its family. ``crd``: KD is 0.1 CE + 0.9 KD, other methods have no KD term;
+            ``semckd``: every method has CE and KD at weight 1.
     """
 
     mean: float
@@ -33,6 +38,8 @@ class Published:
     source: str
     notes: str
     dataset: str
+    epoch: str
+    objective: str
 
 
 def references() -> list[str]:
@@ -43,7 +50,7 @@ def references() -> list[str]:
 def known(reference: str) -> bool:
     """Whether there is such a table, and only one; ``references()`` lists them."""
     try:
-        _resolve(reference)
+        check(reference)
     except ValueError:
         return False
     return True
@@ -87,19 +94,39 @@ def datasets(reference: str) -> list[str]:
 @cache
 def _tables() -> dict[str, dict[tuple[str, str, str], list[Published]]]:
     tables: dict[str, dict[tuple[str, str, str], list[Published]]] = {}
-    text = resources.files("kdbench.reference").joinpath("results.csv").read_text("utf-8")
-    for row in csv.DictReader(text.splitlines()):
+    rules = {
+        (row["paper"], row["table"], row["notes"]): (row["epoch"], row["objective"])
+        for row in _rows("protocols.csv")
+    }
+    for row in _rows("results.csv"):
+        epoch, objective = rules[row["paper"], row["table"], row["notes"]]
         figure = Published(
             mean=float(row["top1_mean"]),
             sd=float(row["top1_std"]) if row["top1_std"] else None,
             source=f"{row['paper']}, {row['table']}: {row['source']}",
             notes=row["notes"],
             dataset=row["dataset"],
+            epoch=epoch,
+            objective="CE alone" if row["method"] in ("teacher", "student") else objective,
         )
         table = tables.setdefault(f"{row['paper']}/{row['table']}", {})
         key = (_ours(row["method"]), row["teacher"], row["student"])
         table.setdefault(key, []).append(figure)
     return tables
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    text = resources.files("kdbench.reference").joinpath(name).read_text("utf-8")
+    return list(csv.DictReader(text.splitlines()))
+
+
+def check(reference: str) -> None:
+    """Nothing, where there is such a table.
+
+    Raises:
+        ValueError: there is none, or its name is not unique; one line, with the nearest name.
+    """
+    _resolve(reference)
 
 
 def _resolve(reference: str) -> str:

@@ -107,6 +107,11 @@ class Run:
         pair = f"{self.teacher.arch} -> {self.student}" if self.teacher else self.student
         return f"{pair}, seed {self.seed}"
 
+    @property
+    def seedless(self) -> tuple[str, str]:
+        """The canonical JSON before and after the seed: the same for a cell's runs."""
+        return self._texts[:2]
+
     @cached_property
     def shared(self) -> str:
         """What the learners of one cohort have in common: teacher, data, batches, seed."""

@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from statistics import fmean
 
 Accuracies = Mapping[int, float]
 """Seed -> test accuracy in percent."""
@@ -21,7 +20,7 @@ TINY = 1e-9
 def mean(values: Iterable[float]) -> float:
     """Arithmetic mean; nan of nothing."""
     values = list(values)
-    return fmean(values) if values else math.nan
+    return math.fsum(values) / len(values) if values else math.nan
 
 
 def spread(values: Iterable[float]) -> float:
@@ -30,8 +29,21 @@ def spread(values: Iterable[float]) -> float:
     values = list(values)
     if len(values) < 2:
         return math.nan
-    centre = fmean(values)
+    centre = math.fsum(values) / len(values)
     return math.sqrt(math.fsum((v - centre) ** 2 for v in values) / (len(values) - 1))
+
+
+def t_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Ends of the 95 % t interval of a mean over seeds.
+
+    nan for fewer than two seeds, and for seeds that are all the same: with few test images that
+    is a coincidence, not a certainty.
+    """
+    sd = spread(values)
+    if not sd >= TINY:
+        return math.nan, math.nan
+    centre, half = mean(values), t_quantile(len(values) - 1) * sd / math.sqrt(len(values))
+    return centre - half, centre + half
 
 
 def relative_improvements(
@@ -131,8 +143,8 @@ def difference(method: Accuracies, other: Accuracies) -> Difference:
     if not sd >= TINY:
         return Difference(n, centre, sd, math.nan, math.nan, math.nan)
     se = sd / math.sqrt(n)
-    half = _t_quantile(n - 1) * se
-    return Difference(n, centre, sd, centre - half, centre + half, _t_test(centre / se, n - 1))
+    half = t_quantile(n - 1) * se
+    return Difference(n, centre, sd, centre - half, centre + half, t_test(centre / se, n - 1))
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -197,12 +209,20 @@ def detectable_difference(sd: float, n: int, alpha: float = ALPHA, power: float 
         sd: of the paired differences.
         n: seeds; nan for fewer than two.
     """
-    if n < 2:
+    return detectable(sd / math.sqrt(n), n - 1, alpha, power) if n > 1 else math.nan
+
+
+def detectable(se: float, freedom: float, alpha: float = ALPHA, power: float = POWER) -> float:
+    """The true value that a two-sided t test tells from 0 with this power.
+
+    Args:
+        se: standard error of what is tested. freedom: its degrees of freedom; nan below one.
+    """
+    if math.isnan(se) or not freedom >= 1:
         return math.nan
     from scipy.special import nctdtrinc
 
-    quantile = _t_quantile(n - 1, alpha)
-    return float(nctdtrinc(n - 1, 1 - power, quantile)) * sd / math.sqrt(n)
+    return float(nctdtrinc(freedom, 1 - power, t_quantile(freedom, alpha))) * se
 
 
 def _ratio(above: float, below: float) -> float:
@@ -216,13 +236,15 @@ def _ratio(above: float, below: float) -> float:
 
 # scipy.special, not scipy.stats: it loads in a fraction of the time and is quick on single numbers.
 @cache
-def _t_quantile(freedom: int, alpha: float = ALPHA) -> float:
+def t_quantile(freedom: float, alpha: float = ALPHA) -> float:
+    """The t value that is exceeded, on either side, with probability ``alpha``."""
     from scipy.special import stdtrit
 
     return float(stdtrit(freedom, 1 - alpha / 2))
 
 
-def _t_test(t: float, freedom: int) -> float:
+def t_test(t: float, freedom: float) -> float:
+    """Two-sided p of a t value."""
     from scipy.special import stdtr
 
     return float(2 * stdtr(freedom, -abs(t)))

@@ -94,6 +94,18 @@ def by_pair(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
     return pairs
 
 
+Summaries = Mapping[str, Mapping[str, Summary]]
+"""Pair -> method -> what became of that cell."""
+
+
+def summaries(cells: Iterable[Cell], records: Mapping[str, Record]) -> Summaries:
+    """All cells of a grid, in its order."""
+    return {
+        pair: {cell.method: summarise(cell.runs, records) for cell in members}
+        for pair, members in by_pair(cells).items()
+    }
+
+
 def teacher_ids(cells: Iterable[Cell]) -> list[str]:
     """Ids of the runs that a pair's teacher comes from; of an imported one, what its students say.
 

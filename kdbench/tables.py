@@ -23,12 +23,14 @@ class Table:
         rows: text, the first column names the row.
         bold: (row, column name) of what stands out.
         notes: said below.
+        best: those of ``bold`` that are the highest of their column.
     """
 
     title: str
     rows: "pd.DataFrame"
     bold: frozenset[tuple[int, str]] = frozenset()
     notes: tuple[str, ...] = ()
+    best: frozenset[tuple[int, str]] = frozenset()
 
 
 def accuracy(frame: "pd.DataFrame", *, ari_of: str | None = None) -> Table:
@@ -37,11 +39,16 @@ def accuracy(frame: "pd.DataFrame", *, ari_of: str | None = None) -> Table:
     Args:
         frame: of ``tidy``. ari_of: the row whose ARI is shown; None: no such column.
     """
-    table = _wide(frame, {key: _cell(row) for key, row in _rows(frame)})
+    table = wide(frame, {key: _cell(row) for key, row in rows_of(frame)})
+    place = {method: i for i, method in enumerate(methods_of(frame))}
+    top = frame[frame["top"].astype(bool)]
     bold = frozenset(
-        (i, pair)
-        for i, method in enumerate(_methods(frame))
-        for pair in frame.loc[(frame["method"] == method) & frame["top"], "pair"]
+        (place[method], pair) for method, pair in zip(top["method"], top["pair"], strict=True)
+    )
+    highest = top[top["mean"] == top.groupby("pair")["mean"].transform("max")]
+    best = frozenset(
+        (place[method], pair)
+        for method, pair in zip(highest["method"], highest["pair"], strict=True)
     )
     notes = [
         "Test accuracy of the last epoch in percent, mean ± standard deviation over seeds; "
@@ -61,45 +68,63 @@ def accuracy(frame: "pd.DataFrame", *, ari_of: str | None = None) -> Table:
         if told:
             average = sum(values[name][0] for name in told) / len(told)
             mark = " †" if values[told[0]][2] else ""
-            table.loc[table["Method"] == ari_of, column] = f"mean {_number(average, 2)}{mark}"
+            table.loc[table["Method"] == ari_of, column] = f"mean {number(average, 2)}{mark}"
         notes.append(
             f"ARI: gain of {ari_of} over this row in percent of this row's gain over the student, "
             f"mean over pairs (Chen et al., AAAI 2021); mean: over {', '.join(told) or 'none'}. "
             "†: in at least one pair this row's gain over the student is below 2 standard errors "
             "of the paired difference (or one seed cannot tell), and ARI is not to be relied upon."
         )
-    return Table("Accuracy", table, bold, tuple(notes))
+    return Table("Accuracy", table, bold, tuple(notes), best)
 
 
-def improvements(frame: "pd.DataFrame", ari_of: str) -> Table:
-    """What ARI averages: the ratio of each pair, and two companions that are less easily moved."""
+def improvements(frame: "pd.DataFrame", ari_of: str, overall: "pd.DataFrame") -> Table:
+    """What ARI averages: the ratio of each pair, and two companions that are less easily moved.
+
+    Args:
+        frame: of ``tidy``. overall: rows over all pairs, with ARI and its interval.
+    """
     rows = frame[frame["ari_unreliable"].notna()]
     texts = {
-        key: _number(row.ari_ratio, 1) + (" †" if row.ari_unreliable else "")
-        for key, row in _rows(rows)
+        key: number(row.ari_ratio, 1) + (" †" if row.ari_unreliable else "")
+        for key, row in rows_of(rows)
     }
-    table = _wide(rows, texts)
+    table = wide(rows, texts)
     reference = frame[frame["method"] == ari_of].set_index("pair")["mean"]
-    medians, points = [], []
+    whole = {row.method: row for row in overall.astype(object).itertuples(index=False)}
+    medians, points, intervals = [], [], []
     for method in table["Method"]:
+        intervals.append(_ends(whole.get(method)))
         of = rows[rows["method"] == method]
         gains = [
             reference[pair] - value for pair, value in zip(of["pair"], of["mean"], strict=True)
         ]
-        medians.append(_number(float(of["ari_ratio"].median()), 1))
+        medians.append(number(float(of["ari_ratio"].median()), 1))
         points.append(f"{stats.mean(gains):+.2f}")
+    table["ARI [95 %]"] = intervals
     table["Median, %"], table["Mean difference, points"] = medians, points
     note = (
         f"100 · ({ari_of} − row) / (row − student) of each pair, in percent; †: the denominator is "
         f"below 2 standard errors. Mean difference: {ari_of} − row over the same pairs."
     )
-    return Table(f"What ARI of {ari_of} averages", table, notes=(note,))
+    bootstrap = (
+        "ARI [95 %]: percentile bootstrap over the seeds that all three have in common, too narrow "
+        "with few seeds; an end is infinite where a denominator may vanish."
+    )
+    return Table(f"What ARI of {ari_of} averages", table, notes=(note, bootstrap))
+
+
+def _ends(row: Any) -> str:
+    if row is None or math.isnan(row.ari) or math.isnan(row.ari_lo):
+        return "–"
+    low, high = (number(end, 1).replace("inf", "∞") for end in (row.ari_lo, row.ari_hi))
+    return f"{number(row.ari, 1).replace('inf', '∞')} [{low}, {high}]"
 
 
 def differences(frame: "pd.DataFrame", baseline: str) -> Table:
     """Every row's paired difference to the baseline, with its interval and adjusted p."""
     rows = frame[frame["diff_n"].notna()]
-    table = _wide(rows, {key: _difference_cell(row) for key, row in _rows(rows)})
+    table = wide(rows, {key: _difference_cell(row) for key, row in rows_of(rows)})
     count = int(rows["p"].notna().sum())
     notes = (
         f"Row − {baseline} in points, over the seeds that both have done, [95 % t interval of the "
@@ -121,14 +146,14 @@ def costs(frame: "pd.DataFrame", baseline: str | None) -> Table:
     columns: dict[str, list[str]] = {
         "Method": list(rows["method"]),
         "Pair": list(rows["pair"]),
-        f"Time / {baseline or 'baseline'}": [_number(v, 2) for v in rows["time_ratio"]],
+        f"Time / {baseline or 'baseline'}": [number(v, 2) for v in rows["time_ratio"]],
         "Seconds": [
-            _number(a + b, 1) for a, b in zip(rows["seconds"], rows["teacher_seconds"], strict=True)
+            number(a + b, 1) for a, b in zip(rows["seconds"], rows["teacher_seconds"], strict=True)
         ],
-        "Step, ms": [_number(v, 2) for v in rows["step_ms"]],
+        "Step, ms": [number(v, 2) for v in rows["step_ms"]],
         "Extra parameters in training": [_integer(v) for v in rows["params_extra"]],
         "Parameters deployed": [_integer(v) for v in rows["params_deployed"]],
-        "Peak MB": [_number(v, 0) for v in rows["peak_mb"]],
+        "Peak MB": [number(v, 0) for v in rows["peak_mb"]],
     }
     table = pd.DataFrame(columns)
     notes = (
@@ -141,29 +166,13 @@ def costs(frame: "pd.DataFrame", baseline: str | None) -> Table:
 
 def best_epoch(frame: "pd.DataFrame") -> Table:
     """The best epoch's accuracy, which is no result."""
-    texts = {key: _number(row.best_mean, 2) for key, row in _rows(frame)}
+    texts = {key: number(row.best_mean, 2) for key, row in rows_of(frame)}
     title = "Best epoch (selected on the test set; not the headline)"
     note = (
         "Highest test accuracy of any epoch, mean over seeds: too high by selection; only to "
         "compare with papers that report it."
     )
-    return Table(title, _wide(frame, texts), notes=(note,))
-
-
-def published_figures(frame: "pd.DataFrame", reference: str) -> Table:
-    """Published accuracies, and how far ours is from them."""
-    rows = frame[frame["published_mean"].notna()]
-    texts = {}
-    for key, row in _rows(rows):
-        sd = "" if math.isnan(row.published_sd) else f" ± {row.published_sd:.2f}"
-        ours = "" if math.isnan(row.mean) else f" (ours {row.mean - row.published_mean:+.2f})"
-        texts[key] = f"{row.published_mean:.2f}{sd}{ours}"
-    table = _wide(rows, texts)
-    notes = ["In brackets: this page's mean less the published one, in points."]
-    for column, word in (("published_source", "Source"), ("published_notes", "The source's notes")):
-        for text in dict.fromkeys(str(text) for text in rows[column] if text):
-            notes.append(f"{word}: {text}.")
-    return Table(f"Published: {reference}", table, notes=tuple(notes))
+    return Table(title, wide(frame, texts), notes=(note,))
 
 
 def objectives(cells: Iterable[Cell]) -> Table:
@@ -192,7 +201,7 @@ def objectives(cells: Iterable[Cell]) -> Table:
 def reasons(frame: "pd.DataFrame") -> list[str]:
     """A line for each way in which runs ended badly: row, how, why, where, and a run to look at."""
     lines: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
-    for _, row in _rows(frame[frame["bad_runs"] != ""]):
+    for _, row in rows_of(frame[frame["bad_runs"] != ""]):
         key = (row.method, _troubles(row), row.reason)
         lines.setdefault(key, []).append((row.pair, row.bad_runs.split()[0]))
     out = []
@@ -205,23 +214,25 @@ def reasons(frame: "pd.DataFrame") -> list[str]:
     return out
 
 
-def _methods(frame: "pd.DataFrame") -> list[str]:
+def methods_of(frame: "pd.DataFrame") -> list[str]:
     """Rows in their order, teacher and student first."""
     names = list(dict.fromkeys(frame["method"]))
     return sorted(names, key=lambda name: BASELINES.index(name) if name in BASELINES else 2)
 
 
-def _rows(frame: "pd.DataFrame") -> Iterable[tuple[tuple[str, str], Any]]:
-    rows: Iterable[Any] = frame.itertuples(index=False)
+def rows_of(frame: "pd.DataFrame") -> Iterable[tuple[tuple[str, str], Any]]:
+    """(method, pair) and all columns of each row."""
+    # Columns as objects first: iterating over pandas' own strings takes several times as long.
+    rows: Iterable[Any] = frame.astype(object).itertuples(index=False)
     for row in rows:
         yield (row.method, row.pair), row
 
 
-def _wide(frame: "pd.DataFrame", texts: Mapping[tuple[str, str], str]) -> "pd.DataFrame":
+def wide(frame: "pd.DataFrame", texts: Mapping[tuple[str, str], str]) -> "pd.DataFrame":
     """Methods down, pairs across."""
     import pandas as pd
 
-    methods, pairs = _methods(frame), list(dict.fromkeys(frame["pair"]))
+    methods, pairs = methods_of(frame), list(dict.fromkeys(frame["pair"]))
     columns = {pair: [texts.get((method, pair), "") for method in methods] for pair in pairs}
     return pd.DataFrame({"Method": methods} | columns, dtype=object)
 
@@ -230,7 +241,7 @@ def _cell(row: Any) -> str:
     if row.status == "imported":
         return "imported" if math.isnan(row.mean) else f"{row.mean:.2f} (imported)"
     if row.n:
-        shown = _number(row.mean, 2) + (f" ± {row.sd:.2f}" if row.n > 1 else "")
+        shown = number(row.mean, 2) + (f" ± {row.sd:.2f}" if row.n > 1 else "")
         if row.n == row.expected:
             return shown
         troubles = _troubles(row)
@@ -255,7 +266,7 @@ def _ari_cell(value: tuple[float, int, bool] | None, pairs: int) -> str:
         return ""
     average, n, marked = value
     over = f" ({n}/{pairs} pairs)" if n < pairs else ""
-    return f"{_number(average, 2)}{' †' if marked else ''}{over}"
+    return f"{number(average, 2)}{' †' if marked else ''}{over}"
 
 
 def _difference_cell(row: Any) -> str:
@@ -273,7 +284,8 @@ def _difference_cell(row: Any) -> str:
     return text
 
 
-def _number(value: float, digits: int) -> str:
+def number(value: float, digits: int) -> str:
+    """Rounded, with commas between thousands; a dash for nan."""
     return "–" if math.isnan(value) else f"{value:,.{digits}f}"
 
 

@@ -8,12 +8,19 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kdbench import published, stats
+from kdbench import published, resample, stats
 from kdbench.grid import Grid
 from kdbench.records import Record
 from kdbench.run import Cell
 from kdbench.stats import Difference
-from kdbench.summary import STATUSES, Summary, by_pair, summarise, teacher_accuracy
+from kdbench.summary import (
+    STATUSES,
+    Summaries,
+    Summary,
+    by_pair,
+    summaries,
+    teacher_accuracy,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,23 +29,36 @@ BASELINES = ("teacher", "student")
 COLUMNS = (
     *("method", "teacher", "student", "pair", "dataset", "protocol"),
     *("n", "expected", "mean", "sd", "best_mean", "status"),
+    *("mean_lo", "mean_hi", "boot_lo", "boot_hi", "seeds", "accuracies"),
     *("diverged", "failed", "skipped", "missing"),
     *("diff", "diff_sd", "diff_n", "lo", "hi", "p", "p_holm", "top"),
     *("ari_ratio", "ari_unreliable", "recovered_gap", "test_se"),
     *("seconds", "teacher_seconds", "time_ratio", "step_ms"),
     *("params", "params_extra", "params_deployed", "macs", "peak_mb"),
-    *("published_mean", "published_sd", "published_source", "published_notes"),
+    *("published_mean", "published_sd", "published_diff", "published_source", "published_notes"),
+    *("published_epoch", "published_objective"),
     *("reason", "bad_runs", "runs"),
 )
 COUNTS = ("params", "params_extra", "params_deployed", "macs", "diff_n")
 
 
-def tidy(grid: Grid, cells: Sequence[Cell], records: Mapping[str, Record]) -> "pd.DataFrame":
+def tidy(
+    grid: Grid,
+    cells: Sequence[Cell],
+    records: Mapping[str, Record],
+    found: Summaries | None = None,
+) -> "pd.DataFrame":
     """One row per method and pair, rows ``teacher`` and ``student`` included: ``COLUMNS``.
 
+    ``mean_lo``, ``mean_hi``: 95 % t interval of the mean over seeds; ``boot_lo``, ``boot_hi``: its
+    percentile bootstrap interval; ``seeds``, ``accuracies``: of each run, with spaces between.
     ``diff`` to ``p_holm`` compare with the report's baseline, Holm-adjusted over a pair's methods;
     ``top``: the best of its pair or not distinguishable from it; ``ari_ratio``: gain of the
-    report's ``ari_of`` over this row; ``time_ratio``: training time over the baseline's.
+    report's ``ari_of`` over this row; ``time_ratio``: training time over the baseline's;
+    ``published_diff``: our mean less the published one.
+
+    Args:
+        found: ``summaries`` of the cells, where they are there already.
 
     Raises:
         ValueError: the report's reference is no published table.
@@ -47,9 +67,10 @@ def tidy(grid: Grid, cells: Sequence[Cell], records: Mapping[str, Record]) -> "p
 
     baseline = find(cells, grid.report.baseline)
     reference = find(cells, grid.report.ari_of) if grid.report.ari_of else None
+    found = summaries(cells, records) if found is None else found
     rows: list[dict[str, Any]] = []
     for pair, members in by_pair(cells).items():
-        rows += _pair(grid, pair, members, records, baseline, reference)
+        rows += _pair(grid, pair, members, found[pair], records, baseline, reference)
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     return frame.astype(dict.fromkeys(COUNTS, "Int64"))
 
@@ -75,12 +96,12 @@ def _pair(
     grid: Grid,
     pair: str,
     cells: Sequence[Cell],
+    found: Mapping[str, Summary],
     records: Mapping[str, Record],
     baseline: str | None,
     reference: str | None,
 ) -> list[dict[str, Any]]:
     """The tidy rows of one pair."""
-    found = {cell.method: summarise(cell.runs, records) for cell in cells}
     nothing = Summary(0, {}, {}, math.nan, (), ())
     student, base = found.get("student", nothing), found.get(baseline or "", nothing)
     best_of = {name: s.accuracies for name, s in found.items() if name != "teacher"}
@@ -114,6 +135,7 @@ def _pair(
             "sd": summary.sd,
             "best_mean": summary.best,
             "status": summary.status,
+            **_spread(summary),
             **{s: summary.statuses.get(s, 0) for s in STATUSES if s != "done"},
             "top": name in top,
             "recovered_gap": stats.recovered_gap(accuracy, student.mean, teacher),
@@ -136,8 +158,23 @@ def _pair(
             row |= _difference(differences[name], p_holm.get(name, math.nan))
         if reference and name not in (*BASELINES, reference):
             row |= _ari(found.get(reference, nothing), summary, student)
-        rows.append(row | _published(grid, cell))
+        rows.append(row | _published(grid, cell, accuracy))
     return rows
+
+
+def _spread(summary: Summary) -> dict[str, Any]:
+    """Every seed's accuracy, and two intervals of their mean."""
+    values = list(summary.accuracies.values())
+    low, high = stats.t_interval(values)
+    boot_low, boot_high = resample.of_mean(values)
+    return {
+        "mean_lo": low,
+        "mean_hi": high,
+        "boot_lo": boot_low,
+        "boot_hi": boot_high,
+        "seeds": " ".join(map(str, summary.accuracies)),
+        "accuracies": " ".join(f"{value:.10g}" for value in values),
+    }
 
 
 def _teacher(grid: Grid, cell: Cell, summary: Summary, accuracy: float) -> dict[str, Any]:
@@ -173,7 +210,7 @@ def _ari(reference: Summary, method: Summary, student: Summary) -> dict[str, Any
     }
 
 
-def _published(grid: Grid, cell: Cell) -> dict[str, Any]:
+def _published(grid: Grid, cell: Cell, accuracy: float) -> dict[str, Any]:
     if not grid.report.reference:
         return {}
     data = grid.dataset.label or grid.dataset.name
@@ -185,8 +222,11 @@ def _published(grid: Grid, cell: Cell) -> dict[str, Any]:
     return {
         "published_mean": figure.mean,
         "published_sd": figure.sd,
+        "published_diff": accuracy - figure.mean,
         "published_source": figure.source,
         "published_notes": figure.notes,
+        "published_epoch": figure.epoch,
+        "published_objective": figure.objective,
     }
 
 

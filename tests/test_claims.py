@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from fakes import make_cells, make_grid, make_records, page, typical
+from fakes import make_cells, make_grid, make_records, page, typical, whole_of
 
 from kdbench import leaderboard
 from kdbench.grid import Report
@@ -58,5 +58,5 @@ def test_students_of_different_teacher_weights_are_pointed_out() -> None:
     result = records[run.id].result
     assert result
     records[run.id] = replace(records[run.id], result=replace(result, teacher_weights="b" * 64))
-    text = leaderboard.markdown(grid, cells, records, leaderboard._tidy(grid, cells, records))
+    text = leaderboard.markdown(whole_of(grid, cells, records))
     assert "ATTENTION: not all students learned from the same weights" in text

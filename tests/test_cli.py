@@ -68,7 +68,8 @@ assert not slow, slow
     folders = ("--runs", tmp_path / "runs", "--results", tmp_path / "results")
     grid = ("--grid", write(tmp_path), *folders)
     for args in (
-        ("--help",), ("report", *grid), ("status", *grid), ("run", *grid, "--dry-run"),
+        ("--help",), ("report", *grid), ("compare", "kd", "student", *grid),
+        ("verify", *folders), ("status", *grid), ("run", *grid, "--dry-run"),
         ("retry", *grid), ("methods",),
     ):  # fmt: skip
         result = python(code, *args)

@@ -77,6 +77,35 @@ def test_a_pair_published_on_two_data_sets_needs_one_named() -> None:
     assert published.datasets(reference) == ["CIFAR-10", "CIFAR-100"]
 
 
+def test_every_figure_has_its_epoch_and_objective() -> None:
+    folder = Path(published.__file__).parent / "reference"
+    with (folder / "results.csv").open(newline="", encoding="utf-8") as file:
+        used = {(row["paper"], row["table"], row["notes"]) for row in csv.DictReader(file)}
+    with (folder / "protocols.csv").open(newline="", encoding="utf-8") as file:
+        rules = list(csv.DictReader(file))
+    keys = [(row["paper"], row["table"], row["notes"]) for row in rules]
+    assert len(keys) == len(set(keys)) and set(keys) == used
+    epochs = {"last", "best", "not stated", "not stated; the code keeps the best"}
+    assert {row["epoch"] for row in rules} == epochs
+    families = {row["objective"].partition(":")[0] for row in rules}
+    assert families == {"crd", "semckd", "own", "its term alone", "CE alone", "not stated"}
+
+
+def test_epoch_and_objective_of_the_two_families() -> None:
+    pair = ("resnet32x4", "resnet8x4")
+    ours = lookup(TABLE1, "fitnets", *pair)
+    crd = "CRD / RepDistiller (ICLR 2020)/README table 1"
+    theirs, kd = lookup(crd, "fitnets", *pair), lookup(crd, "kd", *pair)
+    alone = lookup(crd, "student", *pair)
+    assert ours and theirs and kd and alone
+    assert (ours.epoch, ours.objective) == (
+        "not stated; the code keeps the best", "semckd: CE + KD + term",
+    )  # fmt: skip
+    assert (theirs.epoch, theirs.objective) == ("last", "crd: CE + term, no KD")
+    assert kd.objective == "crd: 0.1 CE + 0.9 KD"
+    assert (alone.epoch, alone.objective) == ("last", "CE alone")
+
+
 def test_every_row_can_be_looked_up() -> None:
     path = Path(published.__file__).parent / "reference" / "results.csv"
     with path.open(newline="", encoding="utf-8") as file:

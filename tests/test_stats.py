@@ -95,6 +95,21 @@ def test_difference_without_a_spread_claims_nothing() -> None:
         assert all(map(math.isnan, (found.low, found.high, found.p)))
 
 
+def test_t_interval_is_scipys() -> None:
+    values = [71.3, 72.1, 70.9, 71.0]
+    wanted = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert stats.t_interval(values) == pytest.approx((wanted.low, wanted.high))
+    for nothing in ([], [71.0], [71.0, 71.0]):
+        assert all(map(math.isnan, stats.t_interval(nothing)))
+
+
+def test_mean_and_spread_are_numpys() -> None:
+    values = [71.3, 72.1, 70.9, 71.0]
+    assert stats.mean(values) == pytest.approx(np.mean(values))
+    assert stats.spread(values) == pytest.approx(np.std(values, ddof=1))
+    assert math.isnan(stats.mean([])) and math.isnan(stats.spread([1.0]))
+
+
 def test_holm_by_hand() -> None:
     # 0.01*4, 0.02*3, max(0.06, 0.03*2), max(0.06, 0.04*1)
     assert stats.holm([0.02, 0.01, 0.04, 0.03]) == pytest.approx([0.06, 0.04, 0.06, 0.06])

@@ -2,6 +2,7 @@ import math
 from dataclasses import replace
 
 import pytest
+import scipy.stats
 from fakes import DIGITS, cell_of, make_cells, make_grid, make_records, typical
 
 from kdbench.grid import TeacherSpec
@@ -22,6 +23,11 @@ def test_tidy_has_a_row_per_method_and_pair_with_its_numbers() -> None:
     assert at["mean"] == pytest.approx(sum(accuracies) / 3)
     assert at["best_mean"] == pytest.approx(sum(accuracies) / 3 + 0.5)
     assert (at["n"], at["expected"], at["status"]) == (3, 3, "done")
+    interval = scipy.stats.ttest_1samp(accuracies, 0).confidence_interval(0.95)
+    assert (at["mean_lo"], at["mean_hi"]) == pytest.approx((interval.low, interval.high))
+    # Of three seeds, the ends of the percentile bootstrap are the lowest and the highest.
+    assert (at["boot_lo"], at["boot_hi"]) == pytest.approx((83.0, 83.9))
+    assert (at["seeds"], at["accuracies"]) == ("0 1 2", "83 83.6 83.9")
     assert (at["dataset"], at["protocol"]) == ("digits", "demo")
     assert at["diff"] == pytest.approx(sum(accuracies) / 3 - sum(kd) / 3)
     assert at["lo"] < at["diff"] < at["hi"]

@@ -1,0 +1,83 @@
+"""Evidence to all that is shown of it: checked, summarised once, tidy, and over all pairs."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kdbench.errors import UserError
+from kdbench.evidence import Evidence
+from kdbench.grid import Grid
+from kdbench.overall import Overall, overall
+from kdbench.records import Record
+from kdbench.run import Cell
+from kdbench.summary import summaries
+from kdbench.tidy import tidy
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class LeaderboardError(UserError):
+    """Records that do not belong into one table, or a reference that is no published table."""
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """What tables, plots and pages select from.
+
+    Attributes:
+        evidence: what it was made from.
+        frame: of ``tidy``: a row per method and pair.
+        overall: a row per method, over all pairs.
+        data: digest of the data that all runs used; None without records.
+    """
+
+    evidence: Evidence
+    frame: "pd.DataFrame"
+    overall: Overall
+    data: str | None
+
+
+def aggregate(evidence: Evidence) -> Aggregate:
+    """All statistics of a grid.
+
+    Raises:
+        LeaderboardError: records of different data; an unknown reference.
+    """
+    grid, cells, records = evidence.grid, evidence.cells, evidence.records
+    data = check_data(grid, cells, records)
+    found = summaries(cells, records)
+    try:
+        frame = tidy(grid, cells, records, found)
+    except ValueError as error:
+        raise LeaderboardError(f"{grid.source}: {error}") from error
+    return Aggregate(evidence, frame, overall(evidence, found), data)
+
+
+def check_data(grid: Grid, cells: Iterable[Cell], records: Mapping[str, Record]) -> str | None:
+    """The digest of the data that all records used; None without records.
+
+    Raises:
+        LeaderboardError: they used different data.
+    """
+    same_teacher_data = grid.teacher.dataset in (None, grid.dataset)
+    runs: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        if cell.method == "teacher" and not same_teacher_data:
+            continue
+        for run in cell.runs:
+            record = records.get(run.id)
+            if record and record.result:
+                runs.setdefault(record.result.data, {})[run.id] = None
+    if len(runs) > 1:
+        *few, most = sorted(runs.items(), key=lambda item: (len(item[1]), item[0]))
+        told = "; ".join(
+            f"{', '.join(list(ids)[:5])}{', ...' if len(ids) > 5 else ''} "
+            f"{'has' if len(ids) == 1 else 'have'} {digest[:12]}"
+            for digest, ids in few
+        )
+        raise LeaderboardError(
+            f"{grid.source}: its runs used different data and do not belong into one table: "
+            f"{told}; the other {len(most[1])} (e.g. {next(iter(most[1]))}) {most[0][:12]}"
+        )
+    return next(iter(runs), None)

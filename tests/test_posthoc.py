@@ -1,0 +1,85 @@
+import itertools
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdbench import posthoc, stats
+
+
+@pytest.mark.parametrize(("pairs", "p"), [(7, 0.015625), (10, 0.001953125), (13, 0.000244140625)])
+def test_smallest_p_is_wilcoxons(pairs: int, p: float) -> None:
+    assert posthoc.smallest_p(pairs) == p
+    assert posthoc.wilcoxon(np.arange(1.0, pairs + 1)) == pytest.approx(p)
+
+
+@pytest.mark.parametrize(("comparisons", "needed"), [(105, 13), (14, 10), (1, 6)])
+def test_pairs_needed(comparisons: int, needed: int) -> None:
+    assert posthoc.pairs_needed(comparisons) == needed
+    assert posthoc.refusal(needed, comparisons, "x") == ""
+    assert "It takes " in posthoc.refusal(needed - 1, comparisons, "x")
+
+
+@given(st.integers(1, 400))
+def test_pairs_needed_is_the_first_number_that_can_reject(comparisons: int) -> None:
+    needed = posthoc.pairs_needed(comparisons)
+    assert posthoc.smallest_p(needed) * comparisons < stats.ALPHA
+    assert posthoc.smallest_p(needed - 1) * comparisons >= stats.ALPHA
+
+
+def test_refusal_gives_the_figures() -> None:
+    told = posthoc.refusal(7, 14, "each method with kd")
+    assert told.startswith("No test of each method with kd over pairs: a Wilcoxon")
+    assert "on 7 pairs cannot give a p below 2/2^7 = 0.016" in told
+    assert "for 14 comparisons asks for less than 0.05/14 = 0.0036" in told
+    assert told.endswith("It takes 10 pairs.")
+    assert posthoc.refusal(0, 0, "nobody") == ""
+
+
+def test_friedman_is_scipys() -> None:
+    pairs = np.random.default_rng(0).integers(60, 66, (8, 5)).astype(float)
+    wanted = scipy.stats.friedmanchisquare(*pairs.T).pvalue
+    assert posthoc.friedman(pairs) == pytest.approx(wanted)
+    assert np.isnan(posthoc.friedman(pairs[:, :2])) and np.isnan(posthoc.friedman(pairs[:1]))
+    assert np.isnan(posthoc.friedman(np.ones((4, 3))))
+
+
+def test_wilcoxon_by_all_signs() -> None:
+    values = np.array([0.3, -0.1, 0.5, 0.7, 0.2, -0.4])
+    size = scipy.stats.rankdata(abs(values))
+    seen = size[values > 0].sum()
+    sums = [sum(s for s, up in zip(size, signs, strict=True) if up)
+            for signs in itertools.product((0, 1), repeat=6)]  # fmt: skip
+    extreme = [abs(x - size.sum() / 2) >= abs(seen - size.sum() / 2) for x in sums]
+    assert posthoc.wilcoxon(values) == pytest.approx(np.mean(extreme))
+    assert np.isnan(posthoc.wilcoxon([0.0, 1e-12]))
+
+
+def test_critical_difference_of_what_is_clear() -> None:
+    draw = np.random.default_rng(0)
+    noise = draw.normal(0, 0.1, (14, 4))
+    pairs = np.array([70.0, 74.0, 70.0, 78.0]) + noise
+    found = posthoc.critical_difference(("a", "b", "c", "d"), pairs)
+    assert found.methods[:2] == ("d", "b") and set(found.methods[2:]) == {"a", "c"}
+    assert found.ranks[:2] == (1.0, 2.0) and sum(found.ranks) == pytest.approx(10)
+    assert found.groups == ((2, 3),)
+    assert found.friedman < 1e-6
+    both = list(itertools.combinations(range(4), 2))
+    order = ["abcd".index(name) for name in found.methods]
+    ps = [scipy.stats.wilcoxon(pairs[:, order[i]], pairs[:, order[j]]).pvalue for i, j in both]
+    # Holm's steps by hand.
+    steps = np.maximum.accumulate(np.sort(ps) * np.arange(6, 0, -1)).clip(max=1)
+    wanted = dict(zip(np.argsort(ps), steps, strict=True))
+    for k, (i, j) in enumerate(both):
+        assert found.p[i, j] == pytest.approx(wanted[k])
+
+
+def test_groups_are_the_longest_stretches() -> None:
+    p = np.ones((5, 5))
+    for i, j in ((0, 2), (0, 3), (0, 4), (1, 4), (2, 4), (3, 4)):
+        p[i, j] = p[j, i] = 0.01
+    assert posthoc._groups(p) == ((0, 1), (1, 3))
+    assert posthoc._groups(np.zeros((3, 3))) == ()
+    assert posthoc._groups(np.ones((3, 3))) == ((0, 2),)
