@@ -3,21 +3,15 @@
 import json
 import re
 import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from kdbench import jobs, live, records, runner
 from kdbench.errors import UserError
 from kdbench.expand import expand
 from kdbench.grid import Grid, GridError, presets, short
 from kdbench.gridfile import parse
 from kdbench.gridtree import parse_yaml, preset, set_value
-from kdbench.records import Record
 from kdbench.run import Run
 from kdbench.spec import Protocol
 
@@ -89,28 +83,14 @@ def one_cell(flags: Flags) -> tuple[Grid, tuple[Run, ...]]:
     return grid, (*others, asked)
 
 
-def run_cell(grid: Grid, runs: Sequence[Run], folder: Path, data: Path) -> Record:
-    """Train what is missing of a cell's runs, in this process; the asked run's record.
-
-    Raises:
-        UserError: the asked run could not be trained.
-    """
-    todo = jobs.missing(runs, folder)
-    executor = grid.executor.model_copy(update={"kind": "debug"})
-    with closing(runner.run_all(runs, folder, data, executor)) as events:  # type: ignore[type-var]
-        live.show(events, todo, Console())
-    asked = runs[-1]
-    record = records.read(folder, asked.id)
-    if record is None:
-        raise UserError(f"{asked.title}, {asked.method}: not trained; its teacher has failed")
-    return record
-
-
-def command(run: Run, runs: Path) -> str:
+def command(run: Run, known: Callable[[str], Run]) -> str:
     """The ``kdbench train`` command that repeats a run; checked to give the same id.
 
-    What the preset of the run's protocol says already is left out. How its teacher was trained is
-    read off the teacher's own ``run.json``, where that lies in ``runs``.
+    What the preset of the run's protocol says already is left out.
+
+    Args:
+        known: gives the run of an id, from which the command learns how a teacher was trained;
+            raises ``UserError`` where nobody knows it.
     """
     own = {key: value for key, value in run.canonical.items() if key != "teacher"}
     fitting = []
@@ -125,7 +105,7 @@ def command(run: Run, runs: Path) -> str:
         }:
             fitting.append(flags)
     for base in fitting:
-        for flags in _taught(run, runs, base):
+        for flags in _taught(run, known, base):
             found = _asked(flags)
             if found is not None and found.id == run.id:
                 return str(flags)
@@ -187,7 +167,7 @@ def _protocols(run: Run) -> Iterator[str]:
     yield _flow(resolved)
 
 
-def _taught(run: Run, runs: Path, base: Flags) -> Iterator[Flags]:
+def _taught(run: Run, known: Callable[[str], Run], base: Flags) -> Iterator[Flags]:
     """Ways to get the run's teacher: as imported, or as its own run says."""
     teacher = run.teacher
     if teacher is None:
@@ -196,7 +176,7 @@ def _taught(run: Run, runs: Path, base: Flags) -> Iterator[Flags]:
         yield replace(base, overrides=(f"teachers={{{teacher.arch}: {teacher.run}}}",))
         return
     try:
-        trained = records.read_run(runs, teacher.run)
+        trained = known(teacher.run)
     except UserError:
         return
     if trained.teacher:  # an auxiliary: it stands between the run and the teacher of the pair
@@ -205,7 +185,7 @@ def _taught(run: Run, runs: Path, base: Flags) -> Iterator[Flags]:
         base = replace(base, teacher=trained.teacher.arch, options=(*base.options, *helper))
         yield base
         try:
-            trained = records.read_run(runs, trained.teacher.run)
+            trained = known(trained.teacher.run)
         except UserError:
             return
     seed = () if trained.seed == 0 else (f"teacher.seed={trained.seed}",)

@@ -206,7 +206,8 @@ def train(
     data: Path,
 ) -> None:
     """One cell, one seed: what a table's cell is made of. Teacher first, if need be."""
-    from kdbench.cell import Flags, one_cell, run_cell
+    from kdbench.cell import Flags, one_cell
+    from kdbench.launch import run_cell
     from kdbench.live import outcome
     from kdbench.trained import check_teachers
 

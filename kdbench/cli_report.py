@@ -151,6 +151,7 @@ def verify(runs: Path, results: Path) -> None:
 
     checked = verifying.folders(results)
     differing = [line for folder in checked for line in verifying.differing(folder)]
+    differing += verifying.overview(results) if checked else []
     for line in differing:
         click.echo(line)
     what = ", ".join(folder.name for folder in checked) or "nothing: no records.parquet is there"

@@ -2,18 +2,21 @@
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import click
 from rich.console import Console
 
-from kdbench import jobs, leaderboard, live, runner
+from kdbench import jobs, leaderboard, live, records, runner
 from kdbench.aggregate import aggregate
 from kdbench.errors import UserError
 from kdbench.evidence import gather
 from kdbench.expand import Expansion
 from kdbench.grid import Executor, Grid
+from kdbench.records import Record
+from kdbench.run import Run
 from kdbench.runner import Event
 
 
@@ -92,3 +95,20 @@ def _interrupted(
     how = "stopped" if local else "jobs on Slurm go on by themselves"
     click.echo(f"{how}; {left} runs left; the same command goes on", err=True)
     sys.exit(130)
+
+
+def run_cell(grid: Grid, runs: Sequence[Run], folder: Path, data: Path) -> Record:
+    """Train what is missing of a cell's runs, in this process; the asked run's record.
+
+    Raises:
+        UserError: the asked run could not be trained.
+    """
+    todo = jobs.missing(runs, folder)
+    executor = grid.executor.model_copy(update={"kind": "debug"})
+    with closing(runner.run_all(runs, folder, data, executor)) as events:  # type: ignore[type-var]
+        live.show(events, todo, Console())
+    asked = runs[-1]
+    record = records.read(folder, asked.id)
+    if record is None:
+        raise UserError(f"{asked.title}, {asked.method}: not trained; its teacher has failed")
+    return record

@@ -4,17 +4,20 @@ Everything is a pure function of the evidence: no clock, no machine of its own.
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdbench import archive, latex, plots, published, tables
+from kdbench import archive, cell, latex, page, plots, published, tables
 from kdbench.aggregate import Aggregate, LeaderboardError, aggregate
 from kdbench.claims import claims, facts
+from kdbench.errors import UserError
 from kdbench.evidence import Evidence
+from kdbench.expand import expand
 from kdbench.grid import Grid
 from kdbench.markdown import escape, render
 from kdbench.records import write_atomically
+from kdbench.run import Run
 from kdbench.tables import Table
 from kdbench.tables_across import across_pairs
 from kdbench.tables_published import published_figures
@@ -26,10 +29,12 @@ if TYPE_CHECKING:
 __all__ = ["LeaderboardError", "files", "markdown", "terminal", "write"]
 
 PAGE = "leaderboard.md"
+COMMANDS = 400
+"""Cells up to which the page has the command of each; finding one takes some milliseconds."""
 
 
 def write(evidence: Evidence, results: Path, whole: Aggregate | None = None) -> Path:
-    """Write ``files`` to ``results/<grid>/``.
+    """Write ``files`` to ``results/<grid>/``, and the page over all grids beside it.
 
     Args:
         whole: the evidence's ``aggregate``, where it is there already.
@@ -47,6 +52,7 @@ def write(evidence: Evidence, results: Path, whole: Aggregate | None = None) -> 
     # The page last: who finds it finds what it speaks of.
     for name in sorted(contents, key=lambda name: name == PAGE):
         write_atomically(target / name, contents[name])
+    write_atomically(results / "index.html", page.index(results))
     return target / PAGE
 
 
@@ -61,8 +67,36 @@ def files(whole: Aggregate) -> dict[str, bytes]:
         "leaderboard.tex": latex.leaderboard(whole).encode(),
         "across.csv": _csv(whole.overall.frame),
         "records.parquet": archive.dump(evidence),
+        "index.html": _html(whole, drawn).encode(),
         **plots.files(drawn),
     }
+
+
+def _html(whole: Aggregate, drawn: Sequence[plots.Plot]) -> str:
+    """The page for a browser."""
+    few = len(whole.evidence.cells) <= COMMANDS
+    return page.render(
+        whole.evidence,
+        whole.frame,
+        digest=whole.data,
+        further=[*_main_tables(whole), *_further_tables(whole)],
+        plots={plot.title: plots.svg(plot.figure).decode() for plot in drawn},
+        command=_commands_of(whole.evidence) if few else None,
+    )
+
+
+def _commands_of(evidence: Evidence) -> Callable[[Run], str]:
+    """What repeats a run, from the grid alone: teachers of teachers stand in no cell."""
+    known = {run.id: run for one in evidence.cells for run in one.runs}
+
+    def find(run_id: str) -> Run:
+        if run_id not in known:
+            known.update((run.id, run) for run in expand(evidence.grid).runs)
+        if run_id not in known:
+            raise UserError(f"{run_id}: no run of this grid")
+        return known[run_id]
+
+    return lambda run: cell.command(run, find)
 
 
 def _csv(frame: "pd.DataFrame") -> bytes:

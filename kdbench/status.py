@@ -5,6 +5,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from rich import box
@@ -209,7 +210,7 @@ def _trained(runs: Path, name: str) -> list[Text]:
         Text(f"run {name}"),
         Text(f"protocol {run.protocol}, dataset {run.dataset.title}"),
         Text(f"config: {json.dumps(run.to_json())}"),
-        Text(f"again: {cell.command(run, runs)}"),
+        Text(f"again: {cell.command(run, partial(records.read_run, runs))}"),
     ]
 
 

@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 
-from kdbench import archive, leaderboard
+from kdbench import archive, leaderboard, page
 from kdbench.aggregate import aggregate
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -27,6 +27,12 @@ def differing(folder: Path) -> list[str]:
     made = leaderboard.files(aggregate(archive.load(folder / archive.NAME)))
     told = (_told(folder, name, content) for name, content in sorted(made.items()))
     return [line for line in told if line]
+
+
+def overview(results: Path) -> list[str]:
+    """What of the page over all grids is not what the folders give."""
+    text = _told(results, "index.html", page.index(results).encode())
+    return [text] if text else []
 
 
 def _told(folder: Path, name: str, content: bytes) -> str:

@@ -1,6 +1,7 @@
 """Teachers trained elsewhere: imported, measured, and used by a grid."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -39,5 +40,5 @@ def test_a_teacher_is_imported_and_used(tmp_path: Path) -> None:
     kd = records.read(runs, run.id)
     assert kd is not None and kd.result is not None
     assert kd.result.teacher_acc == record.result.test_acc
-    assert f"teachers={{r8w4: {run_id}}}" in command(run, runs)
+    assert f"teachers={{r8w4: {run_id}}}" in command(run, partial(records.read_run, runs))
     assert "r8w4, imported" in kdbench("show", run_id, "--runs", runs).stdout

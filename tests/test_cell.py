@@ -1,6 +1,7 @@
 """One cell: flags to runs, and every run back to flags that give the same id."""
 
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from kdbench.run import Run
 
 def again(run: Run, runs: Path) -> tuple[Run, str]:
     """The run that its command asks for, parsed as the shell and the command line parse it."""
-    told = command(run, runs)
+    told = command(run, partial(records.read_run, runs))
     program, name, *words = shlex.split(told)
     assert (program, name) == ("kdbench", "train"), told
     context = main.commands["train"].make_context("train", words)
@@ -74,16 +75,18 @@ def test_a_command_gives_the_same_run(method: str, changes: dict[str, Any], tmp_
 
 def test_a_command_is_short_where_the_preset_says_it_all(tmp_path: Path) -> None:
     run = first("semckd", methods=["semckd"], protocol="semckd", dataset="cifar100", seeds=[3])
-    assert command(run, tmp_path) == (
+    assert command(run, partial(records.read_run, tmp_path)) == (
         "kdbench train --method semckd --teacher r8w4 --student r8w3 --dataset cifar100 "
         "--protocol semckd --seed 3"
     )
     swept = first(
         "semckd(beta=100)", methods=["semckd"], sweep={"semckd.beta": [100]}, protocol="semckd"
     )
-    assert command(swept, tmp_path).endswith("--protocol semckd --seed 0 --option beta=100")
+    assert command(swept, partial(records.read_run, tmp_path)).endswith(
+        "--protocol semckd --seed 0 --option beta=100"
+    )
     alone = first("student", protocol="crd")
-    assert command(alone, tmp_path) == (
+    assert command(alone, partial(records.read_run, tmp_path)) == (
         "kdbench train --student r8w3 --dataset synthetic --protocol crd --seed 0"
     )
 
@@ -99,7 +102,9 @@ def test_plugins_and_combinations_with_them(tmp_path: Path) -> None:
     run = first(f"kd+{name}", methods=[both])
     assert again(run, tmp_path)[0].id == run.id
     path.write_text(PLUGIN + "# changed\n")
-    assert command(run, tmp_path).startswith("none gives the same number: ")
+    assert command(run, partial(records.read_run, tmp_path)).startswith(
+        "none gives the same number: "
+    )
 
 
 def test_what_a_cell_needs_comes_before_it() -> None:
