@@ -53,16 +53,20 @@ def files(whole: Aggregate) -> dict[str, bytes]:
     """All files of ``results/<grid>/``: name -> content."""
     evidence = whole.evidence
     figure = plots.accuracy(evidence.grid.title, evidence.cells, evidence.records)
-    return {
+    archived = {archive.NAME: archive.dump(evidence)} if _archived(evidence) else {}
+    return archived | {
         PAGE: markdown(whole).encode(),
         "leaderboard.csv": _csv(whole.frame),
         "leaderboard.parquet": archive.table(whole.frame),
         "leaderboard.tex": latex.leaderboard(whole).encode(),
         "across.csv": _csv(whole.overall.frame),
-        "records.parquet": archive.dump(evidence),
         "plots/accuracy.svg": plots.svg(figure),
         "plots/accuracy.png": plots.png(figure),
     }
+
+
+def _archived(evidence: Evidence) -> bool:
+    return len({run.id for cell in evidence.cells for run in cell.runs}) <= archive.MOST
 
 
 def _csv(frame: "pd.DataFrame") -> bytes:
@@ -101,7 +105,7 @@ def markdown(whole: Aggregate) -> str:
         _unfinished(whole.frame),
         "## Every seed\n\n![Accuracy of every seed, a panel per pair](plots/accuracy.svg)\n",
         *(render(table) for table in _further_tables(whole)),
-        _elsewhere(),
+        _elsewhere(archived=_archived(whole.evidence)),
     ]
     return "\n".join(part for part in parts if part)
 
@@ -116,15 +120,19 @@ def _commands(grid: Grid) -> str:
     )
 
 
-def _elsewhere() -> str:
+def _elsewhere(*, archived: bool) -> str:
+    records = (
+        "[records.parquet](records.parquet) holds every run's settings, record and learning curve: "
+        "`kdbench report --from` writes this folder again from it."
+        if archived
+        else f"Of more than {archive.MOST:,} runs no archive is kept."
+    )
     return (
         "All numbers of this page are in [leaderboard.csv](leaderboard.csv) (or "
         "[.parquet](leaderboard.parquet)): each cell, with every seed's accuracy and the ids of "
-        "its runs; and in [across.csv](across.csv), over pairs. [records.parquet](records.parquet) "
-        "holds every run's settings, record and learning curve: `kdbench report --from` writes "
-        "this folder again from it. The main table for a paper: "
-        "[leaderboard.tex](leaderboard.tex). `kdbench show ID` prints a run and the command that "
-        "repeats it.\n"
+        f"its runs; and in [across.csv](across.csv), over pairs. {records} The main table for a "
+        "paper: [leaderboard.tex](leaderboard.tex). `kdbench show ID` prints a run and the command "
+        "that repeats it.\n"
     )
 
 
