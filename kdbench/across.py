@@ -158,8 +158,6 @@ def average_relative_improvement(pairs: Sequence[tuple[Array, Array, Array]]) ->
         gain[np.abs(gain) < stats.TINY] = 0.0
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = 100 * ((weights @ reference)[:, None] - drawn) / gain
-        # 0/0: in this resample the ratio may be anything.
-        ratio[np.isnan(ratio)] = math.inf
         resampled.append((number, len(reference), ratio))
     return _estimates(np.array(centre), resampled)
 
@@ -170,7 +168,7 @@ def _estimates(centre: Array, resampled: Sequence[tuple[int, int, Array]]) -> li
     if all(n > 1 for _, n, _ in resampled):
         with np.errstate(invalid="ignore"):
             samples = over_pairs(resampled)
-        # inf on one pair and -inf on another: unbounded on both sides.
+        # 0/0, or inf on one pair and -inf on another: unbounded on both sides.
         torn = np.isnan(samples).any(0)
         low, high = interval(samples)
         low, high = np.where(torn, -np.inf, low), np.where(torn, np.inf, high)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 NAME = "records.parquet"
 KEY = b"kdbench"
+MOST = 10_000
+"""Runs that a report archives: with a kilobyte a run, more is no file to commit."""
 SCHEMA = 1
 COLUMNS = ("id", "run", "record", "history")
 

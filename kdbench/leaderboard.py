@@ -60,13 +60,13 @@ def files(whole: Aggregate) -> dict[str, bytes]:
     """All files of ``results/<grid>/``: name -> content."""
     evidence = whole.evidence
     drawn = plots.figures(evidence, whole.frame, _ranks(whole))
-    return {
+    archived = {archive.NAME: archive.dump(evidence)} if _archived(evidence) else {}
+    return archived | {
         PAGE: markdown(whole, drawn).encode(),
         "leaderboard.csv": _csv(whole.frame),
         "leaderboard.parquet": archive.table(whole.frame),
         "leaderboard.tex": latex.leaderboard(whole).encode(),
         "across.csv": _csv(whole.overall.frame),
-        "records.parquet": archive.dump(evidence),
         "index.html": _html(whole, drawn).encode(),
         **plots.files(drawn),
     }
@@ -97,6 +97,10 @@ def _commands_of(evidence: Evidence) -> Callable[[Run], str]:
         return known[run_id]
 
     return lambda run: cell.command(run, find)
+
+
+def _archived(evidence: Evidence) -> bool:
+    return len({run.id for one in evidence.cells for run in one.runs}) <= archive.MOST
 
 
 def _csv(frame: "pd.DataFrame") -> bytes:
@@ -145,7 +149,7 @@ def markdown(whole: Aggregate, drawn: Sequence[plots.Plot] = ()) -> str:
         _unfinished(whole.frame),
         *(f"## {plot.title}\n\n![{plot.alt}](plots/{plot.name}.svg)\n" for plot in drawn),
         *(render(table) for table in _further_tables(whole)),
-        _elsewhere(),
+        _elsewhere(archived=_archived(whole.evidence)),
     ]
     return "\n".join(part for part in parts if part)
 
@@ -160,15 +164,19 @@ def _commands(grid: Grid) -> str:
     )
 
 
-def _elsewhere() -> str:
+def _elsewhere(*, archived: bool) -> str:
+    records = (
+        "[records.parquet](records.parquet) holds every run's settings, record and learning curve: "
+        "`kdbench report --from` writes this folder again from it."
+        if archived
+        else f"Of more than {archive.MOST:,} runs no archive is kept."
+    )
     return (
         "All numbers of this page are in [leaderboard.csv](leaderboard.csv) (or "
         "[.parquet](leaderboard.parquet)): each cell, with every seed's accuracy and the ids of "
-        "its runs; and in [across.csv](across.csv), over pairs. [records.parquet](records.parquet) "
-        "holds every run's settings, record and learning curve: `kdbench report --from` writes "
-        "this folder again from it. The main table for a paper: "
-        "[leaderboard.tex](leaderboard.tex). `kdbench show ID` prints a run and the command that "
-        "repeats it.\n"
+        f"its runs; and in [across.csv](across.csv), over pairs. {records} The main table for a "
+        "paper: [leaderboard.tex](leaderboard.tex). `kdbench show ID` prints a run and the command "
+        "that repeats it.\n"
     )
 
 

@@ -76,15 +76,18 @@ def overall(evidence: Evidence, found: Summaries | None = None) -> Overall:
     rows: dict[str, dict[str, Any]] = {
         name: {"method": name} for name in names if name != "teacher"
     }
-    against = {name: _differences(found, name, baseline) for name in methods if name != baseline}
+    known = {
+        name: differences(found, name, baseline) for name in rows if baseline and name != baseline
+    }
+    against = {name: [d.mean for d in known[name]] for name in methods if name in known}
     tested, refusal = _wilcoxon(against, baseline)
     gaps = _gaps(evidence, found)
     better = _better(found, [name for name in rows if name != baseline], baseline)
     ari = _ari(found, [name for name in methods if name != reference], reference)
     for name, row in rows.items():
         row |= {"pairs_expected": sum(name in cells for cells in found.values())}
-        if baseline and name != baseline:
-            row |= _against(found, name, baseline, report.tie)
+        if name in known:
+            row |= _against(known[name], report.tie)
             row |= {"p_wilcoxon_holm": tested.get(name, math.nan)}
         row |= better.get(name, {}) | ari.get(name, {})
         if name != "student" and gaps[name]:
@@ -115,10 +118,6 @@ def differences(found: Summaries, method: str, other: str) -> list[Difference]:
         if method in cells and other in cells
     )
     return [difference for difference in both if difference.n]
-
-
-def _differences(found: Summaries, method: str, baseline: str | None) -> list[float]:
-    return [d.mean for d in differences(found, method, baseline)] if baseline else []
 
 
 def _alike(
@@ -172,8 +171,8 @@ def _better(
     return out
 
 
-def _against(found: Summaries, name: str, baseline: str, tie: float) -> dict[str, Any]:
-    known = differences(found, name, baseline)
+def _against(known: Sequence[Difference], tie: float) -> dict[str, Any]:
+    """What paired differences to the baseline say over pairs."""
     if not known:
         return {"pairs": 0}
     whole = across.overall(known)

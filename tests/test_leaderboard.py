@@ -69,6 +69,15 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
         assert (first / name).read_bytes() == (second / name).read_bytes()
 
 
+def test_very_many_runs_are_not_archived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = make_grid()
+    cells = make_cells(grid)
+    monkeypatch.setattr("kdbench.archive.MOST", 12)
+    page = leaderboard.write(evidence_of(grid, cells, make_records(cells, typical)), tmp_path)
+    assert "Of more than 12 runs no archive is kept." in page.read_text()
+    assert not (page.parent / "records.parquet").exists()
+
+
 def test_what_is_not_there_is_listed(tmp_path: Path) -> None:
     grid = make_grid()
     cells = make_cells(grid)
