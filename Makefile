@@ -19,7 +19,7 @@ GRID_paper := experiments/table1.yaml
 GRID := $(GRID_$(PROFILE))
 JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 .DEFAULT_GOAL := help
-.PHONY: help setup table1 demo test test-slow test-slurm lint types notebooks bench verify-results check smoke wheel clean
+.PHONY: help setup table1 demo test test-slow test-slurm test-browser lint types notebooks bench verify-results check smoke wheel clean
 
 help: ## what there is to make
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -47,7 +47,10 @@ test: setup ## the tests
 	$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow and not slurm and not browser"
 
 test-slow: setup ## the tests that take longer: kills on the command line, the wheel
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -m "slow and not slurm and not browser"
+
+test-browser: setup ## the pages in a headless Chromium; KDBENCH_REQUIRE=browser if it must be there
+	$(BIN)/python -m pytest -q -m browser
 
 test-slurm: setup ## the tests that need a real Slurm; KDBENCH_REQUIRE=slurm installs one (Debian, root)
 	$(BIN)/python -m pytest -q -m slurm
@@ -63,6 +66,7 @@ types: setup ## type checks
 
 notebooks: setup ## run the notebooks, from the first cell to the last
 	$(BIN)/python -m pytest -q -n $(JOBS) --nbmake --timeout 900 notebooks
+
 verify-results: setup ## every leaderboard in results/ again from its records, byte by byte
 	$(BIN)/kdbench verify
 
