@@ -159,7 +159,7 @@ def write(runs: Path, record: Record) -> bool:
         False where the run has a record already: the first one stays.
     """
     path = folder(runs, record.run) / "record.json"
-    fresh = path.with_name(f"record.{os.getpid()}.new.json")
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
     write_atomically(fresh, record.to_json())
     try:
         os.link(fresh, path)  # unlike a rename, refuses where there is one

@@ -201,6 +201,7 @@ def test_two_runs_of_different_protocols_are_refused(tmp_path: Path) -> None:
 
 def test_two_runs_that_cannot_be_compared(tmp_path: Path) -> None:
     one, other = two(tmp_path)
+    (tmp_path / other.id / "record.json").unlink()  # the first record of a run stays
     records.write(tmp_path, make_record(other, 72.5, data="e" * 64))
     assert (
         "measured on different data" in mistakes("compare", one.id, other.id, "--runs", tmp_path)[0]

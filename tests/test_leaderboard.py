@@ -28,6 +28,8 @@ from kdbench.records import Record
 from kdbench.run import Cell
 from kdbench.spec import Dataset
 
+PLOTS = ("accuracy", "differences", "cost", "ranks", "curves")
+
 
 def test_write_leaves_page_csv_and_plots(tmp_path: Path) -> None:
     grid = make_grid(PAIRS)
@@ -37,14 +39,15 @@ def test_write_leaves_page_csv_and_plots(tmp_path: Path) -> None:
     files = sorted(str(p.relative_to(path.parent)) for p in path.parent.rglob("*") if p.is_file())
     assert files == [
         "across.csv",
+        "index.html",
         "leaderboard.csv",
         "leaderboard.md",
         "leaderboard.parquet",
         "leaderboard.tex",
-        "plots/accuracy.png",
-        "plots/accuracy.svg",
+        *(f"plots/{name}.{kind}" for name in sorted(PLOTS) for kind in ("png", "svg")),
         "records.parquet",
     ]
+    assert (tmp_path / "index.html").exists()
     frame = pd.read_csv(path.with_suffix(".csv"))
     assert len(frame) == 10
     wanted = "method teacher student dataset protocol n mean sd best_mean status diff lo hi p_holm"
@@ -64,7 +67,7 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
     first = leaderboard.write(evidence_of(grid, cells, records), tmp_path / "a").parent
     second = leaderboard.write(evidence_of(grid, cells, backwards), tmp_path / "b").parent
     names = [p.relative_to(first) for p in first.rglob("*") if p.is_file()]
-    assert len(names) == 8
+    assert len(names) == 7 + 2 * len(PLOTS)
     for name in names:
         assert (first / name).read_bytes() == (second / name).read_bytes()
 
@@ -173,10 +176,18 @@ def test_published_figures_have_their_section(tmp_path: Path) -> None:
     assert "## Published" not in page()
 
 
-def test_the_order_of_the_page() -> None:
-    headings = [line[3:] for line in page().splitlines() if line.startswith("## ")]
-    assert headings == [
-        "Accuracy", "Difference to kd", "Across pairs", "Every seed",
+def test_the_order_of_the_page(tmp_path: Path) -> None:
+    grid = make_grid(PAIRS)
+    cells = make_cells(grid)
+    path = leaderboard.write(evidence_of(grid, cells, make_records(cells, typical)), tmp_path)
+    text = path.read_text()
+    headings = [line[3:] for line in text.splitlines() if line.startswith("## ")]
+    drawn = [line for line in text.splitlines() if line.startswith("![")]
+    assert [line[:-5].rpartition("/")[2] for line in drawn] == list(PLOTS)
+    plots = headings[3:-4]
+    assert len(plots) == len(PLOTS)
+    assert [*headings[:3], *headings[-4:]] == [
+        "Accuracy", "Difference to kd", "Across pairs",
         "What ARI of semckd averages", "Cost",
         "Best epoch (selected on the test set; not the headline)", "Objectives",
     ]  # fmt: skip

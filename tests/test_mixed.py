@@ -80,6 +80,6 @@ def test_the_command(tmp_path: Path) -> None:
     # And from that folder's archive again.
     again = archive.load(tmp_path / "a-and-b" / "records.parquet")
     assert (
-        leaderboard.markdown(aggregate(again)).encode()
+        leaderboard.files(aggregate(again))[leaderboard.PAGE]
         == (tmp_path / "a-and-b" / "leaderboard.md").read_bytes()
     )

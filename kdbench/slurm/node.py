@@ -54,7 +54,8 @@ def train(folder: Path, index: int, flags: Flags) -> int:
         return 2
     left = jobs.missing(cohort, runs)
     if flags.stop and left:
-        return _stopped(submission, index, task, left, flags, moved=moved)
+        return _stopped(submission, task, left, flags, moved=moved)
+    _marker(submission, "ended", task).touch()
     return code
 
 
@@ -111,41 +112,48 @@ def _say(line: str) -> None:
 
 
 def _stopped(
-    submission: Submission, index: int, task: int, left: list[Run], flags: Flags, *, moved: bool
+    submission: Submission, task: int, left: list[Run], flags: Flags, *, moved: bool
 ) -> int:
     """Told to stop: have Slurm start the job again where that is what the signal means."""
     runs, job = Path(submission.runs), Owner.me().job
     how = "told to stop (USR2)" if flags.requeue else "told to end (TERM)"
-    alone = submission.ranks == 1 or not task
-    for run in left if alone else ():
+    for run in left if submission.ranks == 1 or not task else ():
         beat = progress.read(runs, run.id, fresh=False)
         where = f" at {beat.phase} epoch {beat.epoch}, step {beat.step}" if beat else ""
         attempts.note(runs, run.id, f"job {job}: {how}{where}")
-    (submission.folder / f"stopped-{job}-{Owner.me().restart}-{task}").touch()
     # Without a step in between, the time limit is too short, and starting again is no help.
     if not (flags.requeue and moved):
+        _marker(submission, "ended", task).touch()
         return 143
-    if task:
-        _wait_to_be_ended()
-        return 143
-    _wait_for_tasks(submission, job)
-    try:
-        subprocess.run(["scontrol", "requeue", job], check=True, timeout=60, capture_output=True)
-    except (OSError, subprocess.SubprocessError) as error:
-        _say(f"scontrol requeue {job}: {error}; the runner will submit these runs again")
-        return 143
+    _marker(submission, "stopped", task).touch()
+    if _first_of_the_stopped(submission) == task:
+        try:
+            command = ["scontrol", "requeue", job]
+            subprocess.run(command, check=True, timeout=60, capture_output=True)
+        except (OSError, subprocess.SubprocessError) as error:
+            _say(f"scontrol requeue {job}: {error}; the runner will submit these runs again")
+            return 143
     _wait_to_be_ended()
     return 143
 
 
-def _wait_for_tasks(submission: Submission, job: str) -> None:
-    """Until the other tasks of this job have left their checkpoints, too."""
+def _marker(submission: Submission, how: str, task: int | str) -> Path:
+    """What a task of a job leaves when it has stopped with its checkpoints written, or ended."""
+    me = Owner.me()
+    return submission.folder / f"{how}-{me.job}-{me.restart}-{task}"
+
+
+def _first_of_the_stopped(submission: Submission) -> int:
+    """Which task asks for the requeue, once all have stopped or ended: it ends them all."""
     tasks = int(os.environ.get("SLURM_NTASKS", "1"))
     until = time.monotonic() + 0.5 * submission.executor["slurm"]["signal_seconds"]
-    start = f"stopped-{job}-{Owner.me().restart}-"
-    while time.monotonic() < until:
-        if len(list(submission.folder.glob(f"{start}*"))) >= tasks:
-            return
+    while True:
+        stopped, ended = (
+            list(submission.folder.glob(_marker(submission, how, "*").name))
+            for how in ("stopped", "ended")
+        )
+        if len(stopped) + len(ended) >= tasks or time.monotonic() > until:
+            return min(int(path.name.rpartition("-")[2]) for path in stopped)
         time.sleep(0.5)
 
 
