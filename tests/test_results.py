@@ -1,4 +1,4 @@
-"""The committed leaderboard of the demo: complete, and no method collapses."""
+"""The committed leaderboards that kdbench trains itself: complete, and no method collapses."""
 
 from pathlib import Path
 
@@ -7,27 +7,32 @@ import pytest
 
 from kdbench import registry
 from kdbench.expand import expand
+from kdbench.grid import Grid
 from kdbench.gridfile import load
 
 ROOT = Path(__file__).parent.parent
+GRIDS = ("demo", "quick")
 MARGIN = 3.0
 """Points that a method may end below the student trained alone."""
 
 
+@pytest.fixture(scope="module", params=GRIDS)
+def grid(request: pytest.FixtureRequest) -> Grid:
+    return load(ROOT / "experiments" / f"{request.param}.yaml")
+
+
 @pytest.fixture(scope="module")
-def table() -> pd.DataFrame:
-    return pd.read_csv(ROOT / "results" / "table1-demo" / "leaderboard.csv")
+def table(grid: Grid) -> pd.DataFrame:
+    return pd.read_csv(ROOT / "results" / grid.name / "leaderboard.csv")
 
 
-def test_the_demo_carries_every_method(table: pd.DataFrame) -> None:
-    grid = load(ROOT / "experiments" / "demo.yaml")
+def test_every_method_is_there(grid: Grid, table: pd.DataFrame) -> None:
     assert set(table["method"]) == {cell.method for cell in expand(grid).cells}
     assert set(registry.names()) <= set(table["method"])
 
 
-def test_the_committed_runs_are_those_of_the_grid(table: pd.DataFrame) -> None:
+def test_the_committed_runs_are_those_of_the_grid(grid: Grid, table: pd.DataFrame) -> None:
     """A grid or preset that changed without its results being made again is noticed."""
-    grid = load(ROOT / "experiments" / "demo.yaml")
     expected = {run.id for run in expand(grid).runs}
     assert {run for runs in table["runs"] for run in runs.split()} == expected
 
