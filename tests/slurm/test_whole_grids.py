@@ -137,7 +137,7 @@ def test_missing_data_is_told_in_the_jobs_words(cluster: Cluster, tmp_path: Path
 @pytest.mark.parametrize(
     ("slurm", "line"),
     [
-        ({"partition": "mian"}, "executor.slurm.partition: mian"),
+        ({"partition": "maain"}, "executor.slurm.partition: maain"),
         ({"cpus": 64}, "executor.slurm.cpus: 64 for one node"),
         ({"gpus": 3}, "executor.slurm.gpus: 3 for one node"),
         ({"nodes": 9}, "would wait for ever: PartitionConfig"),
