@@ -5,9 +5,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from hypothesis import settings
 from required import required
 
 torch.set_num_threads(1)
+# How long an example takes says nothing about the code on a busy machine.
+settings.register_profile("kdbench", deadline=None)
+settings.load_profile("kdbench")
 
 TOOLS = {
     "slurm": ("sbatch",),

@@ -158,7 +158,10 @@ def test_a_partition_without_gpus_gets_none_asked(slurm: FakeSlurm, tmp_path: Pa
 @pytest.mark.parametrize(
     ("values", "line"),
     [
-        ({"partition": "maain"}, "executor.slurm.partition: maain: .* main, low .did you mean main"),
+        (
+            {"partition": "maain"},
+            "executor.slurm.partition: maain: .* main, low .did you mean main",
+        ),
         ({"gpus": 3}, "executor.slurm.gpus: 3 for one node; .*main has 2"),
         ({"cpus": 9}, "executor.slurm.cpus: 9 for one node; .*main has 8"),
         ({"memory": "17 GB"}, "executor.slurm.memory: 17408 MB .* has 16000 MB"),
