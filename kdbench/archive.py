@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdbench import NUMERICS
 from kdbench.errors import UserError
-from kdbench.evidence import Evidence, History, public
+from kdbench.evidence import Evidence, History, place, public
 from kdbench.grid import Grid, short
 from kdbench.records import Record, RecordError, write_atomically
 from kdbench.run import Cell, Run
@@ -133,10 +133,10 @@ def _grid(evidence: Evidence) -> dict[str, Any]:
 
 
 def _unplace(dataset: dict[str, Any] | None) -> None:
-    """A data set without the folder it lies in, which its name in tables may be taken from."""
+    """A data set as ``evidence.unplaced`` has it; tables may take its name from the folder's."""
     if dataset and dataset.get("root"):
-        root = Path(dataset["root"]).resolve().name
-        dataset |= {"root": root, "label": dataset.get("label") or root}
+        name = Path(dataset["root"]).resolve().name
+        dataset |= {"root": place(dataset["root"]), "label": dataset.get("label") or name}
 
 
 def _run_texts(cells: Any) -> dict[str, str]:

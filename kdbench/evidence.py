@@ -2,19 +2,19 @@
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kdbench import records
 from kdbench.grid import Grid
 from kdbench.records import Record
-from kdbench.run import Cell
+from kdbench.run import Cell, Run
 
 History = Sequence[Mapping[str, float]]
 """A row per epoch: ``epoch``, ``train_loss``, ``train_acc``, ``test_loss``, ``test_acc``, ...;
 six significant digits, no timings."""
 
-PRIVATE = ("host", "start", "end")
+PRIVATE = ("host", "started", "ended")
 """Of a record's environment: says nothing of a number, and may be nobody's business."""
 TIMINGS = frozenset({"seconds"})
 
@@ -68,3 +68,18 @@ def _history(runs: Path, run_id: str) -> History:
             ]
     except FileNotFoundError:
         return []
+
+
+def place(root: str) -> str:
+    """Where data lies, as may be told: inside the user's folder, or no more than its name."""
+    path = Path(root)
+    return Path(root).resolve().name if path.is_absolute() or ".." in path.parts else root
+
+
+def unplaced(run: Run) -> Run:
+    """A run that says nothing of its machine's folders; its id is the same."""
+    dataset = run.dataset
+    if dataset.root:
+        dataset = dataset.model_copy(update={"root": place(dataset.root)})
+    terms = tuple(replace(term, path=None) for term in run.terms)
+    return replace(run, dataset=dataset, terms=terms)

@@ -12,7 +12,7 @@ from kdbench import archive, cell, latex, page, plots, published, tables
 from kdbench.aggregate import Aggregate, LeaderboardError, aggregate
 from kdbench.claims import claims, facts
 from kdbench.errors import UserError
-from kdbench.evidence import Evidence
+from kdbench.evidence import Evidence, unplaced
 from kdbench.expand import expand
 from kdbench.grid import Grid
 from kdbench.markdown import escape, render
@@ -96,7 +96,7 @@ def _commands_of(evidence: Evidence) -> Callable[[Run], str]:
             raise UserError(f"{run_id}: no run of this grid")
         return known[run_id]
 
-    return lambda run: cell.command(run, find)
+    return lambda run: cell.command(unplaced(run), lambda run_id: unplaced(find(run_id)))
 
 
 def _archived(evidence: Evidence) -> bool:

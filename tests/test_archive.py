@@ -73,7 +73,7 @@ def test_nothing_private_is_in_it(tmp_path: Path) -> None:
     plugin = Term("mine", 1.0, path="/home/somebody/mine.py", source="0" * 64)
     own = replace(run, terms=(plugin,))
     first = evidence.records[run.id]
-    secret = {"host": "alpha-centauri", "start": "2026-01-01T00:00:00Z", "end": "x"}
+    secret = {"host": "alpha-centauri", "started": "2026-01-01T00:00:00Z", "ended": "x"}
     record = replace(first, run=own.id, environment=first.environment | secret,
                      traceback='File "/home/somebody/mine.py"')  # fmt: skip
     cells = [*evidence.cells, Cell("mine", "big", "small", (own,))]
