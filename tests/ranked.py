@@ -59,6 +59,7 @@ def _rank(
             target(world, *args)
     except RankLost:
         os._exit(LOST)
+    os._exit(0)  # as a job does: gloo's threads may outlive the interpreter, and abort it
 
 
 def together(size: int, target: Callable[..., None], *args: Any) -> None:

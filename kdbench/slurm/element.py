@@ -5,6 +5,7 @@ requeues or cancels it. Both only raise a flag that the trainer looks at after e
 ``except Exception`` in a training loop can swallow them.
 """
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -51,6 +52,10 @@ class Element:
         from kdbench.slurm import node  # imports torch
 
         code = node.train(Path(self.folder), self.index, flags)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            # The threads of gloo or nccl may outlive the interpreter, which would abort it.
+            sys.stdout.flush()
+            os._exit(code)
         if code:
             sys.exit(code)
 
