@@ -19,7 +19,7 @@ GRID_paper := experiments/table1.yaml
 GRID := $(GRID_$(PROFILE))
 JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 .DEFAULT_GOAL := help
-.PHONY: help setup table1 demo test test-slow test-slurm test-browser lint types notebooks bench verify-results check smoke wheel clean
+.PHONY: help setup table1 demo test test-slow test-slurm test-slurm-slow test-browser lint types notebooks bench verify-results check smoke wheel clean
 
 help: ## what there is to make
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -53,7 +53,10 @@ test-browser: setup ## the pages in a headless Chromium; KDBENCH_REQUIRE=browser
 	$(BIN)/python -m pytest -q -m browser
 
 test-slurm: setup ## the tests that need a real Slurm; KDBENCH_REQUIRE=slurm installs one (Debian, root)
-	$(BIN)/python -m pytest -q -m slurm
+	$(BIN)/python -m pytest -q -m "slurm and not slow"
+
+test-slurm-slow: setup ## those that wait for real time limits, and an array of two hundred jobs
+	$(BIN)/python -m pytest -q -m "slurm and slow"
 
 lint: setup ## style, spelling, import rules
 	$(BIN)/ruff check .

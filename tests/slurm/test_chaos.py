@@ -11,7 +11,7 @@ import pytest
 from slurm.cluster import Cluster
 from slurm.site import Site, ended
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 SECONDS = 120.0
 SEED = int(os.environ.get("KDBENCH_CHAOS_SEED", "20261122"))
 

@@ -16,7 +16,7 @@ from slurm.cluster import Cluster, end, sweep
 from slurm.packages import absent
 from slurm.processes import Process, carrying, until
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 # A job cannot import this module.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 

@@ -12,7 +12,7 @@ from slurm.site import Site, ended
 
 from kdbench import attempts
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 LONG = {"preset": "demo", "epochs": 60}
 
 
@@ -48,6 +48,7 @@ def test_usr2_checkpoints_and_is_requeued(cluster: Cluster, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_real_time_limit(cluster: Cluster, tmp_path: Path) -> None:
     """One minute, told 40 seconds before: whole minutes, looked at every half minute."""
     site = Site(

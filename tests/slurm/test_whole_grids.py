@@ -9,7 +9,7 @@ import pytest
 from slurm.cluster import Cluster
 from slurm.site import Site, ended
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 RAISES = '''"""Raises, from nowhere."""
 
 from kdbench.method import Method
@@ -171,6 +171,7 @@ def test_a_gpu_job_is_bound_to_its_gpu(cluster: Cluster, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_an_array_of_two_hundred_jobs(cluster: Cluster, tmp_path: Path) -> None:
     site = Site(
         tmp_path, cluster, slurm={"parallel": 6, "memory": "1 GB", "poll_seconds": 5.0},
