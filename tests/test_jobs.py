@@ -188,7 +188,7 @@ def test_sigkill_at_random_moments_changes_no_bit(tmp_path: Path) -> None:
 GRID = """
 name: tiny
 dataset: {name: digits, per_class: 7}
-protocol: {preset: demo, epochs: 20, batch_size: 16}
+protocol: {preset: demo, epochs: 12, batch_size: 16}
 seeds: [0, 1]
 pairs: [r8w4 -> r8w3]
 methods: [kd, at]
