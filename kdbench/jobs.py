@@ -50,7 +50,7 @@ class Work:
 
 def missing(expanded: Iterable[Run], runs: Path) -> list[Run]:
     """The runs that have no record yet, in their order."""
-    return [run for run in expanded if not (records.folder(runs, run.id) / "record.json").exists()]
+    return [run for run in expanded if not records.there(runs, run.id)]
 
 
 def cohorts(

@@ -191,6 +191,11 @@ def read(runs: Path, run_id: str) -> Record | None:
         raise RecordError(f"{path}: {error}") from error
 
 
+def there(runs: Path, run_id: str) -> bool:
+    """Whether a run has a record, whatever it says."""
+    return (folder(runs, run_id) / "record.json").exists()
+
+
 def load(runs: Path, ids: Iterable[str]) -> dict[str, Record]:
     """The records there are of these runs."""
     found = {}

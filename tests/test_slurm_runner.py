@@ -436,6 +436,8 @@ def test_a_runner_killed_before_sbatch_answered(slurm: FakeSlurm, tmp_path: Path
         "sbatch: error: invalid partition specified: x",
         "sbatch: error: Batch job submission failed: Requested node configuration is not available",
         "sbatch: error: Memory specification can not be satisfied",
+        "sbatch: error: Batch job submission failed: Requested time limit is invalid (missing or "
+        "exceeds some limit)",
         "sbatch: error: Batch job submission failed: Invalid account or account/partition "
         "combination specified",
     ],

@@ -45,9 +45,8 @@ class Track:
         self.job = self.submission.job()
 
     def element(self, index: int) -> str | None:
-        """Slurm's id of an element; an array of one is no array."""
-        several = len(self.submission.elements) > 1
-        return f"{self.job}_{index}" if self.job and several else self.job
+        """Slurm's id of an element, once it is known."""
+        return self.submission.element(self.job, index)
 
 
 class Board:
@@ -85,6 +84,7 @@ class Board:
                 self.claim(Track(submission, now))
 
     def claim(self, track: Track) -> None:
+        """Note that a submission is to train its runs."""
         submission = track.submission
         self.tracks[submission.name] = track
         for index in range(len(submission.elements)):
@@ -94,7 +94,7 @@ class Board:
                 self.tries[run_id] = max(self.tries[run_id], tried)
 
     def in_jobs(self) -> list[str]:
-        """Missing runs that a running job may be training, and those nobody claims."""
+        """Missing runs that a job may be training now."""
         found = []
         for run_id in self.pending:
             claim = self.claims.get(run_id)
@@ -189,7 +189,8 @@ class Board:
             del self.tracks[submission.name]
 
     def is_missing(self, run_id: str) -> bool:
-        return not (records.folder(self.runs, run_id) / "record.json").exists()
+        """Whether a run has no record, as the disk says now."""
+        return not records.there(self.runs, run_id)
 
     def _act(
         self,
@@ -339,6 +340,7 @@ class Board:
         return self.tracks[claim[0]].element(claim[1])
 
     def say_once(self, line: str) -> None:
+        """Say a line, unless it was the last one of its kind."""
         if line != self.trouble:
             self.trouble = line
             self.lines.append(line)

@@ -18,15 +18,15 @@ def queued(runs: Path, scheduler: Scheduler | None = None) -> set[str]:
 
     Asks Slurm nothing where nothing was submitted.
     """
-    submissions = [one for one in ledger.unfinished(runs) if one.job()]
+    submissions = [(one, job) for one in ledger.unfinished(runs) if (job := one.job())]
     if not submissions:
         return set()
     listed = _listed(scheduler)
     return {
         run_id
-        for one in submissions
+        for one, job in submissions
         for index in range(len(one.elements))
-        if listed is None or one.element_id(index) in listed
+        if listed is None or one.element(job, index) in listed
         for run_id in one.ids(index)
     }
 

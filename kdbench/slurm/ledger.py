@@ -61,9 +61,8 @@ class Submission:
         except (OSError, ValueError, KeyError):
             return None
 
-    def element_id(self, index: int) -> str | None:
-        """Slurm's id of an element; an array of one is no array."""
-        job = self.job()
+    def element(self, job: str | None, index: int) -> str | None:
+        """Slurm's id of an element of ``job``; an array of one is no array."""
         return job if job is None or len(self.elements) == 1 else f"{job}_{index}"
 
     def submitted(self, job: str) -> None:

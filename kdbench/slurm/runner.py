@@ -72,8 +72,7 @@ class SlurmRunner:
                 self.board.poll(time.monotonic())
                 self._submit_due(time.monotonic())
                 yield self._event([])
-                left = len(self.board.due())
-                if not left and not self.board.unanswered():
+                if not self.board.due() and not self.board.unanswered():
                     return
                 time.sleep(5.0)
         raise JobError(
@@ -218,10 +217,11 @@ def cancel(expanded: Sequence[Run], runs: Path, scheduler: Scheduler | None = No
     wanted = {run.id for run in expanded}
     names = []
     for submission in ledger.unfinished(runs):
+        job = submission.job()
         for index in range(len(submission.elements)):
-            job = submission.element_id(index)
-            if job and wanted & set(submission.ids(index)):
-                names.append(job)
+            name = submission.element(job, index)
+            if name and wanted & set(submission.ids(index)):
+                names.append(name)
     if names:
         (scheduler or Scheduler()).cancel(names)
     return names

@@ -25,7 +25,7 @@ REFUSED = re.compile(
     re.IGNORECASE,
 )
 """What sbatch says when asking again would be no use."""
-LIMITED = re.compile(r"limit|temporarily|try again", re.IGNORECASE)
+LIMITED = re.compile(r"job submit limit|max\w*submit|maxjobs|temporarily|try again", re.IGNORECASE)
 """What it says when there are too many jobs already."""
 
 
