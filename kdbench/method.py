@@ -133,7 +133,7 @@ class Method(nn.Module):
         return ()
 
     def pretrain_loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
-        """That phase's only loss, a scalar."""
+        """That phase's only loss, a scalar; ``beta`` does not weigh it."""
         raise NotImplementedError(f"{type(self).__name__} has a first phase but no pretrain_loss")
 
     def predict(self, s: Features) -> Tensor:
