@@ -52,7 +52,7 @@ def evidence(
     """
     from kdbench import archive
     from kdbench.errors import UserError
-    from kdbench.evidence import Evidence, gather
+    from kdbench.evidence import Evidence, any_history, gather
     from kdbench.expand import expand
     from kdbench.gridfile import load
 
@@ -71,12 +71,7 @@ def evidence(
             out.append(gather(grid, cells, runs))
             continue
         records = {key: record for one in held for key, record in one.records.items()}
-        curves = [one.history for one in held]
-
-        def history(run_id: str, curves: Any = curves) -> Any:
-            return next((curve for one in curves if (curve := one(run_id))), [])
-
-        out.append(Evidence(grid, cells, records, history))
+        out.append(Evidence(grid, cells, records, any_history([one.history for one in held])))
     return out
 
 
