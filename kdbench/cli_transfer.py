@@ -136,7 +136,7 @@ def _finding(done: "Sequence[tuple[Run, Transferred]]", title: str) -> "Finding"
     figure = paper(5.5, 0.28 * len(table) + 0.9)
     axis = figure.subplots()
     told = f"test accuracy on {title}, last epoch, %"
-    dots(axis, table["method"].tolist(), table["mean, %"].tolist(), told.replace("$", r"\$"))
+    dots(axis, table["method"].tolist(), table["mean, %"].tolist(), told)
     return Finding(
         "transfer",
         f"Frozen students and a linear classifier on {title}",
