@@ -10,21 +10,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kdbench import models, records, teachers
+from kdbench import evaluation, models, records, teachers
 from kdbench.batches import Normalise, eval_batches
 from kdbench.build import build_methods, dry_run
-from kdbench.checkpoint import CheckpointDamaged, digest, read
+from kdbench.checkpoint import CheckpointDamaged, trained
 from kdbench.data import Data, load
 from kdbench.errors import UserError
 from kdbench.method import Features, Method, Setup
 from kdbench.models.network import Network
+from kdbench.records import Record
 from kdbench.rng import generator
 from kdbench.run import Run, Teacher
 from kdbench.spec import Dataset
 from kdbench.teachers import LoadedTeacher
-
-BATCH = 500
-"""Images at once, where the number decides nothing."""
 
 
 class AnalysisError(UserError):
@@ -128,7 +126,7 @@ class Subject:
 @torch.no_grad()
 def _seen(network: nn.Module, predict: object, data: Data) -> Seen:
     embeddings, logits = [], []
-    for images, _ in eval_batches(data.test_images, data.test_labels, data, BATCH):
+    for images, _ in eval_batches(data.test_images, data.test_labels, data, evaluation.BATCH):
         f: Features = network(images)
         embeddings.append(f.embedding.float().cpu())
         logits.append(predict(f).float().cpu())  # type: ignore[operator]
@@ -262,11 +260,17 @@ def _run(runs: Path, run_id: str) -> Run:
     whole = records.find(runs, run_id)
     if whole.startswith("import-"):
         raise AnalysisError(f"run {whole} is an imported teacher: give runs that kdbench trained")
-    record = records.read(runs, whole)
+    _ended(runs, whole)
+    return records.read_run(runs, whole)
+
+
+def _ended(runs: Path, run_id: str) -> Record:
+    """The record of a run that has ended well."""
+    record = records.read(runs, run_id)
     if record is None or record.status != "done":
         state = f"{record.status}: {record.reason}" if record else "has not ended yet"
-        raise AnalysisError(f"run {whole} {state}")
-    return records.read_run(runs, whole)
+        raise AnalysisError(f"run {run_id} {state}")
+    return record
 
 
 def _fill(run: Run, module: nn.Module, state: dict[str, dict[str, Tensor]], key: str) -> None:
@@ -291,11 +295,6 @@ def _checkpoint(runs: Path, run: Run) -> dict[str, dict[str, Tensor]]:
     if not path.exists():
         raise AnalysisError(f"{path}: no such file; an analysis needs the trained weights")
     try:
-        state = read(path)
+        return trained(path, _ended(runs, run.id))
     except CheckpointDamaged as damage:
         raise AnalysisError(str(damage)) from None
-    record = records.read(runs, run.id)
-    weights = record.result.weights if record and record.result else None
-    if "model" not in state or digest(state["model"]) != weights:
-        raise AnalysisError(f"{path}: these are not the weights that {run.id}'s record names")
-    return state
