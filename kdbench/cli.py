@@ -5,7 +5,7 @@ Everything slow is imported inside the command that needs it, so that ``--help``
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +13,7 @@ from kdbench import __version__
 from kdbench.cli_analyse import analyse
 from kdbench.cli_report import compare, report, verify
 from kdbench.cli_transfer import transfer
+from kdbench.console import display
 from kdbench.flags import Commands, Group, folders, of_data, of_grid
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def plan(
     from kdbench.plan import render
 
     grid, expansion = _expanded(path, overrides, runs)
-    _print(render(grid, expansion, runs, tflops, exact=exact))
+    display(render(grid, expansion, runs, tflops, exact=exact))
 
 
 @main.command()
@@ -136,7 +137,7 @@ def status(path: Path, overrides: tuple[str, ...], runs: Path, results: Path, wa
     if watch:
         watching(grid, expansion, runs)
     else:
-        _print(render(grid, expansion, runs))
+        display(render(grid, expansion, runs))
 
 
 @main.command()
@@ -168,7 +169,7 @@ def select(path: Path, overrides: tuple[str, ...], runs: Path, results: Path) ->
 
     grid, expansion = _expanded(path, overrides)
     found = records.load(runs, (one.id for one in expansion.runs))
-    _print(selection.render(grid, expansion.cells, found))
+    display(selection.render(grid, expansion.cells, found))
 
 
 @main.command()
@@ -178,7 +179,7 @@ def show(run_id: str, runs: Path, results: Path) -> None:
     """One run: config, curve, versions, and the command that repeats it."""
     from kdbench.status import one_run
 
-    _print(one_run(runs, run_id))
+    display(one_run(runs, run_id))
 
 
 @main.command()
@@ -215,7 +216,7 @@ def train(
     grid, needed = one_cell(flags)
     check_teachers(grid, runs)
     record = run_cell(grid, needed, runs, data)
-    _print(f"{needed[-1].id}  {outcome(needed[-1], record)}")
+    display(f"{needed[-1].id}  {outcome(needed[-1], record)}")
     if record.status == "failed":
         sys.exit(1)
 
@@ -226,7 +227,7 @@ def methods(pair: str | None) -> None:
     """What methods there are, with their papers and hyper-parameters."""
     from kdbench.catalogue import methods as table
 
-    _print(table(pair))
+    display(table(pair))
 
 
 @main.command()
@@ -234,7 +235,7 @@ def models() -> None:
     """What architectures there are, with parameters and MACs."""
     from kdbench.catalogue import models as table
 
-    _print(table())
+    display(table())
 
 
 @main.command()
@@ -243,7 +244,7 @@ def datasets(data: Path) -> None:
     """What data sets there are, and where those that are missing belong."""
     from kdbench.catalogue import datasets as table
 
-    _print(table(data))
+    display(table(data))
 
 
 @main.command()
@@ -293,13 +294,4 @@ def doctor(runs: Path, results: Path, data: Path) -> None:
     """Machine, devices, data, versions: what is there and what to do about what is not."""
     from kdbench.catalogue import doctor as table
 
-    _print(table(runs, data))
-
-
-def _print(what: Any) -> None:
-    from rich.console import Console
-
-    if isinstance(what, str):
-        click.echo(what)
-    else:
-        Console().print(what, highlight=False, markup=False)
+    display(table(runs, data))

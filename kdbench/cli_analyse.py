@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kdbench.console import display
 from kdbench.flags import Function, Group, folders, of_data
 
 if TYPE_CHECKING:
@@ -104,15 +105,13 @@ def _command(name: str) -> Callable[[Function], click.Command]:
             out: Path | None,
             **own: Any,
         ) -> None:
-            from rich.console import Console
-
             from kdbench.analyses.subject import Library
             from kdbench.trainer import choose_device
 
             chosen = run_ids(ids, path, overrides, pair, seed, runs)
             library = Library(runs, data, choose_device(device))
             finding = function(library.subjects(chosen), runs, **own)
-            Console().print(finding.rendered(), highlight=False, markup=False)
+            display(finding.rendered())
             click.echo(f"{finding.write(out or results / 'analyses' / name)}")
 
         callback.__doc__ = function.__doc__

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kdbench.console import display
 from kdbench.flags import folders
 
 if TYPE_CHECKING:
@@ -87,8 +88,6 @@ def report(
     results: Path,
 ) -> None:
     """Records to results/<grid>/, without training."""
-    from rich.console import Console
-
     from kdbench import leaderboard, mixed
     from kdbench.aggregate import aggregate
 
@@ -99,7 +98,7 @@ def report(
         return
     whole = aggregate(one)
     page = leaderboard.write(one, results, whole)
-    Console().print(leaderboard.terminal(whole), highlight=False, markup=False)
+    display(leaderboard.terminal(whole))
     click.echo(f"{page}")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kdbench.cli_analyse import of_runs, run_ids
+from kdbench.console import display
 
 if TYPE_CHECKING:
     from kdbench.analyses.finding import Finding
@@ -39,8 +40,6 @@ def transfer(
 
     With --grid, all its seeds. What is known stands in runs/ID/transfer and is not learned again.
     """
-    from rich.console import Console
-
     from kdbench import transfer as engine
     from kdbench.analyses.subject import Library
     from kdbench.trainer import choose_device
@@ -58,7 +57,7 @@ def transfer(
     keys = "\n".join(sorted({str(result.transfer) for _, result in done}))
     name = f"{_dataset(to, 1).name}-{hashlib.sha256(keys.encode()).hexdigest()[:8]}"
     finding = _finding(done, _dataset(to, None).title)
-    Console().print(finding.rendered(), highlight=False, markup=False)
+    display(finding.rendered())
     click.echo(f"{finding.write(results / 'transfer' / name)}")
 
 
