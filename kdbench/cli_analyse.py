@@ -12,7 +12,8 @@ from kdbench.flags import Function, Group, folders, gathered, grid_option, of_da
 
 if TYPE_CHECKING:
     from kdbench.analyses.finding import Finding
-    from kdbench.analyses.subject import Library, Subject
+    from kdbench.analyses.library import Library
+    from kdbench.analyses.subject import Subject
 
 
 @click.group(cls=Group)
@@ -46,7 +47,7 @@ class Selection:
 
     def library(self) -> "Library":
         """Loads the runs."""
-        from kdbench.analyses.subject import Library
+        from kdbench.analyses.library import Library
         from kdbench.trainer import choose_device
 
         return Library(self.runs, self.data, choose_device(self.device))

@@ -22,7 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdbench import NUMERICS, evaluation, records
-from kdbench.analyses.subject import AnalysisError, Library
+from kdbench.analyses.library import Library
+from kdbench.analyses.subject import AnalysisError
 from kdbench.batches import eval_batches, train_batches
 from kdbench.data import Data
 from kdbench.errors import UserError
