@@ -108,8 +108,11 @@ def datasets(data: Path) -> None:
 @main.command()
 @click.argument("method", metavar="METHOD_OR_FILE")
 def check(method: str) -> None:
-    """The contract checks, on anybody's method."""
-    from kdbench import checks
+    """The contract checks, on anybody's method; exit code 1 if one fails."""
+    from kdbench import registry
+
+    registry.find(method)
+    from kdbench import checks  # imports torch
 
     results = checks.run(method)
     for result in results:

@@ -38,7 +38,7 @@ def describe(name: str) -> Description:
     Raises:
         RegistryError: it cannot be found, or does not keep the contract.
     """
-    source = _find(name)
+    source = find(name)
     try:
         modified = source.path.stat().st_mtime_ns
     except OSError:
@@ -52,7 +52,7 @@ def load(name: str) -> type["Method"]:
     Raises:
         RegistryError: it cannot be found or imported, or does not keep the contract.
     """
-    source = _find(name)
+    source = find(name)
     label = describe(name).label
     try:
         module = _import(source)
@@ -106,7 +106,12 @@ def _known() -> dict[str, Path | EntryPoint]:
     return found
 
 
-def _find(name: str) -> Source:
+def find(name: str) -> Source:
+    """Where a method comes from; its file is not read.
+
+    Raises:
+        RegistryError: there is no such method.
+    """
     if name.endswith(".py"):
         path = Path(name).expanduser().resolve()
         if not path.is_file():
