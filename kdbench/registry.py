@@ -7,6 +7,7 @@ import difflib
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import math
 import re
 import sys
@@ -64,6 +65,8 @@ def load(name: str) -> type["Method"]:
     found = getattr(module, label, None)
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise RegistryError(f"{source.path}: {label} is no subclass of kdbench.method.Method")
+    if inspect.isabstract(found):
+        raise RegistryError(f"{source.path}: {label} defines no loss")
     return found
 
 
