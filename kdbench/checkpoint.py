@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdbench.records import write_atomically
+from kdbench.records import Record, write_atomically
 
 NAME, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 
@@ -27,6 +27,10 @@ log = logging.getLogger(__name__)
 
 class CheckpointDamaged(ValueError):
     """The file is not a whole checkpoint."""
+
+
+class OtherWeights(CheckpointDamaged):
+    """The file is whole, and not what the run's record speaks of."""
 
 
 def save(folder: Path, state: dict[str, Any], *, final: bool = False) -> None:
@@ -80,6 +84,21 @@ def read(path: Path) -> dict[str, Any]:
         raise CheckpointDamaged(f"{path}: {error}") from error
     if not isinstance(state, dict):
         raise CheckpointDamaged(f"{path}: holds a {type(state).__name__}, not a checkpoint")
+    return state
+
+
+def trained(path: Path, record: Record) -> dict[str, Any]:
+    """What a run left at its end, verified to be the weights that its record names.
+
+    Raises:
+        CheckpointDamaged: it cannot be read, or holds no network.
+        OtherWeights: the network is another.
+    """
+    state = read(path)
+    if "model" not in state:
+        raise CheckpointDamaged(f"{path}: holds no network")
+    if record.result is None or digest(state["model"]) != record.result.weights:
+        raise OtherWeights(f"{path}: these are not the weights that {record.run}'s record names")
     return state
 
 

@@ -4,18 +4,16 @@ A check raises ``Failed`` with a sentence that says what is wrong and what to do
 """
 
 import re
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kdbench import registry
-from kdbench.method import Incompatible
-from kdbench.scene import Failed, Subject, Toy, each, finite_gradients, scalar, tensors
+from kdbench.scene import Failed, Subject, scalar, tensors, told
+from kdbench.stress import architectures, batch_sizes, duplicates, half, zeros
 
 MOST = 1024
 """Numbers of a tensor that ``trace`` may name: they are written every epoch."""
@@ -143,66 +141,6 @@ def first_phase(subject: Subject) -> None:
         raise Failed("pretrain_loss trains none of the modules that pretrain returned")
 
 
-def batch_sizes(subject: Subject) -> None:
-    """Batches of 1, 2, 3 and 7 work, or the method refuses small ones."""
-    for size in (1, 2, 3, 7):
-        try:
-            finite_gradients(subject.scene(size))
-        except Failed as error:
-            raise Failed(f"in a batch of {size}: {error}") from None
-        except ValueError as error:
-            refused = isinstance(error, Incompatible) and "batch" in str(error) and size <= 3
-            # Batch norm of one value: torch's own words will do.
-            if not refused and (size > 1 or "more than 1 value per channel" not in str(error)):
-                raise
-
-
-def zeros(subject: Subject) -> None:
-    """Features that are all zero do no harm."""
-    finite_gradients(subject.scene(change=torch.zeros_like))
-
-
-def duplicates(subject: Subject) -> None:
-    """Equal samples, and a student equal to its teacher, do no harm."""
-    finite_gradients(subject.scene(change=lambda x: x[:1].expand_as(x).clone()))
-    torch.manual_seed(1)
-    network = Toy()
-    finite_gradients(subject.scene(student=network, teacher=network))
-
-
-def architectures(subject: Subject) -> None:
-    """Other depths, widths and resolutions work, or are refused with the shapes."""
-    for what, teacher in {
-        "a deeper teacher": Toy((4, 6, 8, 10)),
-        "a shallower teacher": Toy((6, 8)),
-        "a teacher of twice the resolution": Toy((4, 6, 8), (1, 1, 2)),
-        "a teacher of half the resolution": Toy((4, 6, 8), (2, 2, 2)),
-        "a teacher of other channels": Toy((3, 5, 12)),
-        "a teacher of one-pixel maps": Toy((4, 6, 8), (2, 2, 4)),
-    }.items():
-        try:
-            finite_gradients(subject.scene(student=Toy(), teacher=teacher))
-        except Incompatible as error:
-            if not re.search(r"\d", str(error)):
-                raise Failed(f"{what} is refused without the shapes: {error}") from None
-        except Failed as error:
-            raise Failed(f"with {what}: {error}") from None
-        except Exception as error:
-            raise Failed(
-                f"with {what}: {told(error, subject)}. What cannot work is to raise Incompatible, "
-                "with the shapes, in __init__"
-            ) from error
-
-
-def half(subject: Subject) -> None:
-    """bfloat16 features under autocast give a finite loss."""
-    scene = subject.scene()
-    s, t = (each(f, lambda x: x.detach().bfloat16()) for f in (scene.s, scene.t))
-    leaves = each(s, lambda x: x.requires_grad_())
-    with torch.autocast("cpu", torch.bfloat16):
-        finite_gradients(replace(scene, s=leaves, t=t))
-
-
 def prediction(subject: Subject) -> None:
     """``predict`` gives logits."""
     scene = subject.scene()
@@ -283,17 +221,6 @@ def result(name: str, check: Check, subject: Subject) -> CheckResult:
     finally:
         torch.set_rng_state(state)
     return CheckResult(name, True)
-
-
-def told(error: Exception, subject: Subject) -> str:
-    """An exception in one line, with the last place in the method's own file."""
-    places = [
-        f" ({frame.filename.rpartition('/')[2]}:{frame.lineno})"
-        for frame in traceback.extract_tb(error.__traceback__)
-        if Path(frame.filename) == subject.about.path
-    ]
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}{places[-1] if places else ''}"
 
 
 def same(a: Tensor, b: Tensor) -> bool:

@@ -1,15 +1,18 @@
 """``kdbench analyse``: what the papers look at beside accuracy, from runs' checkpoints."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from kdbench.flags import Function, Group, folders, of_data
+from kdbench.console import display
+from kdbench.flags import Function, Group, folders, gathered, grid_option, of_data, set_option
 
 if TYPE_CHECKING:
     from kdbench.analyses.finding import Finding
+    from kdbench.analyses.library import Library
     from kdbench.analyses.subject import Subject
 
 
@@ -22,98 +25,96 @@ def analyse() -> None:
     """
 
 
-def of_runs(function: Function) -> Function:
-    """RUN..., --grid and where things lie, of every command about trained runs."""
-    for option in (
-        click.option(
-            "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
-        ),
-        click.option(
-            "--seed", type=click.IntRange(0), help="Of --grid: which; default: its first."
-        ),
-        click.option("--pair", metavar="'TEACHER -> STUDENT'", help="Of --grid: one pair."),
-        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Of --grid."),
-        click.option(
-            "--grid", "path", type=click.Path(path_type=Path), help="All its runs of one seed."
-        ),
-        click.argument("ids", metavar="[RUN]...", nargs=-1),
-    ):
-        function = option(function)
-    return folders(of_data(function))
+@dataclass(frozen=True)
+class Selection:
+    """Trained runs, and where things lie.
 
-
-def run_ids(
-    ids: Sequence[str],
-    path: Path | None,
-    overrides: Sequence[str],
-    pair: str | None,
-    seed: int | None,
-    runs: Path,
-    *,
-    every: bool = False,
-) -> list[str]:
-    """The ids given, and those of a grid's students that are done, in the grid's order.
-
-    Args:
-        every: all seeds of the grid, unless one is asked for; else its first.
-
-    Raises:
-        UserError: none; an unknown pair.
+    Attributes:
+        ids: of runs, or how they start. path: of a grid, all whose students of one seed are meant.
+        overrides, pair, seed: of that grid.
+        device: as told. runs, results, data: folders.
     """
-    from kdbench import records
-    from kdbench.errors import UserError
-    from kdbench.expand import expand
-    from kdbench.gridfile import load
 
-    if path is None:
-        if not ids or overrides or pair or seed is not None:
-            raise UserError("give ids of runs, or --grid; --set, --pair and --seed belong to it")
-        return list(ids)
-    grid = load(path, tuple(overrides))
-    cells = [cell for cell in expand(grid).cells if cell.method != "teacher"]
-    named = {f"{cell.teacher} -> {cell.student}" for cell in cells}
-    if pair is not None:
-        wanted = " -> ".join(part.strip() for part in pair.split("->"))
-        if wanted not in named:
-            raise UserError(f"--pair {pair}: not in {path}; accepted: {', '.join(sorted(named))}")
-        cells = [cell for cell in cells if f"{cell.teacher} -> {cell.student}" == wanted]
-    asked = (grid.seeds if every else grid.seeds[:1]) if seed is None else (seed,)
-    mine = [run.id for cell in cells for run in cell.runs if run.seed in asked]
-    done = records.load(runs, mine)
-    found = [one for one in mine if one in done and done[one].status == "done"]
-    if not found and not ids:
-        told = " or ".join(map(str, asked))
-        raise UserError(f"{path}: no run of seed {told} is done; kdbench status --grid {path}")
-    return list(dict.fromkeys([*ids, *found]))
+    ids: tuple[str, ...]
+    path: Path | None
+    overrides: tuple[str, ...]
+    pair: str | None
+    seed: int | None
+    device: str
+    runs: Path
+    results: Path
+    data: Path
+
+    def library(self) -> "Library":
+        """Loads the runs."""
+        from kdbench.analyses.library import Library
+        from kdbench.trainer import choose_device
+
+        return Library(self.runs, self.data, choose_device(self.device))
+
+    def run_ids(self, *, every: bool = False) -> list[str]:
+        """The ids given, and those of a grid's students that are done, in the grid's order.
+
+        Args:
+            every: all seeds of the grid, unless one is asked for; else its first.
+
+        Raises:
+            UserError: none; an unknown pair.
+        """
+        from kdbench import records
+        from kdbench.errors import UserError
+        from kdbench.expand import expand
+        from kdbench.gridfile import load
+
+        ids, path, pair, seed = self.ids, self.path, self.pair, self.seed
+        if path is None:
+            if not ids or self.overrides or pair or seed is not None:
+                raise UserError(
+                    "give ids of runs, or --grid; --set, --pair and --seed belong to it"
+                )
+            return list(ids)
+        grid = load(path, self.overrides)
+        cells = [cell for cell in expand(grid).cells if cell.method != "teacher"]
+        named = {f"{cell.teacher} -> {cell.student}" for cell in cells}
+        if pair is not None:
+            wanted = " -> ".join(part.strip() for part in pair.split("->"))
+            if wanted not in named:
+                told = ", ".join(sorted(named))
+                raise UserError(f"--pair {pair}: not in {path}; accepted: {told}")
+            cells = [cell for cell in cells if f"{cell.teacher} -> {cell.student}" == wanted]
+        asked = (grid.seeds if every else grid.seeds[:1]) if seed is None else (seed,)
+        mine = [run.id for cell in cells for run in cell.runs if run.seed in asked]
+        done = records.load(self.runs, mine)
+        found = [one for one in mine if one in done and done[one].status == "done"]
+        if not found and not ids:
+            told = " or ".join(map(str, asked))
+            raise UserError(f"{path}: no run of seed {told} is done; kdbench status --grid {path}")
+        return list(dict.fromkeys([*ids, *found]))
+
+
+of_runs = gathered(
+    Selection,
+    folders,
+    of_data,
+    click.argument("ids", metavar="[RUN]...", nargs=-1),
+    grid_option(help="All its runs of one seed."),
+    set_option("Of --grid."),
+    click.option("--pair", metavar="'TEACHER -> STUDENT'", help="Of --grid: one pair."),
+    click.option("--seed", type=click.IntRange(0), help="Of --grid: which; default: its first."),
+    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+)
+"""RUN..., --grid and where things lie, of every command about trained runs."""
 
 
 def _command(name: str) -> Callable[[Function], click.Command]:
     """A command that is given ``subjects`` and its own options, and gives a finding."""
 
     def made(function: Function) -> click.Command:
-        def callback(
-            ids: tuple[str, ...],
-            path: Path | None,
-            overrides: tuple[str, ...],
-            pair: str | None,
-            seed: int | None,
-            device: str,
-            runs: Path,
-            results: Path,
-            data: Path,
-            out: Path | None,
-            **own: Any,
-        ) -> None:
-            from rich.console import Console
-
-            from kdbench.analyses.subject import Library
-            from kdbench.trainer import choose_device
-
-            chosen = run_ids(ids, path, overrides, pair, seed, runs)
-            library = Library(runs, data, choose_device(device))
-            finding = function(library.subjects(chosen), runs, **own)
-            Console().print(finding.rendered(), highlight=False, markup=False)
-            click.echo(f"{finding.write(out or results / 'analyses' / name)}")
+        def callback(chosen: Selection, out: Path | None, **own: Any) -> None:
+            subjects = chosen.library().subjects(chosen.run_ids())
+            finding = function(subjects, chosen.runs, **own)
+            display(finding.rendered())
+            click.echo(f"{finding.write(out or chosen.results / 'analyses' / name)}")
 
         callback.__doc__ = function.__doc__
         callback.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]

@@ -1,110 +1,102 @@
 """``kdbench report``, ``compare`` and ``verify``: what was trained, in tables and in sentences."""
 
 import sys
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from kdbench.flags import folders
+from kdbench.console import display
+from kdbench.flags import PATH, folders, gathered, grid_option, set_option
 
 if TYPE_CHECKING:
     from kdbench.evidence import Evidence
 
-Function = Callable[..., Any]
 
+@dataclass(frozen=True)
+class Sources:
+    """Where the evidence comes from, and where it goes.
 
-def of_evidence(function: Function) -> Function:
-    """--grid, --set, --from, --mix: where the evidence comes from."""
-    for option in (
-        click.option(
-            "--mix", is_flag=True, help="Put different protocols beside each other, marked as such."
-        ),
-        click.option(
-            "--from",
-            "archives",
-            multiple=True,
-            type=click.Path(path_type=Path),
-            help="Archive of records, e.g. results/table1-demo/records.parquet.",
-        ),
-        click.option(
-            "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replace a grid's value."
-        ),
-        click.option(
-            "--grid",
-            "paths",
-            multiple=True,
-            type=click.Path(path_type=Path),
-            help="Grid file, e.g. experiments/demo.yaml; may be given again.",
-        ),
-    ):
-        function = option(function)
-    return function
-
-
-def evidence(
-    paths: tuple[Path, ...], overrides: tuple[str, ...], archives: tuple[Path, ...], runs: Path
-) -> "list[Evidence]":
-    """The evidence of each grid, from the folder of runs or from archives.
-
-    With archives and no grid, the grids are those that the archives hold.
+    Attributes:
+        paths: of grids. overrides: of their values. archives: of records.
+        mix: different protocols may stand beside each other.
+        runs, results: folders.
     """
-    from kdbench import archive
-    from kdbench.errors import UserError
-    from kdbench.evidence import Evidence, gather
-    from kdbench.expand import expand
-    from kdbench.gridfile import load
 
-    held = [archive.load(path) for path in archives]
-    if not paths and not held:
-        raise UserError("--grid or --from: one of them is needed")
-    if not paths:
-        if overrides:
-            raise UserError("--set: replaces a grid's value, and there is no --grid")
-        return held
-    out = []
-    for path in paths:
-        grid = load(path, overrides)
-        cells = expand(grid).cells
-        if not held:
-            out.append(gather(grid, cells, runs))
-            continue
+    paths: tuple[Path, ...]
+    overrides: tuple[str, ...]
+    archives: tuple[Path, ...]
+    mix: bool
+    runs: Path
+    results: Path
+
+    def evidence(self) -> "list[Evidence]":
+        """The evidence of each grid, from the folder of runs or from archives.
+
+        With archives and no grid, the grids are those that the archives hold.
+        """
+        from kdbench import archive
+        from kdbench.errors import UserError
+        from kdbench.evidence import Evidence, any_history, gather
+        from kdbench.expand import expand
+        from kdbench.gridfile import load
+
+        held = [archive.load(path) for path in self.archives]
+        if not self.paths and not held:
+            raise UserError("--grid or --from: one of them is needed")
+        if not self.paths:
+            if self.overrides:
+                raise UserError("--set: replaces a grid's value, and there is no --grid")
+            return held
         records = {key: record for one in held for key, record in one.records.items()}
-        curves = [one.history for one in held]
+        history = any_history([one.history for one in held])
+        out = []
+        for path in self.paths:
+            grid = load(path, self.overrides)
+            cells = expand(grid).cells
+            out.append(
+                Evidence(grid, cells, records, history) if held else gather(grid, cells, self.runs)
+            )
+        return out
 
-        def history(run_id: str, curves: Any = curves) -> Any:
-            return next((curve for one in curves if (curve := one(run_id))), [])
 
-        out.append(Evidence(grid, cells, records, history))
-    return out
+of_evidence = gathered(
+    Sources,
+    grid_option(
+        "paths", multiple=True, help="Grid file, e.g. experiments/demo.yaml; may be given again."
+    ),
+    set_option(),
+    click.option(
+        "--from",
+        "archives",
+        multiple=True,
+        type=PATH,
+        help="Archive of records, e.g. results/table1-demo/records.parquet.",
+    ),
+    click.option(
+        "--mix", is_flag=True, help="Put different protocols beside each other, marked as such."
+    ),
+    folders,
+)
+"""--grid, --set, --from, --mix, --runs, --results."""
 
 
 @click.command()
 @of_evidence
-@folders
-def report(
-    paths: tuple[Path, ...],
-    overrides: tuple[str, ...],
-    archives: tuple[Path, ...],
-    mix: bool,
-    runs: Path,
-    results: Path,
-) -> None:
+def report(sources: Sources) -> None:
     """Records to results/<grid>/, without training."""
-    from rich.console import Console
-
     from kdbench import leaderboard, mixed
     from kdbench.aggregate import aggregate
 
-    found = evidence(paths, overrides, archives, runs)
-    one = found[0] if len(found) == 1 else mixed.merged(found, mix=mix)
+    found = sources.evidence()
+    one = found[0] if len(found) == 1 else mixed.merged(found, mix=sources.mix)
     if one is None:
-        click.echo(f"{mixed.write(found, results)}")
+        click.echo(f"{mixed.write(found, sources.results)}")
         return
     whole = aggregate(one)
-    page = leaderboard.write(one, results, whole)
-    Console().print(leaderboard.terminal(whole), highlight=False, markup=False)
+    page = leaderboard.write(one, sources.results, whole)
+    display(leaderboard.terminal(whole))
     click.echo(f"{page}")
 
 
@@ -112,17 +104,7 @@ def report(
 @click.argument("method", metavar="A")
 @click.argument("other", metavar="B")
 @of_evidence
-@folders
-def compare(
-    method: str,
-    other: str,
-    paths: tuple[Path, ...],
-    overrides: tuple[str, ...],
-    archives: tuple[Path, ...],
-    mix: bool,
-    runs: Path,
-    results: Path,
-) -> None:
+def compare(sources: Sources, method: str, other: str) -> None:
     """Say whether method A is better than B, and what the evidence supports.
 
     With two grids, A is a row of the first and B of the second. Without a grid, A and B are runs:
@@ -131,14 +113,16 @@ def compare(
     from kdbench import compare as comparing
     from kdbench.errors import UserError
 
-    if not paths and not archives and all(comparing.is_run(runs, name) for name in (method, other)):
-        lines = comparing.two_runs(runs, method, other, mix=mix)
+    runs, names = sources.runs, (method, other)
+    given = sources.paths or sources.archives
+    if not given and all(comparing.is_run(runs, name) for name in names):
+        lines = comparing.two_runs(runs, method, other, mix=sources.mix)
     else:
-        found = evidence(paths, overrides, archives, runs)
+        found = sources.evidence()
         if len(found) > 2:
             raise UserError("compare: at most two grids, one for A and one for B")
         second = found[1] if len(found) == 2 else None
-        lines = comparing.lines(comparing.methods(method, other, found[0], second, mix=mix))
+        lines = comparing.lines(comparing.methods(method, other, found[0], second, mix=sources.mix))
     for line in lines:
         click.echo(line)
 

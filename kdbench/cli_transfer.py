@@ -2,12 +2,12 @@
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from kdbench.cli_analyse import of_runs, run_ids
+from kdbench.cli_analyse import Selection, of_runs
+from kdbench.console import display
 
 if TYPE_CHECKING:
     from kdbench.analyses.finding import Finding
@@ -21,34 +21,17 @@ if TYPE_CHECKING:
 @click.option("--dataset", "to", required=True, help="Name, or {name: ..., key: value}.")
 @click.option("--protocol", default="{}", metavar="YAML", help="Changes, e.g. {epochs: 30}.")
 @click.option("--adapt", is_flag=True, help="Batch norm in train mode, as the authors' code.")
-def transfer(
-    ids: tuple[str, ...],
-    path: Path | None,
-    overrides: tuple[str, ...],
-    pair: str | None,
-    seed: int | None,
-    device: str,
-    runs: Path,
-    results: Path,
-    data: Path,
-    to: str,
-    protocol: str,
-    adapt: bool,
-) -> None:
+def transfer(chosen: Selection, to: str, protocol: str, adapt: bool) -> None:
     """Freeze students, learn a new classifier on other data, compare.
 
     With --grid, all its seeds. What is known stands in runs/ID/transfer and is not learned again.
     """
-    from rich.console import Console
-
     from kdbench import transfer as engine
-    from kdbench.analyses.subject import Library
-    from kdbench.trainer import choose_device
 
-    library = Library(runs, data, choose_device(device))
+    library = chosen.library()
     training = _training(protocol)
     done = []
-    for run in library.found(run_ids(ids, path, overrides, pair, seed, runs, every=True)):
+    for run in library.found(chosen.run_ids(every=True)):
         # Images of the size that the network knows.
         size = run.dataset.size or library.data(run.dataset).size
         how = engine.Transfer(_dataset(to, size), training, "adapt" if adapt else "frozen")
@@ -58,8 +41,8 @@ def transfer(
     keys = "\n".join(sorted({str(result.transfer) for _, result in done}))
     name = f"{_dataset(to, 1).name}-{hashlib.sha256(keys.encode()).hexdigest()[:8]}"
     finding = _finding(done, _dataset(to, None).title)
-    Console().print(finding.rendered(), highlight=False, markup=False)
-    click.echo(f"{finding.write(results / 'transfer' / name)}")
+    display(finding.rendered())
+    click.echo(f"{finding.write(chosen.results / 'transfer' / name)}")
 
 
 def _dataset(text: str, size: int | None) -> "Dataset":
@@ -136,7 +119,7 @@ def _finding(done: "Sequence[tuple[Run, Transferred]]", title: str) -> "Finding"
     figure = paper(5.5, 0.28 * len(table) + 0.9)
     axis = figure.subplots()
     told = f"test accuracy on {title}, last epoch, %"
-    dots(axis, table["method"].tolist(), table["mean, %"].tolist(), told.replace("$", r"\$"))
+    dots(axis, table["method"].tolist(), table["mean, %"].tolist(), told)
     return Finding(
         "transfer",
         f"Frozen students and a linear classifier on {title}",

@@ -9,6 +9,7 @@ from torch import Tensor
 from kdbench.ranks import ALONE, World
 
 BATCH = 500
+"""Images at once, where the number decides nothing."""
 
 
 @torch.no_grad()

@@ -49,6 +49,15 @@ def gather(grid: Grid, cells: Sequence[Cell], runs: Path) -> Evidence:
     return Evidence(grid, cells, found, lambda run_id: _history(runs, run_id))
 
 
+def any_history(held: Sequence[Callable[[str], History]]) -> Callable[[str], History]:
+    """The first curve that one of several holders has of a run; empty where none has one."""
+
+    def history(run_id: str) -> History:
+        return next((curve for one in held if (curve := one(run_id))), [])
+
+    return history
+
+
 def public(record: Record) -> Record:
     """A record without what is private."""
     environment = record.environment

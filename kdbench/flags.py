@@ -1,5 +1,7 @@
 """What the commands of ``kdbench`` share: options, and how a user's mistake is shown."""
 
+import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,9 @@ import click
 from kdbench.errors import UserError
 
 Function = Callable[..., Any]
+Option = Callable[[Function], Function]
+
+PATH = click.Path(path_type=Path)
 
 
 class Commands(click.Group):
@@ -48,52 +53,61 @@ class Group(Commands):
         return click.Group.invoke(self, ctx)
 
 
-def folders(function: Function) -> Function:
-    """--runs and --results, of every command that reads or writes runs."""
-    for option in (
-        click.option(
-            "--results",
-            type=click.Path(file_okay=False, path_type=Path),
-            default=Path("results"),
-            show_default=True,
-            help="Folder of leaderboards.",
-        ),
-        click.option(
-            "--runs",
-            type=click.Path(path_type=Path),
-            default=Path("runs"),
-            show_default=True,
-            help="Folder of runs.",
-        ),
-    ):
-        function = option(function)
-    return function
+def together(*given: Option) -> Option:
+    """Several options as one; ``--help`` lists them in this order."""
+
+    def add(function: Function) -> Function:
+        for option in reversed(given):
+            function = option(function)
+        return function
+
+    return add
 
 
-def of_grid(function: Function) -> Function:
-    """--grid and --set, of every command about a grid."""
-    for option in (
-        click.option(
-            "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replace a grid's value."
-        ),
-        click.option(
-            "--grid",
-            "path",
-            required=True,
-            type=click.Path(path_type=Path),
-            help="Grid file, e.g. experiments/demo.yaml.",
-        ),
-    ):
-        function = option(function)
-    return function
+def gathered(kind: type, *given: Option) -> Option:
+    """Options whose values a command gets as one object, its first argument.
+
+    Args:
+        kind: a dataclass; its fields are named as the options are.
+        given: these options.
+    """
+    names = [field.name for field in dataclasses.fields(kind)]
+
+    def add(function: Function) -> Function:
+        @functools.wraps(function)
+        def called(**flags: Any) -> Any:
+            return function(kind(**{name: flags.pop(name) for name in names}), **flags)
+
+        return together(*given)(called)
+
+    return add
 
 
-def of_data(function: Function) -> Function:
-    """--data, where data sets lie."""
-    return click.option(
-        "--data",
-        type=click.Path(path_type=Path),
-        default=Path("data"),
+def grid_option(name: str = "path", **more: Any) -> Option:
+    """--grid, a grid's file."""
+    return click.option("--grid", name, type=PATH, **more)
+
+
+def set_option(help: str = "Replace a grid's value.") -> Option:
+    """--set KEY=VALUE, as often as wanted."""
+    return click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help=help)
+
+
+folders = together(
+    click.option(
+        "--runs", type=PATH, default=Path("runs"), show_default=True, help="Folder of runs."
+    ),
+    click.option(
+        "--results",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=Path("results"),
         show_default=True,
-        help="Folder of data sets.",
-    )(function)
+        help="Folder of leaderboards.",
+    ),
+)
+"""--runs and --results, of every command that reads or writes runs."""
+
+of_data = click.option(
+    "--data", type=PATH, default=Path("data"), show_default=True, help="Folder of data sets."
+)
+"""--data, where data sets lie."""

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from kdbench import jobs, leaderboard, live, records, runner
 from kdbench.aggregate import aggregate
+from kdbench.console import display
 from kdbench.errors import UserError
 from kdbench.evidence import gather
 from kdbench.expand import Expansion
@@ -40,7 +41,7 @@ def train(
     evidence = gather(grid, expansion.cells, runs)
     whole = aggregate(evidence)
     page = leaderboard.write(evidence, results, whole)
-    Console().print(leaderboard.terminal(whole), highlight=False, markup=False)
+    display(leaderboard.terminal(whole))
     click.echo(f"{page}")
     found = evidence.records
     bad = [one for one in expansion.runs if one.id in found and found[one.id].status == "failed"]

@@ -8,6 +8,7 @@ Shape letters, the same everywhere: B batch, K classes, N training samples, C ch
 H and W height and width, D width of an embedding, S and T number of student and teacher stages.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -92,7 +93,7 @@ class Objective:
     temperature: float | None = None
 
 
-class Method(nn.Module):
+class Method(nn.Module, ABC):
     """Base of every method. One file, one subclass; the file's name is the method's name.
 
     Hyper-parameters are keyword-only arguments of ``__init__`` with the paper's defaults. What is
@@ -116,13 +117,13 @@ class Method(nn.Module):
     def __init__(self, setup: Setup) -> None:
         super().__init__()
 
+    @abstractmethod
     def loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
         """The method's own term, a scalar; teacher tensors are constants.
 
         A method with ``needs_teacher = False`` is given the student's own features, detached, as
         ``t``.
         """
-        raise NotImplementedError(f"{type(self).__name__} defines no loss")
 
     def pretrain(self, student: nn.Module) -> Sequence[nn.Module]:
         """The modules that a phase before training trains; none: there is no such phase.
@@ -133,7 +134,10 @@ class Method(nn.Module):
         return ()
 
     def pretrain_loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
-        """That phase's only loss, a scalar."""
+        """That phase's only loss, a scalar; ``beta`` does not weigh it.
+
+        Whoever has such a phase has to define it; most have none, so it is not abstract.
+        """
         raise NotImplementedError(f"{type(self).__name__} has a first phase but no pretrain_loss")
 
     def predict(self, s: Features) -> Tensor:

@@ -1,6 +1,6 @@
 """Several grids in one report: as one grid where protocols agree, else side by side, footnoted."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ from kdbench import tables
 from kdbench.aggregate import Aggregate, LeaderboardError, aggregate
 from kdbench.claims import protocol
 from kdbench.compare import differing
-from kdbench.evidence import Evidence, History
+from kdbench.evidence import Evidence, any_history
 from kdbench.grid import Grid
 from kdbench.markdown import escape, render
 from kdbench.records import write_atomically
@@ -55,20 +55,13 @@ def merged(grids: Sequence[Evidence], *, mix: bool = False) -> Evidence | None:
         grid,
         tuple(cell for one in grids for cell in one.cells),
         {key: record for one in grids for key, record in one.records.items()},
-        _any([one.history for one in grids]),
+        any_history([one.history for one in grids]),
     )
 
 
 def name(grids: Sequence[Evidence]) -> str:
     """Of the folder in ``results/``."""
     return "-and-".join(one.grid.name for one in grids)
-
-
-def _any(histories: Sequence[Callable[[str], History]]) -> Callable[[str], History]:
-    def history(run_id: str) -> History:
-        return next((curve for one in histories if (curve := one(run_id))), [])
-
-    return history
 
 
 def write(grids: Sequence[Evidence], results: Path) -> Path:

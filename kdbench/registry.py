@@ -7,6 +7,7 @@ import difflib
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import math
 import re
 import sys
@@ -38,7 +39,7 @@ def describe(name: str) -> Description:
     Raises:
         RegistryError: it cannot be found, or does not keep the contract.
     """
-    source = _find(name)
+    source = find(name)
     try:
         modified = source.path.stat().st_mtime_ns
     except OSError:
@@ -52,7 +53,7 @@ def load(name: str) -> type["Method"]:
     Raises:
         RegistryError: it cannot be found or imported, or does not keep the contract.
     """
-    source = _find(name)
+    source = find(name)
     label = describe(name).label
     try:
         module = _import(source)
@@ -64,6 +65,8 @@ def load(name: str) -> type["Method"]:
     found = getattr(module, label, None)
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise RegistryError(f"{source.path}: {label} is no subclass of kdbench.method.Method")
+    if inspect.isabstract(found):
+        raise RegistryError(f"{source.path}: {label} defines no loss")
     return found
 
 
@@ -106,7 +109,12 @@ def _known() -> dict[str, Path | EntryPoint]:
     return found
 
 
-def _find(name: str) -> Source:
+def find(name: str) -> Source:
+    """Where a method comes from; its file is not read.
+
+    Raises:
+        RegistryError: there is no such method.
+    """
     if name.endswith(".py"):
         path = Path(name).expanduser().resolve()
         if not path.is_file():

@@ -3,8 +3,10 @@
 A ``Scene`` says what is wrong with a loss by raising ``Failed``.
 """
 
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -191,3 +193,14 @@ def finite_gradients(scene: Scene) -> None:
         for name, parameter in scene.method.named_parameters():
             if parameter.grad is not None and not parameter.grad.isfinite().all():
                 raise Failed(f"the gradient of {what} to the parameter {name} is not finite")
+
+
+def told(error: Exception, subject: Subject) -> str:
+    """An exception in one line, with the last place in the method's own file."""
+    places = [
+        f" ({frame.filename.rpartition('/')[2]}:{frame.lineno})"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename) == subject.about.path
+    ]
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}{places[-1] if places else ''}"

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from kdbench import models, records
-from kdbench.checkpoint import CheckpointDamaged, digest, read
+from kdbench.checkpoint import CheckpointDamaged, OtherWeights, trained
 from kdbench.errors import UserError
 from kdbench.method import Features
 from kdbench.models.fold import folded
 from kdbench.models.network import Network
-from kdbench.records import Record
 from kdbench.run import Teacher
 
 log = logging.getLogger(__name__)
@@ -64,18 +63,13 @@ def load(
         raise TeacherError(f"teacher {teacher.arch} (run {teacher.run}): {state}")
     path = records.folder(runs, teacher.run) / "checkpoint.pt"
     try:
-        state = read(path)["model"]
-    except (CheckpointDamaged, KeyError) as damage:
+        state = trained(path, record)["model"]
+    except OtherWeights as error:
+        raise TeacherError(str(error)) from None
+    except CheckpointDamaged as damage:
         raise TeacherError(f"{damage}; `kdbench retry` trains the teacher again") from None
     network = models.create(teacher.arch, num_classes=num_classes, in_channels=in_channels)
-    _check(record, path, state)
     network.load_state_dict(state)
     network.eval().requires_grad_(False)
     fast = folded(network).to(device).to(memory_format=torch.channels_last)
     return LoadedTeacher(network, fast, record.result.test_acc, record.result.weights)
-
-
-def _check(record: Record, path: Path, state: dict[str, Tensor]) -> None:
-    assert record.result is not None
-    if digest(state) != record.result.weights:
-        raise TeacherError(f"{path}: these are not the weights that {record.run}'s record names")

@@ -21,8 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench import NUMERICS, records
-from kdbench.analyses.subject import AnalysisError, Library
+from kdbench import NUMERICS, evaluation, records
+from kdbench.analyses.library import Library
+from kdbench.analyses.subject import AnalysisError
 from kdbench.batches import eval_batches, train_batches
 from kdbench.data import Data
 from kdbench.errors import UserError
@@ -33,7 +34,6 @@ from kdbench.run import Run
 from kdbench.schedule import learning_rate
 from kdbench.spec import Dataset, Schedule, Training
 
-BATCH = 500
 TRAINING = Training(batch_size=128, schedule=Schedule(milestones=(150, 180, 210)))
 """240 epochs of SGD at 0.05, divided by 10 after 150, 180 and 210; crops and flips."""
 
@@ -213,4 +213,5 @@ def _embedding(network: nn.Module, images: Tensor) -> Tensor:
 
 def _all(embed: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, data: Data) -> Tensor:
     """Embeddings of all images, [N, D]."""
-    return torch.cat([embed(part) for part, _ in eval_batches(images, labels, data, BATCH)])
+    batches = eval_batches(images, labels, data, evaluation.BATCH)
+    return torch.cat([embed(part) for part, _ in batches])

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import pickle
+import shutil
 import struct
 import tarfile
 from collections.abc import Mapping
@@ -70,17 +71,21 @@ def cifar(
         monkeypatch.setattr(kind, attribute, new)
     meta = kind.meta | {"md5": md5(folder / kind.meta["filename"])}
     monkeypatch.setattr(kind, "meta", meta)
-    archive = root / name / kind.filename
+    archived(root / name / kind.filename, kind, folder, monkeypatch, packed=packed)
+    return made
+
+
+def archived(
+    archive: Path, kind: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, *, packed: bool
+) -> None:
+    """Pack a folder as torchvision expects to download it; leave only one of the two."""
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(folder, arcname=kind.base_folder)
     monkeypatch.setattr(kind, "tgz_md5", md5(archive))
     if packed:
-        for file in folder.iterdir():
-            file.unlink()
-        folder.rmdir()
+        shutil.rmtree(folder)
     else:
         archive.unlink()
-    return made
 
 
 def fashion(
@@ -165,14 +170,5 @@ def stl10(
             for file, _ in getattr(kind, attribute)
         ]
         monkeypatch.setattr(kind, attribute, new)
-    archive = root / "stl10" / kind.filename
-    with tarfile.open(archive, "w:gz") as tar:
-        tar.add(folder, arcname=kind.base_folder)
-    monkeypatch.setattr(kind, "tgz_md5", md5(archive))
-    if packed:
-        for file in folder.iterdir():
-            file.unlink()
-        folder.rmdir()
-    else:
-        archive.unlink()
+    archived(root / "stl10" / kind.filename, kind, folder, monkeypatch, packed=packed)
     return made

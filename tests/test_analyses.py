@@ -17,7 +17,8 @@ from toys import Toy, batch, build, features
 from kdbench import models, records
 from kdbench.analyses import attention, correlation, fidelity, gradcam, mismatch, tsne
 from kdbench.analyses.finding import arranged, cut, paper
-from kdbench.analyses.subject import AnalysisError, Library, labels
+from kdbench.analyses.library import Library
+from kdbench.analyses.subject import AnalysisError, labels
 from kdbench.errors import UserError
 from kdbench.method import Features
 from kdbench.run import Run

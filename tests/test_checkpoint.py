@@ -133,3 +133,18 @@ def test_digest_tells_names_types_shapes_and_bits() -> None:
     assert checkpoint.digest({"w": channels_last}) == checkpoint.digest(
         {"w": channels_last.contiguous()}
     )
+
+
+def test_what_a_run_left_is_what_its_record_names(tmp_path: Path) -> None:
+    run = alone()
+    record = train([run], tmp_path)[run.id]
+    path = tmp_path / run.id / checkpoint.NAME
+    state = checkpoint.trained(path, record)
+    assert record.result and checkpoint.digest(state["model"]) == record.result.weights
+    checkpoint.save(path.parent, {"epoch": 1}, final=True)
+    with pytest.raises(checkpoint.CheckpointDamaged, match="holds no network"):
+        checkpoint.trained(path, record)
+    state["model"]["fc.bias"][0] += 1
+    checkpoint.save(path.parent, state, final=True)
+    with pytest.raises(checkpoint.OtherWeights, match=f"the weights that {run.id}'s record names"):
+        checkpoint.trained(path, record)

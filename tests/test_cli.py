@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 import pytest
-from grids import kdbench, python, write
+from grids import kdbench, mistakes, python, write
 
 from kdbench import runner
 from kdbench.cli import main
@@ -131,4 +131,18 @@ def test_the_version_is_told() -> None:
 def test_check_tells_of_a_method() -> None:
     result = kdbench("check", "kd")
     assert result.exit_code == 0 and "ok  " in result.stdout
-    assert kdbench("check", "kdd").exit_code == 1
+
+
+def test_check_of_a_method_that_fails(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text('"""Mine (Somebody, 2024)."""\n')
+    result = kdbench("check", path)
+    assert (result.exit_code, result.stderr) == (1, "")
+    assert result.stdout == f"FAIL can be loaded: {path}: there is no subclass of Method\n"
+
+
+def test_check_of_no_method_is_the_users_mistake(tmp_path: Path) -> None:
+    (line,) = mistakes("check", "kdd")
+    assert line.startswith("kdd: unknown method (did you mean kd?); there are ab, ")
+    (line,) = mistakes("check", tmp_path / "mine.py")
+    assert "mine.py: no such file" in line

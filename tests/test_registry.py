@@ -74,6 +74,12 @@ def test_a_class_that_only_looks_like_a_method(tmp_path: Path) -> None:
         load(path)
 
 
+def test_a_method_without_a_loss(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD.replace("def loss", "def lost"))
+    with pytest.raises(RegistryError, match=r"mine\.py: Mine defines no loss"):
+        load(path)
+
+
 def test_unknown_names() -> None:
     with pytest.raises(
         RegistryError, match=r"semkd: unknown method \(did you mean semckd\?\); .* sp"

@@ -16,7 +16,8 @@ from lines import CPU, alone, train
 from torch import nn
 
 from kdbench import checkpoint, transfer
-from kdbench.analyses.subject import AnalysisError, Library
+from kdbench.analyses.library import Library
+from kdbench.analyses.subject import AnalysisError
 from kdbench.batches import Normalise, train_batches
 from kdbench.rng import key
 from kdbench.run import Run

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdbench import records, traces
-from kdbench.analyses.finding import COLOURS, INK, Finding, cut, paper, plain, tidy
+from kdbench.analyses.finding import Finding, cut, paper, plain, tidy
 from kdbench.analyses.subject import AnalysisError, Subject
+from kdbench.plots.style import COLOURS, LINES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -118,7 +119,7 @@ def _draw(found: dict[Subject, Any], kept: dict[Subject, Any]) -> "Figure":
 def _heat(axis: "Axes", label: str, weights: Any) -> None:
     axis.imshow(weights, cmap="Blues", vmin=0, vmax=1)
     for (i, j), value in np.ndenumerate(weights):
-        ink = "white" if value > 0.55 else INK
+        ink = "white" if value > 0.55 else LINES
         axis.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=8, color=ink)
     axis.set_xticks(range(weights.shape[1]), [str(j + 1) for j in range(weights.shape[1])])
     axis.set_yticks(range(weights.shape[0]), [str(i + 1) for i in range(weights.shape[0])])
@@ -132,7 +133,7 @@ def _heat(axis: "Axes", label: str, weights: Any) -> None:
 def _curves(axis: "Axes", stage: int, weights: Any, *, named: bool) -> None:
     """Attention of one student stage over the epochs, [epochs, T]."""
     epochs, count = weights.shape
-    axis.axhline(1 / count, color=INK, linewidth=0.8, linestyle=":", zorder=1)
+    axis.axhline(1 / count, color=LINES, linewidth=0.8, linestyle=":", zorder=1)
     for j in range(count):
         colour = COLOURS[j % len(COLOURS)]
         axis.plot(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdbench import plots
+from kdbench.plots.style import COLOURS
 from kdbench.records import write_atomically
 
 if TYPE_CHECKING:
@@ -13,10 +14,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from rich.console import Group
-
-# Okabe and Ito's colours: told apart by the colour-blind.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
-INK = "#333333"
 
 
 @dataclass(frozen=True)
@@ -109,7 +106,7 @@ def dots(axis: "Axes", names: list[str], values: list[float], label: str) -> Non
     axis.plot(values, range(len(values)), "o", color=COLOURS[0], markersize=6, zorder=2)
     axis.set_yticks(range(len(names)), [plain(name) for name in names])
     axis.set_ylim(len(names) - 0.5, -0.5)
-    axis.set_xlabel(label, fontsize=8)
+    axis.set_xlabel(plain(label), fontsize=8)
     axis.locator_params(axis="x", nbins=5)
     axis.margins(x=0.1)
     axis.grid(axis="y", color="0.9", linewidth=0.8)

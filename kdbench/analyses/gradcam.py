@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench.analyses.finding import COLOURS, INK, Finding, cut, paper, plain
+from kdbench.analyses.finding import Finding, cut, paper, plain
 from kdbench.analyses.subject import AnalysisError, Guide, Subject
 from kdbench.batches import Normalise
 from kdbench.method import Features
+from kdbench.plots.style import COLOURS, LINES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -210,7 +211,7 @@ def _draw(
             )  # fmt: skip
             guess = one.logits[int(shown[row])].softmax(0)
             best = int(guess.argmax())
-            mark, ink = ("✓", INK) if best == true else ("✗", COLOURS[1])
+            mark, ink = ("✓", LINES) if best == true else ("✗", COLOURS[1])
             told = f"{mark} {plain(classes[best])} {float(guess[best]):.0%}"
             axis.set_xlabel(told, fontsize=7, color=ink)
     for axis, title in zip(axes[0], ["image", *(one.label for one in lookers)], strict=True):

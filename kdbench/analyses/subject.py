@@ -1,30 +1,22 @@
 """A trained run to look at: its network, methods, teacher and data, frozen and in eval mode."""
 
-import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from kdbench import models, records, teachers
+from kdbench import evaluation
 from kdbench.batches import Normalise, eval_batches
-from kdbench.build import build_methods, dry_run
-from kdbench.checkpoint import CheckpointDamaged, digest, read
-from kdbench.data import Data, load
+from kdbench.data import Data
 from kdbench.errors import UserError
-from kdbench.method import Features, Method, Setup
+from kdbench.method import Features, Method
 from kdbench.models.network import Network
 from kdbench.rng import generator
-from kdbench.run import Run, Teacher
-from kdbench.spec import Dataset
+from kdbench.run import Run
 from kdbench.teachers import LoadedTeacher
-
-BATCH = 500
-"""Images at once, where the number decides nothing."""
 
 
 class AnalysisError(UserError):
@@ -128,112 +120,11 @@ class Subject:
 @torch.no_grad()
 def _seen(network: nn.Module, predict: object, data: Data) -> Seen:
     embeddings, logits = [], []
-    for images, _ in eval_batches(data.test_images, data.test_labels, data, BATCH):
+    for images, _ in eval_batches(data.test_images, data.test_labels, data, evaluation.BATCH):
         f: Features = network(images)
         embeddings.append(f.embedding.float().cpu())
         logits.append(predict(f).float().cpu())  # type: ignore[operator]
     return Seen(torch.cat(embeddings), torch.cat(logits))
-
-
-@dataclass
-class Library:
-    """Loads runs; what several of them share, data and teachers, is loaded once.
-
-    Attributes:
-        runs: folder of runs. root: folder of data sets. device: to compute on.
-    """
-
-    runs: Path
-    root: Path
-    device: torch.device
-    _data: dict[Dataset, Data] = field(default_factory=dict)
-    _guides: dict[tuple[Teacher, Dataset], Guide] = field(default_factory=dict)
-
-    def subjects(self, ids: Sequence[str]) -> list[Subject]:
-        """Runs by their ids, in this order.
-
-        A run without a teacher is given that of the first run beside it that has one, if possible
-        of one with the same student.
-
-        Raises:
-            UserError: a run that has not ended well, lacks its checkpoint, or its data.
-        """
-        found = self.found(ids)
-        guides = [run for run in found if run.teacher]
-        made = []
-        for run, label in zip(found, labels(found), strict=True):
-            near = [run] if run.teacher else [x for x in guides if x.student == run.student]
-            taught = next(iter(near or guides), None)
-            made.append(self._subject(run, label, taught.teacher if taught else None))
-        return made
-
-    def found(self, ids: Sequence[str]) -> list[Run]:
-        """Runs by their ids, in this order, each once.
-
-        Raises:
-            UserError: none, or one that has not ended well.
-        """
-        found = {run.id: run for run in (_run(self.runs, run_id) for run_id in ids)}
-        if not found:
-            raise AnalysisError("no runs: give ids of runs, or --grid")
-        return list(found.values())
-
-    def network(self, run: Run) -> Network:
-        """The network that a run trained, on the device, frozen and in eval mode."""
-        return self._loaded(run)[0]
-
-    def data(self, dataset: Dataset) -> Data:
-        """A data set on the device."""
-        if dataset not in self._data:
-            self._data[dataset] = load(dataset, self.root, self.device)
-        return self._data[dataset]
-
-    def _subject(self, run: Run, label: str, teacher: Teacher | None) -> Subject:
-        data = self.data(run.dataset)
-        network, state = self._loaded(run)
-        guide = self._guide(teacher, run.dataset) if teacher else None
-        # Shapes are read off on the CPU, as in training.
-        seen = dry_run(copy.deepcopy(network).cpu(), data.channels, data.size)
-        setup = Setup(
-            student=seen,
-            teacher=dry_run(guide.loaded.network, data.channels, data.size)
-            if guide and run.teacher
-            else seen,
-            train_labels=data.train_labels.cpu(),
-            batch_size=run.training.batch_size,
-            num_classes=data.num_classes,
-            teacher_head=guide.loaded.head() if guide and run.teacher else None,
-            seed=run.seed,
-        )
-        methods = nn.ModuleList(build_methods(run, setup))
-        _fill(run, methods, state, "methods")
-        methods.to(self.device)
-        own = [method for method in methods if isinstance(method, Method)]
-        return Subject(run, label, network, own, guide, data)
-
-    def _loaded(self, run: Run) -> tuple[Network, dict[str, dict[str, Tensor]]]:
-        """A run's network, and all that its checkpoint holds."""
-        data = self.data(run.dataset)
-        state = _checkpoint(self.runs, run)
-        network = models.create(
-            run.student, num_classes=data.num_classes, in_channels=data.channels
-        )
-        _fill(run, network, state, "model")
-        network.to(self.device).to(memory_format=torch.channels_last)
-        return network, state
-
-    def _guide(self, teacher: Teacher, dataset: Dataset) -> Guide:
-        if (teacher, dataset) not in self._guides:
-            data = self.data(dataset)
-            loaded = teachers.load(
-                self.runs,
-                teacher,
-                num_classes=data.num_classes,
-                in_channels=data.channels,
-                device=self.device,
-            )
-            self._guides[teacher, dataset] = Guide(teacher.arch, teacher.run, loaded, data)
-        return self._guides[teacher, dataset]
 
 
 def labels(runs: Sequence[Run]) -> list[str]:
@@ -255,47 +146,3 @@ def labels(runs: Sequence[Run]) -> list[str]:
         label if len(called[label]) == 1 else f"{label}, {run.id[:8]}"
         for label, run in zip(told, runs, strict=True)
     ]
-
-
-def _run(runs: Path, run_id: str) -> Run:
-    """A run that has ended well."""
-    whole = records.find(runs, run_id)
-    if whole.startswith("import-"):
-        raise AnalysisError(f"run {whole} is an imported teacher: give runs that kdbench trained")
-    record = records.read(runs, whole)
-    if record is None or record.status != "done":
-        state = f"{record.status}: {record.reason}" if record else "has not ended yet"
-        raise AnalysisError(f"run {whole} {state}")
-    return records.read_run(runs, whole)
-
-
-def _fill(run: Run, module: nn.Module, state: dict[str, dict[str, Tensor]], key: str) -> None:
-    """Load a part of a checkpoint into a module and freeze it.
-
-    Raises:
-        AnalysisError: it does not fit.
-    """
-    try:
-        module.load_state_dict(state[key])
-    except (RuntimeError, KeyError) as error:
-        told = " ".join(str(error).split())
-        raise AnalysisError(
-            f"run {run.id}: its checkpoint does not fit this kdbench: {told}"
-        ) from None
-    module.eval().requires_grad_(False)
-
-
-def _checkpoint(runs: Path, run: Run) -> dict[str, dict[str, Tensor]]:
-    """What a run left, verified to be the weights that its record names."""
-    path = records.folder(runs, run.id) / "checkpoint.pt"
-    if not path.exists():
-        raise AnalysisError(f"{path}: no such file; an analysis needs the trained weights")
-    try:
-        state = read(path)
-    except CheckpointDamaged as damage:
-        raise AnalysisError(str(damage)) from None
-    record = records.read(runs, run.id)
-    weights = record.result.weights if record and record.result else None
-    if "model" not in state or digest(state["model"]) != weights:
-        raise AnalysisError(f"{path}: these are not the weights that {run.id}'s record names")
-    return state

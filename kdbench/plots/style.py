@@ -22,8 +22,10 @@ ROWS, CELLS = 120, 600
 LABEL = 30
 """Characters of a name that are shown; a longer one is cut in its middle."""
 
-# Okabe and Ito's blue and vermilion: told apart by the colour-blind, and in grey by lightness.
-SEEDS, MEAN, LINES = "#0072B2", "#D55E00", "#333333"
+# Okabe and Ito's colours: told apart by the colour-blind; the first two in grey by lightness, too.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+SEEDS, MEAN = COLOURS[:2]
+LINES = "#333333"
 # A curve and what it is compared with: told apart by lightness, and by their dashes.
 CURVE, BASELINE, STUDENT = "#004488", "#6F6F6F", "#949494"
 DASHES: dict[str, Any] = {BASELINE: (0, (5, 2)), STUDENT: (0, (1, 1.4))}

@@ -21,6 +21,7 @@ from kdbench.runner import Event
 from kdbench.slurm import ledger, submit
 from kdbench.slurm.board import Board, Track
 from kdbench.slurm.ledger import FOLDER, Submission
+from kdbench.slurm.poller import Poller
 from kdbench.slurm.scheduler import Scheduler, SchedulerError
 from kdbench.slurm.sizing import Sizing
 from kdbench.slurm.submit import NotNow
@@ -49,7 +50,8 @@ class SlurmRunner:
     ) -> None:
         self.grid, self.runs, self.data, self.executor = grid, runs.resolve(), data, executor
         self.scheduler = scheduler or Scheduler()
-        self.board = Board(expanded, self.runs, executor.slurm, self.scheduler)
+        self.board = Board(expanded, self.runs)
+        self.poller = Poller(self.board, executor.slurm, self.scheduler)
         self.next_submit = 0.0
         self._limit: int | None = None
         self._needs: dict[Resources, Resources] = {}
@@ -69,7 +71,7 @@ class SlurmRunner:
                 )
             self.board.load(time.monotonic())
             for _ in range(DETACH_ROUNDS):
-                self.board.poll(time.monotonic())
+                self.poller.poll(time.monotonic())
                 self._submit_due(time.monotonic())
                 yield self._event([])
                 if not self.board.due() and not self.board.unanswered():
@@ -100,8 +102,8 @@ class SlurmRunner:
         """As the one who submits."""
         while True:
             now = time.monotonic()
-            if now >= self.board.next_poll:
-                self.board.poll(now)
+            if now >= self.poller.next_poll:
+                self.poller.poll(now)
             if now >= self.next_submit:
                 self._submit_due(now)
             ended = self.board.collect(time.monotonic())
@@ -114,7 +116,7 @@ class SlurmRunner:
         """As one who only watches, for a while."""
         until = time.monotonic() + 10
         while self.board.pending and time.monotonic() < until:
-            self.board.last_full = -1e9
+            self.board.look_at_all()
             yield self._event(self.board.collect(time.monotonic()))
             time.sleep(1.0)
 
