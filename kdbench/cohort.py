@@ -3,29 +3,23 @@
 This is the training loop. Each learner ends in a record; what ends one learner ends no other.
 """
 
-import json
-import os
-import socket
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from kdbench import attempts, checkpoint, environment, evaluation, outcome, progress, records
+from kdbench import checkpoint, evaluation, records
 from kdbench.batches import eval_batches, train_batches
 from kdbench.build import dry_run
 from kdbench.clock import Clock
 from kdbench.data import Data
+from kdbench.keeper import Keeper, Place
 from kdbench.learner import Learner
 from kdbench.method import Features, Incompatible
-from kdbench.progress import Beat
-from kdbench.ranks import ALONE, World
 from kdbench.records import Record
 from kdbench.run import Run
 from kdbench.teachers import LoadedTeacher
@@ -33,31 +27,6 @@ from kdbench.teachers import LoadedTeacher
 
 class Stopped(Exception):
     """The trainer was asked to stop; everything is in checkpoints."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where and how to train; nothing of it moves a number.
-
-    Attributes:
-        runs: folder of runs. device: to train on.
-        checkpoint_seconds: between checkpoints; 0: after every step.
-        stop: asked after every step whether to stop.
-        tell: given the learners' heartbeats now and then, and one line for each that has ended.
-        held: whether a run, by its id, is still this process's to write; asked before each write
-            that counts.
-        world: the ranks that train together; the first alone writes and tells.
-    """
-
-    runs: Path
-    device: torch.device
-    checkpoint_seconds: float = 60.0
-    beat_seconds: float = 1.0
-    tensorboard: bool = False
-    stop: Callable[[], bool] = lambda: False
-    tell: Callable[[Sequence[Beat], str], None] = lambda beats, line: None
-    held: Callable[[str], bool] = lambda run_id: True
-    world: World = ALONE
 
 
 @dataclass
@@ -86,18 +55,16 @@ class Cohort:
         self.world = self.place.world
         if len({run.shared for run in self.runs}) != 1:
             raise ValueError("the runs of a cohort share teacher, data, batches and seed")
-        self.started = datetime.now(UTC).isoformat(timespec="seconds")
+        self.keeper = Keeper(self.place, self.runs)
         self.clock = Clock(self.place.device)
         self.clock_shared = 0.0
-        self.saved = self.told = self.epoch_began = time.monotonic()
-        self.images_per_s, self.epoch_seconds = 0.0, 0.0
         seen = None
         if self.teacher:
             seen = dry_run(self.teacher.network, self.data.channels, self.data.size)
         for run in self.runs:
             self._start(run, seen)
         # Before anything can go wrong, say who has these runs in hand.
-        self._beat(list(self.learners), 0, 0)
+        self.keeper.beat(self.learners, 0, 0)
         for phase in ("pretrain", "train"):
             last = max((x.epochs() for x in self._active() if x.phase == phase), default=0)
             for epoch in range(1, last + 1):
@@ -133,12 +100,11 @@ class Cohort:
                 where = f"{learner.phase} epoch {learner.epoch}, step {learner.step}"
                 learner.attempts.append(f"resumed at {where}")
         except Incompatible as reason:
-            self._write(Record(run.id, "skipped", reason=_line(reason)))
+            self.keeper.write(run, Record(run.id, "skipped", reason=_line(reason)))
             return
         except (Exception, SystemExit) as error:
-            self._write(
-                Record(run.id, "failed", reason=_line(error), traceback=traceback.format_exc())
-            )
+            trace = traceback.format_exc()
+            self.keeper.write(run, Record(run.id, "failed", reason=_line(error), traceback=trace))
             return
         self.learners.append(learner)
         if learner.phase == "end":  # killed between the last epoch and the record
@@ -147,7 +113,7 @@ class Cohort:
     # -- one epoch --------------------------------------------------------------------------
 
     def _epoch(self, phase: str, epoch: int, group: list[Learner]) -> None:
-        self.epoch_began = time.monotonic()
+        self.keeper.epoch_began = time.monotonic()
         first = min(x.step for x in group)
         last = group[0].steps
         training = group[0].run.training
@@ -176,13 +142,13 @@ class Cohort:
         for learner in [x for x in group if x.status == "running"]:
             self._end_epoch(learner, phase)
         self._share_clock(group)
-        self.epoch_seconds = time.monotonic() - self.epoch_began
-        self._beat(group, last, images_seen)
+        self.keeper.epoch_seconds = time.monotonic() - self.keeper.epoch_began
+        self.keeper.beat(group, last, images_seen)
         for learner in group:
             if learner.phase == "end" or learner.status != "running":
                 self._finish(learner)
         if self.world.any(self.place.stop())[0]:
-            self._save_all()
+            self.keeper.save(self._active())
             raise Stopped
 
     def _ask_teacher(self, images: Tensor, learners: list[Learner]) -> Features | None:
@@ -221,42 +187,16 @@ class Cohort:
             learner.status, learner.reason = "failed", _line(error)
             learner.trace = traceback.format_exc()
 
-    # -- between steps ----------------------------------------------------------------------
-
     def _rest(self, group: list[Learner], step: int, images_seen: int) -> None:
         """Between two steps: heartbeat, checkpoint when due, stop when asked."""
-        now = time.monotonic()
-        if now - self.told >= self.place.beat_seconds:
-            self._beat(group, step, images_seen)
-        due = self.world.first and now - self.saved >= self.place.checkpoint_seconds
-        due, stop = self.world.any(due, self.place.stop())
+        if self.keeper.beat_due():
+            self.keeper.beat(group, step, images_seen)
+        due, stop = self.world.any(self.keeper.save_due(), self.place.stop())
         if due or stop:
             self._share_clock(group)
-            self._save_all()
+            self.keeper.save(self._active())
         if stop:
             raise Stopped
-
-    def _save_all(self) -> None:
-        self._drop_lost(self._active())
-
-        def save() -> None:
-            for learner in self._active():
-                folder = records.folder(self.place.runs, learner.run.id)
-                checkpoint.save(folder, learner.state())
-                outcome.write_history(folder, learner)
-
-        self.world.told(save)
-        self.saved = time.monotonic()
-
-    def _drop_lost(self, learners: list[Learner]) -> None:
-        """Leave alone what another has taken over, thinking this process dead: it is theirs now."""
-        ids = [x.run.id for x in learners if x.status != "lost"]
-        gone = set(self.world.told(lambda: [i for i in ids if not self.place.held(i)]))
-        for learner in learners:
-            if learner.run.id in gone:
-                learner.status = "lost"
-                line = f"{learner.run.title}, {learner.run.method}: taken over by another"
-                self.place.tell((), line)
 
     def _share_clock(self, group: list[Learner]) -> None:
         """Teacher and batches count in full for every learner: alone it would have paid them."""
@@ -265,95 +205,9 @@ class Cohort:
         for learner in group:
             learner.teacher_seconds += spent
 
-    def _beat(self, group: list[Learner], step: int, images_seen: int) -> None:
-        now = time.monotonic()
-        self.told = now
-        if not self.world.first:
-            return
-        elapsed = max(now - self.epoch_began, 1e-9)
-        self.images_per_s = images_seen / elapsed
-        beats = []
-        for x in group:
-            if x.status != "running" or x.phase == "end":
-                continue
-            per_epoch = self.epoch_seconds or elapsed * x.steps / max(step, 1)
-            left = x.epochs() - x.epoch + 1 - x.step / x.steps
-            left += x.run.training.epochs if x.phase == "pretrain" else 0
-            beat = Beat(
-                run=x.run.id,
-                cohort=self.runs[0].id,
-                title=self.runs[0].title,
-                phase=x.phase,
-                epoch=x.epoch,
-                epochs=x.epochs(),
-                step=x.step,
-                steps=x.steps,
-                images_per_s=round(self.images_per_s, 1),
-                acc=x.history[-1]["test_acc"] if x.history else None,
-                eta=round(left * per_epoch, 1) if step else None,
-                pid=os.getpid(),
-                host=socket.gethostname(),
-                at=time.time(),
-            )
-            progress.write(self.place.runs, beat)
-            beats.append(beat)
-        self.place.tell(beats, "")
-
-    # -- the end ----------------------------------------------------------------------------
-
     def _finish(self, learner: Learner) -> None:
-        """Final checkpoint, history, record: in this order, so that a record means all is there."""
-        self._drop_lost([learner])
-        if learner.status != "lost":
-            learner.status = "done" if learner.status == "running" else learner.status
-            self.world.told(partial(self._leave, learner))
+        self.keeper.finish(learner, self.data, self.teacher)
         self.learners.remove(learner)
-
-    def _leave(self, learner: Learner) -> None:
-        status = learner.status
-        folder = records.folder(self.place.runs, learner.run.id)
-        weights = checkpoint.digest(learner.student.state_dict())
-        if status == "done":
-            final = {
-                "model": learner.student.state_dict(),
-                "methods": learner.methods.state_dict(),
-                "epoch": learner.run.training.epochs,
-                "run": json.dumps(learner.run.to_json()),
-            }
-            checkpoint.save(folder, final, final=True)
-        outcome.write_history(folder, learner)
-        if self.place.tensorboard:
-            outcome.write_tensorboard(folder, learner)
-        self._write(
-            Record(
-                run=learner.run.id,
-                status=status,  # type: ignore[arg-type]
-                reason=learner.reason,
-                result=outcome.result(learner, weights, self.data, self.teacher),
-                cost=outcome.spent(learner, self.data),
-                traceback=learner.trace,
-                attempts=tuple(learner.attempts),
-            ),
-            learner.run,
-        )
-
-    def _write(self, record: Record, run: Run | None = None) -> None:
-        if not self.world.first:
-            return
-        device = str(self.place.device)
-        if self.place.device.type == "cuda":
-            device = torch.cuda.get_device_name(self.place.device)
-        about = environment.describe(device, torch.get_num_threads())
-        about |= {"started": self.started}
-        about |= {"ended": datetime.now(UTC).isoformat(timespec="seconds")}
-        about |= {"ranks": self.world.size} if self.world.size > 1 else {}
-        told = (*attempts.read(self.place.runs, record.run), *record.attempts)
-        records.write(self.place.runs, replace(record, environment=about, attempts=told))
-        progress.clear(self.place.runs, record.run)
-        of = run or next(x for x in self.runs if x.id == record.run)
-        acc = f" {record.result.test_acc:.2f} %" if record.result else ""
-        reason = f" ({record.reason})" if record.reason else ""
-        self.place.tell((), f"{of.title}, {of.method}: {record.status}{acc}{reason}")
 
 
 def _line(error: BaseException) -> str:

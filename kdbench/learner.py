@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Iterable
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +18,12 @@ from kdbench.batch_norm import convert
 from kdbench.build import build_methods, build_network, detached, dry_run
 from kdbench.clock import Clock
 from kdbench.method import Batch, Features, Method, Setup
+from kdbench.phases import Phase, Phases
 from kdbench.ranks import ALONE, World
 from kdbench.rng import key
 from kdbench.run import Run
 from kdbench.schedule import learning_rate
-
-Phase = Literal["pretrain", "train", "end"]
+from kdbench.sums import Sums
 
 
 class Learner:
@@ -86,16 +86,12 @@ class Learner:
             seed=run.seed,
         )
         self.methods = nn.ModuleList(build_methods(run, setup))
-        phases = [(method, list(method.pretrain(self.student))) for method in self.terms]
-        self.pretrained = [method for method, modules in phases if modules]
-        self.first_phase = [module for _, modules in phases for module in modules]
-        # What a method froze itself (a reused classifier) stays frozen.
-        self.learnable = [p for p in self._all().parameters() if p.requires_grad]
+        self.phases = Phases(self.student, self.methods)
         replacing = [m for m in self.terms if type(m).predict is not Method.predict]
         self.predictor = replacing[0] if replacing else None
         for module in (self.student, self.methods):
             module.to(device).to(memory_format=torch.channels_last)
-        has_phase = self.first_phase and run.pretrain and run.pretrain[0] > 0
+        has_phase = self.phases.first and run.pretrain and run.pretrain[0] > 0
         self.phase: Phase = "pretrain" if has_phase else "train"
         self.epoch, self.step, self.steps_done = 1, 0, 0
         self.history: list[dict[str, float]] = []
@@ -106,16 +102,13 @@ class Learner:
         self.clock = Clock(device)
         self.seconds_before = 0.0
         self.teacher_seconds = 0.0
-        self._reset()
-        self._enter_phase()
+        self.sums = Sums(device)
+        self.optimizer = self.phases.optimizer(self.phase, run.training)
 
     @property
     def terms(self) -> list[Method]:
         """The methods, typed."""
         return [method for method in self.methods if isinstance(method, Method)]
-
-    def _all(self) -> nn.ModuleList:
-        return nn.ModuleList([self.student, self.methods])
 
     @property
     def needs_teacher(self) -> bool:
@@ -124,55 +117,11 @@ class Learner:
 
     # -- training ---------------------------------------------------------------------------
 
-    def _reset(self) -> None:
-        """Empty the epoch's sums. They live on the device and are read once an epoch."""
-        self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
-        self.hits = torch.zeros((), dtype=torch.int64, device=self.device)
-        self.last_finite = torch.zeros((), device=self.device)
-        self.broken = torch.zeros((), dtype=torch.bool, device=self.device)
-
-    def _enter_phase(self) -> None:
-        """Choose what learns, and give it a fresh optimiser."""
-        first = {id(p) for module in self.first_phase for p in module.parameters()}
-        frozen = {id(p) for module in self._frozen() for p in module.parameters()}
-        self._all().requires_grad_(False)
-        for p in self.learnable:
-            p.requires_grad_(id(p) in first if self.phase == "pretrain" else id(p) not in frozen)
-        training = self.run.training
-        learned = [p for p in self._all().parameters() if p.requires_grad]
-        self.optimizer = torch.optim.SGD(
-            learned,
-            lr=training.lr,
-            momentum=training.momentum,
-            nesterov=training.nesterov,
-            weight_decay=training.weight_decay,
-            fused=True,
-        )
-
-    def _frozen(self) -> Iterable[nn.Module]:
-        """What stays as the first phase left it: what that trained beside the student."""
-        students = {id(p) for p in self.student.parameters()}
-        for module in self.first_phase:
-            if not any(id(p) in students for p in module.parameters()):
-                yield module
-
-    def _modes(self) -> None:
-        """Train mode for what learns; in a first phase and for what is frozen, eval mode."""
-        first = self.phase == "pretrain"
-        self.student.train(not first)
-        self.methods.train(not first)
-        if first:
-            for module in self.first_phase:
-                module.train()
-        else:
-            for module in self._frozen():
-                module.eval()
-
     def train_step(self, images: Tensor, labels: Tensor, index: Tensor, t: Features | None) -> None:
         """One optimiser step on a global batch; ``t`` are the teacher's features of it."""
         run = self.run
         if self.step == 0:
-            self._modes()
+            self.phases.set_modes(self.phase)
         # A method may use torch's global generator; it finds it in a state of its own.
         torch.manual_seed(key(run.seed, "step", self.phase, self.epoch, self.step))
         done = (self.epoch - 1) * self.steps + self.step
@@ -186,16 +135,12 @@ class Learner:
                 loss = self.world.agreed(partial(self._loss, s, t or detached(s), batch))
             if loss.requires_grad:
                 loss.backward(torch.full_like(loss, 1 / self.world.size))
-                self.world.sum_gradients(self.learnable)
+                self.world.sum_gradients(self.phases.learnable)
                 self.optimizer.step()
                 self.optimizer.zero_grad(set_to_none=True)
             with torch.no_grad():
-                value = loss.detach().float()
-                finite = torch.isfinite(value)
-                self.broken |= ~finite
-                self.last_finite = torch.where(finite, value, self.last_finite)
-                self.loss_sum += value
-                self.hits += (self._train_logits(s).argmax(1) == labels).sum()
+                hits = (self._train_logits(s).argmax(1) == labels).sum()
+                self.sums.add(loss.detach(), hits)
         self.step += 1
         self.steps_done += 1
         if self.step == self.steps:
@@ -204,7 +149,7 @@ class Learner:
     def _loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
         run = self.run
         if self.phase == "pretrain":
-            return torch.stack([m.pretrain_loss(s, t, batch) for m in self.pretrained]).sum()
+            return torch.stack([m.pretrain_loss(s, t, batch) for m in self.phases.pretrained]).sum()
         terms = [
             (term.beta, method.loss(s, t, batch))
             for term, method in zip(run.terms, self.terms, strict=True)
@@ -247,7 +192,7 @@ class Learner:
             return s.logits
         self.predictor.eval()
         logits = self.predictor.predict(s)
-        self._modes()
+        self.phases.set_modes(self.phase)
         return logits
 
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float, float]:
@@ -265,12 +210,12 @@ class Learner:
 
     def diverged(self) -> bool:
         """Whether a loss of this epoch was not finite; waits for the device."""
-        if not self.world.any(bool(self.broken))[0]:
-            self.last_finite_loss = float(self.last_finite)
+        if not self.world.any(bool(self.sums.broken))[0]:
+            self.last_finite_loss = float(self.sums.last_finite)
             return False
         self.status = "diverged"
         self.reason = f"loss not finite in epoch {self.epoch} of the {self.phase} phase"
-        value = float(self.last_finite)
+        value = float(self.sums.last_finite)
         self.last_finite_loss = value or self.last_finite_loss
         return True
 
@@ -280,8 +225,8 @@ class Learner:
         """Write the row of an epoch of training and go on to the next, or to the end."""
         row = {
             "epoch": self.epoch,
-            "train_loss": float(self.loss_sum) / self.steps,
-            "train_acc": 100 * int(self.hits) / (self.steps * self.run.training.batch_size),
+            "train_loss": float(self.sums.loss) / self.steps,
+            "train_acc": 100 * int(self.sums.hits) / (self.steps * self.run.training.batch_size),
             "test_loss": test[0],
             "test_acc": test[1],
             "test_top5": test[2],
@@ -297,14 +242,14 @@ class Learner:
     def next_epoch(self) -> None:
         """On to the next epoch, phase or the end."""
         self.clock.settle()
-        self._reset()
+        self.sums = Sums(self.device)
         self.step = 0
         self.epoch += 1
         if self.epoch > self.epochs():
             self.epoch = 1
             self.phase = "train" if self.phase == "pretrain" else "end"
             if self.phase == "train":
-                self._enter_phase()
+                self.optimizer = self.phases.optimizer(self.phase, self.run.training)
 
     # -- checkpoints ------------------------------------------------------------------------
 
@@ -319,7 +264,7 @@ class Learner:
             "model": self.student.state_dict(),
             "methods": self.methods.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "sums": [self.loss_sum, self.hits, self.last_finite, self.broken],
+            "sums": self.sums.state(),
             "last_finite_loss": self.last_finite_loss,
             "history": self.history,
             "traced": self.traced,
@@ -338,15 +283,14 @@ class Learner:
             raise ValueError("the checkpoint belongs to another run")
         self.phase, self.epoch, self.step = state["phase"], state["epoch"], state["step"]
         self.steps_done = state["steps_done"]
-        self._enter_phase()
+        self.optimizer = self.phases.optimizer(self.phase, self.run.training)
         self.student.load_state_dict(state["model"])
         self.methods.load_state_dict(state["methods"])
         self.optimizer.load_state_dict(state["optimizer"])
-        sums = [value.to(self.device) for value in state["sums"]]
-        self.loss_sum, self.hits, self.last_finite, self.broken = sums
+        self.sums.load(state["sums"])
         self.last_finite_loss = state["last_finite_loss"]
         self.history, self.traced = list(state["history"]), state.get("traced", {})
         self.seconds_before = state["seconds"]
         self.teacher_seconds = state["teacher_seconds"]
         self.attempts = list(state["attempts"])
-        self._modes()
+        self.phases.set_modes(self.phase)

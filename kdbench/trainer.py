@@ -8,10 +8,11 @@ from functools import partial
 import torch
 
 from kdbench import teachers
-from kdbench.cohort import Cohort, Place, Stopped
+from kdbench.cohort import Cohort, Stopped
 from kdbench.data import Data, load
 from kdbench.datasets.source import DataError
 from kdbench.jobs import JobError, Work
+from kdbench.keeper import Place
 from kdbench.lease import Lease
 from kdbench.ranks import ALONE, PeerFailed, RanksError, World
 from kdbench.run import Run, Teacher

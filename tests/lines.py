@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from kdbench import records, registry, teachers
-from kdbench.cohort import Cohort, Place
+from kdbench.cohort import Cohort
 from kdbench.data import Data, load
+from kdbench.keeper import Place
 from kdbench.records import Record
 from kdbench.run import Run, Teacher, Term
 from kdbench.spec import Dataset, Schedule, Training

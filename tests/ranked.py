@@ -162,7 +162,7 @@ def lesson(world: World, large: str, small: str, name: str, hyper: dict[str, Any
             with torch.no_grad():
                 t = world.gather(teacher(images[world.rows(16)]))
             learner.train_step(images, labels, index, t)
-        seen[f"hits {phase}"] = learner.hits
+        seen[f"hits {phase}"] = learner.sums.hits
         while learner.phase == phase:
             learner.next_epoch()
     test = some.test_images[:30], some.test_labels[:30]

@@ -10,7 +10,8 @@ from lines import CPU, DATASET, TRAINING, alone, data, numbers, stop_after, taug
 
 from kdbench import checkpoint, records, teachers
 from kdbench.build import dry_run
-from kdbench.cohort import Cohort, Place, Stopped
+from kdbench.cohort import Cohort, Stopped
+from kdbench.keeper import Place
 from kdbench.learner import Learner
 from kdbench.method import Features
 from kdbench.run import Run

@@ -1,0 +1,148 @@
+"""A training loop as scripts of the field have it: one run at a time."""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+from torchvision import transforms
+
+from kdbench.data import Data
+
+from .losses import LOSSES
+
+K = 16384
+"""CRD's negatives."""
+
+
+class Pictures(TorchDataset[tuple[Tensor, int, int, Any]]):
+    """PIL images in memory, transformed when asked for; with CRD's negatives, if they are wanted.
+
+    Args:
+        data: the data set. augment: crop at random from a frame of 4 pixels, and flip.
+        test: the test images instead of the training images.
+        negatives: draw k samples of other classes for each.
+    """
+
+    def __init__(
+        self, data: Data, *, augment: bool = True, test: bool = False, negatives: int = 0
+    ) -> None:
+        images = data.test_images if test else data.train_images
+        labels = data.test_labels if test else data.train_labels
+        mode = {"mode": "L"} if data.channels == 1 else {}
+        self.images = [Image.fromarray(x.squeeze(-1).numpy(), **mode) for x in images]
+        self.labels = labels.tolist()
+        steps: list[Any] = []
+        if augment:
+            steps += [transforms.RandomCrop(data.size, padding=4), transforms.RandomHorizontalFlip()]
+        steps += [transforms.ToTensor(), transforms.Normalize(data.mean, data.std)]
+        self.transform = transforms.Compose(steps)
+        every = np.asarray(self.labels)
+        self.k = negatives
+        self.others = (
+            [np.flatnonzero(every != c) for c in range(data.num_classes)] if negatives else []
+        )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int, int, Any]:
+        label = self.labels[i]
+        drawn: Any = 0
+        if self.k:
+            pool = self.others[label]
+            drawn = np.hstack([[i], np.random.choice(pool, self.k, replace=self.k > len(pool))])
+        return self.transform(self.images[i]), label, i, drawn
+
+
+class Run:
+    """A student in training.
+
+    Args:
+        method: one of ``LOSSES``, or "student": cross-entropy alone.
+        student, teacher: networks as they are built.
+        data: the data set. batch: its size.
+        rate: learning rate. weight: of the method's term; None: the usual one.
+        augment: crop and flip. workers: of the loader.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        student: nn.Module,
+        teacher: nn.Module | None,
+        data: Data,
+        *,
+        batch: int = 64,
+        rate: float = 0.05,
+        weight: float | None = None,
+        augment: bool = True,
+        workers: int = 0,
+    ) -> None:
+        self.student, self.teacher = student, teacher
+        pictures = Pictures(data, augment=augment, negatives=K if method == "crd" else 0)
+        self.loader = DataLoader(
+            pictures, batch, shuffle=True, drop_last=True, num_workers=workers
+        )
+        self.test = DataLoader(Pictures(data, augment=False, test=True), batch)
+        self.term: nn.Module | None = None
+        if teacher is not None:
+            teacher.eval()
+            with torch.no_grad():
+                images = torch.zeros(2, data.channels, data.size, data.size)
+                seen = copy.deepcopy(student).eval()(images), teacher(images)
+            made = LOSSES[method]
+            self.term = made(*seen, len(pictures))
+            self.beta = made.beta if weight is None else weight
+        learned = [*student.parameters(), *(self.term.parameters() if self.term else ())]
+        self.optimizer = torch.optim.SGD(
+            [p for p in learned if p.requires_grad], lr=rate, momentum=0.9, weight_decay=5e-4
+        )
+        self.batches: Iterator[Any] = iter(())
+        self.loss = self.acc = 0.0
+
+    def step(self) -> None:
+        """Train on the next batch, from a new epoch where one has ended."""
+        batch = next(self.batches, None)
+        if batch is None:
+            self.batches = iter(self.loader)
+            batch = next(self.batches)
+        self.learn(*batch)
+
+    def epoch(self) -> None:
+        """Train on every batch once."""
+        self.student.train()
+        for batch in self.loader:
+            self.learn(*batch)
+
+    def learn(self, images: Tensor, labels: Tensor, index: Tensor, drawn: Tensor) -> None:
+        """One step of the optimiser."""
+        s = self.student(images)
+        loss = F.cross_entropy(s.logits, labels)
+        if self.teacher is not None and self.term is not None:
+            with torch.no_grad():
+                t = self.teacher(images)
+            log_s, soft_t = F.log_softmax(s.logits / 4, 1), F.softmax(t.logits / 4, 1)
+            loss = loss + F.kl_div(log_s, soft_t, reduction="batchmean") * 16
+            loss = loss + self.beta * self.term(s, t, index, drawn)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self.loss = loss.item()
+        self.acc = 100 * (s.logits.argmax(1) == labels).float().mean().item()
+
+    def accuracy(self) -> float:
+        """Top-1 accuracy on the test images, in percent."""
+        self.student.eval()
+        hits = total = 0
+        with torch.no_grad():
+            for images, labels, *_ in self.test:
+                hits += (self.student(images).logits.argmax(1) == labels).sum().item()
+                total += len(labels)
+        return 100 * hits / total
