@@ -8,6 +8,7 @@ from functools import partial
 import torch
 
 from kdbench import teachers
+from kdbench.allocator import keep_memory
 from kdbench.cohort import Cohort, Stopped
 from kdbench.data import Data, load
 from kdbench.datasets.source import DataError
@@ -36,6 +37,7 @@ class Trainer:
         self.device = choose_device(executor.device, own)
         if self.device.type == "cpu":
             torch.set_num_threads(executor.threads)
+            keep_memory()
         self.data_root = task.data
         self.place = Place(
             runs=task.runs,

@@ -92,11 +92,11 @@ def _conv_bn(module: nn.Module) -> list[tuple[str, str]]:
 
 def run_stage(blocks: Iterable[nn.Module], x: Tensor) -> tuple[Tensor, Tensor]:
     """Run blocks that return a sum before its ReLU: the last one's map after and before it."""
-    before = x
-    for block in blocks:
-        before = block(x)
-        x = F.relu(before)
-    return x, before
+    *first, last = blocks
+    for block in first:
+        x = F.relu(block(x), inplace=True)
+    before: Tensor = last(x)
+    return F.relu(before), before
 
 
 def he_normal(network: nn.Module) -> None:

@@ -32,9 +32,10 @@ class BasicBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.bn1(self.conv1(x)))
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
         y = self.bn2(self.conv2(y))
-        return y + (x if self.downsample is None else self.downsample(x))
+        y += x if self.downsample is None else self.downsample(x)
+        return y
 
 
 class ResNet(Network):

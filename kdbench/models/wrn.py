@@ -32,7 +32,7 @@ class Block(nn.Module):
         """[B, C, H, W] to the sum and to the first batch norm's output."""
         normed = self.bn1(x)
         h = F.relu(normed)
-        y = self.conv2(F.relu(self.bn2(self.conv1(h))))
+        y = self.conv2(F.relu(self.bn2(self.conv1(h)), inplace=True))
         return y + (x if self.convShortcut is None else self.convShortcut(h)), normed
 
 

@@ -1,0 +1,96 @@
+"""What the benchmarks of training measure: learners, teachers and data sets of noise."""
+
+import os
+import platform
+from typing import Any
+
+import torch
+
+from kdbench import models, registry
+from kdbench.build import dry_run
+from kdbench.data import STATISTICS, Data
+from kdbench.learner import Learner
+from kdbench.models.fold import folded
+from kdbench.run import Run, Teacher, Term
+from kdbench.spec import Dataset, Training
+from kdbench.teachers import LoadedTeacher
+
+TEACHER, STUDENT = "resnet32x4", "resnet8x4"
+CLASSES = 100
+
+
+def noise(n: int, classes: int = 10, size: int = 32) -> Data:
+    """A data set of n random images like CIFAR's."""
+    stream = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (n, size, size, 3), dtype=torch.uint8, generator=stream)
+    labels = torch.arange(n) % classes
+    names = tuple(str(i) for i in range(classes))
+    mean, std = STATISTICS["cifar10"]
+    test = images[: max(1, n // 10)], labels[: max(1, n // 10)]
+    return Data("cifar10", "noise", names, images, labels, *test, None, None, mean, std, "")
+
+
+def teacher(data: Data, arch: str = TEACHER) -> LoadedTeacher:
+    """An untrained teacher as the engine asks it, its batch norms having seen noise."""
+    torch.manual_seed(1)
+    network = models.create(arch, num_classes=data.num_classes, in_channels=data.channels)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None
+    with torch.no_grad():
+        network(torch.randn(64, data.channels, data.size, data.size))
+    fast = folded(network.eval()).to(memory_format=torch.channels_last)
+    return LoadedTeacher(network, fast, None, "")
+
+
+def learner(
+    method: str,
+    data: Data,
+    asked: LoadedTeacher | None,
+    precision: str = "fp32",
+    *,
+    student: str = STUDENT,
+    pretrain: bool = False,
+    batch_size: int = 64,
+) -> Learner:
+    """A method in training with its own weight, and with KD's divergence where it has a teacher.
+
+    Args:
+        method: its name. data: to train on. asked: the teacher. precision: "fp32" or "bf16".
+        pretrain: begin with the method's first phase, if it has one.
+    """
+    about = registry.describe(method)
+    run = Run(
+        student=student,
+        teacher=Teacher(TEACHER, "0" * 16) if about.needs_teacher else None,
+        dataset=Dataset(name="cifar100"),
+        training=Training(batch_size=batch_size, lr=1e-4, precision=precision),  # type: ignore[arg-type]
+        gamma=about.objective.get("gamma", 1.0),
+        alpha=about.objective.get("alpha", 1.0) if about.needs_teacher else 0.0,
+        temperature=4.0,
+        terms=(Term(method, about.beta, about.hyper),),
+        seed=0,
+        pretrain=(1, 1e-4) if pretrain and about.has_pretrain else None,
+    )
+    guided = asked is not None and about.needs_teacher
+    return Learner(
+        run,
+        num_classes=data.num_classes,
+        in_channels=data.channels,
+        size=data.size,
+        train_labels=data.train_labels,
+        teacher=dry_run(asked.network, data.channels, data.size) if asked and guided else None,
+        teacher_head=asked.head() if asked and guided else None,
+        device=torch.device("cpu"),
+    )
+
+
+def machine() -> dict[str, Any]:
+    """What a figure depends on."""
+    capable = torch.cpu.get_capabilities()
+    return {
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        "amx": bool(capable.get("amx_bf16")),
+        "load": round(os.getloadavg()[0], 1),
+        "torch": torch.__version__,
+    }
