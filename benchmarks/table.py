@@ -14,7 +14,6 @@ a profile of that step goes to FILE, for chrome://tracing, and its dearest opera
 
 import argparse
 import json
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator

@@ -40,7 +40,10 @@ class Pictures(TorchDataset[tuple[Tensor, int, int, Any]]):
         self.labels = labels.tolist()
         steps: list[Any] = []
         if augment:
-            steps += [transforms.RandomCrop(data.size, padding=4), transforms.RandomHorizontalFlip()]
+            steps += [
+                transforms.RandomCrop(data.size, padding=4),
+                transforms.RandomHorizontalFlip(),
+            ]
         steps += [transforms.ToTensor(), transforms.Normalize(data.mean, data.std)]
         self.transform = transforms.Compose(steps)
         every = np.asarray(self.labels)
@@ -87,9 +90,7 @@ class Run:
     ) -> None:
         self.student, self.teacher = student, teacher
         pictures = Pictures(data, augment=augment, negatives=K if method == "crd" else 0)
-        self.loader = DataLoader(
-            pictures, batch, shuffle=True, drop_last=True, num_workers=workers
-        )
+        self.loader = DataLoader(pictures, batch, shuffle=True, drop_last=True, num_workers=workers)
         self.test = DataLoader(Pictures(data, augment=False, test=True), batch)
         self.term: nn.Module | None = None
         if teacher is not None:

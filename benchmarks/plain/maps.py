@@ -127,7 +127,10 @@ class SemCKD(Loss):
 
     def forward(self, s: Features, t: Features, index: Tensor, drawn: Tensor) -> Tensor:
         queries = torch.stack(
-            [F.normalize(f(self_similarity(x))) for f, x in zip(self.queries, s.stages, strict=True)],
+            [
+                F.normalize(f(self_similarity(x)))
+                for f, x in zip(self.queries, s.stages, strict=True)
+            ],
             1,
         )
         keys = torch.stack(
