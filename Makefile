@@ -3,8 +3,8 @@
 #   PYTHON=python3.12       which Python makes the environment (3.11 or later)
 #   TORCH="..."             which torch to install; TORCH=none: bring your own, found in PYTHON
 #   TORCH_INDEX=URL         where torch comes from; https://download.pytorch.org/whl/cpu is small
-#   PROFILE=demo|quick|paper  how large `make table1` is; default: demo, or paper under Slurm or
-#                           with a GPU
+#   PROFILE=demo|quick|paper  how large `make table1` is; default: paper if a GPU or a Slurm answers,
+#                           else demo
 
 PYTHON ?= python3
 TORCH ?= torch==2.14.1 torchvision==0.29.1
@@ -12,11 +12,15 @@ TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.kdbench-installed
-PROFILE ?= $(shell if command -v sbatch >/dev/null 2>&1 || nvidia-smi -L >/dev/null 2>&1; then echo paper; else echo demo; fi)
+# Asked when a recipe needs it, and once. Slurm's commands may be there without a cluster: sinfo then
+# takes long to give up.
+ANSWERS = nvidia-smi -L >/dev/null 2>&1 || \
+    { nodes=$$($$(command -v timeout >/dev/null && echo timeout 5) sinfo -h 2>/dev/null) && test -n "$$nodes"; }
+PROFILE ?= $(eval PROFILE := $(shell if $(ANSWERS); then echo paper; else echo demo; fi))$(PROFILE)
 GRID_demo := experiments/demo.yaml
 GRID_quick := experiments/quick.yaml
 GRID_paper := experiments/table1.yaml
-GRID := $(GRID_$(PROFILE))
+GRID = $(GRID_$(PROFILE))
 JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 .DEFAULT_GOAL := help
 .PHONY: help setup table1 demo test test-slow test-slurm test-slurm-slow test-browser lint types notebooks bench verify-results check smoke wheel clean

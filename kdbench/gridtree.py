@@ -67,6 +67,8 @@ def parse_yaml(text: str, where: str, *, file: bool = False) -> Any:
 def read(path: Path) -> tuple[Tree, list[Path]]:
     """A grid file over those it extends: mappings merge, everything else replaces.
 
+    An empty mapping replaces, too: ``sweep: {}`` (or ``sweep: null``) is none of those inherited.
+
     Returns:
         The tree, and the folders that relative paths in it may start from, the nearest first.
 
@@ -101,21 +103,26 @@ def _read(path: Path, seen: tuple[Path, ...]) -> tuple[Tree, list[Path]]:
     if target is None:
         raise GridError([f"{path}: extends: {other}: no such file beside it or in {ROOT}"])
     below, folders = _read(target, (*seen, path))
-    return merged(below, tree), [path.parent, *folders]
+    return merged(below, tree, empties=True), [path.parent, *folders]
 
 
-def merged(below: Tree, above: Tree) -> Tree:
+def merged(below: Tree, above: Tree, *, empties: bool = False) -> Tree:
     """``above`` over ``below``: mappings key by key, everything else, lists too, as a whole.
 
     A mapping over a mere name (``protocol: semckd``) changes what that name stands for.
+
+    Args:
+        empties: an empty mapping inside ``above`` replaces what it lies over; else it changes
+            nothing.
     """
     out = dict(below)
     for key, value in above.items():
         old = out.get(key)
         if isinstance(old, str) and isinstance(value, dict) and key in SHORT:
             old = {SHORT[key]: old}
-        both = isinstance(old, dict) and isinstance(value, dict)
-        out[key] = merged(old, value) if both else value  # type: ignore[arg-type]
+        if isinstance(old, dict) and isinstance(value, dict) and (value or not empties):
+            value = merged(old, value, empties=empties)
+        out[key] = value
     return out
 
 

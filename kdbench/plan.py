@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdbench import records
+from kdbench.datasets import available
+from kdbench.errors import UserError
 from kdbench.estimate import Estimate, Estimator, machine_flops
 from kdbench.expand import Expansion
 from kdbench.grid import Grid
@@ -45,8 +47,12 @@ def render(
         grid, expansion: what to plan. runs: folder of runs.
         tflops: sustained TFLOP/s; None: this machine's, measured.
         exact: count every method on every pair, however long that takes.
+
+    Raises:
+        UserError: a folder of images that is to be trained on is not there.
     """
     todo = _missing(expansion.runs, runs)
+    check_folders(grid, todo)
     pending = {run.id for run in todo}
     found = records.load(runs, (run.id for run in expansion.runs if run.id not in pending))
     how = states(expansion.runs, found, {})
@@ -74,6 +80,24 @@ def render(
             *ROUGH[: any(line.cost.rough for line in lines)],
         ]
     )
+
+
+def check_folders(grid: Grid, todo: Iterable[Run]) -> None:
+    """Whether the images are there that runs train on: how many decides what a run costs.
+
+    Raises:
+        UserError: a folder is missing, one line each.
+    """
+    roots = dict.fromkeys(Path(one.dataset.root) for one in todo if one.dataset.root)
+    absent = [root for root in roots if not available("imagefolder", root)[0]]
+    if absent:
+        raise UserError(
+            "\n".join(
+                f"{grid.source}: no image folder {root}: put images there, train/CLASS/* and "
+                "test/CLASS/*, or set the data set's root to a folder that has them"
+                for root in absent
+            )
+        )
 
 
 def _missing(expanded: Sequence[Run], runs: Path) -> list[Run]:

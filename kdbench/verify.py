@@ -19,14 +19,15 @@ def differing(folder: Path) -> list[str]:
     """What of a folder of results is not what its records give: a line a file.
 
     Text and SVG are compared byte by byte. A Parquet file of the same content is the same: its
-    bytes name the library's version. PNG bytes depend on the libraries: it has to be there.
+    bytes name the library's version. PNG bytes depend on the libraries: it has to be there. A file
+    that the records do not give is a difference, too.
 
     Raises:
         ArchiveError: the records cannot be read.
     """
     made = leaderboard.files(aggregate(archive.load(folder / archive.NAME)))
     told = (_told(folder, name, content) for name, content in sorted(made.items()))
-    return [line for line in told if line]
+    return [*(line for line in told if line), *_extra(folder, made)]
 
 
 def overview(results: Path) -> list[str]:
@@ -48,6 +49,12 @@ def _told(folder: Path, name: str, content: bytes) -> str:
     if path.suffix in (".md", ".csv", ".tex"):
         return f"{path}: differs in line {_line(there, content)}"
     return f"{path}: differs"
+
+
+def _extra(folder: Path, made: Iterable[str]) -> list[str]:
+    known = {folder / name for name in made}
+    there = sorted(path for path in folder.rglob("*") if not path.is_dir())
+    return [f"{path}: not made from the records" for path in there if path not in known]
 
 
 def _same_table(one: bytes, other: bytes) -> bool:

@@ -4,8 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from grids import tree
 
+from kdbench.expand import expand
 from kdbench.grid import GridError
+from kdbench.gridfile import load
 from kdbench.gridtree import ROOT, merged, parse_yaml, preset, read, set_value
 
 
@@ -62,6 +66,30 @@ def test_extends_merges_mappings_and_replaces_lists(tmp_path: Path) -> None:
     assert folders == [tmp_path] * 3
 
 
+@pytest.mark.parametrize("none", ["{}", "null", ""])
+def test_what_is_inherited_can_be_emptied(tmp_path: Path, none: str) -> None:
+    (tmp_path / "a.yaml").write_text(
+        yaml.safe_dump(tree(methods=["kd", "at"], sweep={"at.beta": [1, 2], "kd.alpha": [1, 3]}))
+    )
+    files(
+        tmp_path,
+        b=f"extends: a.yaml\nsweep: {none}",
+        c="extends: b.yaml\nsweep: {at.beta: [7]}",
+        d="extends: a.yaml\nsweep: {at.beta: [7]}",
+    )
+    assert len(load(tmp_path / "a.yaml").sweep) == 2
+    assert load(tmp_path / "b.yaml").sweep == {}
+    assert load(tmp_path / "c.yaml").sweep == {"at.beta": (7,)}
+    assert load(tmp_path / "d.yaml").sweep == {"at.beta": (7,), "kd.alpha": (1, 3)}
+    labels = {cell.method for cell in expand(load(tmp_path / "b.yaml")).cells}
+    assert labels == {"teacher", "student", "kd", "at"}
+
+
+def test_an_empty_mapping_empties_at_any_depth(tmp_path: Path) -> None:
+    files(tmp_path, a="x: {p: {r: 1}, q: 2}", b="extends: a.yaml\nx: {p: {}}", c="extends: b.yaml")
+    assert read(tmp_path / "c.yaml")[0] == {"x": {"p": {}, "q": 2}}
+
+
 def test_extends_from_the_repository_too(tmp_path: Path) -> None:
     files(tmp_path, a="extends: experiments/demo.yaml\nname: mine")
     tree, folders = read(tmp_path / "a.yaml")
@@ -102,6 +130,8 @@ def test_merged_leaves_its_arguments_alone() -> None:
     below: dict[str, Any] = {"a": {"b": 1}, "c": [1]}
     above: dict[str, Any] = {"a": {"d": 2}, "c": [2]}
     assert merged(below, above) == {"a": {"b": 1, "d": 2}, "c": [2]}
+    assert merged(below, {"a": {}}) == below  # methods without options of their own
+    assert merged(below, {"a": {}}, empties=True) == {"a": {}, "c": [1]}
     assert below == {"a": {"b": 1}, "c": [1]} and above == {"a": {"d": 2}, "c": [2]}
 
 

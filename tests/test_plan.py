@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from fakes import make_record
-from grids import cell, expanded, kdbench, small, write
+from grids import cell, expanded, kdbench, mistakes, small, write
 
 from kdbench import plan, records
 from kdbench.expand import expand
@@ -51,6 +51,34 @@ def test_imported_teachers_and_auxiliaries(tmp_path: Path) -> None:
 def test_what_cannot_work_is_told(tmp_path: Path) -> None:
     lines = rendered(tmp_path, dataset={"name": "synthetic", "per_class": 3})
     assert "    fails: 30 training images do not fill a batch of 64" in lines
+
+
+def test_a_folder_of_images_that_is_not_there_is_told(tmp_path: Path) -> None:
+    root, far = tmp_path / "pets", tmp_path / "far"
+    path = write(tmp_path, dataset={"name": "imagefolder", "root": str(root), "size": 8})
+    command = ("plan", "--grid", path, "--runs", tmp_path / "runs", "--tflops", 1)
+    rest = (
+        ": put images there, train/CLASS/* and test/CLASS/*, or set the data set's root to a "
+        "folder that has them"
+    )
+    assert mistakes(*command) == [f"{path}: no image folder {root}{rest}"]
+    teacher = f"teacher.dataset={{name: imagefolder, root: {far}, size: 8}}"
+    both = mistakes(*command, "--set", teacher)
+    assert both == [f"{path}: no image folder {folder}{rest}" for folder in (far, root)]
+    (root / "train" / "cat").mkdir(parents=True)
+    assert mistakes(*command) == [f"{path}: no image folder {root}{rest}"]
+    (root / "test" / "cat").mkdir(parents=True)
+    done = kdbench(*command)
+    assert done.exit_code == 0
+    assert "fails: 0 training images do not fill a batch of 64" in done.stdout
+
+
+def test_what_is_done_needs_no_images(tmp_path: Path) -> None:
+    changes = {"dataset": {"name": "imagefolder", "root": str(tmp_path / "gone"), "size": 8}}
+    for run in expanded(**changes).runs:
+        records.write_run(tmp_path, run)
+        records.write(tmp_path, make_record(run, 50.0))
+    assert any("(3 done); 0 to train" in line for line in rendered(tmp_path, **changes))
 
 
 def test_rough_figures_are_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

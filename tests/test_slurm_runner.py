@@ -11,6 +11,7 @@ from fake_slurm import DONE, FakeSlurm, Job, histories, slurm
 from lines import alone, taught
 
 from kdbench import attempts, jobs, lease, records, snapshot
+from kdbench.errors import UserError
 from kdbench.grid import Executor
 from kdbench.jobs import JobError
 from kdbench.lease import Owner
@@ -20,6 +21,7 @@ from kdbench.run import Run
 from kdbench.runner import Event
 from kdbench.slurm import ledger, submit
 from kdbench.slurm.runner import SlurmRunner, cancel
+from kdbench.slurm.scheduler import SchedulerError, run_command
 
 __all__ = ["slurm"]
 
@@ -361,6 +363,45 @@ def test_no_answer_says_nothing_about_jobs(slurm: FakeSlurm, tmp_path: Path) -> 
     assert "answers again" in said(events)
 
 
+AWAY = "Unable to contact slurm controller (connect failure)"
+
+
+def test_a_controller_that_is_away_is_no_loss(slurm: FakeSlurm, tmp_path: Path) -> None:
+    """As when slurmctld is started again: all commands fail, at any time, and so does sbatch."""
+    slurm.seconds = 100.0
+    for name in ("squeue", "sinfo", "scontrol", "scancel"):
+        slurm.faults[name] = lambda: f"slurm_load_jobs error: {AWAY}" if away() else None
+    slurm.faults["sbatch"] = lambda: f"sbatch: error: {AWAY}" if away() else None
+
+    def away() -> bool:
+        return slurm.clock.now % 90 < 45
+
+    runs = school()
+    events = finish(runs, tmp_path, slurm)
+    assert jobs.missing(runs, tmp_path) == []
+    assert len(slurm.submissions) == 2 and slurm.cancelled == []
+    assert all(attempts.read(tmp_path, run.id) == () for run in runs)
+    assert f"does not answer, jobs go on: squeue: slurm_load_jobs error: {AWAY}" in said(events)
+
+
+def test_what_a_failed_command_said_is_the_error() -> None:
+    says = f"echo 'slurm_load_jobs error: {AWAY}' >&2; exit 1"
+    with pytest.raises(SchedulerError, match=r"^sh: slurm_load_jobs error: .*\(connect failure\)$"):
+        run_command(["sh", "-c", says], 5)
+
+
+def test_cancel_without_an_answer_says_so(slurm: FakeSlurm, tmp_path: Path) -> None:
+    slurm.on_start = lambda name, job: None
+    runs = [alone()]
+    list(make(runs, tmp_path, slurm).submit_all())
+    slurm.faults["scancel"] = lambda: f"scancel: error: {AWAY}"
+    with pytest.raises(
+        UserError, match=r"^Slurm does not answer, jobs may go on; try again: scanc"
+    ):
+        cancel(runs, tmp_path, slurm.scheduler())
+    assert [job.listed for job in slurm.jobs.values()] != [None]
+
+
 def test_without_accounting_losses_are_still_found(slurm: FakeSlurm, tmp_path: Path) -> None:
     run = alone()
     slurm.on_start = once("NODE_FAIL")
@@ -408,7 +449,7 @@ def test_an_sbatch_without_an_answer_is_looked_up_not_repeated(
 
 
 def test_an_sbatch_that_failed_is_tried_again(slurm: FakeSlurm, tmp_path: Path) -> None:
-    answers = iter(["sbatch: error: Unable to contact slurm controller (connect failure)"] * 3)
+    answers = iter([f"sbatch: error: {AWAY}"] * 3)
     slurm.faults["sbatch"] = lambda: next(answers, None)
     run = alone()
     finish([run], tmp_path, slurm)

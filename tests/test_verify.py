@@ -65,6 +65,22 @@ def test_longer_and_shorter_files_differ(results: Path) -> None:
     assert verify.differing(results / "fake") == [f"{page}: differs in line {lines + 1}"]
 
 
+def test_a_file_that_no_record_gives_is_told(results: Path) -> None:
+    extra = [results / "fake" / name for name in ("notes.md", "plots/old/accuracy.svg")]
+    for path in extra:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    (results / "fake" / "plots" / "dangling.svg").symlink_to("nowhere")
+    (results / "fake" / "empty").mkdir()
+    assert verify.differing(results / "fake") == [
+        f"{results / 'fake' / name}: not made from the records"
+        for name in ("notes.md", "plots/dangling.svg", "plots/old/accuracy.svg")
+    ]
+    done = kdbench("verify", "--results", results)
+    assert done.exit_code == 1
+    assert "3 files differ" in done.stdout and f"{extra[0]}: not made from" in done.stdout
+
+
 def test_nothing_to_verify_says_so(tmp_path: Path) -> None:
     done = kdbench("verify", "--results", tmp_path)
     assert done.exit_code == 0 and "nothing: no records.parquet" in done.stdout

@@ -12,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from kdbench import jobs, progress, snapshot
+from kdbench.errors import UserError
 from kdbench.grid import Executor
 from kdbench.jobs import JobError
 from kdbench.records import Record
@@ -215,6 +216,9 @@ def cancel(expanded: Sequence[Run], runs: Path, scheduler: Scheduler | None = No
 
     Returns:
         The jobs.
+
+    Raises:
+        UserError: Slurm does not answer.
     """
     wanted = {run.id for run in expanded}
     names = []
@@ -225,5 +229,8 @@ def cancel(expanded: Sequence[Run], runs: Path, scheduler: Scheduler | None = No
             if name and wanted & set(submission.ids(index)):
                 names.append(name)
     if names:
-        (scheduler or Scheduler()).cancel(names)
+        try:
+            (scheduler or Scheduler()).cancel(names)
+        except SchedulerError as error:
+            raise UserError(f"Slurm does not answer, jobs may go on; try again: {error}") from None
     return names

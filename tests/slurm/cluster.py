@@ -9,12 +9,13 @@ looked at each 30 s.
 import atexit
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -24,10 +25,15 @@ from required import required
 from slurm import machine, packages
 from slurm.config import CLUSTER, Config
 from slurm.daemons import NODE, Daemons
+from slurm.leftovers import end
 from slurm.processes import Process, carrying, until
 
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 UP = {"idle", "mixed", "allocated", "completing", "planned", "reserved"}
+NOT_REACHED = "Unable to contact slurm controller (connect failure)"
+"""A command that says so has done nothing: asked again, it is not done twice."""
+IDLE = re.compile(r"^Agent queue size: +0$.*^Agent count: +0$", re.MULTILINE | re.DOTALL)
+"""What sdiag says when no message of slurmctld is on its way to a node."""
 LONGEST = 70
 """Characters of a folder's name that leave room for a Unix socket's 107."""
 
@@ -35,9 +41,10 @@ LONGEST = 70
 class Cluster:
     """A cluster in a folder; a context manager, which does ``up`` and ``down``.
 
-    ``env`` is what a client's environment needs. Daemons are named munged, mariadbd, slurmdbd,
-    slurmctld, slurmd-n1 ..; nodes n1, n2 .. Partitions: ``main``, before which jobs in ``low`` are
-    requeued and those in ``cancelling`` cancelled, 20 s after the signal they asked for.
+    ``env`` is what a client's environment needs; ``told`` has a line for each daemon that died by
+    itself and was started again. Daemons are named munged, mariadbd, slurmdbd, slurmctld,
+    slurmd-n1 ..; nodes n1, n2 .. Partitions: ``main``, before which jobs in ``low`` are requeued
+    and those in ``cancelling`` cancelled, 20 s after the signal they asked for.
     """
 
     def __init__(
@@ -58,6 +65,7 @@ class Cluster:
         self.accounting = accounting
         self.env = {"SLURM_CONF": str(self.folder / "etc" / "slurm.conf"), "PATH": PATH}
         self.daemons = Daemons(self.folder)
+        self.told: list[str] = []
         self._port: socket.socket | None = None
         self._owner = os.getpid()
 
@@ -146,16 +154,24 @@ class Cluster:
     def sh(self, *command: str, check: bool = True) -> str:
         """Run a Slurm command; return what it prints, stripped.
 
+        A slurmctld that died by itself is started again, as a service manager would.
+
         Raises:
             RuntimeError: it failed, if ``check``; the message has what it said.
             subprocess.TimeoutExpired: it took over 90 s.
         """
-        done = subprocess.run(
-            command, env=self._env(), capture_output=True, text=True, timeout=90, check=False
-        )
+        done = self._run(command)
+        if done.returncode and NOT_REACHED in done.stderr and self.daemons.died("slurmctld"):
+            self._start("slurmctld")
+            done = self._run(command)
         if check and done.returncode:
             raise RuntimeError(f"{' '.join(command)}: exit {done.returncode}: {done.stderr}")
         return done.stdout.strip()
+
+    def _run(self, command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            command, env=self._env(), capture_output=True, text=True, timeout=90, check=False
+        )
 
     def _env(self) -> dict[str, str]:
         # Without what an outer Slurm may have set.
@@ -236,6 +252,12 @@ class Cluster:
         return waiting
 
     def _release(self, jobs: list[str]) -> None:
+        if jobs:
+            # slurmctld tries for 10 s to tell a node to end the old run. Arriving late, that ends
+            # the new run, or leaves it without nodes: its next srun then crashes slurmctld. Real
+            # jobs wait two minutes. A node that stays away must not keep the others waiting.
+            with contextlib.suppress(TimeoutError):
+                until("the end of the old runs", 15, lambda: IDLE.search(self.sh("sdiag")))
         # A start in the second of the requeue fails: slurmd takes it for the run that was ended
         # ("Job credential revoked").
         for job in jobs:
@@ -295,6 +317,8 @@ class Cluster:
         if process := self.daemons.get(name):
             process.send(signal.SIGCONT)
         else:
+            if how := self.daemons.died(name):
+                self.told.append(f"{name} died by itself ({how}), see {self.daemons.logs}")
             self.daemons.start(name, self._env())
         question = self.daemons.question(name)
         try:
@@ -303,28 +327,6 @@ class Cluster:
             raise TimeoutError(f"{error}\n{self.daemons.tail(name)}") from None
         if not self.daemons.get(name):
             raise RuntimeError(f"{name} died\n{self.daemons.tail(name)}")
-
-
-def end(folder: Path) -> None:
-    """KILL what still runs of a folder's cluster, its jobs included; take its hosts back."""
-    daemons = Daemons(folder)
-    for name in daemons.names():
-        daemons.end(name, 0)
-    ours = f"SLURM_CONF={folder}/etc/slurm.conf"
-    while left := carrying([ours], ("KDBENCH_NODE", "SLURMD_NODENAME")):
-        for process in left:
-            process.end()
-    machine.forget_hosts(folder)
-
-
-def sweep(pattern: str, parent: Path = Path("/tmp")) -> None:
-    """End the clusters whose sessions died without ending them, and delete their folders."""
-    for folder in parent.glob(pattern):
-        file = folder / "owner"
-        mine = not folder.is_symlink() and folder.stat().st_uid == os.geteuid()
-        if mine and file.exists() and Process.read(file) is None:
-            end(folder)
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _number(name: str) -> signal.Signals:

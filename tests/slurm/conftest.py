@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 from required import required
-from slurm.cluster import Cluster, sweep
+from slurm.cluster import Cluster
+from slurm.leftovers import sweep
 
 
 @pytest.fixture(scope="session")
 def slurm_cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """The session's cluster; its folder, with the logs, stays if a test failed."""
+    """The session's cluster; its folder, with the logs, stays if a test failed or a daemon."""
     if reason := Cluster.missing():
         if required("slurm"):
             pytest.fail(f"KDBENCH_REQUIRE=slurm, but a cluster {reason}")
@@ -24,7 +25,9 @@ def slurm_cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     cluster.install()
     with cluster:
         yield cluster
-    if not request.session.testsfailed:
+    for line in cluster.told:
+        request.config.get_terminal_writer().line(f"\n{line}")
+    if not request.session.testsfailed and not cluster.told:
         shutil.rmtree(folder)
 
 

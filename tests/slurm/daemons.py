@@ -1,6 +1,7 @@
 """The daemons of a cluster: how each is started, how it is asked whether it is ready, its end."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ class Daemons:
         self.conf = f"{folder}/etc/slurm.conf"
         # Kept: a child nobody waits for stays a zombie, and a dropped Popen warns.
         self.children: list[subprocess.Popen[bytes]] = []
+        self._latest: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, env: Mapping[str, str]) -> None:
         """Start a daemon that does not run; its output goes to ``folder/log``."""
@@ -40,16 +42,25 @@ class Daemons:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                cwd="/",
+                cwd=self.logs,  # for a core
                 start_new_session=True,
             )
         self.children.append(child)
+        self._latest[name] = child
         if process := Process.of(child.pid):
             process.write(self.pids / name)
 
     def get(self, name: str) -> Process | None:
         """The daemon, if it runs."""
         return Process.read(self.pids / name)
+
+    def died(self, name: str) -> str:
+        """How a daemon ended that nobody told to, e.g. "SIGSEGV"; "" for any other."""
+        child = self._latest.get(name)
+        code = child.poll() if child else None
+        if code in (None, 0, -signal.SIGTERM, -signal.SIGKILL):
+            return ""
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
     def end(self, name: str, seconds: float) -> None:
         """End a daemon if it runs: TERM, and KILL after ``seconds``."""

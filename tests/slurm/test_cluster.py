@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,8 @@ from pathlib import Path
 import cloudpickle
 import pytest
 import submitit
-from slurm.cluster import Cluster, end, sweep
+from slurm.cluster import Cluster
+from slurm.leftovers import end, sweep
 from slurm.packages import absent
 from slurm.processes import Process, carrying, until
 
@@ -140,6 +142,42 @@ def test_a_crashed_node_loses_its_processes_and_is_revived(cluster: Cluster) -> 
     cluster.revive("n3")
     cluster.release(job)
     until("the second run", 20, lambda: state(cluster, job).startswith("RUNNING"))
+
+
+def test_a_release_waits_until_the_old_run_is_ended(cluster: Cluster) -> None:
+    """slurmctld's word to end the old run comes late; it must not find the new one."""
+    job = submit(cluster, "while :; do srun sleep 0.1; done", "-w", "n2", "--requeue")
+    until("the job's process", 20, lambda: carrying([f"SLURM_JOB_ID={job}"], ["SLURMD_NODENAME"]))
+    cluster.crash("n2", noticed=True)
+    until("the requeue", 20, lambda: state(cluster, job).startswith("PENDING"))
+    cluster.revive("n2")
+    # It accepts the word, and is not yet told.
+    cluster.pause("slurmd-n2")
+    time.sleep(1.5)
+    wakes = threading.Timer(1.5, cluster.resume, ["slurmd-n2"])
+    wakes.start()
+    cluster.release(job)
+    wakes.join()
+    until("the second run", 20, lambda: state(cluster, job).startswith("RUNNING"))
+    time.sleep(2)
+    assert state(cluster, job).startswith("RUNNING")
+    assert not cluster.told
+
+
+def test_a_slurmctld_that_dies_by_itself_is_started_again(cluster: Cluster) -> None:
+    """And told of; one that a test ended is not."""
+    held = submit(cluster, "true", "--hold", "--job-name=survives")
+    saved = cluster.folder / "state" / "job_state"
+    until("the saved queue", 30, lambda: saved.exists() and b"survives" in saved.read_bytes())
+    cluster.kill("slurmctld", "SEGV")
+    until("its death", 30, lambda: cluster.daemons.died("slurmctld") == "SIGSEGV")
+    assert state(cluster, held) == "PENDING JobHeldUser"
+    assert cluster.told == [f"slurmctld died by itself (SIGSEGV), see {cluster.folder / 'log'}"]
+    cluster.told.clear()
+    cluster.kill("slurmctld")
+    assert not cluster.daemons.died("slurmctld")
+    cluster.restart("slurmctld")
+    assert not cluster.told
 
 
 def test_the_queue_outlives_a_killed_slurmctld(cluster: Cluster) -> None:

@@ -1,0 +1,31 @@
+"""What a cluster leaves behind when its session dies, and how that is ended."""
+
+import os
+import shutil
+from pathlib import Path
+
+from slurm import machine
+from slurm.daemons import Daemons
+from slurm.processes import Process, carrying
+
+
+def end(folder: Path) -> None:
+    """KILL what still runs of a folder's cluster, its jobs included; take its hosts back."""
+    daemons = Daemons(folder)
+    for name in daemons.names():
+        daemons.end(name, 0)
+    ours = f"SLURM_CONF={folder}/etc/slurm.conf"
+    while left := carrying([ours], ("KDBENCH_NODE", "SLURMD_NODENAME")):
+        for process in left:
+            process.end()
+    machine.forget_hosts(folder)
+
+
+def sweep(pattern: str, parent: Path = Path("/tmp")) -> None:
+    """End the clusters whose sessions died without ending them, and delete their folders."""
+    for folder in parent.glob(pattern):
+        file = folder / "owner"
+        mine = not folder.is_symlink() and folder.stat().st_uid == os.geteuid()
+        if mine and file.exists() and Process.read(file) is None:
+            end(folder)
+            shutil.rmtree(folder, ignore_errors=True)
