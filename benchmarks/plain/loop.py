@@ -1,7 +1,7 @@
 """A training loop as scripts of the field have it: one run at a time."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -25,29 +25,33 @@ class Pictures(TorchDataset[tuple[Tensor, int, int, Any]]):
     """PIL images in memory, transformed when asked for; with CRD's negatives, if they are wanted.
 
     Args:
-        data: the data set. augment: crop at random from a frame of 4 pixels, and flip.
-        test: the test images instead of the training images.
+        data: the data set. pad: crop at random from a frame of so many pixels. flip: half of them.
+        test: the test images, as they are, instead of the training images.
         negatives: draw k samples of other classes for each.
     """
 
     def __init__(
-        self, data: Data, *, augment: bool = True, test: bool = False, negatives: int = 0
+        self,
+        data: Data,
+        *,
+        pad: int = 4,
+        flip: bool = True,
+        test: bool = False,
+        negatives: int = 0,
     ) -> None:
         images = data.test_images if test else data.train_images
         labels = data.test_labels if test else data.train_labels
-        mode = {"mode": "L"} if data.channels == 1 else {}
-        self.images = [Image.fromarray(x.squeeze(-1).numpy(), **mode) for x in images]
+        self.images = [Image.fromarray(x.squeeze(-1).numpy()) for x in images]
         self.labels = labels.tolist()
         steps: list[Any] = []
-        if augment:
-            steps += [
-                transforms.RandomCrop(data.size, padding=4),
-                transforms.RandomHorizontalFlip(),
-            ]
+        if pad and not test:
+            steps.append(transforms.RandomCrop(data.size, padding=pad))
+        if flip and not test:
+            steps.append(transforms.RandomHorizontalFlip())
         steps += [transforms.ToTensor(), transforms.Normalize(data.mean, data.std)]
         self.transform = transforms.Compose(steps)
         every = np.asarray(self.labels)
-        self.k = negatives
+        self.k, self.stream = negatives, np.random.default_rng()
         self.others = (
             [np.flatnonzero(every != c) for c in range(data.num_classes)] if negatives else []
         )
@@ -60,7 +64,7 @@ class Pictures(TorchDataset[tuple[Tensor, int, int, Any]]):
         drawn: Any = 0
         if self.k:
             pool = self.others[label]
-            drawn = np.hstack([[i], np.random.choice(pool, self.k, replace=self.k > len(pool))])
+            drawn = np.hstack([[i], self.stream.choice(pool, self.k, replace=self.k > len(pool))])
         return self.transform(self.images[i]), label, i, drawn
 
 
@@ -72,7 +76,7 @@ class Run:
         student, teacher: networks as they are built.
         data: the data set. batch: its size.
         rate: learning rate. weight: of the method's term; None: the usual one.
-        augment: crop and flip. workers: of the loader.
+        pad, flip: see ``Pictures``. workers: of the loader.
     """
 
     def __init__(
@@ -85,13 +89,15 @@ class Run:
         batch: int = 64,
         rate: float = 0.05,
         weight: float | None = None,
-        augment: bool = True,
+        nesterov: bool = False,
+        pad: int = 4,
+        flip: bool = True,
         workers: int = 0,
     ) -> None:
         self.student, self.teacher = student, teacher
-        pictures = Pictures(data, augment=augment, negatives=K if method == "crd" else 0)
+        pictures = Pictures(data, pad=pad, flip=flip, negatives=K if method == "crd" else 0)
         self.loader = DataLoader(pictures, batch, shuffle=True, drop_last=True, num_workers=workers)
-        self.test = DataLoader(Pictures(data, augment=False, test=True), batch)
+        self.test = DataLoader(Pictures(data, test=True), batch)
         self.term: nn.Module | None = None
         if teacher is not None:
             teacher.eval()
@@ -103,7 +109,11 @@ class Run:
             self.beta = made.beta if weight is None else weight
         learned = [*student.parameters(), *(self.term.parameters() if self.term else ())]
         self.optimizer = torch.optim.SGD(
-            [p for p in learned if p.requires_grad], lr=rate, momentum=0.9, weight_decay=5e-4
+            [p for p in learned if p.requires_grad],
+            lr=rate,
+            momentum=0.9,
+            weight_decay=5e-4,
+            nesterov=nesterov,
         )
         self.batches: Iterator[Any] = iter(())
         self.loss = self.acc = 0.0
@@ -116,10 +126,12 @@ class Run:
             batch = next(self.batches)
         self.learn(*batch)
 
-    def epoch(self) -> None:
-        """Train on every batch once."""
+    def epoch(self, rate: Callable[[int, int], float]) -> None:
+        """Train on every batch once, at the ``rate`` of (step, steps)."""
         self.student.train()
-        for batch in self.loader:
+        for i, batch in enumerate(self.loader):
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate(i, len(self.loader))
             self.learn(*batch)
 
     def learn(self, images: Tensor, labels: Tensor, index: Tensor, drawn: Tensor) -> None:

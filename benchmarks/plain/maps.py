@@ -1,5 +1,7 @@
 """Plain losses on feature maps."""
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -86,7 +88,7 @@ class FT(Loss):
 def convs(channels: tuple[int, ...], norm: bool) -> nn.Sequential:
     """3x3 convolutions, each followed by a leaky ReLU."""
     layers: list[nn.Module] = []
-    for a, b in zip(channels[:-1], channels[1:], strict=True):
+    for a, b in pairwise(channels):
         layers.append(nn.Conv2d(a, b, 3, padding=1))
         layers += [nn.BatchNorm2d(b)] if norm else []
         layers.append(nn.LeakyReLU(0.1, inplace=True))
@@ -126,18 +128,10 @@ class SemCKD(Loss):
         )
 
     def forward(self, s: Features, t: Features, index: Tensor, drawn: Tensor) -> Tensor:
-        queries = torch.stack(
-            [
-                F.normalize(f(self_similarity(x)))
-                for f, x in zip(self.queries, s.stages, strict=True)
-            ],
-            1,
-        )
-        keys = torch.stack(
-            [F.normalize(f(self_similarity(x))) for f, x in zip(self.keys, t.stages, strict=True)],
-            1,
-        )
-        attention = torch.bmm(queries, keys.transpose(1, 2)).softmax(2)
+        queries = [f(self_similarity(x)) for f, x in zip(self.queries, s.stages, strict=True)]
+        keys = [f(self_similarity(x)) for f, x in zip(self.keys, t.stages, strict=True)]
+        q, k = (F.normalize(torch.stack(x, 1), dim=2) for x in (queries, keys))
+        attention = torch.bmm(q, k.transpose(1, 2)).softmax(2)
         total = s.logits.new_zeros(())
         for i, a in enumerate(s.stages):
             for j, b in enumerate(t.stages):
