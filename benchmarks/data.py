@@ -17,52 +17,13 @@ from itertools import islice
 from typing import Any
 
 import torch
-from PIL import Image
-from torch import Tensor
 from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
-from torchvision import transforms
 
+from benchmarks.plain.loop import Pictures
+from benchmarks.subjects import noise
 from kdbench.batches import train_batches
-from kdbench.data import STATISTICS, Data
 
 BATCH = 64
-MEAN, STD = STATISTICS["cifar10"]
-
-
-class Pictures(TorchDataset[tuple[Tensor, int]]):
-    """PIL images in memory, transformed when asked for."""
-
-    def __init__(self, data: Data) -> None:
-        self.images = [Image.fromarray(image.numpy()) for image in data.train_images]
-        self.labels = data.train_labels.tolist()
-        self.transform = transforms.Compose(
-            [
-                transforms.RandomCrop(32, padding=4),
-                transforms.RandomHorizontalFlip(),
-                transforms.ToTensor(),
-                transforms.Normalize(MEAN, STD),
-            ]
-        )
-
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.images)
-
-    def __getitem__(self, i: int) -> tuple[Tensor, int]:
-        """One augmented image and its label."""
-        return self.transform(self.images[i]), self.labels[i]
-
-
-def made_up(n: int) -> Data:
-    """A data set of n random images like CIFAR-10's."""
-    stream = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (n, 32, 32, 3), dtype=torch.uint8, generator=stream)
-    labels = torch.arange(n) % 10
-    classes = tuple("abcdefghij")
-    return Data(
-        "cifar10", "noise", classes, images, labels, images, labels, None, None, MEAN, STD, ""
-    )
 
 
 def seconds_per_batch(batches: Iterable[Any], count: int) -> float:
@@ -75,7 +36,7 @@ def seconds_per_batch(batches: Iterable[Any], count: int) -> float:
 def compare(n: int, rounds: int, workers: int, threads: int) -> dict[str, Any]:
     """Medians over interleaved rounds of one epoch over n images each."""
     torch.set_num_threads(threads)
-    data = made_up(n)
+    data = noise(n)
     loader = DataLoader(
         Pictures(data),
         BATCH,

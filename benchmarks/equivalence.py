@@ -6,7 +6,7 @@ plain loop is shown with its 95 % interval over the seeds (Welch): the ways agre
 and its width says how much could hide. The last line holds the same of all rows together, in units
 of the rows' standard errors.
 
-python benchmarks/equivalence.py [--data FOLDER] [--runs FOLDER] [--set KEY=VALUE ...]
+python -m benchmarks.equivalence [--data FOLDER] [--runs FOLDER] [--set KEY=VALUE ...]
 """
 
 import argparse
@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from plain.loop import Run as Plain
 from scipy import stats
 
+from benchmarks.plain.loop import Run as Plain
 from kdbench import models, records, teachers
 from kdbench.data import load
 from kdbench.expand import expand

@@ -10,7 +10,6 @@ convolutions and matrix products, what a machine that does nothing else would re
 
 import argparse
 import json
-import os
 import platform
 import re
 import resource
@@ -25,16 +24,14 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdbench import models, registry
-from kdbench.build import dry_run
-from kdbench.learner import Learner
-from kdbench.models.fold import folded
-from kdbench.run import Run, Teacher, Term
-from kdbench.spec import Dataset, Training
+from benchmarks.subjects import CLASSES, learner, machine, noise, teacher
+from kdbench import registry
+from kdbench.allocator import keep_memory
+from kdbench.batches import train_batches
+from kdbench.data import Data
 from kdbench.teachers import LoadedTeacher
 
-TEACHER, STUDENT = "resnet32x4", "resnet8x4"
-BATCH, CLASSES, SAMPLES, SIZE = 64, 100, 50_000, 32
+BATCH = 64
 TARGET = 1.20
 """Of KD's step, for every method but SemCKD."""
 ABOVE_FLOOR = {"semckd": 1.08}
@@ -43,65 +40,32 @@ MEMORY = {"crd": 150.0, "nst": 100.0}
 """Method -> MB its peak may lie above KD's."""
 
 
-class Inputs(NamedTuple):
-    """One batch, and the labels of the training set it comes from."""
+SAMPLES = 50_000
 
+
+class Inputs(NamedTuple):
+    """A data set of noise, a batch of it, and a teacher."""
+
+    data: Data
     images: Tensor
     labels: Tensor
     positions: Tensor
-    train_labels: Tensor
+    teacher: LoadedTeacher
 
 
 def inputs() -> Inputs:
-    """Random images whose labels agree with the training set's."""
-    torch.manual_seed(0)
-    images = torch.randn(BATCH, 3, SIZE, SIZE).to(memory_format=torch.channels_last)
-    train_labels = torch.randint(CLASSES, (SAMPLES,))
-    positions = torch.randperm(SAMPLES)[:BATCH]
-    return Inputs(images, train_labels[positions], positions, train_labels)
-
-
-def teacher(images: Tensor) -> LoadedTeacher:
-    """A teacher as the engine asks it, its batch norms having seen the images."""
-    torch.manual_seed(1)
-    network = models.create(TEACHER, num_classes=CLASSES, in_channels=3)
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = None
-    with torch.no_grad():
-        network(images)
-    fast = folded(network).to(memory_format=torch.channels_last)
-    return LoadedTeacher(network.eval(), fast, None, "")
+    """The same in every process."""
+    data = noise(SAMPLES, CLASSES)
+    batch = next(train_batches(data, batch_size=BATCH, seed=0, epoch=1, crop_pad=4, flip=True))
+    return Inputs(data, *batch, teacher(data))
 
 
 class Subject:
     """A method in training, in one of its phases."""
 
-    def __init__(self, method: str, phase: str, given: Inputs, teacher: LoadedTeacher) -> None:
-        about = registry.describe(method)
-        run = Run(
-            student=STUDENT,
-            teacher=Teacher(TEACHER, "0" * 16) if about.needs_teacher else None,
-            dataset=Dataset(name="cifar100"),
-            training=Training(batch_size=BATCH, lr=1e-4),
-            gamma=about.objective.get("gamma", 1.0),
-            alpha=about.objective.get("alpha", 1.0) if about.needs_teacher else 0.0,
-            temperature=4.0,
-            terms=(Term(method, about.beta, about.hyper),),
-            seed=0,
-            pretrain=(1, 1e-4) if about.has_pretrain else None,
-        )
-        self.given, self.teacher = given, teacher
-        self.learner = Learner(
-            run,
-            num_classes=CLASSES,
-            in_channels=3,
-            size=SIZE,
-            train_labels=given.train_labels,
-            teacher=dry_run(teacher.network, 3, SIZE) if about.needs_teacher else None,
-            teacher_head=teacher.head() if about.needs_teacher else None,
-            device=torch.device("cpu"),
-        )
+    def __init__(self, method: str, phase: str, given: Inputs) -> None:
+        self.given = given
+        self.learner = learner(method, given.data, given.teacher, pretrain=True)
         self.phases = list(dict.fromkeys([str(self.learner.phase), "train"]))
         if self.learner.phase != phase:
             self.learner.next_epoch()
@@ -109,9 +73,9 @@ class Subject:
 
     def step(self) -> float:
         """Processor seconds of one step, the teacher's forward included."""
-        images, labels, positions, _ = self.given
+        images, labels, positions = self.given[1:4]
         start = time.process_time()
-        t = self.teacher(images) if self.learner.needs_teacher else None
+        t = self.given.teacher(images) if self.learner.needs_teacher else None
         self.learner.train_step(images, labels, positions, t)
         return time.process_time() - start
 
@@ -126,8 +90,9 @@ class Subject:
 def peak(method: str, phase: str) -> float:
     """Peak memory in MB of this process after four steps; to be called in a fresh one."""
     torch.set_num_threads(1)
+    keep_memory()
     given = inputs()
-    subject = Subject(method, phase, given, teacher(given.images))
+    subject = Subject(method, phase, given)
     for _ in range(4):
         subject.step()
     status = Path("/proc/self/status")
@@ -148,12 +113,11 @@ def peak_of(subject: Subject) -> float:
 def compare(names: list[str], rounds: int) -> None:
     """Print one JSON object a method and phase."""
     given = inputs()
-    asked = teacher(given.images)
-    kd = Subject("kd", "train", given, asked)
+    kd = Subject("kd", "train", given)
     floor, of_kd = kd.flops(), statistics.median(peak_of(kd) for _ in range(3))
     for name in names:
-        for phase in Subject(name, "train", given, asked).phases:
-            subject = Subject(name, phase, given, asked)
+        for phase in Subject(name, "train", given).phases:
+            subject = Subject(name, phase, given)
             flops = subject.flops() / floor  # this step warms up, too
             times = [(kd.step(), subject.step()) for _ in range(rounds)]
             row: dict[str, Any] = {
@@ -163,14 +127,11 @@ def compare(names: list[str], rounds: int) -> None:
                 "flop_floor": round(flops, 3),
                 "peak_mb_above_kd": round(peak_of(subject) - of_kd, 1),
                 "n": rounds,
-                "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
                 "step_ms": round(1e3 * statistics.median(mine for _, mine in times), 1),
                 "kd_ms": round(1e3 * statistics.median(other for other, _ in times), 1),
                 "kd_peak_mb": round(of_kd, 1),
-                "load": round(os.getloadavg()[0], 1),
-                "torch": torch.__version__,
             }
-            print(json.dumps(row | judged(row)), flush=True)
+            print(json.dumps(row | judged(row) | machine()), flush=True)
 
 
 def judged(row: dict[str, Any]) -> dict[str, Any]:
@@ -189,6 +150,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    keep_memory()
     compare(options.only, options.rounds)
 
 

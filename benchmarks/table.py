@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from plain.loop import Run as Plain
-from plain.losses import LOSSES
-from subjects import CLASSES, STUDENT, TEACHER, learner, machine, noise, teacher
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.plain.loop import Run as Plain
+from benchmarks.plain.losses import LOSSES
+from benchmarks.subjects import CLASSES, STUDENT, TEACHER, learner, machine, noise, teacher
 from kdbench import models
 from kdbench.allocator import keep_memory
 from kdbench.batches import train_batches

@@ -128,8 +128,10 @@ class IRG(Loss):
 
     def forward(self, s: Features, t: Features, index: Tensor, drawn: Tensor) -> Tensor:
         a, b = (gaps(x.embedding).clamp(min=EPS) * (1 - torch.eye(len(index))) for x in (s, t))
-        vertex = F.mse_loss(s.embedding, t.embedding)
-        return F.mse_loss(a / (a.max() + EPS), b / (b.max() + EPS)) + vertex
+        edge = F.mse_loss(a / (a.max() + EPS), b / (b.max() + EPS))
+        if s.embedding.shape != t.embedding.shape:
+            return edge
+        return edge + F.mse_loss(s.embedding, t.embedding)
 
 
 class HKD(Loss):
