@@ -86,12 +86,16 @@ METHODS = ["kd", "at", "semckd", "semckd+at", "vid", "fitnets"]
 # --- 1: a cohort never changes a number -----------------------------------------------------------
 
 
-def test_alone_and_in_a_cohort_give_the_same_bits(school: tuple[Path, Run], tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_alone_and_in_a_cohort_give_the_same_bits(
+    school: tuple[Path, Run], tmp_path: Path, precision: str
+) -> None:
     _, teacher = school
-    runs = [taught(teacher, name) for name in METHODS]
-    runs.append(taught(teacher, "fitnets", hyper={"stages": "two"}))
-    runs.append(taught(teacher, "kd", student="v5w4"))
-    runs.append(taught(teacher, plugin(tmp_path, "greedy", GREEDY)))
+    training = TRAINING.model_copy(update={"precision": precision})
+    runs = [taught(teacher, name, training=training) for name in METHODS]
+    runs.append(taught(teacher, "fitnets", hyper={"stages": "two"}, training=training))
+    runs.append(taught(teacher, "kd", student="v5w4", training=training))
+    runs.append(taught(teacher, plugin(tmp_path, "greedy", GREEDY), training=training))
     together = copied(school, tmp_path / "together")
     train(runs, together)
     apart = copied(school, tmp_path / "apart")
@@ -127,14 +131,18 @@ def test_a_neighbour_that_ends_early_changes_nothing(
 # --- 2: resuming never changes a number -----------------------------------------------------------
 
 
-@pytest.mark.parametrize("steps", [1, 3, 4, 6, 9, 13])
+@pytest.mark.parametrize(
+    ("steps", "precision"),
+    [*((steps, "fp32") for steps in (1, 3, 4, 6, 9, 13)), (3, "bf16"), (9, "bf16")],
+)
 def test_stopped_and_resumed_gives_the_same_bits(
-    school: tuple[Path, Run], tmp_path: Path, steps: int
+    school: tuple[Path, Run], tmp_path: Path, steps: int, precision: str
 ) -> None:
     _, teacher = school
     names = ["kd", "semckd+at", "vid"]
-    runs = [taught(teacher, name) for name in names]
-    runs.append(taught(teacher, "fitnets", hyper={"stages": "two"}))
+    training = TRAINING.model_copy(update={"precision": precision})
+    runs = [taught(teacher, name, training=training) for name in names]
+    runs.append(taught(teacher, "fitnets", hyper={"stages": "two"}, training=training))
     whole = copied(school, tmp_path / "whole")
     train(runs, whole)
     broken = copied(school, tmp_path / "broken")
