@@ -1,0 +1,62 @@
+"""Draw how times grow, from the lines that the benchmarks print.
+
+python -m benchmarks.plot docs/bench.jsonl docs/speed.png
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("agg")
+import matplotlib.pyplot as plt
+
+PANELS = (
+    (
+        "learner-step in a cohort / alone",
+        "learners",
+        "ms_all",
+        "learners in a cohort",
+        "a step, ms",
+    ),
+    ("an image's time in a batch / in a batch of 64", "batch", "ms", "batch", "KD's step, ms"),
+    ("report of records", "records", "seconds", "records", "kdbench report, s"),
+    ("plan of a grid, imports included", "runs", "seconds", "runs", "kdbench plan, s"),
+)
+"""What the line says, key across, key up, and the axes' titles."""
+
+
+def draw(lines: Sequence[dict[str, Any]], file: Path) -> None:
+    """A panel a benchmark: what was measured, and what growth in proportion would be."""
+    figure, axes = plt.subplots(1, len(PANELS), figsize=(13, 3.2), layout="constrained")
+    for ax, (what, x, y, across, up) in zip(axes, PANELS, strict=True):
+        found = sorted(
+            (line[x], line[y]) for line in lines if str(line.get("what")) == what and x in line
+        )
+        if not found:
+            raise SystemExit(f"no line says {what!r}: run that benchmark first")
+        xs, ys = zip(*found, strict=True)
+        ax.loglog(xs, ys, "o-", color="#0b559f", label="measured")
+        last = ys[-1]
+        ax.loglog(xs, [last * v / xs[-1] for v in xs], "--", color="0.5", label="in proportion")
+        ax.set(xlabel=across, ylabel=up)
+        ax.set_xticks(xs, [f"{v:,}" for v in xs], fontsize=7, rotation=30)
+        ax.set_yticks(ys, [f"{v:,.3g}" for v in ys], fontsize=7)
+        ax.minorticks_off()
+    axes[0].legend(frameon=False, fontsize=8)
+    figure.savefig(file, dpi=150)
+
+
+def main() -> None:
+    """Read lines, write a picture."""
+    if len(sys.argv) != 3:
+        raise SystemExit(__doc__)
+    text = Path(sys.argv[1]).read_text().splitlines()
+    draw([json.loads(line) for line in text if line.startswith("{")], Path(sys.argv[2]))
+
+
+if __name__ == "__main__":
+    main()
