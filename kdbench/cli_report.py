@@ -1,7 +1,9 @@
 """``kdbench report``, ``compare`` and ``verify``: what was trained, in tables and in sentences."""
 
+import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,9 +82,22 @@ def evidence(
     return out
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """No collection of cycles: a report keeps what it builds, and each pass looks at all of it."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 @click.command()
 @of_evidence
 @folders
+@uncollected()
 def report(
     paths: tuple[Path, ...],
     overrides: tuple[str, ...],
