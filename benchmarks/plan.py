@@ -1,16 +1,23 @@
-"""How long ``kdbench plan`` takes on a grid of 100,000 runs, from the YAML file to the last line.
+"""How long ``kdbench plan`` takes, from the YAML file to the last line, and how that grows.
 
-python benchmarks/plan.py [RUNS]
+A line for each number of runs, each measured in a process of its own; ``processor`` and
+``ms_a_run`` are processor time. Imports and counting what methods cost, which no more runs add to,
+are included.
+
+python benchmarks/plan.py [RUNS ...]
 """
 
 import json
 import os
 import platform
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+COUNTS = (1_000, 3_000, 10_000, 30_000, 100_000)
+LARGE = 90_000
 TARGET = 15.0
 """Seconds that 100,000 runs may take."""
 
@@ -36,14 +43,23 @@ methods: [{methods}]
 
 
 def main() -> None:
-    """Print one JSON object."""
-    wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+    """Print one JSON object a line, each measured in a fresh process."""
+    counts = [int(text) for text in sys.argv[1:]]
+    if len(counts) == 1:
+        print(json.dumps(measured(*counts)), flush=True)
+        return
+    for count in counts or COUNTS:
+        subprocess.run([sys.executable, __file__, str(count)], check=True)
+
+
+def measured(wanted: int) -> dict[str, str | float]:
+    """About so many runs, planned."""
     seeds = -(-wanted // (10 * (METHODS.count(",") + 2)))
     text = GRID.format(seeds=", ".join(map(str, range(seeds))), methods=METHODS)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "large.yaml"
         path.write_text(text)
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         from kdbench import expand, gridfile  # what a command imports counts
 
         expansion = expand.expand(grid := gridfile.load(path))
@@ -51,16 +67,18 @@ def main() -> None:
         from kdbench import plan
 
         plan.render(grid, expansion, Path(folder) / "runs", None)
-        ended = time.perf_counter()
-    out = {
+        ended, used = time.perf_counter(), time.process_time() - used
+    n = len(expansion.runs)
+    return {
         "what": "plan of a grid, imports included",
         "seconds": round(ended - began, 2),
         "seconds_expand": round(expanded - began, 2),
-        "ratio": round((ended - began) / TARGET, 3),
-        "n": len(expansion.runs),
+        "processor": round(used, 2),
+        "ms_a_run": round(1000 * used / n, 3),
+        **({"ratio": round((ended - began) / TARGET, 3)} if wanted >= LARGE else {}),
+        "n": n,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, one used",
     }
-    print(json.dumps(out))
 
 
 if __name__ == "__main__":

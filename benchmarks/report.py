@@ -1,123 +1,163 @@
-"""How long a report takes: synthetic records on disk, read and aggregated, on one core.
+"""What all of ``kdbench report`` costs, in processor time, by number of records: synthetic ones.
 
-Seconds are processor time of this process.
+Each number of records is measured in a process of its own, on one thread: the command is called as
+the shell calls it, on a grid's YAML and a folder of records, and "report in all" is its imports and
+all that it does. Of this, each counted once: imports; the grid with its runs and their ids; reading
+the records; statistics; plots (drawn, as SVG and as PNG); tables; Markdown; CSV and Parquet; LaTeX;
+the page in HTML; the archive (up to 10,000 runs); the terminal's table; "rest" is writing the files
+and what is left. ``us_a_record`` leaves out imports and plots, which do not grow.
+
+The records have no learning curves; only looking for them counts.
 
 python benchmarks/report.py [RECORDS ...]
 """
 
+import contextlib
+import importlib
 import json
 import os
 import platform
 import random
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from kdbench import archive, latex, leaderboard, records
-from kdbench.aggregate import aggregate
-from kdbench.evidence import gather
-from kdbench.grid import Grid, Pair, Report
 from kdbench.records import Cost, Record, Result
-from kdbench.run import Cell, Run, Teacher, Term
-from kdbench.spec import Dataset, Protocol, Training
 
-METHODS = ("kd", *(f"m{i}" for i in range(17)), "semckd")
-SEEDS = tuple(range(5))
-COUNTS = (10_000, 100_000)
-TARGET = {100_000: 20.0}
+METHODS = (
+    "kd, fitnets, at, sp, cc, vid, rkd, pkt, ab, ft, nst, crd, irg, dkd, srrl, dist, ttm, simkd, "
+    "semckd"
+)
+SEEDS = 5
+GRID = """
+name: bench
+title: Synthetic
+dataset: cifar100
+protocol: semckd
+seeds: [{seeds}]
+pairs: [{pairs}]
+methods: [{methods}]
+report: {{ari_of: semckd}}
+"""
+COUNTS = (1_000, 3_000, 10_000, 30_000, 100_000)
+TARGET = {10_000: 3.0, 100_000: 20.0}
 """Records -> seconds of processor time that a report may take."""
+
+LATER = (
+    "kdbench.leaderboard",
+    "kdbench.mixed",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_svg",
+    "matplotlib.style",
+    "jinja2",
+    "pandas",
+    "pyarrow.parquet",
+    "rich.console",
+    "rich.table",
+    "scipy.special",
+    "scipy.stats",
+)
+"""What the command imports on its way."""
+PARTS = (
+    ("grid and ids", "kdbench.gridfile", "load"),
+    ("grid and ids", "kdbench.expand", "expand"),
+    ("load", "kdbench.evidence", "gather"),
+    ("statistics", "kdbench.aggregate", "aggregate"),
+    ("plots", "kdbench.plots", "figures"),
+    ("plots", "kdbench.plots", "files"),
+    ("tables", "kdbench.leaderboard", "_tables"),
+    ("Markdown", "kdbench.leaderboard", "markdown"),
+    ("CSV and Parquet", "kdbench.leaderboard", "_csv"),
+    ("CSV and Parquet", "kdbench.archive", "table"),
+    ("LaTeX", "kdbench.latex", "leaderboard"),
+    ("page", "kdbench.page", "render"),
+    ("archive", "kdbench.archive", "dump"),
+    ("terminal", "kdbench.leaderboard", "terminal"),
+    ("terminal", "rich.console", "Console.print"),
+)
+"""Part, module, function."""
 
 
 def main() -> None:
     """Print one JSON object a line."""
-    for count in [int(text) for text in sys.argv[1:]] or COUNTS:
-        measure(count)
+    counts = [int(text) for text in sys.argv[1:]]
+    if len(counts) == 1:
+        measure(*counts)
+        return
+    one = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    for count in counts or COUNTS:
+        command = [sys.executable, __file__, str(count)]
+        subprocess.run(command, check=True, env=os.environ | one)
 
 
 def measure(count: int) -> None:
-    """Write about ``count`` records, then time every step from the folder to the page."""
-    grid, cells = table(count)
-    runs = {run.id: run for cell in cells for run in cell.runs}
+    """Write about ``count`` records, then make their report."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "runs"
-        for i, run_id in enumerate(runs):
-            path = records.folder(folder, run_id)
-            path.mkdir(parents=True)
-            (path / "record.json").write_text(record(run_id, i).to_json())
-        seconds: dict[str, float] = {}
+        folder = Path(name)
+        # In a process of its own, so that nothing is imported and worked out before it counts.
+        made = [sys.executable, __file__, "--fill", name, str(count)]
+        n = int(subprocess.run(made, check=True, capture_output=True, text=True).stdout)
+        for module in LATER:
+            importlib.import_module(module)
+        # What Python and this file have imported before counts, too.
+        seconds: dict[str, float] = defaultdict(float, {"imports": time.process_time()})
+        for what, module, function in PARTS:
+            clocked(seconds, what, module, function)
+        from kdbench.cli import main as command
 
-        @contextmanager
-        def clock(what: str) -> Iterator[None]:
-            # Of this process: others on the machine do not count.
-            start = time.process_time()
-            yield
-            seconds[what] = time.process_time() - start
-
-        # Fresh runs: ids are hashed as a report hashes them.
-        grid, cells = table(count)
-        with clock("ids"):
-            for cell in cells:
-                for run in cell.runs:
-                    run.id  # noqa: B018
-        with clock("load"):
-            evidence = gather(grid, cells, folder)
-        with clock("aggregate"):
-            whole = aggregate(evidence)
-        with clock("page"):
-            leaderboard.markdown(whole)
-        with clock("LaTeX"):
-            latex.leaderboard(whole)
-        with clock("archive"):
-            archive.dump(evidence)
-        with clock("write"):
-            leaderboard.write(evidence, Path(name) / "results", whole)
-    # ``write`` makes the page, the LaTeX and the archive itself.
-    total = seconds["ids"] + seconds["load"] + seconds["aggregate"] + seconds["write"]
+        flags = [f"--runs={folder / 'runs'}", f"--results={folder / 'results'}"]
+        with (folder / "output").open("w") as output, contextlib.redirect_stdout(output):
+            command(["report", f"--grid={folder / 'grid.yaml'}", *flags], standalone_mode=False)
+        total = time.process_time()
+    seconds["rest"] = total - sum(seconds.values())
+    grows = total - seconds["imports"] - seconds["plots"]
     machine = f"{platform.machine()}, {os.cpu_count()} cores, one used"
     for what, value in (*seconds.items(), ("report in all", total)):
-        out = {"what": f"report: {what}", "seconds": round(value, 3), "n": len(runs)}
-        if what == "report in all" and count in TARGET:
-            out["ratio"] = round(value / TARGET[count], 3)
+        out: dict[str, Any] = {"what": f"report: {what}", "seconds": round(value, 3), "n": n}
+        if what == "report in all":
+            out["us_a_record"] = round(1e6 * grows / n, 1)
+            out |= {"ratio": round(value / TARGET[count], 3)} if count in TARGET else {}
         print(json.dumps(out | {"machine": machine}), flush=True)
 
 
-def table(count: int) -> tuple[Grid, list[Cell]]:
-    """A grid of about ``count`` runs: 19 methods and the student, 5 seeds, many pairs."""
-    pairs = max(1, count // (len(SEEDS) * (len(METHODS) + 1)))
-    dataset, protocol = Dataset(name="cifar100"), Protocol(name="bench")
-    grid = Grid(
-        name="bench",
-        title="Synthetic",
-        dataset=dataset,
-        protocol=protocol,
-        seeds=SEEDS,
-        pairs=tuple(Pair(teacher="teacher", student=f"student{i}") for i in range(pairs)),
-        report=Report(ari_of="semckd"),
-    )
-    cells = []
-    for pair in grid.pairs:
-        training = protocol.training(pair.student)
+def clocked(seconds: dict[str, float], what: str, module: str, name: str) -> None:
+    """Let a function count its processor time; of this process: others do not count."""
+    owner: Any = importlib.import_module(module)
+    *above, name = name.split(".")
+    for part in above:
+        owner = getattr(owner, part)
+    function: Callable[..., Any] = getattr(owner, name)
 
-        def make(
-            method: str, seed: int, student: str, teacher: Run | None, training: Training = training
-        ) -> Run:
-            return Run(
-                student, Teacher(teacher.student, teacher.id) if teacher else None, dataset,
-                training, 1.0, 1.0 if teacher else 0.0, 4.0,
-                (Term(method, 1.0),) if teacher else (), seed, method=method,
-            )  # fmt: skip
+    def inner(*args: Any, **more: Any) -> Any:
+        start = time.process_time()
+        try:
+            return function(*args, **more)
+        finally:
+            seconds[what] += time.process_time() - start
 
-        teacher = make("teacher", 0, pair.teacher, None)
-        cells.append(Cell("teacher", pair.teacher, pair.student, (teacher,)))
-        for method in ("student", *METHODS):
-            source = None if method == "student" else teacher
-            first = make(method, SEEDS[0], pair.student, source)
-            runs = tuple(first.with_seed(seed) for seed in SEEDS)
-            cells.append(Cell(method, pair.teacher, pair.student, runs))
-    return grid, cells
+    setattr(owner, name, inner)
+
+
+def fill(folder: Path, count: int) -> int:
+    """Write a grid of 19 methods, the student and 5 seeds, and its records; how many they are."""
+    from kdbench import expand, gridfile, records
+
+    pairs = max(1, count // (SEEDS * (METHODS.count(",") + 2)))
+    students = ", ".join(f"resnet32x4 -> r8w{width}" for width in range(1, pairs + 1))
+    seeds = ", ".join(map(str, range(SEEDS)))
+    grid = folder / "grid.yaml"
+    grid.write_text(GRID.format(seeds=seeds, pairs=students, methods=METHODS))
+    runs = expand.expand(gridfile.load(grid)).runs
+    for i, run in enumerate(runs):
+        path = records.folder(folder / "runs", run.id)
+        path.mkdir(parents=True)
+        (path / "record.json").write_text(record(run.id, i).to_json())
+    return len(runs)
 
 
 def record(run_id: str, number: int) -> Record:
@@ -151,4 +191,7 @@ def record(run_id: str, number: int) -> Record:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--fill"]:
+        print(fill(Path(sys.argv[2]), int(sys.argv[3])))
+    else:
+        main()

@@ -1,4 +1,11 @@
-"""How long ``kdbench --help`` takes to answer, as a fresh process: median of n.
+"""How long kdbench takes to get going, each time as a fresh process on a warm disk: medians of n.
+
+``kdbench --help``, from start to end. ``kdbench run`` on a grid of one cohort of three runs on
+digits, from the start of its process to the end of the cohort's first optimiser step: in a worker
+process, as users get it (``local``), and in the process itself (``debug``). The grid's last method
+is a plugin that says when. Seconds are of the clock on the wall; ``processor`` is processor time of
+the process that trains, until then. Shares are of that: of importing torch, and of importing
+``torch._dynamo`` as well, which torch does by itself when an optimiser is first made.
 
 python benchmarks/startup.py [N]
 """
@@ -6,33 +13,157 @@ python benchmarks/startup.py [N]
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
-TARGET = 0.3
-"""Seconds that it may take."""
+HELP = 0.3
+"""Seconds that ``kdbench --help`` may take."""
+FIRST_STEP = 6.0
+"""Seconds to the end of the first step."""
+PATIENCE = 120.0
+Times = tuple[float, float]
+"""Seconds on the wall, seconds of the processor."""
+TOLD = "KDBENCH_BENCHMARK_TOLD"
+
+GRID = """
+name: first-step
+dataset: digits
+protocol: {{preset: demo, epochs: 1}}
+seeds: [0]
+pairs: [r8w3 -> v5w4]
+methods: [{plugin}]
+report: {{baseline: student}}
+"""
+
+PLUGIN = f'''
+"""Says when the first optimiser step has ended."""
+
+import os
+import time
+from pathlib import Path
+
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from kdbench.method import Method, Objective
+
+
+class FirstStep(Method):
+    """Adds nothing to the loss."""
+
+    family = "logit"
+    needs_teacher = False
+    objective = Objective(gamma=1.0, alpha=0.0)
+
+    told = False
+
+    def loss(self, s, t, batch):
+        # The next optimiser to step is this learner's, and it is the last of its cohort.
+        if s.logits.requires_grad and not self.told:
+            self.told, self.hook = True, register_optimizer_step_post_hook(self.ended)
+        return 0.0 * s.logits.sum()
+
+    def ended(self, optimizer, args, kwargs):
+        self.hook.remove()
+        path = Path(os.environ["{TOLD}"])
+        fresh = path.with_suffix(".new")
+        fresh.write_text(f"{{time.monotonic()}} {{time.process_time()}}")
+        fresh.replace(path)
+'''
 
 
 def main() -> None:
-    """Print one JSON object."""
-    n = int(sys.argv[1]) if len(sys.argv) > 1 else 10
-    seconds = []
-    for _ in range(n):
-        began = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", "kdbench", "--help"], check=True, stdout=subprocess.DEVNULL
+    """Print one JSON object a line."""
+    n = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    show("kdbench --help", [timed("-m", "kdbench", "--help") for _ in range(2 * n)], HELP)
+    torch, needed = [], []
+    steps: dict[str, list[Times]] = {"debug": [], "local": []}
+    for _ in range(n):  # in turns: what else the machine does meets all alike
+        torch.append(timed("-c", "import torch"))
+        needed.append(timed("-c", "import torch, torch._dynamo"))
+        for executor, times in steps.items():
+            times.append(first_step(executor))
+    show("import torch", torch)
+    show("import torch, torch._dynamo", needed)
+    for executor, times in steps.items():
+        used = processor(times)
+        show(
+            f"kdbench run, to the end of a cohort's first training step, executor {executor}",
+            times,
+            FIRST_STEP,
+            share_of_torch=round(processor(torch) / used, 3),
+            share_of_torch_and_dynamo=round(processor(needed) / used, 3),
         )
-        seconds.append(time.perf_counter() - began)
+
+
+def processor(times: Sequence[Times]) -> float:
+    """Median."""
+    return statistics.median(used for _, used in times)
+
+
+def show(what: str, times: Sequence[Times], target: float | None = None, **more: float) -> None:
+    """One line."""
+    middle = statistics.median(seconds for seconds, _ in times)
+    ratio = {"ratio": round(middle / target, 3)} if target else {}
     out = {
-        "what": "kdbench --help",
-        "seconds": round(statistics.median(seconds), 3),
-        "ratio": round(statistics.median(seconds) / TARGET, 3),
-        "n": n,
+        "what": what,
+        "seconds": round(middle, 3),
+        **ratio,
+        "processor": round(processor(times), 3),
+        **more,
+        "n": len(times),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, one used",
     }
-    print(json.dumps(out))
+    print(json.dumps(out), flush=True)
+
+
+def timed(*arguments: str) -> Times:
+    """A Python process from start to end."""
+    began, before = time.perf_counter(), os.times()
+    subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+    seconds, after = time.perf_counter() - began, os.times()
+    user, system = (getattr(after, f"children_{k}") - getattr(before, f"children_{k}")
+                    for k in ("user", "system"))  # fmt: skip
+    return seconds, user + system
+
+
+def first_step(executor: str) -> Times:
+    """From a process's start to the end of the first step; processor time of who took it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        plugin, grid, told = folder / "first_step.py", folder / "grid.yaml", folder / "told"
+        plugin.write_text(PLUGIN)
+        grid.write_text(GRID.format(plugin=plugin))
+        command = [
+            *(sys.executable, "-m", "kdbench", "run", "--grid", str(grid)),
+            *("--executor", executor, "--workers", "1"),
+            *("--runs", str(folder / "runs"), "--results", str(folder / "results")),
+        ]
+        began = time.monotonic()  # since boot: the same clock in all processes
+        with (folder / "output").open("w") as output:
+            process = subprocess.Popen(
+                command,
+                env=os.environ | {TOLD: str(told)},
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        try:
+            while not told.exists():
+                if process.poll() is not None or time.monotonic() - began > PATIENCE:
+                    sys.exit(f"no first step:\n{(folder / 'output').read_text()}")
+                time.sleep(0.01)
+            ended, used = map(float, told.read_text().split())
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return ended - began, used
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from kdbench.grid import Grid
 from kdbench.overall import Overall, overall
 from kdbench.records import Record
 from kdbench.run import Cell
-from kdbench.summary import summaries
+from kdbench.summary import Summaries, summaries
 from kdbench.tidy import tidy
 
 if TYPE_CHECKING:
@@ -27,12 +27,14 @@ class Aggregate:
 
     Attributes:
         evidence: what it was made from.
+        found: what became of its cells.
         frame: of ``tidy``: a row per method and pair.
         overall: a row per method, over all pairs.
         data: digest of the data that all runs used; None without records.
     """
 
     evidence: Evidence
+    found: Summaries
     frame: "pd.DataFrame"
     overall: Overall
     data: str | None
@@ -51,7 +53,7 @@ def aggregate(evidence: Evidence) -> Aggregate:
         frame = tidy(grid, cells, records, found)
     except ValueError as error:
         raise LeaderboardError(f"{grid.source}: {error}") from error
-    return Aggregate(evidence, frame, overall(evidence, found), data)
+    return Aggregate(evidence, found, frame, overall(evidence, found), data)
 
 
 def check_data(grid: Grid, cells: Iterable[Cell], records: Mapping[str, Record]) -> str | None:

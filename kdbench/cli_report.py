@@ -1,6 +1,9 @@
 """``kdbench report``, ``compare`` and ``verify``: what was trained, in tables and in sentences."""
 
+import gc
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,8 +85,21 @@ of_evidence = gathered(
 """--grid, --set, --from, --mix, --runs, --results."""
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """No collection of cycles: a report keeps what it builds, and each pass looks at all of it."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 @click.command()
 @of_evidence
+@uncollected()
 def report(sources: Sources) -> None:
     """Records to results/<grid>/, without training."""
     from kdbench import leaderboard, mixed

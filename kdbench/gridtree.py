@@ -1,7 +1,9 @@
 """Grid files to one tree of plain values: YAML, ``extends``, presets, ``--set``; no checks."""
 
+import copy
 import re
 from collections.abc import Hashable
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -155,6 +157,11 @@ def set_value(tree: Tree, assignment: str, flag: str = "--set") -> None:
 
 def preset(name: str) -> Tree:
     """The tree of a protocol that ships with kdbench."""
+    return copy.deepcopy(_shipped(name))  # callers may change what they get
+
+
+@cache
+def _shipped(name: str) -> Tree:
     text = resources.files("kdbench.presets").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
     tree: Tree = parse_yaml(text, f"presets/{name}.yaml", file=True)
     return tree

@@ -34,10 +34,14 @@ LETTERS = frozenset("ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝß�
 """Beyond ASCII, what pdflatex sets in its default encoding."""
 
 
-def leaderboard(whole: Aggregate) -> str:
-    """The accuracy table: bold the best of a column, underlined what is not told from it."""
+def leaderboard(whole: Aggregate, table: Table | None = None) -> str:
+    """The accuracy table: bold the best of a column, underlined what is not told from it.
+
+    Args:
+        table: ``tables.accuracy`` of the whole, where it is there already.
+    """
     grid, frame = whole.evidence.grid, whole.frame
-    table = tables.accuracy(frame, ari_of=whole.overall.reference)
+    table = table or tables.accuracy(frame, ari_of=whole.overall.reference)
     heads = dict(
         zip(frame["pair"], zip(frame["teacher"], frame["student"], strict=True), strict=True)
     )

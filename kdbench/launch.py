@@ -9,11 +9,9 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from kdbench import jobs, leaderboard, live, records, runner
-from kdbench.aggregate import aggregate
+from kdbench import jobs, live, records, runner
 from kdbench.console import display
 from kdbench.errors import UserError
-from kdbench.evidence import gather
 from kdbench.expand import Expansion
 from kdbench.grid import Executor, Grid
 from kdbench.records import Record
@@ -38,6 +36,10 @@ def train(
         live.show(events, todo, Console())
     except KeyboardInterrupt:
         _interrupted(events, expansion, runs, executor)
+    from kdbench import leaderboard
+    from kdbench.aggregate import aggregate
+    from kdbench.evidence import gather
+
     evidence = gather(grid, expansion.cells, runs)
     whole = aggregate(evidence)
     page = leaderboard.write(evidence, results, whole)

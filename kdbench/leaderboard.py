@@ -4,7 +4,8 @@ Everything is a pure function of the evidence: no clock, no machine of its own.
 """
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,27 +61,35 @@ def files(whole: Aggregate) -> dict[str, bytes]:
     """All files of ``results/<grid>/``: name -> content."""
     evidence = whole.evidence
     drawn = plots.figures(evidence, whole.frame, _ranks(whole))
+    pictures = plots.files(drawn)
+    shown = _tables(whole)
     archived = {archive.NAME: archive.dump(evidence)} if _archived(evidence) else {}
     return archived | {
-        PAGE: markdown(whole, drawn).encode(),
+        PAGE: markdown(whole, drawn, shown).encode(),
         "leaderboard.csv": _csv(whole.frame),
         "leaderboard.parquet": archive.table(whole.frame),
-        "leaderboard.tex": latex.leaderboard(whole).encode(),
+        "leaderboard.tex": latex.leaderboard(whole, shown.main[0]).encode(),
         "across.csv": _csv(whole.overall.frame),
-        "index.html": _html(whole, drawn).encode(),
-        **plots.files(drawn),
+        "index.html": _html(whole, drawn, pictures, shown).encode(),
+        **pictures,
     }
 
 
-def _html(whole: Aggregate, drawn: Sequence[plots.Plot]) -> str:
+def _html(
+    whole: Aggregate,
+    drawn: Sequence[plots.Plot],
+    pictures: Mapping[str, bytes],
+    shown: "_Tables",
+) -> str:
     """The page for a browser."""
     few = len(whole.evidence.cells) <= COMMANDS
     return page.render(
         whole.evidence,
         whole.frame,
+        found=whole.found,
         digest=whole.data,
-        further=[*_main_tables(whole), *_further_tables(whole)],
-        plots={plot.title: plots.svg(plot.figure).decode() for plot in drawn},
+        further=[*shown.main, *shown.further],
+        plots={plot.title: pictures[f"plots/{plot.name}.svg"].decode() for plot in drawn},
         command=_commands_of(whole.evidence) if few else None,
     )
 
@@ -133,22 +142,25 @@ def _ranks(whole: Aggregate) -> plots.Ranks:
     return dict(zip(rows["method"], ends, strict=True))
 
 
-def markdown(whole: Aggregate, drawn: Sequence[plots.Plot] = ()) -> str:
+def markdown(
+    whole: Aggregate, drawn: Sequence[plots.Plot] = (), shown: "_Tables | None" = None
+) -> str:
     """The page.
 
     Args:
-        drawn: the plots beside it.
+        drawn: the plots beside it. shown: its tables, where they are there already.
     """
+    shown = shown or _tables(whole)
     grid, cells, records = whole.evidence.grid, whole.evidence.cells, whole.evidence.records
     parts = [
         f"# {escape(grid.title)}\n",
         _commands(grid),
         facts(grid, cells, records, whole.data),
         claims(grid, cells, records, whole.frame),
-        *(render(table) for table in _main_tables(whole)),
+        *(render(table) for table in shown.main),
         _unfinished(whole.frame),
         *(f"## {plot.title}\n\n![{plot.alt}](plots/{plot.name}.svg)\n" for plot in drawn),
-        *(render(table) for table in _further_tables(whole)),
+        *(render(table) for table in shown.further),
         _elsewhere(archived=_archived(whole.evidence)),
     ]
     return "\n".join(part for part in parts if part)
@@ -181,6 +193,18 @@ def _elsewhere(*, archived: bool) -> str:
 
 
 # --- tables ---
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """What all pages show; the first of ``main`` is the table of accuracies."""
+
+    main: list[Table]
+    further: list[Table]
+
+
+def _tables(whole: Aggregate) -> _Tables:
+    return _Tables(_main_tables(whole), _further_tables(whole))
 
 
 def _main_tables(whole: Aggregate) -> list[Table]:

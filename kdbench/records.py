@@ -9,13 +9,14 @@ import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from kdbench.errors import UserError
 from kdbench.run import Run
 
 SCHEMA = 1
 Status = Literal["done", "diverged", "failed", "skipped"]
+T = TypeVar("T", "Record", "Result", "Cost")
 
 
 class RecordError(UserError):
@@ -118,15 +119,22 @@ class Record:
             values = json.loads(text)
             if values["schema"] != SCHEMA:
                 raise RecordError(f"schema {values['schema']}, this kdbench reads {SCHEMA}")
-            result, cost = values.pop("result"), values.pop("cost")
+            result, cost = values["result"], values["cost"]
             values["attempts"] = tuple(values["attempts"])
-            return cls(
-                result=Result(**result) if result else None,
-                cost=Cost(**cost) if cost else None,
-                **values,
-            )
+            values["result"] = _made(Result, result) if result else None
+            values["cost"] = _made(Cost, cost) if cost else None
+            return _made(cls, values)
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as e:
             raise RecordError(f"not a record: {type(e).__name__}: {e}") from e
+
+
+def _made(cls: type[T], values: dict[str, Any]) -> T:
+    """``cls(**values)``; there may be very many, and a frozen dataclass sets field by field."""
+    if values.keys() != cls.__dataclass_fields__.keys():
+        return cls(**values)
+    new = object.__new__(cls)
+    new.__dict__.update(values)
+    return new
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

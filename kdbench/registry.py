@@ -9,9 +9,11 @@ import importlib
 import importlib.util
 import inspect
 import math
+import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, lru_cache
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -88,6 +90,7 @@ def hyper(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
 # --- finding --------------------------------------------------------------------------------------
 
 
+@cache
 def folder() -> Path:
     """Where our own methods lie: inside the package, or in a checkout beside it."""
     here = Path(__file__).resolve().parent
@@ -95,7 +98,23 @@ def folder() -> Path:
     return inside if inside.is_dir() else here.parent / "methods"
 
 
-def _known() -> dict[str, Path | EntryPoint]:
+def _known() -> Mapping[str, Path | EntryPoint]:
+    # Importlib reads every installed package's entry points at each call, some milliseconds.
+    return _listed(entry_points, *map(_modified, (str(folder()), *sys.path)))
+
+
+def _modified(path: str) -> tuple[str, int]:
+    try:
+        return path, os.stat(path or ".").st_mtime_ns  # noqa: PTH116
+    except OSError:
+        return path, 0
+
+
+@lru_cache(maxsize=4)
+def _listed(
+    entry_points: Callable[..., Iterable[EntryPoint]], *state: tuple[str, int]
+) -> Mapping[str, Path | EntryPoint]:
+    """Name -> where it is; listed again when a folder of ``state`` has changed."""
     found: dict[str, Path | EntryPoint] = {
         path.stem: path for path in folder().glob("*.py") if not path.stem.startswith("_")
     }

@@ -19,6 +19,7 @@ from kdbench.grid import Report
 from kdbench.page import rows
 from kdbench.run import Cell, Teacher
 from kdbench.spec import Dataset
+from kdbench.summary import summaries
 from kdbench.tables import Table
 from kdbench.tidy import tidy
 
@@ -145,7 +146,8 @@ def test_a_drawer_tells_what_the_records_say() -> None:
     assert one["command"] == f"again {runs[0].id}"
     assert [run[0] for run in one["runs"]] == [0, 1, 2, 3, 4]
     assert one["runs"][1][3] == pytest.approx(pages.accuracy(runs[1]), abs=1e-4)
-    assert "seed" not in json.loads(one["config"])
+    decides = {key: value for key, value in runs[0].canonical.items() if key != "seed"}
+    assert one["config"] == json.dumps(decides, indent=1)
     failed = cell(told, "nst", "wrn_40_2")
     assert failed["runs"][0][2:] == [
         "failed", None, None, None, "OutOfMemoryError: 64 GiB are not there",
@@ -180,7 +182,10 @@ def test_published_figures_and_imported_teachers() -> None:
 def test_the_map_has_every_status() -> None:
     found = pages.evidence(**SMALL)
     frame = tidy(found.grid, found.cells, found.records)
-    table = {row.name: row for row in rows.rows(found, frame, "kd")}
+    table = {
+        row.name: row
+        for row in rows.rows(found, frame, summaries(found.cells, found.records), "kd")
+    }
     assert [box.letter for box in table["kd"].boxes] == ["D", "D", "D"]
     assert [box.letter for box in table["nst"].boxes] == ["F", "D", "D"]
     assert [box.letter for box in table["dkd"].boxes] == ["D", "X", "D"]
@@ -196,7 +201,11 @@ def test_the_map_has_every_status() -> None:
 def test_the_mean_difference_is_paired_over_seeds_and_pairs() -> None:
     found = pages.evidence(**SMALL, whole=True)
     frame = tidy(found.grid, found.cells, found.records)
-    at = next(row for row in rows.rows(found, frame, "kd") if row.name == "at")
+    at = next(
+        row
+        for row in rows.rows(found, frame, summaries(found.cells, found.records), "kd")
+        if row.name == "at"
+    )
     of_at = frame[frame["method"] == "at"]
     assert at.overall.mean == pytest.approx(of_at["diff"].mean())
     assert (at.overall.n, at.compared, at.pairs) == (5, 3, 3)

@@ -131,6 +131,16 @@ def installed(monkeypatch: pytest.MonkeyPatch, *points: tuple[str, str]) -> None
     monkeypatch.setattr(registry, "entry_points", lambda group: made)
 
 
+def test_what_is_installed_later_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "later" not in names()
+    about = tmp_path / "kdbench_later-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: kdbench-later\nVersion: 1\n")
+    (about / "entry_points.txt").write_text(f"[{registry.GROUP}]\nlater = kdbench_later:Mine\n")
+    assert "later" in names()
+
+
 def test_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Described without running the package it is in; several classes may share a file."""
     package = tmp_path / "kdbench_foo"

@@ -15,6 +15,7 @@ from kdbench import claims, tables
 from kdbench.evidence import Evidence
 from kdbench.page import details, figures, overview, rows, text, verdict
 from kdbench.run import Run
+from kdbench.summary import Summaries, summaries
 from kdbench.tables import Table
 from kdbench.tidy import find
 
@@ -27,6 +28,7 @@ def render(
     evidence: Evidence,
     frame: "pd.DataFrame",
     *,
+    found: Summaries | None = None,
     digest: str | None = None,
     further: Iterable[Table] = (),
     plots: Mapping[str, str] | None = None,
@@ -36,6 +38,7 @@ def render(
 
     Args:
         evidence: of the grid. frame: of ``tidy``, of the same evidence.
+        found: ``summaries`` of the cells, where they are there already.
         digest: of the data that all runs used; None where no run has read it.
         further: tables to show below the main one.
         plots: title -> text of an SVG.
@@ -44,10 +47,11 @@ def render(
     grid, cells, records = evidence.grid, evidence.cells, evidence.records
     baseline = find(cells, grid.report.baseline)
     columns = rows.columns(evidence, frame)
-    board = rows.rows(evidence, frame, baseline)
+    found = summaries(cells, records) if found is None else found
+    board = rows.rows(evidence, frame, found, baseline)
     methods = [row for row in board if not row.baseline]
     supports, against = claims.claim_lines(grid, cells, records, frame)
-    data = details.payload(evidence, frame, board, baseline, command)
+    data = details.payload(evidence, frame, found, board, baseline, command)
     return _fill(
         "page.html.j2",
         ("theme.js", "sort.js", "board.js", "drawer.js"),

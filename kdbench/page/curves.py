@@ -35,6 +35,7 @@ def pack(
         out though there are some.
     """
     found = {}
+    least = 0
     for run_id in dict.fromkeys(run_ids):
         rows = history(run_id)
         if len(rows) > 1:
@@ -42,6 +43,9 @@ def pack(
                 (int(row.get("epoch", i)), row.get("test_acc", math.nan))
                 for i, row in enumerate(rows, 1)
             ]
+            least += 2 * min(len(rows), FEWEST)
+            if least > budget:  # whatever else there is to read
+                return {}, 0
     points = POINTS
     while sum(2 * min(len(rows), points) for rows in found.values()) > budget:
         points //= 2

@@ -1,7 +1,8 @@
 """What the drawer shows of a cell: everything that its records say, as JSON for the script."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
@@ -12,7 +13,8 @@ from kdbench.page import curves, text
 from kdbench.page.rows import WORDS, Row
 from kdbench.records import Record
 from kdbench.run import Cell, Run
-from kdbench.summary import by_pair, summarise
+from kdbench.summary import Summaries, by_pair
+from kdbench.tables import rows_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +25,7 @@ Lines = list[tuple[str, str]]
 def payload(
     evidence: Evidence,
     frame: "pd.DataFrame",
+    found: Summaries,
     table: Sequence[Row],
     baseline: str | None,
     command: Callable[[Run], str] | None,
@@ -30,7 +33,8 @@ def payload(
     """All cells, in the order of ``frame``'s rows, and what they share.
 
     Args:
-        evidence, frame, table: of the page; ``frame`` is that of ``tidy``.
+        evidence, frame, found, table: of the page; ``frame`` is that of ``tidy``, ``found`` what
+            became of its cells.
         baseline: the row that differences are taken to.
         command: a run to the line that repeats it; None: no such line.
 
@@ -44,21 +48,19 @@ def payload(
         (run.id for cell in evidence.cells for run in cell.runs), evidence.history
     )
     out = []
-    every: Iterable[Any] = frame.itertuples(index=False)
-    for row in every:
-        cell = cells[row.method, row.pair]
-        out.append(_cell(row, cell, about[row.method], evidence.records, baseline, command))
-    places = [
-        i
-        for i, name in enumerate(frame["method"])
-        if name == baseline and any(run.id in packed for run in cells[name, frame["pair"][i]].runs)
-    ]
+    baselines = {}
+    for i, (key, row) in enumerate(rows_of(frame)):
+        cell, accuracies = cells[key], found[row.pair][row.method].accuracies
+        shown = about[row.method]
+        out.append(_cell(row, cell, accuracies, shown, evidence.records, baseline, command))
+        if row.method == baseline and any(run.id in packed for run in cell.runs):
+            baselines[row.pair] = i
     return {
         "cells": out,
         "curves": packed,
         "points": points,
         "baseline": baseline or "",
-        "baselines": {str(frame["pair"][i]): i for i in places},
+        "baselines": baselines,
     }
 
 
@@ -73,15 +75,16 @@ def script(values: Any) -> Markup:
 def _cell(
     row: Any,
     cell: Cell,
+    accuracies: stats.Accuracies,
     about: Row,
     records: Mapping[str, Record],
     baseline: str | None,
     command: Callable[[Run], str] | None,
 ) -> dict[str, Any]:
-    found = [records.get(run.id) for run in cell.runs]
-    done = [record for record in found if record and record.result]
+    ended = [records.get(run.id) for run in cell.runs]
+    done = [record for record in ended if record and record.result]
     sections = [
-        ("Accuracy", _accuracy(row, summarise(cell.runs, records).accuracies)),
+        ("Accuracy", _accuracy(row, accuracies)),
         (f"Difference to {baseline}", _difference(row)),
         ("Published", _published(row)),
         ("Cost", _cost(row, baseline)),
@@ -95,15 +98,33 @@ def _cell(
         if row.status in ("done", "partial")
         else WORDS[row.status],
         "sections": [(title, lines) for title, lines in sections if lines],
-        "runs": [_run(run, record) for run, record in zip(cell.runs, found, strict=True)],
+        "runs": [_run(run, record) for run, record in zip(cell.runs, ended, strict=True)],
     }
     if cell.runs:
         run = cell.runs[0]
-        config = {key: value for key, value in run.canonical.items() if key != "seed"}
-        values["config"] = json.dumps(config, indent=1, default=str)
+        values["config"] = _config(run)
         if command:
             values["command"] = command(run)
     return values
+
+
+def _config(run: Run) -> str:
+    """What decides a cell's numbers, as ``json.dumps(..., indent=1, default=str)`` writes it."""
+    lines = ",\n ".join(
+        f"{json.dumps(key)}: {_indented(json.dumps(value, default=str))}"
+        for key, value in run.canonical.items()
+        if key != "seed"
+    )
+    return f"{{\n {lines}\n}}"
+
+
+@lru_cache(maxsize=1024)
+def _indented(compact: str) -> str:
+    """JSON on one line as JSON inside an object, a line a value.
+
+    Indenting takes Python's slow encoder, and most cells share data and recipe.
+    """
+    return json.dumps(json.loads(compact), indent=1).replace("\n", "\n ")
 
 
 def _run(run: Run, record: Record | None) -> list[Any]:

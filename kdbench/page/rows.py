@@ -9,7 +9,8 @@ from kdbench import stats
 from kdbench.evidence import Evidence
 from kdbench.page import about, text
 from kdbench.stats import Difference
-from kdbench.summary import STATUSES, by_pair, summarise
+from kdbench.summary import STATUSES, Summaries, by_pair
+from kdbench.tables import rows_of
 from kdbench.tidy import BASELINES
 
 if TYPE_CHECKING:
@@ -136,22 +137,25 @@ def columns(evidence: Evidence, frame: "pd.DataFrame") -> list[Column]:
     ]
 
 
-def rows(evidence: Evidence, frame: "pd.DataFrame", baseline: str | None) -> list[Row]:
+def rows(
+    evidence: Evidence, frame: "pd.DataFrame", known: Summaries, baseline: str | None
+) -> list[Row]:
     """Teacher and student first, then the methods in the grid's order.
 
     Args:
         frame: of ``tidy``; a box's ``index`` counts its rows.
+        known: what became of the cells.
         baseline: the row that differences are taken to.
     """
     pairs = by_pair(evidence.cells)
     scale = _scale(frame)
     found = {
-        (row.method, row.pair): _box(index, row, scale, baseline)
-        for index, row in enumerate(frame.itertuples(index=False))
+        key: _box(index, row, scale, baseline) for index, (key, row) in enumerate(rows_of(frame))
     }
-    cells = {(cell.method, pair): cell for pair, members in pairs.items() for cell in members}
     accuracies = {
-        key: summarise(cell.runs, evidence.records).accuracies for key, cell in cells.items()
+        (name, pair): summary.accuracies
+        for pair, members in known.items()
+        for name, summary in members.items()
     }
     times = frame.groupby("method")["time_ratio"].mean().to_dict()
     names = list(dict.fromkeys(str(name) for name in frame["method"]))
