@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Column, Table
 from rich.text import Text
 
-from kdbench import environment, registry
+from kdbench import environment, machine, registry
 from kdbench import models as zoo
 from kdbench.errors import UserError
 from kdbench.grid import presets
@@ -118,6 +118,8 @@ def doctor(runs: Path, data: Path) -> Group:
     """Machine, devices, versions, data, disk."""
     import torch
 
+    from kdbench.tune import amx, precision
+
     about = environment.describe("", torch.get_num_threads())
     table = _table(Column("what", no_wrap=True), "found")
     table.show_header = False
@@ -125,12 +127,16 @@ def doctor(runs: Path, data: Path) -> Group:
         table.add_row(name, version)
     code = about.get("commit")
     table.add_row("code", f"{code}{' (changed)' if about.get('dirty') else ''}" if code else "-")
-    table.add_row("processor", f"{about['processor']}, {len(os.sched_getaffinity(0))} cores usable")
+    table.add_row("processor", f"{about['processor']}, {machine.cores()} cores usable")
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     table.add_row("GPUs", ", ".join(gpus) or "none: runs are trained on the CPU, one worker a core")
-    fast = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # torch has no public names
-    bf16 = any(getattr(torch.cpu, name, bool)() for name in fast)
-    table.add_row("bf16 on this CPU", "fast" if bf16 else "slow: leave precision at fp32")
+    tuning = machine.load()
+    if tuning:
+        table.add_row("cores, measured", f"executor: {tuning.best()}, for {tuning.subject}")
+        table.add_row("bf16, measured", precision(tuning.bf16, "this processor", amx()))
+    else:
+        fast = "may pay" if amx() else "seldom pays without AMX: leave precision at fp32"
+        table.add_row("bf16 on this CPU", f"{fast}; kdbench doctor --tune measures it")
     for what, found in slurm.lines():
         table.add_row(what, found)
     table.add_row("runs", _folder(runs))

@@ -14,7 +14,7 @@ from kdbench.cli_grid import cancel, plan, retry, run, select, status
 from kdbench.cli_report import compare, report, verify
 from kdbench.cli_transfer import transfer
 from kdbench.console import display
-from kdbench.flags import Commands, Group, folders, of_data, set_option
+from kdbench.flags import Commands, Group, folders, grid_option, of_data, set_option
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -147,8 +147,22 @@ def import_(
 @main.command()
 @folders
 @of_data
-def doctor(runs: Path, results: Path, data: Path) -> None:
+@click.option("--tune", is_flag=True, help="Measure, in about a minute, how to use the cores.")
+@grid_option("grid", help="With --tune: train this grid's first pair.")
+@set_option()
+def doctor(
+    runs: Path, results: Path, data: Path, tune: bool, grid: Path | None, overrides: tuple[str, ...]
+) -> None:
     """Machine, devices, data, versions: what is there and what to do about what is not."""
+    if tune:
+        from kdbench import tune as tuning
+
+        subject = tuning.of_grid(grid, overrides) if grid else tuning.Subject()
+        click.echo("measuring for about a minute ...", err=True)
+        display(tuning.tune(subject))
+        return
+    if grid or overrides:
+        raise click.UsageError("--grid and --set belong to --tune")
     from kdbench.catalogue import doctor as table
 
     display(table(runs, data))

@@ -53,7 +53,8 @@ class Executor(Strict):
     Attributes:
         kind: debug: in this process; local: workers on this machine; slurm: jobs on a cluster;
             auto: local.
-        workers: processes at once; None: one a GPU, else one a core.
+        workers: processes at once; None: one a GPU, else as many as ``kdbench doctor --tune`` found
+            best here with so many threads, else one a core.
         threads: of a worker on a CPU. Sums are split among threads: another number of threads
             may round differently, so it is kept in every record.
         ranks: processes, one a GPU, that train a cohort together, each its share of the batch. The

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from kdbench import lease, records
+from kdbench import lease, machine, records
 from kdbench.errors import UserError
 from kdbench.grid import Executor
 from kdbench.lease import Lease, Owner
+from kdbench.machine import Way
 from kdbench.run import Run
 
 if TYPE_CHECKING:
@@ -103,12 +104,28 @@ def workers(executor: Executor) -> int:
         return 1
     if executor.workers:
         return executor.workers
-    gpus = _gpus() if executor.device in ("auto", "cuda") else 0
-    return gpus or max(1, len(os.sched_getaffinity(0)) // executor.threads)
+    measured = tuned(executor)
+    return _gpus(executor) or (
+        measured[0].workers if measured else max(1, machine.cores() // executor.threads)
+    )
 
 
-def _gpus() -> int:
-    """Number of GPUs, asked without importing torch where there is no driver at all."""
+def tuned(executor: Executor) -> tuple[Way, Way] | None:
+    """Where ``workers`` follows what was measured on this machine: that way, and the best of all.
+
+    It never follows in the number of threads, which would move numbers by rounding.
+    """
+    if executor.kind == "debug" or executor.workers or _gpus(executor):
+        return None
+    tuning = machine.load()
+    way, best = (tuning.best(executor.threads), tuning.best()) if tuning else (None, None)
+    return (way, best) if way and best else None
+
+
+def _gpus(executor: Executor) -> int:
+    """Number of GPUs to use, asked without importing torch where there is no driver at all."""
+    if executor.device not in ("auto", "cuda"):
+        return 0
     if not Path("/proc/driver/nvidia").exists() and "CUDA_VISIBLE_DEVICES" not in os.environ:
         return 0
     import torch

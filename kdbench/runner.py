@@ -18,7 +18,8 @@ from pathlib import Path
 
 from kdbench import progress, records
 from kdbench.grid import Executor
-from kdbench.jobs import JobError, Work, cohorts, missing, work, workers
+from kdbench.jobs import JobError, Work, cohorts, missing, tuned, work, workers
+from kdbench.machine import Way
 from kdbench.progress import Beat
 from kdbench.records import Record
 from kdbench.run import Run
@@ -57,10 +58,21 @@ def run_all(expanded: Sequence[Run], runs: Path, data: Path, executor: Executor)
     n = workers(executor)
     groups = cohorts(todo, most=executor.cohort, workers=n)
     task = Work(tuple(groups), runs, data, executor)
+    if measured := tuned(executor):
+        yield Event(left=len(todo), line=_told(*measured))
     if executor.kind == "debug":
         yield from _here(task, todo)
     else:
         yield from _Pool(task, min(n, len(groups)), todo).events()
+
+
+def _told(way: Way, best: Way) -> str:
+    """That ``way`` was chosen by a measurement, and that ``best`` is for the grid to ask for."""
+    line = f"executor: {way}, as kdbench doctor --tune found on this machine"
+    if best.threads == way.threads:
+        return line
+    times = best.steps_per_s / way.steps_per_s
+    return f"{line}; {best} was {times:.2f} times as fast, but rounds differently: ask in the grid"
 
 
 def check_writable(runs: Path) -> None:

@@ -1,7 +1,8 @@
-"""What all tests share: one thread, markers for tools that may be absent, the golden tally."""
+"""What all tests share: one thread, tools that may be absent, the golden tally."""
 
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -29,6 +30,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(autouse=True)
+def machine_file(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where ``kdbench doctor --tune`` keeps its figures in tests: not in the user's cache."""
+    file = tmp_path_factory.getbasetemp() / "no" / "machine.json"
+    monkeypatch.setenv("KDBENCH_MACHINE", str(file))
+    return file
 
 
 @pytest.fixture

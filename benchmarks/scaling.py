@@ -1,0 +1,125 @@
+"""What a second core brings: a grid, and the networks of Table 1, by workers and by threads.
+
+The grid is ``experiments/demo.yaml``, all of it, with fewer epochs; each way trains it from nothing
+into a folder of its own, and ways take turns. Seconds are from the first run that is begun to the
+last record, by the files' times: the workers' start, above all importing torch, is left out, the
+teacher, which all students wait for, is not. Beside them stands how many runs end in other numbers
+than with one worker of one thread: another number of workers changes none.
+
+The networks are resnet32x4 -> resnet8x4 with KD, batch 64, in processes that run at once, as
+``kdbench doctor --tune`` measures them.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from kdbench import expand, gridfile, records, runner, throughput
+from kdbench.grid import Executor
+from kdbench.records import Result
+from kdbench.throughput import Slot
+
+TARGET = 1.8
+"""How many times faster two workers of one thread are to be than one."""
+
+ROOT = Path(__file__).resolve().parents[1]
+ONE, TWO, THREADS = WAYS = (Slot(1, 1), Slot(2, 1), Slot(1, 2))
+
+
+def train(slot: Slot, epochs: int) -> tuple[float, dict[str, Result | None]]:
+    """Train the grid; seconds, and the numbers of every run."""
+    overrides = [f"protocol.epochs={epochs}", f"protocol.pretrain_epochs={max(1, epochs // 6)}"]
+    runs = expand.expand(gridfile.load(ROOT / "experiments" / "demo.yaml", overrides)).runs
+    executor = Executor(kind="local", workers=slot.workers, threads=slot.threads, device="cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        where = Path(folder)
+        for _ in runner.run_all(runs, where, ROOT / "data", executor):
+            pass
+        begun = min(path.stat().st_mtime for path in where.glob("*/run.json"))
+        ended = max(path.stat().st_mtime for path in where.glob("*/record.json"))
+        found = records.load(where, (run.id for run in runs))
+    return ended - begun, {run_id: record.result for run_id, record in found.items()}
+
+
+def grid(rounds: int, epochs: int) -> None:
+    """Measure the grid, and print."""
+    seconds: dict[Slot, list[float]] = {slot: [] for slot in WAYS}
+    numbers: dict[Slot, dict[str, Result | None]] = {}
+    for i in range(rounds):
+        for slot in WAYS if i % 2 == 0 else WAYS[::-1]:
+            spent, numbers[slot] = train(slot, epochs)
+            seconds[slot].append(spent)
+    for slot in (TWO, THREADS):
+        ratios = [a / b for a, b in zip(seconds[ONE], seconds[slot], strict=True)]
+        same = numbers[ONE]
+        other = sum(numbers[slot].get(run_id) != result for run_id, result in same.items())
+        say(
+            f"demo grid of {len(same)} runs, {epochs} epochs: {named(slot)} against {named(ONE)}",
+            ratios,
+            slot,
+            seconds_one=round(statistics.median(seconds[ONE]), 1),
+            seconds=round(statistics.median(seconds[slot]), 1),
+            runs_with_other_numbers=other,
+        )
+
+
+def networks(rounds: int, seconds: float) -> None:
+    """Measure the networks, and print."""
+    subject = throughput.Subject(batch_size=64)
+    rates = throughput.measure(subject, WAYS, rounds=rounds, seconds=seconds)
+    for slot in (TWO, THREADS):
+        say(
+            f"{subject}, steps/s: {named(slot)} against {named(ONE)}",
+            [b / a for a, b in zip(rates[ONE], rates[slot], strict=True)],
+            slot,
+            steps_per_s_one=round(statistics.median(rates[ONE]), 3),
+            steps_per_s=round(statistics.median(rates[slot]), 3),
+        )
+
+
+def named(slot: Slot) -> str:
+    """A way, for people."""
+    return f"{slot.workers} x {slot.threads} thread{'s' if slot.threads > 1 else ''}"
+
+
+def say(what: str, ratios: list[float], slot: Slot, **more: Any) -> None:
+    """Print a JSON line; two workers have a target."""
+    ratio = statistics.median(ratios)
+    target = {"target": TARGET, "reached": ratio >= TARGET} if slot == TWO else {}
+    line = {
+        "what": what,
+        "ratio": round(ratio, 3),
+        "spread": [round(min(ratios), 3), round(max(ratios), 3)],
+        **target,
+        **more,
+        "n": len(ratios),
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        "load": LOAD,
+    }
+    print(json.dumps(line), flush=True)
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=6, help="of the grid's runs; its own are 60")
+    parser.add_argument("--seconds", type=float, default=8.0, help="a way of the networks, a round")
+    parser.add_argument("--only", choices=["grid", "networks"])
+    options = parser.parse_args()
+    if options.only != "grid":
+        networks(options.rounds, options.seconds)
+    if options.only != "networks":
+        grid(options.rounds, options.epochs)
+
+
+LOAD = round(os.getloadavg()[0], 1)
+"""Before anything was measured."""
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""What is known of a machine: found again there, nowhere else, and no more than it says."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from lines import alone
+
+from kdbench import environment, jobs, machine, runner
+from kdbench.grid import Executor
+from kdbench.machine import MARGIN, Tuning, Way
+
+LOCAL = Executor(kind="local", device="cpu")
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where tunings lie."""
+    path = tmp_path / "cache" / "machine.json"
+    monkeypatch.setenv("KDBENCH_MACHINE", str(path))
+    return path
+
+
+def tuning(*ways: tuple[int, int, float]) -> Tuning:
+    found = [Way(workers=w, threads=t, steps_per_s=rate) for w, t, rate in ways]
+    return Tuning(subject="a -> b", ways=tuple(found), bf16=0.65)
+
+
+MANY = tuning((8, 1, 5.0), (4, 2, 7.0), (2, 4, 6.9), (4, 1, 6.0), (1, 1, 1.5))
+"""A machine whose cores share something: half of them do more than all."""
+
+
+def test_the_file_lies_in_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("KDBENCH_MACHINE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert machine.path() == tmp_path / "kdbench" / "machine.json"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert machine.path() == Path.home() / ".cache" / "kdbench" / "machine.json"
+
+
+def test_a_tuning_is_found_again_on_this_machine_only(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert machine.load() is None
+    assert machine.save(MANY) == file
+    assert machine.load() == MANY
+    here = machine.name()
+    monkeypatch.setattr(environment, "versions", lambda: {"torch": "99"})
+    assert machine.load() is None
+    other = tuning((1, 1, 1.0))
+    machine.save(other)
+    assert machine.load() == other
+    assert set(json.loads(file.read_bytes())) == {here, machine.name()}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"NAME": 3}', '{"NAME": {"ways": []}}'])
+def test_a_broken_file_is_no_tuning(file: Path, text: str) -> None:
+    file.parent.mkdir()
+    file.write_text(text.replace("NAME", machine.name()))
+    assert machine.load() is None
+    machine.save(MANY)
+    assert machine.load() == MANY
+
+
+def test_workers_follow_the_threads_that_the_grid_asks_for(file: Path) -> None:
+    cores = machine.cores()
+    assert jobs.workers(LOCAL) == cores
+    machine.save(MANY)
+    assert jobs.workers(LOCAL) == 4
+    assert jobs.workers(LOCAL.model_copy(update={"threads": 4})) == 2
+    assert jobs.workers(LOCAL.model_copy(update={"threads": 3})) == max(1, cores // 3)
+    assert jobs.workers(LOCAL.model_copy(update={"workers": 7})) == 7
+    assert jobs.workers(Executor(kind="debug")) == 1
+
+
+@pytest.mark.parametrize(
+    ("executor", "said"),
+    [
+        (LOCAL, "executor: {workers: 4, threads: 1}, as kdbench doctor --tune found on this "
+         "machine; {workers: 4, threads: 2} was 1.17 times as fast, but rounds differently: "
+         "ask in the grid"),
+        (LOCAL.model_copy(update={"threads": 2}),
+         "executor: {workers: 4, threads: 2}, as kdbench doctor --tune found on this machine"),
+    ],
+)  # fmt: skip
+def test_the_runner_says_what_it_follows(
+    file: Path, tmp_path: Path, executor: Executor, said: str
+) -> None:
+    machine.save(MANY)
+    runs = [alone(), alone(1)]
+    events = runner.run_all(runs, tmp_path / "runs", Path("data"), executor)
+    first = next(events)
+    assert (first.line, first.left) == (said, 2)
+    events.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("executor", [LOCAL.model_copy(update={"workers": 1}), Executor()])
+def test_it_says_nothing_where_it_follows_nothing(
+    file: Path, executor: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.save(MANY)
+    monkeypatch.setattr(jobs, "_gpus", lambda executor: 2 if executor.device == "auto" else 0)
+    assert jobs.tuned(executor) is None
+    assert jobs.workers(executor) == (executor.workers or 2)
+
+
+ways = st.lists(st.tuples(st.integers(1, 64), st.integers(1, 64), st.floats(0.01, 1e4)), min_size=1)
+
+
+@given(ways, st.one_of(st.none(), st.integers(1, 64)))
+@example([(1, 2, 10.2), (2, 1, 10.0), (1, 1, 10.1)], None)
+@example([(1, 2, 10.4), (2, 1, 10.0)], None)
+def test_the_best_is_close_to_the_fastest_with_the_fewest_threads(
+    found: list[tuple[int, int, float]], threads: int | None
+) -> None:
+    some = tuning(*found)
+    able = [way for way in some.ways if threads is None or way.threads == threads]
+    best = some.best(threads)
+    if not able:
+        assert best is None
+        return
+    assert best in able
+    top = max(way.steps_per_s for way in able)
+    assert best.steps_per_s * MARGIN >= top * (1 - 1e-12)
+    for way in able:
+        if (way.threads, -way.workers) < (best.threads, -best.workers):
+            assert way.steps_per_s * MARGIN < top * (1 + 1e-12)
