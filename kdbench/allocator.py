@@ -31,4 +31,5 @@ def keep_memory(keep: bool = True) -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # musl has no mallopt
         return False
-    return all([mallopt(*setting) for setting in (KEPT if keep else USUAL)])
+    done = [mallopt(*setting) for setting in (KEPT if keep else USUAL)]  # all, whatever one says
+    return all(done)

@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +19,7 @@ from kdbench import models, registry
 from kdbench.gridnames import at
 from kdbench.method import Batch, Features, Incompatible, Method, Setup
 from kdbench.models import cost
+from kdbench.peak import Peak
 from kdbench.run import Term
 
 log = logging.getLogger(__name__)
@@ -44,14 +44,25 @@ class NetworkCost:
     """A network: MACs and bytes of one image, and its parameters.
 
     Attributes:
-        kept: bytes that a forward in training keeps for the backward pass.
+        kept: bytes that a forward in training leaves for the backward pass, features among them.
+        features: bytes of its ``Features``.
         widest: bytes of the two largest layers' outputs, which a forward alone holds at once.
     """
 
     macs: int = 0
     parameters: int = 0
     kept: float = 0.0
+    features: float = 0.0
     widest: float = 0.0
+
+    @property
+    def looked(self) -> float:
+        """Bytes that a forward without gradients holds at most."""
+        return self.features + self.widest
+
+    def step(self, batch_size: int) -> float:
+        """Bytes that a training step needs at most, weights apart: activations, gradients."""
+        return batch_size * (self.kept + self.widest) + 4 * self.parameters
 
 
 @cache
@@ -65,22 +76,46 @@ def _ran(name: str, of: Shape) -> tuple[NetworkCost, Features]:
     """A network's cost, and its features of two images on the meta device."""
     network = _network(name, of)
     sizes: list[int] = []
-    hooks = [
-        module.register_forward_hook(lambda module, args, out: sizes.append(out.numel() * 4))
-        for module in network.modules()
-        if not list(module.children())
-    ]
+    macs: list[int] = []
+    kept: list[Tensor] = []
+
+    def keep(x: Tensor) -> Tensor:
+        kept.append(x)
+        return x
+
+    def count(layer: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
+        sizes.append(out.numel() * 4)
+        if isinstance(layer, cost.COUNTED):
+            macs.append(cost.layer_macs(layer, args[0], out))
+
+    leaves = [module for module in network.modules() if not list(module.children())]
+    hooks = [module.register_forward_hook(count) for module in leaves]
     images = torch.empty(2, of.channels, of.size, of.size, device="meta")
-    features, kept = _kept(lambda: network(images), network)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        features: Features = network(images)
     for hook in hooks:
         hook.remove()
+    shown = [features.stem, *features.stages, *features.preacts, features.embedding]
     counted = NetworkCost(
-        macs=cost.module_macs(network, images[:1]),
+        macs=sum(macs) // 2,
         parameters=cost.params(network),
-        kept=kept / 2,
+        kept=_pieces(*kept, *shown, without=network) / 2,
+        features=_pieces(*shown, without=network) / 2,
         widest=sum(sorted(sizes)[-2:]) / 2,
     )
     return counted, _each(features, Tensor.detach)
+
+
+def _pieces(*tensors: Tensor, without: nn.Module) -> int:
+    """Bytes of memory under tensors, each piece once, and none that a module holds anyway."""
+    own = {_piece(x) for x in (*without.parameters(), *without.buffers())}
+    sizes = {_piece(x): x.numel() * x.element_size() for x in tensors}
+    return sum(size for piece, size in sizes.items() if piece not in own)
+
+
+def _piece(x: Tensor) -> int:
+    """A number of the memory under a tensor, even where there is none."""
+    return x.untyped_storage()._cdata
 
 
 @cache
@@ -90,35 +125,14 @@ def _network(name: str, of: Shape) -> nn.Module:
         return models.create(name, num_classes=of.classes, in_channels=of.channels).eval()
 
 
-def _kept(forward: Callable[[], Any], *without: nn.Module) -> tuple[Any, int]:
-    """What a forward gives, and the bytes it keeps for its backward pass beside these weights."""
-    weights = [x for module in without for x in (*module.parameters(), *module.buffers())]
-    kept: list[Tensor] = []
-
-    def keep(x: Tensor) -> Tensor:
-        kept.append(x)
-        return x
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-        given = forward()
-    # A map that two operations keep is one piece of memory.
-    mine = {_piece(x): x.numel() * x.element_size() for x in kept}
-    return given, sum(mine[piece] for piece in mine.keys() - set(map(_piece, weights)))
-
-
-def _piece(x: Tensor) -> int:
-    """A number of the memory under a tensor, even where there is none."""
-    return x.untyped_storage()._cdata
-
-
 @dataclass(frozen=True)
 class TermsCost:
     """What a run's methods add.
 
     Attributes:
-        macs: an image. parameters: that they train. kept: bytes for the backward pass of a step.
+        macs: an image. parameters: that they train. kept: bytes that a step needs for them at most.
         remembered: bytes of buffers, such as memory banks.
-        pretrains: there is a phase before training.
+        pretrains: there is a phase before training. phase_kept: bytes that a step of it needs.
         incompatible: why they cannot work here, or "".
     """
 
@@ -127,6 +141,7 @@ class TermsCost:
     kept: float = 0.0
     remembered: int = 0
     pretrains: bool = False
+    phase_kept: float = 0.0
     incompatible: str = ""
 
     def __add__(self, other: "TermsCost") -> "TermsCost":
@@ -136,6 +151,7 @@ class TermsCost:
             kept=self.kept + other.kept,
             remembered=self.remembered + other.remembered,
             pretrains=self.pretrains or other.pretrains,
+            phase_kept=self.phase_kept + other.phase_kept,
             incompatible=self.incompatible or other.incompatible,
         )
 
@@ -146,6 +162,7 @@ class TermsCost:
             macs=self.macs * macs,
             parameters=round(self.parameters * parameters),
             kept=self.kept * kept,
+            phase_kept=self.phase_kept * kept,
         )
 
 
@@ -165,6 +182,12 @@ def adapter_cost(student: str, teacher: str | None, of: Shape) -> tuple[float, f
     return macs, parameters, kept
 
 
+def convolutions(student: str, teacher: str | None, of: Shape) -> int:
+    """Parameters of a 1x1 and a 3x3 convolution from every stage to every stage's width."""
+    s, t = (_ran(name, of)[1].stages for name in (student, teacher or student))
+    return sum(b.shape[1] * (a.shape[1] + 9 * b.shape[1]) for a in s for b in t)
+
+
 def term_cost(
     student: str, teacher: str | None, of: Shape, batch_size: int, term: Term
 ) -> TermsCost:
@@ -172,6 +195,9 @@ def term_cost(
     method = partial(registry.load(at(term.where)), **term.hyper)
     for name in (student, teacher or student):
         _ran(name, of)  # before there are fake tensors
+    # Where there is no GPU they pretend one, for which the first backward pass of a process would
+    # start a thread; and a process with such threads cannot fork and train.
+    torch.zeros((), requires_grad=True).backward()
     try:
         with FakeTensorMode(allow_non_fake_inputs=True), warnings.catch_warnings(action="ignore"):
             return _count(method, student, teacher, of, batch_size, of.train, bool(term.beta))
@@ -185,7 +211,8 @@ def term_cost(
     except Exception as error:
         told = " ".join(f"{type(error).__name__}: {error}".split())
         return TermsCost(incompatible=f"{term.method} cannot be built or run: {told}")
-    return replace(small, kept=small.kept * batch_size / b)
+    share = batch_size / b
+    return replace(small, kept=small.kept * share, phase_kept=small.phase_kept * share)
 
 
 def _count(
@@ -206,18 +233,31 @@ def _count(
         two_s, two_t = (_each(f, lambda x: x[:2]) for f in (s, t))
         built = method(Setup(two_s, two_t, labels, b, of.classes, head if teacher else None))
         pretrains = bool(built.pretrain(_network(student, of)))
-        flops, kept = 0.0, 0
+        index = torch.arange(b) % n
+        images = torch.zeros(b, of.channels, of.size, of.size)
+        batch = Batch(images, labels[index], index)
+        leaves = _each(s, lambda x: x.requires_grad_())
+        flops, kept, phase_kept = 0.0, 0, 0
         if counted:
-            index = torch.arange(b) % n
-            images = torch.zeros(b, of.channels, of.size, of.size)
-            batch = Batch(images, labels[index], index)
-            leaves = _each(s, lambda x: x.requires_grad_())
-            with FlopCounterMode(display=False) as counter:
-                _, kept = _kept(lambda: built.loss(leaves, t, batch), built)
-            flops = counter.get_total_flops() / b
+            flops, kept = _measured(lambda: built.loss(leaves, t, batch), leaves, built)
+        if pretrains:
+            _, phase_kept = _measured(lambda: built.pretrain_loss(leaves, t, batch), leaves, built)
     parameters = sum(p.numel() for p in built.parameters() if p.requires_grad)
     remembered = sum(x.numel() * x.element_size() for x in built.buffers())
-    return TermsCost(flops / 2, parameters, kept, remembered, pretrains)
+    return TermsCost(flops / b / 2, parameters, kept, remembered, pretrains, phase_kept)
+
+
+def _measured(loss: Callable[[], Tensor], s: Features, method: Method) -> tuple[float, int]:
+    """Operations of a loss's forward, and what forward and backward hold at most, in bytes."""
+    to = [s.stem, *s.stages, *s.preacts, s.embedding, s.logits]
+    to += [p for p in method.parameters() if p.requires_grad]
+    with Peak() as peak:
+        with FlopCounterMode(display=False) as counter:
+            value = loss()
+        if value.requires_grad:
+            held = torch.autograd.grad(value, to, allow_unused=True)
+            del held
+    return counter.get_total_flops(), peak.most
 
 
 def _features(name: str, of: Shape, batch: int) -> Features:

@@ -4,14 +4,20 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-import torch
-from torch import nn
-
-from kdbench.counting import NetworkCost, Shape, TermsCost, adapter_cost, network_cost, term_cost
+from kdbench.counting import (
+    NetworkCost,
+    Shape,
+    TermsCost,
+    adapter_cost,
+    convolutions,
+    network_cost,
+    term_cost,
+)
+from kdbench.evaluation import BATCH
 from kdbench.run import Run, Term
 from kdbench.spec import DATASETS, Dataset
 
@@ -26,20 +32,56 @@ OTHER_IMAGES = 512
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """Cost of one run trained alone.
+class Operations:
+    """Floating-point operations of a training.
 
     Attributes:
-        flops: of the whole training, forwards, backwards, teacher and evaluations.
-        memory: bytes of weights, optimiser and what one step keeps for its backward pass.
+        student: forwards and backwards. teacher: forwards. methods: what they add to both.
+        evaluation: the student's forwards of the test images.
+    """
+
+    student: float = 0.0
+    teacher: float = 0.0
+    methods: float = 0.0
+    evaluation: float = 0.0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Cost of one run trained alone; memory in bytes, fp32.
+
+    Attributes:
+        operations: of the whole training.
+        held: what stays between steps: weights, momentum and buffers of student and methods.
+        working: what one step, evaluation or checkpoint needs beside that, at most.
+        teacher: weights of the teacher. asked: what its forward of a batch holds at most.
+        shown: what of that stays while the students learn from it: its features.
+        data: images and labels.
         problem: how it will end without a number ("skipped: why", "fails: why"), or "".
         rough: the method was counted on another pair.
     """
 
-    flops: float
-    memory: float
+    operations: Operations = Operations()
+    held: float = 0.0
+    working: float = 0.0
+    teacher: float = 0.0
+    asked: float = 0.0
+    shown: float = 0.0
+    data: float = 0.0
     problem: str = ""
     rough: bool = False
+
+    @property
+    def flops(self) -> float:
+        """All operations."""
+        parts = self.operations
+        return parts.student + parts.teacher + parts.methods + parts.evaluation
+
+    @property
+    def memory(self) -> float:
+        """Bytes of the networks in training, data and torch itself apart."""
+        step = max(self.shown + self.working, self.asked)
+        return self.held + self.teacher + step
 
 
 @cache
@@ -65,6 +107,51 @@ def shape(dataset: Dataset) -> Shape:
     return Shape(channels, dataset.size or size, k, train, test)
 
 
+def data_bytes(of: Shape, crop_pad: int) -> int:
+    """Bytes of a data set in training: images, the training images in their frame, labels."""
+    images = (of.train + of.test) * of.channels * of.size**2
+    framed = of.train * of.channels * (of.size + 2 * crop_pad) ** 2 if crop_pad else 0
+    return images + framed + 8 * (of.train + of.test)
+
+
+def _memory(run: Run, of: Shape, extra: TermsCost) -> Estimate:
+    """The bytes of a run whose methods add ``extra``."""
+    student, b = network_cost(run.student, of), run.training.batch_size
+    guide = network_cost(run.teacher.arch, of) if run.teacher else NetworkCost()
+    # Weights and momentum; gradients live for a step.
+    held = 2 * 4 * (student.parameters + extra.parameters) + extra.remembered
+    step = student.step(b) + max(extra.kept, extra.phase_kept)
+    evaluated = min(BATCH, of.test) * student.looked
+    saved = 2 * held  # a checkpoint, and the bytes of its file
+    return Estimate(
+        held=float(held),
+        # What steps free stays with the process, in pieces too small for an evaluation.
+        working=float(max(step + evaluated, saved)),
+        teacher=4.0 * guide.parameters,
+        # The features of the batch before are still there.
+        asked=b * (guide.looked + guide.features),
+        shown=b * guide.features,
+        data=float(data_bytes(of, run.training.crop_pad)),
+    )
+
+
+def generous(run: Run) -> Estimate:
+    """Memory that a run will not exceed with methods of kdbench's own, which are not counted.
+
+    They grow with adapters from every stage to every stage; the factors are twice what the dearest
+    methods need (tests/test_estimate.py).
+    """
+    of, b, n = shape(run.dataset), run.training.batch_size, len(run.terms)
+    arch = run.teacher.arch if run.teacher else None
+    kept = adapter_cost(run.student, arch, of)[2]
+    extra = TermsCost(
+        parameters=n * 6 * convolutions(run.student, arch, of),
+        kept=n * (64 * b**3 + 100 * b * kept),
+        remembered=n * (2**21 + 2048 * of.train),
+    )
+    return _memory(run, of, extra)
+
+
 class Estimator:
     """Estimates runs, counting each method on each pair once.
 
@@ -85,21 +172,22 @@ class Estimator:
         steps = of.train // training.batch_size * training.epochs
         if not steps:
             told = f"{of.train} training images do not fill a batch of {training.batch_size}"
-            return Estimate(0.0, 0.0, f"fails: {told}")
+            return Estimate(problem=f"fails: {told}")
         extra, rough = self.terms(run.student, teacher, of, training.batch_size, run.terms)
         if extra.incompatible:
-            return Estimate(0.0, 0.0, f"skipped: {extra.incompatible}", rough)
+            return Estimate(problem=f"skipped: {extra.incompatible}", rough=rough)
         student = network_cost(run.student, of)
         guide = network_cost(teacher, of) if teacher else NetworkCost()
         images = steps * training.batch_size
         phase = run.pretrain[0] / training.epochs if run.pretrain and extra.pretrains else 0.0
-        # A backward pass costs two forwards.
-        per_image = 2 * (3 * student.macs + guide.macs + 3 * extra.macs)
-        flops = images * (1 + phase) * per_image + 2 * training.epochs * of.test * student.macs
-        # Weight, gradient and momentum of what learns; what a step keeps; what the teacher needs.
-        memory = 3 * 4 * (student.parameters + extra.parameters) + extra.kept + extra.remembered
-        memory += training.batch_size * (student.kept + guide.widest) + 4 * guide.parameters
-        return Estimate(float(flops), float(memory), rough=rough)
+        seen = 2 * images * (1 + phase)
+        operations = Operations(  # a backward pass costs two forwards
+            student=seen * 3 * student.macs,
+            teacher=seen * guide.macs,
+            methods=seen * 3 * extra.macs,
+            evaluation=2.0 * training.epochs * of.test * student.macs,
+        )
+        return replace(_memory(run, of, extra), operations=operations, rough=rough)
 
     def terms(
         self, student: str, teacher: str | None, of: Shape, batch_size: int, terms: Sequence[Term]
@@ -131,20 +219,3 @@ class Estimator:
         if not counted.incompatible:
             self._known[described] = self._known[name] = (counted, size)
         return counted, False
-
-
-def machine_flops(threads: int = 1, seconds: float = 0.5) -> float:
-    """FLOP/s of this machine in training a small stack of 3x3 convolutions, measured now."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    net = nn.Sequential(*[nn.Conv2d(64, 64, 3, padding=1, bias=False) for _ in range(3)])
-    images = torch.randn(16, 64, 16, 16).to(memory_format=torch.channels_last)
-    net.to(memory_format=torch.channels_last)
-    net(images).sum().backward()
-    done, began = 0, time.perf_counter()
-    while not done or time.perf_counter() - began < seconds:
-        net(images).sum().backward()
-        done += 1
-    elapsed = time.perf_counter() - began
-    torch.set_num_threads(before)
-    return done * 2 * 3 * 3 * 16 * 64 * 64 * 9 * 16 * 16 / elapsed

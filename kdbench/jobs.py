@@ -41,12 +41,15 @@ class Work:
     Attributes:
         cohorts: runs that train together, those that others learn from first.
         runs: folder of runs. data: folder of data sets. executor: how.
+        workers: that share this machine. memory: bytes of main memory for each; None: unknown.
     """
 
     cohorts: tuple[tuple[Run, ...], ...]
     runs: Path
     data: Path
     executor: Executor
+    workers: int = 1
+    memory: float | None = None
 
 
 def missing(expanded: Iterable[Run], runs: Path) -> list[Run]:
@@ -84,16 +87,20 @@ def cohorts(
     rest: list[tuple[Run, ...]] = []
     for group in groups.values():
         first += [(run,) for run in group if run.id in taught]
-        rest += _dealt([run for run in group if run.id not in taught], size, fits)
+        rest += dealt([run for run in group if run.id not in taught], size, fits)
     return first + rest
 
 
-def _dealt(
+def dealt(
     runs: Sequence[Run], size: int, fits: Callable[[Sequence[Run]], bool]
 ) -> list[tuple[Run, ...]]:
-    """Runs dealt out like cards, so that each cohort gets its share of the dear methods."""
+    """Runs dealt out like cards, so that each cohort gets its share of the dear methods.
+
+    Args:
+        runs: to deal. size: most of a cohort. fits: whether runs can train together.
+    """
     pieces = math.ceil(len(runs) / size)
-    while pieces < len(runs) and not all(fits(runs[i::pieces]) for i in range(pieces)):
+    while not all(fits(runs[i::pieces]) for i in range(pieces)) and pieces < len(runs):
         pieces += 1
     return [tuple(runs[i::pieces]) for i in range(pieces)]
 

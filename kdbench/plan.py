@@ -8,14 +8,16 @@ from pathlib import Path
 from kdbench import records
 from kdbench.datasets import available
 from kdbench.errors import UserError
-from kdbench.estimate import Estimate, Estimator, machine_flops
+from kdbench.estimate import Estimate, Estimator
 from kdbench.expand import Expansion
+from kdbench.footprint import Footprint, footprint, process_bytes
 from kdbench.grid import Grid
 from kdbench.jobs import cohorts, missing, workers
 from kdbench.run import Cell, Run
+from kdbench.speed import Speed
 from kdbench.status import count, rows, states
 
-SECONDS = 4.0
+SECONDS = 3.0
 """Time to spend on counting what methods cost; further pairs are told roughly."""
 
 ROUGH = ("~ a method's part taken from another pair; --exact counts it on this one, too",)
@@ -45,7 +47,7 @@ def render(
 
     Args:
         grid, expansion: what to plan. runs: folder of runs.
-        tflops: sustained TFLOP/s; None: this machine's, measured.
+        tflops: sustained TFLOP/s; None: the networks are timed on this machine.
         exact: count every method on every pair, however long that takes.
 
     Raises:
@@ -56,18 +58,32 @@ def render(
     pending = {run.id for run in todo}
     found = records.load(runs, (run.id for run in expansion.runs if run.id not in pending))
     how = states(expansion.runs, found, {})
-    speed = tflops * 1e12 if tflops else machine_flops(grid.executor.threads)
+    process = process_bytes()  # before counting and timing
+    speed = Speed(grid.executor.threads)
     hours: dict[str, float] = {}
+    costs: dict[str, Estimate] = {}
     estimator = Estimator() if exact else Estimator(SECONDS)
     lines = []
     for pair, cell in rows(expansion):
-        line = _line(pair, cell, how, speed, estimator)
+        line = _line(pair, cell, how, speed, tflops, estimator)
         lines.append(line)
-        hours.update((run.id, line.hours) for run in cell.runs if run.id in pending)
+        left = [run.id for run in cell.runs if run.id in pending]
+        hours.update(dict.fromkeys(left, line.hours))
+        costs.update(dict.fromkeys(left, line.cost))
     n = workers(grid.executor)
     groups = cohorts(todo, most=grid.executor.cohort, workers=n)
     total = sum(hours.values())
-    given = "--tflops" if tflops else f"measured here, {grid.executor.threads} thread"
+    threads = grid.executor.threads
+    given = (
+        f"at {tflops:.3g} TFLOP/s (--tflops)"
+        if tflops
+        else f"timed on this machine, {threads} thread{'s' if threads > 1 else ''} a worker"
+    )
+    largest = max(
+        (footprint([costs[run.id] for run in group], process) for group in groups),
+        key=lambda it: it.total,
+        default=None,
+    )
     return "\n".join(
         [
             *_table(lines),
@@ -75,7 +91,8 @@ def render(
             f"{grid.name}: {len(expansion.runs):,} runs ({count(how.values())}); "
             f"{len(todo):,} to train in {len(groups):,} cohorts",
             f"{_time(total)} of training, {n} at a time: {_time(total / n)}",
-            f"at {speed / 1e12:.3g} TFLOP/s ({given})",
+            given,
+            *([_largest(largest)] if largest else []),
             "Each run is counted as if alone; the runs of a cohort share their teacher.",
             *ROUGH[: any(line.cost.rough for line in lines)],
         ]
@@ -111,12 +128,29 @@ def _missing(expanded: Sequence[Run], runs: Path) -> list[Run]:
     return [run for run in expanded if run.id not in there or run.id in left]
 
 
-def _line(pair: str, cell: Cell, how: dict[str, str], speed: float, estimator: Estimator) -> Line:
+def _largest(it: Footprint) -> str:
+    """One line on the cohort that needs most memory."""
+    shared, own = it.process + it.data + it.teacher, it.held + it.working
+    return (
+        f"largest cohort: {it.total / 2**30:.1f} GB on a CPU "
+        f"({shared / 2**30:.1f} torch, data, teacher; {own / 2**30:.1f} learners)"
+    )
+
+
+def _line(
+    pair: str,
+    cell: Cell,
+    how: dict[str, str],
+    speed: Speed,
+    tflops: float | None,
+    estimator: Estimator,
+) -> Line:
     if not cell.runs:
-        return Line(pair, cell.method, 0, "imported", Estimate(0.0, 0.0), 0.0)
+        return Line(pair, cell.method, 0, "imported", Estimate(), 0.0)
     cost = estimator(cell.runs[0])
     state = count(how[run.id] for run in cell.runs)
-    return Line(pair, cell.method, len(cell.runs), state, cost, cost.flops / speed / 3600)
+    seconds = cost.flops / (tflops * 1e12) if tflops else speed.seconds_of(cell.runs[0], cost)
+    return Line(pair, cell.method, len(cell.runs), state, cost, seconds / 3600)
 
 
 def _table(lines: Sequence[Line]) -> Iterable[str]:

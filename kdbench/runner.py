@@ -20,6 +20,7 @@ from kdbench import progress, records
 from kdbench.grid import Executor
 from kdbench.jobs import JobError, Work, cohorts, missing, tuned, work, workers
 from kdbench.machine import Way
+from kdbench.memory import KILLED, free_memory
 from kdbench.progress import Beat
 from kdbench.records import Record
 from kdbench.run import Run
@@ -57,13 +58,15 @@ def run_all(expanded: Sequence[Run], runs: Path, data: Path, executor: Executor)
         return
     n = workers(executor)
     groups = cohorts(todo, most=executor.cohort, workers=n)
-    task = Work(tuple(groups), runs, data, executor)
+    n = min(n, len(groups))
+    free = free_memory()
+    task = Work(tuple(groups), runs, data, executor, n, free / n if free else None)
     if measured := tuned(executor):
         yield Event(left=len(todo), line=_told(*measured))
     if executor.kind == "debug":
         yield from _here(task, todo)
     else:
-        yield from _Pool(task, min(n, len(groups)), todo).events()
+        yield from _Pool(task, n, todo).events()
 
 
 def _told(way: Way, best: Way) -> str:
@@ -183,6 +186,7 @@ class _Pool:
         """Note what a dead worker had in hand; a run that keeps killing workers has failed."""
         code = process.exitcode or 0
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        how += KILLED if -code == signal.SIGKILL else ""
         self.lines.append(f"worker {process.pid} died of {how}; its runs go on in another")
         held = [
             run

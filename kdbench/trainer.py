@@ -1,6 +1,7 @@
 """What a worker holds: device, data, teacher; it trains the cohorts it is given."""
 
 import errno
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -15,8 +16,10 @@ from kdbench.datasets.source import DataError
 from kdbench.jobs import JobError, Work
 from kdbench.keeper import Place
 from kdbench.lease import Lease
+from kdbench.memory import free_of_gpu
 from kdbench.ranks import ALONE, PeerFailed, RanksError, World
 from kdbench.run import Run, Teacher
+from kdbench.sizing import Sizing
 from kdbench.spec import Dataset
 from kdbench.teachers import LoadedTeacher, TeacherError
 
@@ -48,6 +51,7 @@ class Trainer:
             tell=tell,
             world=world,
         )
+        self.sizing = _sizing(task, self.device)  # before anything is loaded
         self._data: dict[Dataset, Data] = {}
         self._teacher: tuple[Teacher, LoadedTeacher] | None = None
 
@@ -65,7 +69,8 @@ class Trainer:
             data, teacher = self.place.world.agreed(load, patient=True)
             # Of several ranks the first holds the leases, and asks.
             place = replace(self.place, held=lambda i: i not in leases or leases[i].held())
-            Cohort(runs, teacher, data, place).train()
+            for piece in self.place.world.told(partial(self.sizing.pieces, runs)):
+                Cohort(piece, teacher, data, place).train()
         except Stopped:
             return
         except (DataError, TeacherError, RanksError, PeerFailed) as error:
@@ -100,6 +105,14 @@ class Trainer:
             )
             self._teacher = (teacher, loaded)
         return self._teacher[1]
+
+
+def _sizing(task: Work, device: torch.device) -> Sizing:
+    """Judges cohorts by what the device has left for this process."""
+    if device.type != "cuda":
+        return Sizing(task.memory)
+    gpus = torch.cuda.device_count() if ":" not in task.executor.device else 1
+    return Sizing(free_of_gpu(device) / math.ceil(task.workers / max(1, gpus)), gpu=True)
 
 
 def choose_device(name: str, number: int = 0) -> torch.device:

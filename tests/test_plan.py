@@ -1,5 +1,6 @@
 """The plan of a grid."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,30 @@ def test_a_plan_fits_eighty_columns_and_adds_up(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert "small: 9 runs (9 pending); 9 to train in " in lines[9]
     assert "at 1 TFLOP/s (--tflops)" in lines[11]
+    assert lines[12].startswith("largest cohort: 0.")
+
+
+def test_the_largest_cohort_holds_all_its_learners_and_one_step(tmp_path: Path) -> None:
+    def largest(**executor: object) -> tuple[float, float, float]:
+        changes: dict[str, object] = {
+            "methods": ["semckd", "kd", "ft"],
+            "pairs": ["vgg13 -> vgg8"],
+            "dataset": "cifar100",
+            "executor": {"device": "cpu", "workers": 1} | executor,
+        }
+        line = next(x for x in rendered(tmp_path, **changes) if x.startswith("largest cohort"))
+        found = re.fullmatch(
+            r"largest cohort: ([\d.]+) GB on a CPU \(([\d.]+) torch, data, teacher; "
+            r"([\d.]+) learners\)", line
+        )  # fmt: skip
+        assert found
+        total, shared, own = map(float, found.groups())
+        return total, shared, own
+
+    together, apart = largest(cohort=16), largest(cohort=1)
+    assert together[0] == pytest.approx(together[1] + together[2], abs=0.11)
+    assert together[1] == pytest.approx(apart[1], abs=0.11)
+    assert apart[2] < together[2] < 2 * apart[2]  # three would be as much again, step by step
 
 
 def test_states_and_what_is_left(tmp_path: Path) -> None:

@@ -193,7 +193,7 @@ def test_cohorts_are_as_large_as_memory_allows(slurm: FakeSlurm, tmp_path: Path)
     runs = [taught(teacher, name) for name in ("kd", "at", "sp", "semckd")]
     finish(runs, tmp_path, slurm, executor(memory="8 GB"))
     finish(runs2 := [taught(teacher, n, seed=1) for n in ("kd", "at", "sp", "semckd")],
-           tmp_path, slurm, executor(memory="1500 MB"))  # fmt: skip
+           tmp_path, slurm, executor(memory="100 MB"))  # fmt: skip
     sizes = [[len(c) for e in s.elements for c in e] for s, _ in slurm.submissions]
     assert sizes == [[4], [1, 1, 1, 1]]
     assert jobs.missing(runs2, tmp_path) == []

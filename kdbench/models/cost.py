@@ -50,7 +50,7 @@ def module_macs(module: nn.Module, *inputs: Any) -> int:
 
     def count(layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal total
-        total += _layer_macs(layer, args[0], output)
+        total += layer_macs(layer, args[0], output)
 
     for layer in shapes.modules():
         if isinstance(layer, COUNTED):
@@ -70,7 +70,8 @@ def _shape(x: Any) -> Any:
 COUNTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
-def _layer_macs(layer: nn.Module, x: Tensor, output: Tensor) -> int:
+def layer_macs(layer: nn.Module, x: Tensor, output: Tensor) -> int:
+    """MACs of one call of a layer of one of the kinds in ``COUNTED``."""
     if isinstance(layer, nn.ConvTranspose2d):  # weight [C_in, C_out / groups, k, k]
         return x.numel() * layer.weight[0].numel()
     assert isinstance(layer, nn.Conv2d | nn.Linear)  # weight [C_out, C_in / groups, k, k]

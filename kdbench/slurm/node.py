@@ -44,7 +44,8 @@ def train(folder: Path, index: int, flags: Flags) -> int:
         snapshot.mapped(records.read_run(runs, run_id), Path(submission.code)) for run_id in ids
     )
     executor = Executor(**submission.executor)
-    work = Work((cohort,), runs, Path(submission.data), executor)
+    side = 1 if together else int(os.environ.get("SLURM_NTASKS", "1"))
+    work = Work((cohort,), runs, Path(submission.data), executor, side)
     owner = Owner.me(max(submission.attempts.get(run_id, 0) for run_id in ids))
     try:
         moved, code = _work(work, cohort, owner, flags)

@@ -19,12 +19,12 @@ from kdbench.records import Record
 from kdbench.resources import Resources
 from kdbench.run import Run
 from kdbench.runner import Event
+from kdbench.sizing import JobSizing
 from kdbench.slurm import ledger, submit
 from kdbench.slurm.board import Board, Track
 from kdbench.slurm.ledger import FOLDER, Submission
 from kdbench.slurm.poller import Poller
 from kdbench.slurm.scheduler import Scheduler, SchedulerError
-from kdbench.slurm.sizing import Sizing
 from kdbench.slurm.submit import NotNow
 
 DETACH_ROUNDS = 8
@@ -56,7 +56,7 @@ class SlurmRunner:
         self.next_submit = 0.0
         self._limit: int | None = None
         self._needs: dict[Resources, Resources] = {}
-        self._sizing = Sizing(executor)
+        self._sizing = JobSizing(executor, lambda line: self.board.lines.append(line))
 
     def submit_all(self) -> Iterator[Event]:
         """Submit everything that no job trains yet, and end.

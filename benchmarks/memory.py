@@ -1,0 +1,197 @@
+"""How much memory cohorts need, beside what ``kdbench plan`` says they will.
+
+python benchmarks/memory.py [--student S] [--teacher T] [--sizes 1 2 4 8 16] [--methods M ...]
+
+By default cohorts of 1 to 16 methods, resnet32x4 -> resnet8x4, batch 64, 50,000 random images of
+3x32x32 in 100 classes, fp32, one thread, no trained weights. Each is trained in a fresh process: a
+few steps of every phase and an evaluation, with a checkpoint and a record at the end as ever.
+Measured is the most that the process ever held (VmHWM).
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+
+from kdbench import models, registry
+from kdbench.cohort import Cohort, Place
+from kdbench.data import Data
+from kdbench.estimate import Estimator
+from kdbench.footprint import footprint, process_bytes
+from kdbench.learner import Learner
+from kdbench.models.fold import folded
+from kdbench.run import Run, Teacher, Term
+from kdbench.spec import DATASETS, Dataset, Training
+from kdbench.teachers import LoadedTeacher
+
+METHODS = (
+    "kd", "fitnets", "at", "sp", "cc", "vid", "rkd", "pkt",
+    "ab", "ft", "fsp", "nst", "crd", "irg", "hkd", "semckd",
+)  # fmt: skip
+STEPS = 4
+"""Trained of each phase."""
+TESTED = 1000
+"""Images of the evaluation: two batches."""
+LIMIT_MB = 6 * 1024
+"""What a cohort of sixteen may take, teacher, torch and data included."""
+WITHIN = 0.2
+"""How far from the measured peak a prediction may be."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A cohort to be.
+
+    Attributes:
+        student, teacher: architectures; teacher None: students alone.
+        dataset: whose shape the images have. methods: one a learner. batch: size.
+    """
+
+    student: str
+    teacher: str | None
+    dataset: str
+    methods: tuple[str, ...]
+    batch: int
+
+    def runs(self) -> list[Run]:
+        """A run a method; those without a teacher differ in their rate of learning."""
+        return [self._run(i, method) for i, method in enumerate(self.methods)]
+
+    def _run(self, i: int, method: str) -> Run:
+        training = Training(
+            batch_size=self.batch, epochs=1, lr=1e-4 * (1 if self.teacher else 1 + i), crop_pad=4
+        )
+        teacher = Teacher(self.teacher, "0" * 16) if self.teacher else None
+        about = registry.describe(method) if teacher else None
+        return Run(
+            student=self.student,
+            teacher=teacher,
+            dataset=Dataset.model_validate({"name": self.dataset}),
+            training=training,
+            gamma=1.0,
+            alpha=1.0 if teacher else 0.0,
+            temperature=4.0,
+            terms=(Term(method, about.beta, about.hyper),) if about else (),
+            pretrain=(1, 1e-4) if about and about.has_pretrain else None,
+            seed=0,
+            method=method if about else "student",
+        )
+
+
+class Short(Cohort):
+    """A cohort that trains only the last steps of every epoch."""
+
+    def _epoch(self, phase: str, epoch: int, group: list[Learner]) -> None:
+        for learner in group:
+            learner.step = max(learner.step, learner.steps - STEPS)
+        super()._epoch(phase, epoch, group)
+
+
+def random_data(name: str) -> Data:
+    """Noise in the shape of a data set; few images to test on."""
+    from kdbench.estimate import shape
+
+    of = shape(Dataset.model_validate({"name": name}))
+    size = (of.size, of.size, of.channels)
+    return Data(
+        name=name,
+        title=name,
+        classes=tuple(map(str, range(of.classes))),
+        train_images=torch.randint(256, (of.train, *size), dtype=torch.uint8),
+        train_labels=torch.arange(of.train) % of.classes,
+        test_images=torch.randint(256, (of.test, *size), dtype=torch.uint8)[:TESTED],
+        test_labels=(torch.arange(of.test) % of.classes)[:TESTED],
+        val_images=None,
+        val_labels=None,
+        mean=(0.5,) * of.channels,
+        std=(0.25,) * of.channels,
+        digest="",
+    )
+
+
+def untrained(name: str, data: Data) -> LoadedTeacher:
+    """A teacher as a cohort gets it."""
+    network = models.create(name, num_classes=data.num_classes, in_channels=data.channels)
+    network.eval().requires_grad_(False)
+    fast = folded(network).to(memory_format=torch.channels_last)
+    return LoadedTeacher(network, fast, None, "")
+
+
+def resident(key: str = "VmHWM") -> float:
+    """MB of this process: the most ever (VmHWM) or now (VmRSS)."""
+    found = re.search(rf"{key}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found
+    return int(found[1]) / 1024
+
+
+def measured(setting: Setting) -> dict[str, float]:
+    """Train a cohort in this process: MB before anything, and at most."""
+    torch.set_num_threads(1)
+    before = resident("VmRSS")
+    data = random_data(setting.dataset)
+    teacher = untrained(setting.teacher, data) if setting.teacher else None
+    runs = setting.runs()
+    lines: list[str] = []
+    with tempfile.TemporaryDirectory() as folder:
+        tell = lambda beats, line: lines.append(line) if line else None  # noqa: E731
+        place = Place(Path(folder), torch.device("cpu"), checkpoint_seconds=1e9, tell=tell)
+        Short(runs, teacher, data, place).train()
+    if wrong := [line for line in lines if ": done" not in line and ": skipped" not in line]:
+        raise RuntimeError("; ".join(wrong))
+    return {"before_mb": before, "peak_mb": resident()}
+
+
+def compare(setting: Setting) -> dict[str, object]:
+    """Measured and predicted."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        found = pool.submit(measured, setting).result()
+    predicted = footprint(map(Estimator(), setting.runs()), process_bytes()).total / 2**20
+    ratio = round(predicted / found["peak_mb"], 3)
+    row: dict[str, object] = {
+        "what": f"memory predicted / measured, {setting.teacher} -> {setting.student}",
+        "n": len(setting.methods),
+        "ratio": ratio,
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        "dataset": setting.dataset,
+        "batch": setting.batch,
+        "measured_mb": round(found["peak_mb"]),
+        "predicted_mb": round(predicted),
+        "before_mb": round(found["before_mb"]),
+        "torch": torch.__version__,
+        "target": [1 - WITHIN, 1 + WITHIN],
+        "reached": abs(ratio - 1) <= WITHIN,
+    }
+    if setting.methods == METHODS and setting.student == "resnet8x4":
+        row |= {"target_mb": LIMIT_MB}
+        row["reached"] = row["reached"] and found["peak_mb"] <= LIMIT_MB
+    return row
+
+
+def main() -> None:
+    """Print a JSON object a size."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--student", default="resnet8x4", metavar="NAME")
+    parser.add_argument("--teacher", default="resnet32x4", metavar="NAME", help="none: alone")
+    parser.add_argument("--dataset", default="cifar100", choices=sorted(DATASETS))
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--methods", nargs="+", default=METHODS, metavar="METHOD")
+    parser.add_argument("--sizes", nargs="+", type=int, default=None)
+    options = parser.parse_args()
+    teacher = None if options.teacher == "none" else options.teacher
+    most = len(options.methods)
+    for size in options.sizes or sorted({min(n, most) for n in (1, 2, 4, 8, 16)}):
+        methods = tuple(options.methods[:size])
+        setting = Setting(options.student, teacher, options.dataset, methods, options.batch)
+        print(json.dumps(compare(setting)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
