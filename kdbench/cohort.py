@@ -19,6 +19,7 @@ from kdbench.clock import Clock
 from kdbench.data import Data
 from kdbench.keeper import Keeper, Place
 from kdbench.learner import Learner
+from kdbench.memory import exhausted
 from kdbench.method import Features, Incompatible
 from kdbench.records import Record
 from kdbench.run import Run
@@ -212,4 +213,6 @@ class Cohort:
 
 def _line(error: BaseException) -> str:
     text = " ".join(str(error).split())
+    if exhausted(error):
+        text += " (out of memory: a smaller executor.cohort or batch_size needs less)"
     return text if isinstance(error, Incompatible) else f"{type(error).__name__}: {text}"

@@ -273,6 +273,7 @@ def test_a_learner_without_memory_ends_alone(tmp_path: Path, error: str) -> None
     assert found[good.id].status == "done"
     assert found[bad.id].status == "failed"
     assert found[bad.id].reason.startswith(f"{name}: ")
+    assert found[bad.id].reason.endswith("a smaller executor.cohort or batch_size needs less)")
     alone_ = tmp_path / "alone"
     train([TEACHER], alone_)
     train([good], alone_)
