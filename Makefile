@@ -77,8 +77,10 @@ notebooks: setup ## run the notebooks, from the first cell to the last
 verify-results: setup ## every leaderboard in results/ again from its records, byte by byte
 	$(BIN)/kdbench verify
 
-bench: setup ## measure: one JSON line a figure
-	@for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+BENCHMARKS := startup data table growth memory scaling methods plan report slurm
+
+bench: setup ## measure: a JSON line a figure; an hour on a machine that does nothing else
+	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 smoke: setup ## from a two-method grid to a leaderboard, in seconds
 	$(BIN)/python -m pytest -q tests/test_line.py

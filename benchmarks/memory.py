@@ -1,6 +1,6 @@
 """How much memory cohorts need, beside what ``kdbench plan`` says they will.
 
-python benchmarks/memory.py [--student S] [--teacher T] [--sizes 1 2 4 8 16] [--methods M ...]
+python -m benchmarks.memory [--student S] [--teacher T] [--sizes 1 2 4 8 16] [--methods M ...]
 
 By default cohorts of 1 to 16 methods, resnet32x4 -> resnet8x4, batch 64, 50,000 random images of
 3x32x32 in 100 classes, fp32, one thread, no trained weights. Each is trained in a fresh process: a

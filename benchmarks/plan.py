@@ -4,7 +4,7 @@ A line for each number of runs, each measured in a process of its own; ``process
 ``ms_a_run`` are processor time. Imports and counting what methods cost, which no more runs add to,
 are included.
 
-python benchmarks/plan.py [RUNS ...]
+python -m benchmarks.plan [RUNS ...]
 """
 
 import json

@@ -9,7 +9,7 @@ and what is left. ``us_a_record`` leaves out imports and plots, which do not gro
 
 The records have no learning curves; only looking for them counts.
 
-python benchmarks/report.py [RECORDS ...]
+python -m benchmarks.report [RECORDS ...]
 """
 
 import contextlib

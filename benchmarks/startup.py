@@ -7,7 +7,7 @@ is a plugin that says when. Seconds are of the clock on the wall; ``processor`` 
 the process that trains, until then. Shares are of that: of importing torch, and of importing
 ``torch._dynamo`` as well, which torch does by itself when an optimiser is first made.
 
-python benchmarks/startup.py [N]
+python -m benchmarks.startup [N]
 """
 
 import json

@@ -18,7 +18,10 @@ def rendered(runs: Path, **changes: object) -> list[str]:
     return plan.render(small(**changes), expanded(**changes), runs, 1.0).splitlines()
 
 
-def test_a_plan_fits_eighty_columns_and_adds_up(tmp_path: Path) -> None:
+def test_a_plan_fits_eighty_columns_and_adds_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "process_bytes", lambda: 4e8)  # a command's; this process has more
     changes = {"methods": ["kd", "ft", "semckd+at"], "seeds": [0, 1]}
     lines = rendered(tmp_path, **changes)
     assert all(len(line) <= 80 for line in lines)
