@@ -1,7 +1,8 @@
 """What all tests share: one thread, tools that may be absent, the golden tally."""
 
 import shutil
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(
             f"golden: {len(counts)} cases agree, {sum(counts)} tensors compared"
         )
+
+
+@pytest.fixture
+def heeds_ctrl_c() -> Iterator[None]:
+    """Processes started here heed Ctrl-C, even if a shell in the background had it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

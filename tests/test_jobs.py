@@ -210,6 +210,7 @@ def bits(folder: Path) -> dict[str, object]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_two_runners_killed_workers_and_ctrl_c(tmp_path: Path) -> None:
     """What users and machines do to a grid, on the command line; records stay single and equal."""
     done = subprocess.run(command(tmp_path, "whole"), capture_output=True, text=True, check=False)

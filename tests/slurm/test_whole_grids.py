@@ -57,6 +57,7 @@ def test_detach_status_cancel_and_go_on(cluster: Cluster, tmp_path: Path) -> Non
     assert site.results() == site.undisturbed()
 
 
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_leaves_jobs_alone(cluster: Cluster, tmp_path: Path) -> None:
     site = Site(tmp_path, cluster, protocol={"preset": "demo", "epochs": 60})
     with ended(site.start()) as first:
