@@ -524,6 +524,29 @@ def test_a_job_that_would_wait_for_ever_is_one_line(
     assert slurm.cancelled == ["100"]
 
 
+@pytest.mark.parametrize("held", ["launch failed requeued held", "launch_failed_requeued_held"])
+def test_a_job_that_slurm_holds_after_a_failed_launch_is_submitted_again(
+    slurm: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: str
+) -> None:
+    original = slurm.sbatch
+
+    def sbatch(*args: Any) -> str:
+        number = original(*args)
+        if len(slurm.submissions) == 1:
+            slurm.jobs[number].reason = "stuck"
+        return number
+
+    monkeypatch.setattr(submit, "_sbatch", sbatch)
+    squeue = slurm._squeue
+    slurm._squeue = lambda command: squeue(command).replace("stuck", held)  # type: ignore[method-assign]
+    run = alone()
+    finish([run], tmp_path, slurm)
+    assert slurm.cancelled == ["100"]
+    assert len(slurm.submissions) == 2
+    assert jobs.missing([run], tmp_path) == []
+    assert [line for line in attempts.read(tmp_path, run.id) if f"held by Slurm: {held}" in line]
+
+
 def test_a_job_that_ends_nowhere_is_cancelled_when_its_records_are_there(
     slurm: FakeSlurm, tmp_path: Path
 ) -> None:

@@ -97,6 +97,12 @@ class Poller:
             if not left and listed is None:
                 self.board.settle(track, index)
                 continue
+            if left and listed is not None and listed.state == "PENDING" and listed.held_by_slurm:
+                # It would wait for an operator, for ever: Slurm itself asks nobody to let it go.
+                self._cancel([name])
+                self.board.settle(track, index)
+                self._lost(track, index, left, f"held by Slurm: {listed.reason}")
+                continue
             verdict = judge.judge(
                 watch,
                 listed,
