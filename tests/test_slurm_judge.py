@@ -75,3 +75,16 @@ def test_sacct_is_asked_only_about_what_squeue_no_longer_lists() -> None:
     watches = {"1": gone, "2": fresh, "3": there}
     assert needs_accounting(watches, {"3": RUNNING}, 10.0, 10.0) == ["1"]
     assert needs_accounting(watches, {"1": RUNNING}, 10.0, 10.0) == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "fate"),
+    [
+        ("launch failed requeued held", "held"),
+        ("launch_failed_requeued_held", "held"),
+        ("JobHeldAdmin", "active"),
+        ("JobHeldUser", "active"),
+    ],
+)
+def test_what_slurm_holds_is_lost_and_what_an_operator_holds_is_not(reason: str, fate: str) -> None:
+    assert judge(Watch(), Queued("PENDING", reason), None, 0.0).fate == fate

@@ -31,7 +31,10 @@ IMPOSSIBLE = {
 }
 """Reasons to wait that no waiting ends."""
 
-Fate = Literal["active", "unknown", "gone", "vanished", "impossible", "orphaned"]
+HELD = "launch failed requeued held"
+"""Reason to wait of a job that no node could start: Slurm put it on hold, and leaves it there."""
+
+Fate = Literal["active", "unknown", "gone", "vanished", "impossible", "orphaned", "held"]
 
 
 @dataclass
@@ -56,7 +59,8 @@ class Verdict:
     """How a job stands, and what was seen.
 
     ``gone``: it has ended, and sacct says how. ``vanished``: nobody knows how, or whether.
-    ``orphaned``: it waits for a job that did not end well, and will never start.
+    ``orphaned``: it waits for a job that did not end well, and will never start. ``held``: by Slurm
+    itself, and it will not start either; what an operator holds is active.
     """
 
     fate: Fate
@@ -104,6 +108,8 @@ def _waiting(watch: Watch, listed: Queued, now: float, confirm: float) -> Verdic
         return Verdict("active", listed.state)
     if listed.reason == "DependencyNeverSatisfied":
         return Verdict("orphaned", listed.reason)
+    if listed.reason.replace("_", " ").lower() == HELD:
+        return Verdict("held", f"held by Slurm: {listed.reason}")
     if listed.reason not in IMPOSSIBLE:
         watch.stuck_since = None
         return Verdict("active", listed.reason)

@@ -97,12 +97,6 @@ class Poller:
             if not left and listed is None:
                 self.board.settle(track, index)
                 continue
-            if left and listed is not None and listed.state == "PENDING" and listed.held_by_slurm:
-                # It would wait for an operator, for ever: Slurm itself asks nobody to let it go.
-                self._cancel([name])
-                self.board.settle(track, index)
-                self._lost(track, index, left, f"held by Slurm: {listed.reason}")
-                continue
             verdict = judge.judge(
                 watch,
                 listed,
@@ -133,6 +127,10 @@ class Poller:
         if verdict.fate == "orphaned":
             self._cancel([name])
             self.board.settle(track, index)
+        elif verdict.fate == "held":
+            self._cancel([name])
+            self.board.settle(track, index)
+            self._lost(track, index, left, verdict.why)
         elif verdict.fate == "active" and not left and listed:
             # All is there, and Slurm does not know: a step's daemon died, or the job was requeued.
             watch = track.watches[index]

@@ -38,11 +38,6 @@ class Queued:
     nodes: str = ""
     name: str = ""
 
-    @property
-    def held_by_slurm(self) -> bool:
-        """Whether Slurm put it on hold itself, as a node could not start it; not an operator."""
-        return self.reason.replace("_", " ").lower() == "launch failed requeued held"
-
 
 @dataclass(frozen=True)
 class Ended:
