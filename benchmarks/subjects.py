@@ -52,19 +52,26 @@ def learner(
     student: str = STUDENT,
     pretrain: bool = False,
     batch_size: int = 64,
+    compiled: bool = False,
 ) -> Learner:
     """A method in training with its own weight, and with KD's divergence where it has a teacher.
 
     Args:
         method: its name. data: to train on. asked: the teacher. precision: "fp32" or "bf16".
         pretrain: begin with the method's first phase, if it has one.
+        compiled: through ``torch.compile``.
     """
     about = registry.describe(method)
     run = Run(
         student=student,
         teacher=Teacher(TEACHER, "0" * 16) if about.needs_teacher else None,
         dataset=Dataset(name="cifar100"),
-        training=Training(batch_size=batch_size, lr=1e-4, precision=precision),  # type: ignore[arg-type]
+        training=Training(
+            batch_size=batch_size,
+            lr=1e-4,
+            precision=precision,  # type: ignore[arg-type]
+            compile=compiled,
+        ),
         gamma=about.objective.get("gamma", 1.0),
         alpha=about.objective.get("alpha", 1.0) if about.needs_teacher else 0.0,
         temperature=4.0,

@@ -83,7 +83,7 @@ def protocol(grid: Grid) -> str:
         f"momentum {p.momentum:g}{' (Nesterov)' if p.nesterov else ''}",
         f"weight decay {p.weight_decay:g}",
         f"{crops}, {'flips' if p.flip else 'no flips'}",
-        p.precision,
+        p.precision + (", compiled" if p.compile else ""),
         f"first phase, where a method has one, {p.pretrain_epochs} epochs",
     ]
     source = f" ({p.source})" if p.source else ""

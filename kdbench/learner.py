@@ -17,6 +17,7 @@ from kdbench import evaluation, objective, traces
 from kdbench.batch_norm import convert
 from kdbench.build import build_methods, build_network, detached, dry_run
 from kdbench.clock import Clock
+from kdbench.compiled import compiled
 from kdbench.method import Batch, Features, Method, Setup
 from kdbench.phases import Phase, Phases
 from kdbench.ranks import ALONE, World
@@ -91,6 +92,7 @@ class Learner:
         self.predictor = replacing[0] if replacing else None
         for module in (self.student, self.methods):
             module.to(device).to(memory_format=torch.channels_last)
+        self.forward = compiled(self.student) if run.training.compile else self.student
         has_phase = self.phases.first and run.pretrain and run.pretrain[0] > 0
         self.phase: Phase = "pretrain" if has_phase else "train"
         self.epoch, self.step, self.steps_done = 1, 0, 0
@@ -131,7 +133,7 @@ class Learner:
             self._set_rate()
             half = run.training.precision == "bf16"
             with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-                s: Features = self.world.gather(self.student(images[self.rows]))
+                s: Features = self.world.gather(self.forward(images[self.rows]))
                 loss = self.world.agreed(partial(self._loss, s, t or detached(s), batch))
             if loss.requires_grad:
                 loss.backward(torch.full_like(loss, 1 / self.world.size))

@@ -197,6 +197,7 @@ class Training(Strict):
         crop_pad: zero-pad by this many pixels and crop at random; 0: do not.
         flip: mirror half of the images.
         precision: of both networks; losses of small tensors are fp32 always.
+        compile: train students through ``torch.compile``, which rounds otherwise.
         pretrain_epochs, pretrain_lr: the phase before training of the methods that have one, at a
             constant rate; None: the student's own.
     """
@@ -211,6 +212,7 @@ class Training(Strict):
     crop_pad: Count = 4
     flip: bool = True
     precision: Literal["fp32", "bf16"] = "fp32"
+    compile: bool = False
     pretrain_epochs: Count = 30
     pretrain_lr: Rate | None = None
 
@@ -219,6 +221,8 @@ class Training(Strict):
         """What decides a number, without the first phase (a run that has one says so itself)."""
         apart = {"pretrain_epochs", "pretrain_lr", "schedule"}
         values = self.model_dump(mode="json", exclude_none=True, exclude=apart)
+        if not self.compile:
+            del values["compile"]  # newer than the first ids, which did without
         return values | {"schedule": self.schedule.canonical}
 
 

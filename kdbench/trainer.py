@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from kdbench import teachers
+from kdbench import compiled, teachers
 from kdbench.allocator import keep_memory
 from kdbench.cohort import Cohort, Stopped
 from kdbench.data import Data, load
@@ -64,6 +64,11 @@ class Trainer:
         Raises:
             JobError: what ends all runs alike: data missing, disk full, teacher damaged.
         """
+        if any(run.training.compile for run in runs):
+            hindrance = compiled.hindrance(self.device)
+            if hindrance:
+                raise JobError(f"protocol.compile: true: {hindrance}; accepted here: false")
+            compiled.forget()
         try:
             load = partial(self._load, runs[0])
             data, teacher = self.place.world.agreed(load, patient=True)

@@ -1,0 +1,80 @@
+"""``compile: true``: other rounding, and otherwise everything that holds without it."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from grids import mistakes, write
+from lines import TRAINING, alone, numbers, stop_after, taught, train
+
+from kdbench import compiled, records
+from kdbench.cohort import Stopped
+
+COMPILED = TRAINING.model_copy(update={"compile": True})
+
+
+def test_it_is_part_of_the_protocol_and_its_absence_is_not() -> None:
+    assert "compile" not in TRAINING.canonical
+    assert COMPILED.canonical == TRAINING.canonical | {"compile": True}
+    assert alone(training=COMPILED).id != alone().id
+
+
+def test_without_a_compiler_nothing_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    grid = write(tmp_path, protocol={"preset": "demo", "epochs": 1, "compile": True})
+    [told] = mistakes("run", "--grid", grid, "--runs", tmp_path / "runs")
+    assert told.startswith("protocol.compile: true: on CPUs that needs a C++ compiler")
+    assert "CXX=no-such-compiler" in told
+    assert not list((tmp_path / "runs").rglob("record.json"))
+
+
+def test_on_gpus_it_needs_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled.importlib.util, "find_spec", lambda name: None)
+    assert "triton" in compiled.hindrance(torch.device("cuda", 0))
+
+
+needs_compiler = pytest.mark.skipif(
+    not any(map(shutil.which, compiled.COMPILERS)), reason="no C++ compiler"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@needs_compiler
+def test_compiled_learners_keep_every_invariant(tmp_path: Path) -> None:
+    """Alone, in a cohort, and stopped and resumed: the same bits; near those of plain training."""
+    folder = tmp_path / "whole"
+    teacher = alone(student="r8w4", training=COMPILED)
+    assert train([teacher], folder)[teacher.id].status == "done"
+    runs = [taught(teacher, name, training=COMPILED) for name in ("kd", "semckd+at", "fitnets")]
+    runs.append(taught(teacher, "kd", student="v5w4", training=COMPILED))
+    found = train(runs, folder)
+    assert {found[run.id].status for run in runs} == {"done"}
+
+    for run in runs:
+        compiled.forget()
+        apart = tmp_path / run.id
+        shutil.copytree(records.folder(folder, teacher.id), apart / teacher.id)
+        with pytest.raises(Stopped):
+            train([run], apart, stop=stop_after(6))
+        train([run], apart)
+        assert numbers(apart, run) == numbers(folder, run), run.method
+
+    plain = [taught(teacher, name) for name in ("kd", "semckd+at", "fitnets")]
+    for run, other in zip(runs, (train(plain, folder)[one.id] for one in plain), strict=False):
+        ours, theirs = found[run.id].result, other.result
+        assert ours and theirs
+        assert ours.weights != theirs.weights
+        assert ours.train_loss == pytest.approx(theirs.train_loss, rel=1e-3)
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_beyond_torchs_limit_of_variants_it_fails_and_does_not_go_on_uncompiled() -> None:
+    compiled.forget()
+    call = compiled.compiled(torch.nn.Linear(2, 2))
+    with torch._dynamo.config.patch(recompile_limit=1):
+        call(torch.zeros(3, 2))
+        with pytest.raises(Exception, match="recompile"):
+            call(torch.zeros(4, 2))
