@@ -2,7 +2,8 @@
 
 resnet32x4 -> resnet8x4, 3x32x32, 100 classes, batch 64, one thread, images of noise. The two ways
 take turns; ``ratio`` is the median of plain over compiled, above 1 where compiling pays.
-``compile_s`` is what the first compiled step takes longer than the later ones, torch's caches off; ``pays_after`` the steps that win it back, null where none do.
+``compile_s`` is what the first compiled step takes longer than the later ones, torch's caches off;
+``pays_after`` the steps that win it back, null where none do.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """How much memory cohorts need, beside what ``kdbench plan`` says they will.
 
 python -m benchmarks.memory [--student S] [--teacher T] [--sizes 1 2 4 8 16] [--methods M ...]
+                            [--precision bf16]
 
 By default cohorts of 1 to 16 methods, resnet32x4 -> resnet8x4, batch 64, 50,000 random images of
 3x32x32 in 100 classes, fp32, one thread, no trained weights. Each is trained in a fresh process: a
@@ -53,6 +54,7 @@ class Setting:
     Attributes:
         student, teacher: architectures; teacher None: students alone.
         dataset: whose shape the images have. methods: one a learner. batch: size.
+        precision: "fp32" or "bf16".
     """
 
     student: str
@@ -60,6 +62,7 @@ class Setting:
     dataset: str
     methods: tuple[str, ...]
     batch: int
+    precision: str
 
     def runs(self) -> list[Run]:
         """A run a method; those without a teacher differ in their rate of learning."""
@@ -67,7 +70,11 @@ class Setting:
 
     def _run(self, i: int, method: str) -> Run:
         training = Training(
-            batch_size=self.batch, epochs=1, lr=1e-4 * (1 if self.teacher else 1 + i), crop_pad=4
+            batch_size=self.batch,
+            epochs=1,
+            lr=1e-4 * (1 if self.teacher else 1 + i),
+            crop_pad=4,
+            precision=self.precision,  # type: ignore[arg-type]
         )
         teacher = Teacher(self.teacher, "0" * 16) if self.teacher else None
         about = registry.describe(method) if teacher else None
@@ -162,6 +169,7 @@ def compare(setting: Setting) -> dict[str, object]:
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
         "dataset": setting.dataset,
         "batch": setting.batch,
+        "precision": setting.precision,
         "measured_mb": round(found["peak_mb"]),
         "predicted_mb": round(predicted),
         "before_mb": round(found["before_mb"]),
@@ -182,6 +190,7 @@ def main() -> None:
     parser.add_argument("--teacher", default="resnet32x4", metavar="NAME", help="none: alone")
     parser.add_argument("--dataset", default="cifar100", choices=sorted(DATASETS))
     parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     parser.add_argument("--methods", nargs="+", default=METHODS, metavar="METHOD")
     parser.add_argument("--sizes", nargs="+", type=int, default=None)
     options = parser.parse_args()
@@ -189,7 +198,9 @@ def main() -> None:
     most = len(options.methods)
     for size in options.sizes or sorted({min(n, most) for n in (1, 2, 4, 8, 16)}):
         methods = tuple(options.methods[:size])
-        setting = Setting(options.student, teacher, options.dataset, methods, options.batch)
+        setting = Setting(
+            options.student, teacher, options.dataset, methods, options.batch, options.precision
+        )
         print(json.dumps(compare(setting)), flush=True)
 
 

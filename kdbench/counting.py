@@ -60,6 +60,13 @@ class NetworkCost:
         """Bytes that a forward without gradients holds at most."""
         return self.features + self.widest
 
+    def in_precision(self, half: bool) -> "NetworkCost":
+        """The same network where ``half``: with every layer's output in bf16, not in fp32."""
+        if not half:
+            return self
+        kept, features, widest = self.kept / 2, self.features / 2, self.widest / 2
+        return replace(self, kept=kept, features=features, widest=widest)
+
     def step(self, batch_size: int) -> float:
         """Bytes that a training step needs at most, weights apart: activations, gradients."""
         return batch_size * (self.kept + self.widest) + 4 * self.parameters
@@ -189,9 +196,9 @@ def convolutions(student: str, teacher: str | None, of: Shape) -> int:
 
 
 def term_cost(
-    student: str, teacher: str | None, of: Shape, batch_size: int, term: Term
+    student: str, teacher: str | None, of: Shape, batch_size: int, term: Term, half: bool = False
 ) -> TermsCost:
-    """What one method adds on a pair, on images of this shape."""
+    """What one method adds on a pair, on images of this shape; ``half``: in bf16."""
     method = partial(registry.load(at(term.where)), **term.hyper)
     for name in (student, teacher or student):
         _ran(name, of)  # before there are fake tensors
@@ -200,14 +207,14 @@ def term_cost(
     torch.zeros((), requires_grad=True).backward()
     try:
         with FakeTensorMode(allow_non_fake_inputs=True), warnings.catch_warnings(action="ignore"):
-            return _count(method, student, teacher, of, batch_size, of.train, bool(term.beta))
+            return _count(method, student, teacher, of, batch_size, bool(term.beta), half)
     except Incompatible as reason:
         return TermsCost(incompatible=str(reason))
     except Exception as on_shapes_alone:  # anything may fail that asks for a value
         log.debug("%s: run on zeros: %s", term.method, on_shapes_alone)
     b = min(batch_size, SMALL)
     try:
-        small = _count(method, student, teacher, of, b, of.train, bool(term.beta))
+        small = _count(method, student, teacher, of, b, bool(term.beta), half)
     except Exception as error:
         told = " ".join(f"{type(error).__name__}: {error}".split())
         return TermsCost(incompatible=f"{term.method} cannot be built or run: {told}")
@@ -221,27 +228,31 @@ def _count(
     teacher: str | None,
     of: Shape,
     b: int,
-    n: int,
     counted: bool,
+    half: bool,
 ) -> TermsCost:
-    """Build a method for ``n`` training images and run it once on ``b`` of them."""
+    """Build a method for all training images and run it once on ``b`` of them."""
+    dtype = torch.bfloat16 if half else torch.float32
     s = _features(student, of, b)
     t = _features(teacher, of, b) if teacher else s
-    labels = torch.arange(n) % of.classes
+    labels = torch.arange(of.train) % of.classes
     with torch.random.fork_rng(devices=()):
         head = nn.Linear(t.embedding.shape[1], of.classes).requires_grad_(False)
         two_s, two_t = (_each(f, lambda x: x[:2]) for f in (s, t))
         built = method(Setup(two_s, two_t, labels, b, of.classes, head if teacher else None))
         pretrains = bool(built.pretrain(_network(student, of)))
-        index = torch.arange(b) % n
+        index = torch.arange(b) % of.train
         images = torch.zeros(b, of.channels, of.size, of.size)
         batch = Batch(images, labels[index], index)
-        leaves = _each(s, lambda x: x.requires_grad_())
+        leaves = _each(s, lambda x: x.to(dtype).requires_grad_())
+        t = _each(t, lambda x: x.to(dtype))
         flops, kept, phase_kept = 0.0, 0, 0
-        if counted:
-            flops, kept = _measured(lambda: built.loss(leaves, t, batch), leaves, built)
-        if pretrains:
-            _, phase_kept = _measured(lambda: built.pretrain_loss(leaves, t, batch), leaves, built)
+        with torch.autocast("cpu", dtype, enabled=half):
+            if counted:
+                flops, kept = _measured(partial(built.loss, leaves, t, batch), leaves, built)
+            if pretrains:
+                first = partial(built.pretrain_loss, leaves, t, batch)
+                _, phase_kept = _measured(first, leaves, built)
     parameters = sum(p.numel() for p in built.parameters() if p.requires_grad)
     remembered = sum(x.numel() * x.element_size() for x in built.buffers())
     return TermsCost(flops / b / 2, parameters, kept, remembered, pretrains, phase_kept)

@@ -48,7 +48,7 @@ class Operations:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Cost of one run trained alone; memory in bytes, fp32.
+    """Cost of one run trained alone; memory in bytes.
 
     Attributes:
         operations: of the whole training.
@@ -116,11 +116,14 @@ def data_bytes(of: Shape, crop_pad: int) -> int:
 
 def _memory(run: Run, of: Shape, extra: TermsCost) -> Estimate:
     """The bytes of a run whose methods add ``extra``."""
-    student, b = network_cost(run.student, of), run.training.batch_size
+    half, b = run.training.precision == "bf16", run.training.batch_size
+    student = network_cost(run.student, of).in_precision(half)
     guide = network_cost(run.teacher.arch, of) if run.teacher else NetworkCost()
+    guide = guide.in_precision(half)
     # Weights and momentum; gradients live for a step.
     held = 2 * 4 * (student.parameters + extra.parameters) + extra.remembered
     step = student.step(b) + max(extra.kept, extra.phase_kept)
+    step += 2 * student.parameters if half else 0  # autocast's copies of the weights
     evaluated = min(BATCH, of.test) * student.looked
     saved = 2 * held  # a checkpoint, and the bytes of its file
     return Estimate(
@@ -173,7 +176,8 @@ class Estimator:
         if not steps:
             told = f"{of.train} training images do not fill a batch of {training.batch_size}"
             return Estimate(problem=f"fails: {told}")
-        extra, rough = self.terms(run.student, teacher, of, training.batch_size, run.terms)
+        half = training.precision == "bf16"
+        extra, rough = self.terms(run.student, teacher, of, training.batch_size, run.terms, half)
         if extra.incompatible:
             return Estimate(problem=f"skipped: {extra.incompatible}", rough=rough)
         student = network_cost(run.student, of)
@@ -190,19 +194,25 @@ class Estimator:
         return replace(_memory(run, of, extra), operations=operations, rough=rough)
 
     def terms(
-        self, student: str, teacher: str | None, of: Shape, batch_size: int, terms: Sequence[Term]
+        self,
+        student: str,
+        teacher: str | None,
+        of: Shape,
+        batch_size: int,
+        terms: Sequence[Term],
+        half: bool = False,
     ) -> tuple[TermsCost, bool]:
         """What a run's methods add, whatever their weights; and whether that is a rough guess."""
         total, rough = TermsCost(), False
         for term in terms:
-            part, guessed = self._term(student, teacher, of, batch_size, term)
+            part, guessed = self._term(student, teacher, of, batch_size, term, half)
             total, rough = total + part, rough or guessed
         return total, rough
 
     def _term(
-        self, student: str, teacher: str | None, of: Shape, batch_size: int, term: Term
+        self, student: str, teacher: str | None, of: Shape, batch_size: int, term: Term, half: bool
     ) -> tuple[TermsCost, bool]:
-        name = f"{term.where} {bool(term.beta)}"
+        name = f"{term.where} {bool(term.beta)} {half}"
         described = f"{name} {json.dumps(term.hyper, sort_keys=True)}"
         key = (student, teacher, of.channels, of.size, of.classes, of.train, batch_size, described)
         if key in self._counted:
@@ -213,7 +223,7 @@ class Estimator:
             counted, there = near
             return counted.scaled(*(a / b for a, b in zip(size, there, strict=True))), True
         began = time.process_time()
-        counted = term_cost(student, teacher, of, batch_size, term)
+        counted = term_cost(student, teacher, of, batch_size, term, half)
         self.seconds -= time.process_time() - began
         self._counted[key] = counted
         if not counted.incompatible:

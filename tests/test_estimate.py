@@ -121,6 +121,23 @@ def test_memory_grows_with_the_batch_and_what_the_method_holds() -> None:
     assert large.data == small.data == 50000 * 3 * (32**2 + 40**2) + 10000 * 3 * 32**2 + 8 * 60000
 
 
+@pytest.mark.parametrize("name", ["kd", "semckd", "ab"])
+def test_bf16_halves_activations_and_no_weights(name: str) -> None:
+    def cost(precision: str) -> Any:
+        protocol = {"preset": "semckd", "precision": precision}
+        pairs = ["resnet32x4 -> resnet8x4"]
+        run = first(name, methods=[name], pairs=pairs, dataset="cifar100", protocol=protocol)
+        found = Estimator()(run), generous(run)
+        assert found[0].working <= found[1].working
+        return found[0]
+
+    full, half = cost("fp32"), cost("bf16")
+    assert (half.held, half.teacher, half.data) == (full.held, full.teacher, full.data)
+    assert 0.5 * full.working < half.working < 0.7 * full.working
+    assert half.shown == full.shown / 2
+    assert half.flops == full.flops
+
+
 def test_a_first_phase_counts() -> None:
     ab = Estimator().terms("r8w3", "r8w4", CIFAR, 64, [term("ab")])[0]
     kd = Estimator().terms("r8w3", "r8w4", CIFAR, 64, [term("kd")])[0]
