@@ -130,13 +130,19 @@ def _teachers(
 
 def _environment(cells: Iterable[Cell], records: Mapping[str, Record]) -> list[tuple[str, str]]:
     """Where the runs were trained, with what; a difference between runs is pointed out."""
-    seen: dict[str, Counter[str]] = {"Machine": Counter(), "Code": Counter()}
+    # Most records share one environment: each is looked at once.
+    runs: Counter[int] = Counter()
+    environments: dict[int, Mapping[str, Any]] = {}
     for run_id in dict.fromkeys(run.id for cell in cells for run in cell.runs):
         record = records.get(run_id)
-        if record is None or record.result is None:
-            continue
-        seen["Machine"][_machine(record.environment)] += 1
-        seen["Code"][_code(record.environment)] += 1
+        if record is not None and record.result is not None:
+            key = id(record.environment)
+            runs[key] += 1
+            environments[key] = record.environment
+    seen: dict[str, Counter[str]] = {"Machine": Counter(), "Code": Counter()}
+    for key, environment in environments.items():
+        seen["Machine"][_machine(environment)] += runs[key]
+        seen["Code"][_code(environment)] += runs[key]
     lines = []
     for name, counts in seen.items():
         told = [f"{text} ({n} runs)" if len(counts) > 1 else text for text, n in counts.items()]
