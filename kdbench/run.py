@@ -130,7 +130,7 @@ class Run:
         before = before.replace('"dataset":null', f'"dataset":{data}')
         # The last: a method may have a parameter of this name.
         start, _, end = after.rpartition('"training":null')
-        after = f'{start}"training":{_training_text(training)}{end}'
+        after = f'{start}"training":{_recipe_text(training)}{end}'
         key = (
             self.teacher.run if self.teacher else None,
             data,
@@ -144,7 +144,8 @@ class Run:
     @property
     def canonical(self) -> dict[str, Any]:
         """The resolved config as plain JSON values, whatever the order it was written in."""
-        return self._canonical(self.dataset.canonical, self.training.canonical, self.seed)
+        training = dict(_recipe(self.training))
+        return self._canonical(self.dataset.canonical, training, self.seed)
 
     def _canonical(self, dataset: Any, training: Any, seed: int | None) -> dict[str, Any]:
         """``canonical`` with these values for what other runs share and what they do not."""
@@ -232,9 +233,14 @@ def _known_text(dataset: Dataset) -> str:
 
 
 @lru_cache(maxsize=256)
-def _training_text(training: Training) -> str:
-    """JSON of ``canonical``: all rows of a pair share their recipe, and most pairs do."""
-    return _json(training.canonical)
+def _recipe(training: Training) -> dict[str, Any]:
+    """``canonical``: all rows of a pair share their recipe, and most pairs do."""
+    return training.canonical
+
+
+@lru_cache(maxsize=256)
+def _recipe_text(training: Training) -> str:
+    return _json(_recipe(training))
 
 
 def _tuples(value: Any) -> Any:

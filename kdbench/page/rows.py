@@ -138,7 +138,12 @@ def columns(evidence: Evidence, frame: "pd.DataFrame") -> list[Column]:
 
 
 def rows(
-    evidence: Evidence, frame: "pd.DataFrame", known: Summaries, baseline: str | None
+    evidence: Evidence,
+    frame: "pd.DataFrame",
+    known: Summaries,
+    baseline: str | None,
+    *,
+    bars: bool = True,
 ) -> list[Row]:
     """Teacher and student first, then the methods in the grid's order.
 
@@ -146,9 +151,10 @@ def rows(
         frame: of ``tidy``; a box's ``index`` counts its rows.
         known: what became of the cells.
         baseline: the row that differences are taken to.
+        bars: draw the intervals.
     """
     pairs = by_pair(evidence.cells)
-    scale = _scale(frame)
+    scale = _scale(frame) if bars else 0.0
     found = {
         key: _box(index, row, scale, baseline) for index, (key, row) in enumerate(rows_of(frame))
     }
