@@ -123,8 +123,8 @@ class Row:
 
 def columns(evidence: Evidence, frame: "pd.DataFrame") -> list[Column]:
     """The pairs, in the grid's order."""
-    students = frame[frame["method"] != "teacher"]
-    data = dict(zip(students["pair"], students["dataset"], strict=True))
+    students = frame.loc[frame["method"] != "teacher", ["pair", "dataset"]]
+    data = dict(zip(students["pair"].tolist(), students["dataset"].tolist(), strict=True))
     return [
         Column(
             pair,
@@ -164,7 +164,7 @@ def rows(
         for name, summary in members.items()
     }
     times = frame.groupby("method")["time_ratio"].mean().to_dict()
-    names = list(dict.fromkeys(str(name) for name in frame["method"]))
+    names = list(dict.fromkeys(frame["method"].tolist()))
     names.sort(key=lambda name: BASELINES.index(name) if name in BASELINES else len(BASELINES))
     out = []
     for name in names:
