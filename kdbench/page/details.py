@@ -110,14 +110,21 @@ def _cell(
 def _config(run: Run) -> str:
     """What decides a cell's numbers, as ``json.dumps(..., indent=1, default=str)`` writes it."""
     lines = ",\n ".join(
-        f'"{key}": {_indented(_compact(value))}'
+        f'"{key}": {_simple(value) if isinstance(value, SIMPLE) else _indented(_compact(value))}'
         for key, value in run.canonical.items()
         if key != "seed"
     )
     return f"{{\n {lines}\n}}"
 
 
+SIMPLE = (str, int, float)
 _compact = json.JSONEncoder(default=str).encode
+
+
+@lru_cache(maxsize=4096, typed=True)
+def _simple(value: str | float) -> str:
+    """JSON of a value that most cells share."""
+    return _compact(value)
 
 
 @lru_cache(maxsize=4096)
