@@ -63,15 +63,17 @@ def check_data(grid: Grid, cells: Iterable[Cell], records: Mapping[str, Record])
         LeaderboardError: they used different data.
     """
     same_teacher_data = grid.teacher.dataset in (None, grid.dataset)
-    runs: dict[str, dict[str, None]] = {}
-    for cell in cells:
-        if cell.method == "teacher" and not same_teacher_data:
-            continue
-        for run in cell.runs:
-            record = records.get(run.id)
-            if record and record.result:
-                runs.setdefault(record.result.data, {})[run.id] = None
-    if len(runs) > 1:
+    found = [
+        (record.result.data, run.id)
+        for cell in cells
+        if cell.method != "teacher" or same_teacher_data
+        for run in cell.runs
+        if (record := records.get(run.id)) and record.result
+    ]
+    if len({digest for digest, _ in found}) > 1:
+        runs: dict[str, dict[str, None]] = {}
+        for digest, run_id in found:
+            runs.setdefault(digest, {})[run_id] = None
         *few, most = sorted(runs.items(), key=lambda item: (len(item[1]), item[0]))
         told = "; ".join(
             f"{', '.join(list(ids)[:5])}{', ...' if len(ids) > 5 else ''} "
@@ -82,4 +84,4 @@ def check_data(grid: Grid, cells: Iterable[Cell], records: Mapping[str, Record])
             f"{grid.source}: its runs used different data and do not belong into one table: "
             f"{told}; the other {len(most[1])} (e.g. {next(iter(most[1]))}) {most[0][:12]}"
         )
-    return next(iter(runs), None)
+    return found[0][0] if found else None

@@ -10,7 +10,7 @@ from kdbench.grid import Grid
 from kdbench.markdown import escape
 from kdbench.records import Record, Result
 from kdbench.run import Cell
-from kdbench.summary import STATUSES, by_pair, summarise, teacher_accuracy, teacher_ids
+from kdbench.summary import STATUSES, by_pair, statuses, teacher_accuracy, teacher_ids
 from kdbench.tidy import find
 
 if TYPE_CHECKING:
@@ -29,9 +29,8 @@ def fact_lines(
     grid: Grid, cells: Sequence[Cell], records: Mapping[str, Record], digest: str | None
 ) -> list[tuple[str, str]]:
     """What was run: (name, text), plain; ``digest`` of the data, None where no run has read it."""
-    results = _results(cells, records)
     return [
-        ("Data", _data(grid, results, digest)),
+        ("Data", _data(grid, _result(cells, records), digest)),
         ("Protocol", protocol(grid)),
         ("Objective", _objective(grid)),
         (
@@ -46,16 +45,15 @@ def fact_lines(
     ]
 
 
-def _results(cells: Iterable[Cell], records: Mapping[str, Record]) -> list[Result]:
-    """Of the students, in the order of the grid."""
+def _result(cells: Iterable[Cell], records: Mapping[str, Record]) -> Result | None:
+    """The first of a student, in the order of the grid."""
     found = (records.get(run.id) for cell in cells if cell.method != "teacher" for run in cell.runs)
-    return [record.result for record in found if record and record.result]
+    return next((record.result for record in found if record and record.result), None)
 
 
-def _data(grid: Grid, results: Sequence[Result], digest: str | None) -> str:
-    if not results or digest is None:
+def _data(grid: Grid, first: Result | None, digest: str | None) -> str:
+    if first is None or digest is None:
         return f"{grid.dataset.title}; no run has read it yet"
-    first = results[0]
     return (
         f"{grid.dataset.title}; {first.n_train:,} training and {first.n_test:,} test images; "
         f"digest {digest}"
@@ -130,13 +128,19 @@ def _teachers(
 
 def _environment(cells: Iterable[Cell], records: Mapping[str, Record]) -> list[tuple[str, str]]:
     """Where the runs were trained, with what; a difference between runs is pointed out."""
-    seen: dict[str, Counter[str]] = {"Machine": Counter(), "Code": Counter()}
+    # Most records share one environment: each is looked at once.
+    runs: Counter[int] = Counter()
+    environments: dict[int, Mapping[str, Any]] = {}
     for run_id in dict.fromkeys(run.id for cell in cells for run in cell.runs):
         record = records.get(run_id)
-        if record is None or record.result is None:
-            continue
-        seen["Machine"][_machine(record.environment)] += 1
-        seen["Code"][_code(record.environment)] += 1
+        if record is not None and record.result is not None:
+            key = id(record.environment)
+            runs[key] += 1
+            environments[key] = record.environment
+    seen: dict[str, Counter[str]] = {"Machine": Counter(), "Code": Counter()}
+    for key, environment in environments.items():
+        seen["Machine"][_machine(environment)] += runs[key]
+        seen["Code"][_code(environment)] += runs[key]
     lines = []
     for name, counts in seen.items():
         told = [f"{text} ({n} runs)" if len(counts) > 1 else text for text, n in counts.items()]
@@ -166,10 +170,9 @@ def _code(environment: Mapping[str, Any]) -> str:
 
 
 def _count(cells: Iterable[Cell], records: Mapping[str, Record]) -> str:
-    runs = {run.id: run for cell in cells for run in cell.runs}
-    statuses = summarise(list(runs.values()), records).statuses
-    told = [f"{statuses.get(status, 0)} {status}" for status in STATUSES]
-    return f"{len(runs)}: {', '.join(told)}"
+    found = statuses(cells, records)
+    told = [f"{found.get(status, 0)} {status}" for status in STATUSES]
+    return f"{sum(found.values())}: {', '.join(told)}"
 
 
 # --- what it supports ---
@@ -191,7 +194,7 @@ def claim_lines(
     """What this supports and what it does not: plain sentences."""
     baseline = find(cells, grid.report.baseline)
     against = [grid.report.against.strip() or "The grid's file does not say."]
-    against += _test_set(_results(cells, records), frame)
+    against += _test_set(_result(cells, records), frame)
     against += _seeds(frame, baseline)
     against.append(_one_teacher(grid))
     supports = [grid.report.supports.strip() or "The grid's file does not say."]
@@ -209,22 +212,23 @@ def _told_apart(frame: "pd.DataFrame", baseline: str | None) -> list[str]:
     if baseline is None or tested.empty:
         return []
     told = tested[tested["p_holm"] < stats.ALPHA]
+    first = told.head(12)
     texts = [
         f"{method} on {pair} ({diff:+.2f})"
-        for method, pair, diff in zip(told["method"], told["pair"], told["diff"], strict=True)
+        for method, pair, diff in zip(first["method"], first["pair"], first["diff"], strict=True)
     ]
-    shown = "; ".join(texts[:12]) + (f"; and {len(texts) - 12} more" if len(texts) > 12 else "")
+    shown = "; ".join(texts) + (f"; and {len(told) - 12} more" if len(told) > 12 else "")
     return [
         f"Different from {baseline} (paired t test, 5 %, Holm-adjusted within a pair): "
         f"{len(told)} of {len(tested)}{': ' + shown if texts else ''}."
     ]
 
 
-def _test_set(results: Sequence[Result], frame: "pd.DataFrame") -> list[str]:
+def _test_set(first: Result | None, frame: "pd.DataFrame") -> list[str]:
     means = frame.loc[(frame["method"] != "teacher") & (frame["n"] > 0), "mean"]
-    if not results or means.empty:
+    if first is None or means.empty:
         return []
-    typical, n_test = float(means.mean()), results[0].n_test
+    typical, n_test = float(means.mean()), first.n_test
     se = stats.standard_error(typical, n_test)
     return [
         f"Test set: one accuracy of {typical:.1f} % on {n_test:,} images has a standard error of "

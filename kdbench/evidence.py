@@ -1,9 +1,11 @@
 """What a leaderboard, a plot or a page is made from: a grid, its cells, and what its runs left."""
 
 import csv
+import marshal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from kdbench import records
 from kdbench.grid import Grid
@@ -27,7 +29,8 @@ class Evidence:
 
     Attributes:
         grid, cells: what was asked for.
-        records: run id -> how that run ended; runs without a record are missing.
+        records: run id -> how that run ended; runs without a record are missing. Those that were
+            trained with the same may share one environment.
         history: run id -> its learning curve, read when asked for; empty where there is none.
     """
 
@@ -41,10 +44,15 @@ def gather(grid: Grid, cells: Sequence[Cell], runs: Path) -> Evidence:
     """The evidence that lies in a folder of runs."""
     ids = (run.id for cell in cells for run in cell.runs)
     found = records.load(runs, ids)
+    shared: dict[bytes, dict[str, Any]] = {}
     for key, record in found.items():
         # In place: it was just read, and there may be very many.
+        environment = record.environment
         for private in PRIVATE:
-            record.environment.pop(private, None)
+            environment.pop(private, None)
+        # Most runs were trained with the same. Equal bytes are equal in type, too: 1 is not True.
+        environment = shared.setdefault(marshal.dumps(environment, 2), environment)
+        object.__setattr__(record, "environment", environment)
         found[key] = public(record)
     return Evidence(grid, cells, found, lambda run_id: _history(runs, run_id))
 

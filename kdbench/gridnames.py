@@ -36,11 +36,13 @@ def model_errors(name: str) -> list[str]:
 def pair_errors(pairs: Mapping[int, Pair]) -> list[str]:
     """Unknown architectures, and pairs that are given twice; ``pairs`` by their place."""
     out = []
+    seen: set[Pair] = set()
     for i, pair in pairs.items():
         for role, name in (("teacher", pair.teacher), ("student", pair.student)):
             out += [f"pairs.{i}.{role}: {line}" for line in model_errors(name)]
-        if any(pair == other for j, other in pairs.items() if j < i):
+        if pair in seen:
             out.append(f"pairs.{i}: {pair.teacher} -> {pair.student} is given twice")
+        seen.add(pair)
     return out
 
 

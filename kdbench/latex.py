@@ -42,9 +42,8 @@ def leaderboard(whole: Aggregate, table: Table | None = None) -> str:
     """
     grid, frame = whole.evidence.grid, whole.frame
     table = table or tables.accuracy(frame, ari_of=whole.overall.reference)
-    heads = dict(
-        zip(frame["pair"], zip(frame["teacher"], frame["student"], strict=True), strict=True)
-    )
+    pair, teacher, student = (frame[name].tolist() for name in ("pair", "teacher", "student"))
+    heads = dict(zip(pair, zip(teacher, student, strict=True), strict=True))
     pairs = [str(name) for name in table.rows.columns if name in heads]
     others = [str(name) for name in table.rows.columns[1:] if name not in heads]
     left = len(pairs) - PANEL * PANELS

@@ -15,7 +15,7 @@ def render(table: Table) -> str:
     columns = [str(name) for name in table.rows.columns]
     lines.append(_line(escape(name) for name in columns))
     lines.append(_line("---" if i == 0 else "---:" for i in range(len(columns))))
-    for i, row in enumerate(table.rows.itertuples(index=False)):
+    for i, row in enumerate(table.lines):
         texts = [escape(str(text)) for text in row]
         lines.append(
             _line(

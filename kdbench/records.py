@@ -11,10 +11,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from pydantic_core import from_json
+
 from kdbench.errors import UserError
 from kdbench.run import Run
 
 SCHEMA = 1
+PART = 1 << 16
+"""Bytes to read at once: more than a record has, but for a long traceback."""
 Status = Literal["done", "diverged", "failed", "skipped"]
 T = TypeVar("T", "Record", "Result", "Cost")
 
@@ -116,7 +120,7 @@ class Record:
             RecordError: not a record, or one of another schema.
         """
         try:
-            values = json.loads(text)
+            values = _values(text)
             if values["schema"] != SCHEMA:
                 raise RecordError(f"schema {values['schema']}, this kdbench reads {SCHEMA}")
             result, cost = values["result"], values["cost"]
@@ -126,6 +130,15 @@ class Record:
             return _made(cls, values)
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as e:
             raise RecordError(f"not a record: {type(e).__name__}: {e}") from e
+
+
+def _values(text: str | bytes) -> Any:
+    """``json.loads``, in a third of its time."""
+    try:
+        return from_json(text)
+    except ValueError:
+        # What Python reads beyond the standard, such as half a surrogate pair; or its complaint.
+        return json.loads(text)
 
 
 def _made(cls: type[T], values: dict[str, Any]) -> T:
@@ -208,16 +221,29 @@ def load(runs: Path, ids: Iterable[str]) -> dict[str, Record]:
     """The records there are of these runs."""
     found = {}
     for run_id in dict.fromkeys(ids):
-        # As read() does, without a Path each: there may be very many.
         path = f"{runs}/{run_id}/record.json"
         try:
-            with open(path, "rb", buffering=0) as file:  # noqa: PTH123
-                found[run_id] = Record.from_json(file.read())
+            found[run_id] = Record.from_json(_content(path))
         except (FileNotFoundError, NotADirectoryError):
             continue
         except RecordError as error:
             raise RecordError(f"{path}: {error}") from error
     return found
+
+
+def _content(path: str) -> bytes:
+    """As ``Path.read_bytes``, in half its time: there may be very many."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        content = b""
+        while part := os.read(file, PART):
+            content += part
+    except OSError as error:
+        error.filename = path
+        raise
+    finally:
+        os.close(file)
+    return content
 
 
 def find(runs: Path, start: str) -> str:

@@ -92,9 +92,10 @@ def of_mean(values: Sequence[float], level: float = LEVEL) -> tuple[float, float
         return math.nan, math.nan
     weights, probability = resamples(n)
     means = weights @ np.asarray(values, dtype=float)
-    order = np.argsort(means, kind="stable")
-    edges = np.cumsum(probability[order])
+    # Methods, not functions of numpy: there may be very many of these small arrays.
+    order = means.argsort(kind="stable")
+    edges = probability[order].cumsum()
     # A probability that is the level's up to rounding has reached it.
-    ends = np.searchsorted(edges, [(1 - level) / 2 - 1e-12, (1 + level) / 2 - 1e-12])
-    low, high = means[order[np.minimum(ends, len(order) - 1)]]
-    return float(low), float(high)
+    last = len(order) - 1
+    low, high = edges.searchsorted(((1 - level) / 2 - 1e-12, (1 + level) / 2 - 1e-12)).tolist()
+    return float(means[order[min(low, last)]]), float(means[order[min(high, last)]])

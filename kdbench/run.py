@@ -5,8 +5,8 @@ No torch here, nor anything that imports it.
 
 import hashlib
 import json
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Any
 
 from kdbench import NUMERICS
@@ -97,8 +97,12 @@ class Run:
 
     def with_seed(self, seed: int) -> "Run":
         """The same with another seed, at a fraction of the cost of working it all out again."""
-        other = replace(self, seed=seed)
-        other.__dict__["_texts"] = self._texts
+        # As replace() does, without setting field by field: there may be very many.
+        other = object.__new__(Run)
+        values = other.__dict__
+        values.update(self.__dict__, seed=seed, _texts=self._texts)
+        for own in ("id", "shared"):
+            values.pop(own, None)
         return other
 
     @property
@@ -120,38 +124,47 @@ class Run:
     @cached_property
     def _texts(self) -> tuple[str, str, str]:
         """What all seeds share: the canonical JSON around the seed, and ``shared`` without it."""
-        # Keys are sorted, and a quote inside a string is escaped: this is the run's own seed.
-        text = json.dumps(self.canonical | {"seed": None}, sort_keys=True, separators=(",", ":"))
-        before, _, after = text.partition('"seed":null')
-        training = self.training
+        # Keys are sorted, and a quote inside a string is escaped: these are the run's own.
+        before, _, after = _json(self._canonical(None, None, None)).partition('"seed":null')
+        training, data = self.training, _data_text(self.dataset)
+        before = before.replace('"dataset":null', f'"dataset":{data}')
+        # The last: a method may have a parameter of this name.
+        start, _, end = after.rpartition('"training":null')
+        after = f'{start}"training":{_recipe_text(training)}{end}'
         key = (
             self.teacher.run if self.teacher else None,
-            self.dataset.canonical,
+            data,
             training.batch_size,
             training.crop_pad,
             training.flip,
             training.precision,
         )
-        return before, after, json.dumps(key, sort_keys=True)
+        return before, after, repr(key)
 
     @property
     def canonical(self) -> dict[str, Any]:
         """The resolved config as plain JSON values, whatever the order it was written in."""
+        training = dict(_recipe(self.training))
+        return self._canonical(self.dataset.canonical, training, self.seed)
+
+    def _canonical(self, dataset: Any, training: Any, seed: int | None) -> dict[str, Any]:
+        """``canonical`` with these values for what other runs share and what they do not."""
         values: dict[str, Any] = {
             "numerics": NUMERICS,
             "student": self.student,
-            "dataset": self.dataset.canonical,
-            "training": self.training.canonical,
+            "dataset": dataset,
+            "training": training,
             "gamma": self.gamma,
-            "seed": self.seed,
+            "seed": seed,
         }
         if self.teacher:
             # A weight that is 0 takes its temperature along: it decides nothing.
             values |= {"teacher": self.teacher.run, "alpha": self.alpha}
             values |= {"temperature": self.temperature} if self.alpha else {}
         if self.terms:
-            terms = [term.canonical for term in self.terms]
-            values["terms"] = sorted(terms, key=lambda term: json.dumps(term, sort_keys=True))
+            values["terms"] = [term.canonical for term in self.terms]
+            if len(self.terms) > 1:
+                values["terms"].sort(key=lambda term: json.dumps(term, sort_keys=True))
         if self.pretrain:
             values["pretrain"] = list(self.pretrain)
         return values
@@ -204,6 +217,30 @@ class Run:
             method=values["method"],
             protocol=values["protocol"],
         )
+
+
+_json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+
+def _data_text(dataset: Dataset) -> str:
+    # What a folder is called is for the disk to say, and not for a cache.
+    return _json(dataset.canonical) if dataset.root else _known_text(dataset)
+
+
+@lru_cache(maxsize=64)
+def _known_text(dataset: Dataset) -> str:
+    return _json(dataset.canonical)
+
+
+@lru_cache(maxsize=256)
+def _recipe(training: Training) -> dict[str, Any]:
+    """``canonical``: all rows of a pair share their recipe, and most pairs do."""
+    return training.canonical
+
+
+@lru_cache(maxsize=256)
+def _recipe_text(training: Training) -> str:
+    return _json(_recipe(training))
 
 
 def _tuples(value: Any) -> Any:

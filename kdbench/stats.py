@@ -25,12 +25,19 @@ def mean(values: Iterable[float]) -> float:
 
 def spread(values: Iterable[float]) -> float:
     """Standard deviation, n - 1 below; nan for fewer than two."""
+    return _moments(list(values))[1]
+
+
+def _moments(values: Sequence[float]) -> tuple[float, float]:
+    """``mean`` and ``spread``."""
     # statistics.stdev calculates in fractions, which takes most of a large report's time.
-    values = list(values)
-    if len(values) < 2:
-        return math.nan
-    centre = math.fsum(values) / len(values)
-    return math.sqrt(math.fsum((v - centre) ** 2 for v in values) / (len(values) - 1))
+    n = len(values)
+    if not n:
+        return math.nan, math.nan
+    centre = math.fsum(values) / n
+    if n < 2:
+        return centre, math.nan
+    return centre, math.sqrt(math.fsum([(v - centre) ** 2 for v in values]) / (n - 1))
 
 
 def t_interval(values: Sequence[float]) -> tuple[float, float]:
@@ -39,10 +46,10 @@ def t_interval(values: Sequence[float]) -> tuple[float, float]:
     nan for fewer than two seeds, and for seeds that are all the same: with few test images that
     is a coincidence, not a certainty.
     """
-    sd = spread(values)
+    centre, sd = _moments(values)
     if not sd >= TINY:
         return math.nan, math.nan
-    centre, half = mean(values), t_quantile(len(values) - 1) * sd / math.sqrt(len(values))
+    half = t_quantile(len(values) - 1) * sd / math.sqrt(len(values))
     return centre - half, centre + half
 
 
@@ -134,11 +141,15 @@ class Difference:
         return self.sd / math.sqrt(self.n) if self.n > 1 else math.nan
 
 
+def gaps(method: Accuracies, other: Accuracies) -> list[float]:
+    """``method - other`` on the seeds that both have."""
+    return [value - other[seed] for seed, value in method.items() if seed in other]
+
+
 def difference(method: Accuracies, other: Accuracies) -> Difference:
     """``method - other``, seed by seed, with a paired t test."""
-    gaps = [method[seed] - other[seed] for seed in method if seed in other]
-    n, centre = len(gaps), mean(gaps)
-    sd = spread(gaps)
+    found = gaps(method, other)
+    n, (centre, sd) = len(found), _moments(found)
     # With few test images a spread of 0 is a coincidence, not a certainty.
     if not sd >= TINY:
         return Difference(n, centre, sd, math.nan, math.nan, math.nan)

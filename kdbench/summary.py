@@ -1,10 +1,10 @@
 """Records to summaries: what became of a cell's runs, and of a pair's teacher; no torch."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-from kdbench.records import Record
+from kdbench.records import Cost, Record
 from kdbench.run import Cell, Run
 from kdbench.stats import mean, spread
 
@@ -36,15 +36,20 @@ class Summary:
         """Runs that are done."""
         return len(self.accuracies)
 
-    @property
+    @cached_property
     def mean(self) -> float:
         """The headline: mean of the last epochs' accuracies; nan without any."""
         return mean(self.accuracies.values())
 
-    @property
+    @cached_property
     def sd(self) -> float:
         """Standard deviation over seeds (n - 1 below); nan for fewer than two."""
         return spread(self.accuracies.values())
+
+    @property
+    def costs(self) -> list[Cost]:
+        """Of the runs that are done."""
+        return [record.cost for record in self.records if record.cost]
 
     @property
     def status(self) -> str:
@@ -56,25 +61,23 @@ class Summary:
 
 def summarise(runs: Sequence[Run], records: Mapping[str, Record]) -> Summary:
     """What became of a cell's runs."""
-    counts: Counter[str] = Counter()
+    found = []
     accuracies, best, reasons, done = {}, [], [], []
     for run in runs:
         record = records.get(run.id)
+        status = _status(record)
+        found.append(status)
         if record is None:
-            counts["missing"] += 1
-        elif record.status == "done" and record.result is not None:
-            counts["done"] += 1
+            continue
+        if status == "done" and record.result is not None:
             accuracies[run.seed] = record.result.test_acc
             best.append(record.result.best_acc)
             done.append(record)
         else:
-            # A record that says done and holds no result is no result.
-            status = "failed" if record.status == "done" else record.status
-            counts[status] += 1
             reasons.append((status, record.reason or "no reason recorded", run.id))
     return Summary(
         expected=len(runs),
-        statuses={status: counts[status] for status in STATUSES if counts[status]},
+        statuses=_counted(found),
         accuracies=accuracies,
         best=mean(best),
         reasons=tuple(reasons),
@@ -82,14 +85,31 @@ def summarise(runs: Sequence[Run], records: Mapping[str, Record]) -> Summary:
     )
 
 
+def statuses(cells: Iterable[Cell], records: Mapping[str, Record]) -> dict[str, int]:
+    """As ``Summary.statuses``, of all cells; a run that stands in several counts once."""
+    ids = dict.fromkeys(run.id for cell in cells for run in cell.runs)
+    return _counted([_status(records.get(run_id)) for run_id in ids])
+
+
+def _counted(found: Sequence[str]) -> dict[str, int]:
+    return {status: count for status in STATUSES if (count := found.count(status))}
+
+
+def _status(record: Record | None) -> str:
+    if record is None:
+        return "missing"
+    # A record that says done and holds no result is no result.
+    return "failed" if record.status == "done" and record.result is None else record.status
+
+
 def by_pair(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
     """The cells of each pair, under the pair's name; a pair that comes twice gets a number."""
-    seen: Counter[tuple[str, str, str]] = Counter()
+    seen: dict[tuple[str, str, str], int] = {}
     pairs: dict[str, list[Cell]] = {}
     for cell in cells:
         key = (cell.method, cell.teacher, cell.student)
-        seen[key] += 1
-        again = f" ({seen[key]})" if seen[key] > 1 else ""
+        times = seen[key] = seen.get(key, 0) + 1
+        again = f" ({times})" if times > 1 else ""
         pairs.setdefault(f"{cell.teacher} → {cell.student}{again}", []).append(cell)
     return pairs
 
@@ -113,12 +133,12 @@ def teacher_ids(cells: Iterable[Cell]) -> list[str]:
     """
     cells = list(cells)
     own = [run.id for cell in cells if cell.method == "teacher" for run in cell.runs]
-    said = [
+    said = (
         run.teacher.run
         for cell in cells
         for run in cell.runs
         if run.teacher and run.teacher.arch == cell.teacher
-    ]
+    )
     return list(dict.fromkeys(own or said))
 
 

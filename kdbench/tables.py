@@ -2,8 +2,10 @@
 
 import math
 import re
+from collections import namedtuple
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from kdbench import stats
@@ -32,6 +34,12 @@ class Table:
     notes: tuple[str, ...] = ()
     best: frozenset[tuple[int, str]] = frozenset()
 
+    @property
+    def lines(self) -> list[list[Any]]:
+        """``rows`` as lists; of a thousand columns pandas looks for each when asked row by row."""
+        lines: list[list[Any]] = self.rows.to_numpy(object).tolist()
+        return lines
+
 
 def accuracy(frame: "pd.DataFrame", *, ari_of: str | None = None) -> Table:
     """The paper's layout: teacher, student and methods down, pairs across, ARI last.
@@ -41,14 +49,10 @@ def accuracy(frame: "pd.DataFrame", *, ari_of: str | None = None) -> Table:
     """
     table = wide(frame, {key: _cell(row) for key, row in rows_of(frame)})
     place = {method: i for i, method in enumerate(methods_of(frame))}
-    top = frame[frame["top"].astype(bool)]
-    bold = frozenset(
-        (place[method], pair) for method, pair in zip(top["method"], top["pair"], strict=True)
-    )
+    top = frame.loc[frame["top"].astype(bool), ["method", "pair", "mean"]]
     highest = top[top["mean"] == top.groupby("pair")["mean"].transform("max")]
-    best = frozenset(
-        (place[method], pair)
-        for method, pair in zip(highest["method"], highest["pair"], strict=True)
+    bold, best = (
+        frozenset((place[key[0]], key[1]) for key, _ in rows_of(one)) for one in (top, highest)
     )
     notes = [
         "Test accuracy of the last epoch in percent, mean ± standard deviation over seeds; "
@@ -84,21 +88,22 @@ def improvements(frame: "pd.DataFrame", ari_of: str, overall: "pd.DataFrame") ->
     Args:
         frame: of ``tidy``. overall: rows over all pairs, with ARI and its interval.
     """
-    rows = frame[frame["ari_unreliable"].notna()]
+    columns = ["method", "pair", "mean", "ari_ratio", "ari_unreliable"]
+    rows = frame.loc[frame["ari_unreliable"].notna(), columns]
     texts = {
         key: number(row.ari_ratio, 1) + (" †" if row.ari_unreliable else "")
         for key, row in rows_of(rows)
     }
     table = wide(rows, texts)
-    reference = frame[frame["method"] == ari_of].set_index("pair")["mean"]
+    ahead = frame.loc[frame["method"] == ari_of, ["pair", "mean"]]
+    reference = dict(zip(ahead["pair"].tolist(), ahead["mean"].tolist(), strict=True))
     whole = {row.method: row for row in overall.astype(object).itertuples(index=False)}
     medians, points, intervals = [], [], []
     for method in table["Method"]:
         intervals.append(_ends(whole.get(method)))
         of = rows[rows["method"] == method]
-        gains = [
-            reference[pair] - value for pair, value in zip(of["pair"], of["mean"], strict=True)
-        ]
+        values = zip(of["pair"].tolist(), of["mean"].tolist(), strict=True)
+        gains = [reference[pair] - value for pair, value in values]
         medians.append(number(float(of["ari_ratio"].median()), 1))
         points.append(f"{stats.mean(gains):+.2f}")
     table["ARI [95 %]"] = intervals
@@ -123,7 +128,8 @@ def _ends(row: Any) -> str:
 
 def differences(frame: "pd.DataFrame", baseline: str) -> Table:
     """Every row's paired difference to the baseline, with its interval and adjusted p."""
-    rows = frame[frame["diff_n"].notna()]
+    columns = ["method", "pair", "diff", "diff_n", "lo", "hi", "p", "p_holm"]
+    rows = frame.loc[frame["diff_n"].notna(), columns]
     table = wide(rows, {key: _difference_cell(row) for key, row in rows_of(rows)})
     count = int(rows["p"].notna().sum())
     notes = (
@@ -144,8 +150,8 @@ def costs(frame: "pd.DataFrame", baseline: str | None) -> Table:
     again = (frame["method"] == "teacher") & frame["runs"].duplicated()
     rows = frame[frame["seconds"].notna() & ~again]
     columns: dict[str, list[str]] = {
-        "Method": list(rows["method"]),
-        "Pair": list(rows["pair"]),
+        "Method": rows["method"].tolist(),
+        "Pair": rows["pair"].tolist(),
         f"Time / {baseline or 'baseline'}": [number(v, 2) for v in rows["time_ratio"]],
         "Seconds": [
             number(a + b, 1) for a, b in zip(rows["seconds"], rows["teacher_seconds"], strict=True)
@@ -166,7 +172,8 @@ def costs(frame: "pd.DataFrame", baseline: str | None) -> Table:
 
 def best_epoch(frame: "pd.DataFrame") -> Table:
     """The best epoch's accuracy, which is no result."""
-    texts = {key: number(row.best_mean, 2) for key, row in rows_of(frame)}
+    columns = ["method", "pair", "best_mean"]
+    texts = {key: number(row.best_mean, 2) for key, row in rows_of(frame[columns])}
     title = "Best epoch (selected on the test set; not the headline)"
     note = (
         "Highest test accuracy of any epoch, mean over seeds: too high by selection; only to "
@@ -216,23 +223,28 @@ def reasons(frame: "pd.DataFrame") -> list[str]:
 
 def methods_of(frame: "pd.DataFrame") -> list[str]:
     """Rows in their order, teacher and student first."""
-    names = list(dict.fromkeys(frame["method"]))
+    names = list(dict.fromkeys(frame["method"].tolist()))
     return sorted(names, key=lambda name: BASELINES.index(name) if name in BASELINES else 2)
 
 
 def rows_of(frame: "pd.DataFrame") -> Iterable[tuple[tuple[str, str], Any]]:
     """(method, pair) and all columns of each row."""
-    # Columns as objects first: iterating over pandas' own strings takes several times as long.
-    rows: Iterable[Any] = frame.astype(object).itertuples(index=False)
-    for row in rows:
+    # As itertuples() does, which takes three times as long: it asks each column for each value.
+    make = _row(tuple(frame.columns))._make
+    for row in map(make, zip(*(frame[name].tolist() for name in frame), strict=True)):
         yield (row.method, row.pair), row
+
+
+@cache
+def _row(names: tuple[str, ...]) -> Any:
+    return namedtuple("Row", names)
 
 
 def wide(frame: "pd.DataFrame", texts: Mapping[tuple[str, str], str]) -> "pd.DataFrame":
     """Methods down, pairs across."""
     import pandas as pd
 
-    methods, pairs = methods_of(frame), list(dict.fromkeys(frame["pair"]))
+    methods, pairs = methods_of(frame), list(dict.fromkeys(frame["pair"].tolist()))
     columns = {pair: [texts.get((method, pair), "") for method in methods] for pair in pairs}
     return pd.DataFrame({"Method": methods} | columns, dtype=object)
 

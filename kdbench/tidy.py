@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdbench import published, resample, stats
 from kdbench.grid import Grid
-from kdbench.records import Record
+from kdbench.records import Cost, Record
 from kdbench.run import Cell
 from kdbench.stats import Difference
 from kdbench.summary import (
@@ -113,21 +113,22 @@ def _pair(
     adjusted = stats.holm([differences[name].p for name in family])
     p_holm = dict(zip(family, adjusted, strict=True))
     teacher = teacher_accuracy(cells, records)
-    base_seconds = _cost(base, "seconds") + _cost(base, "teacher_seconds")
+    base_seconds = sum(_seconds(base.costs))
+    data, none = grid.dataset.title, dict.fromkeys(STATUSES[1:], 0)
     rows = []
     for cell in cells:
         name, summary = cell.method, found[cell.method]
         is_teacher = name == "teacher"
         compared = not is_teacher and name != baseline
         accuracy = teacher if is_teacher else summary.mean
-        seconds = _cost(summary, "seconds")
-        teacher_seconds = _cost(summary, "teacher_seconds")
+        costs = summary.costs
+        seconds, teacher_seconds = _seconds(costs)
         row: dict[str, Any] = {
             "method": name,
             "teacher": cell.teacher,
             "student": cell.student,
             "pair": pair,
-            "dataset": grid.dataset.title,
+            "dataset": data,
             "protocol": grid.protocol.name,
             "n": summary.n,
             "expected": summary.expected,
@@ -136,7 +137,7 @@ def _pair(
             "best_mean": summary.best,
             "status": summary.status,
             **_spread(summary),
-            **{s: summary.statuses.get(s, 0) for s in STATUSES if s != "done"},
+            **(none | {s: count for s, count in summary.statuses.items() if s != "done"}),
             "top": name in top,
             "recovered_gap": stats.recovered_gap(accuracy, student.mean, teacher),
             "test_se": stats.standard_error(accuracy, _n_test(summary)),
@@ -145,9 +146,9 @@ def _pair(
             "time_ratio": math.nan
             if is_teacher
             else _share(seconds + teacher_seconds, base_seconds),
-            "step_ms": _cost(summary, "step_ms"),
-            "peak_mb": _cost(summary, "peak_mb"),
-            **{count: _count(summary, count) for count in COUNTS[:4]},
+            "step_ms": stats.mean([cost.step_ms for cost in costs]),
+            "peak_mb": max([cost.peak_mb for cost in costs], default=math.nan),
+            **{count: getattr(costs[0], count) if costs else None for count in COUNTS[:4]},
             "reason": "; ".join(dict.fromkeys(reason for _, reason, _ in summary.reasons)),
             "bad_runs": " ".join(run for _, _, run in summary.reasons),
             "runs": " ".join(run.id for run in cell.runs),
@@ -202,7 +203,8 @@ def _difference(difference: Difference, p_holm: float) -> dict[str, Any]:
 
 def _ari(reference: Summary, method: Summary, student: Summary) -> dict[str, Any]:
     [ratio] = stats.relative_improvements([reference.mean], [method.mean], [student.mean])
-    se = stats.difference(method.accuracies, student.accuracies).se
+    gaps = stats.gaps(method.accuracies, student.accuracies)
+    se = stats.spread(gaps) / math.sqrt(len(gaps)) if len(gaps) > 1 else math.nan
     known = reference.n and method.n and student.n
     return {
         "ari_ratio": ratio,
@@ -230,14 +232,10 @@ def _published(grid: Grid, cell: Cell, accuracy: float) -> dict[str, Any]:
     }
 
 
-def _cost(summary: Summary, field: str) -> float:
-    """Mean over seeds; of memory, the most."""
-    values = [getattr(record.cost, field) for record in summary.records if record.cost]
-    return max(values, default=math.nan) if field == "peak_mb" else stats.mean(values)
-
-
-def _count(summary: Summary, field: str) -> int | None:
-    return next((getattr(r.cost, field) for r in summary.records if r.cost), None)
+def _seconds(costs: Sequence[Cost]) -> tuple[float, float]:
+    """Of the student and of the teacher, means over seeds."""
+    own, teacher = [cost.seconds for cost in costs], [cost.teacher_seconds for cost in costs]
+    return stats.mean(own), stats.mean(teacher)
 
 
 def _share(seconds: float, of: float) -> float:
@@ -251,7 +249,8 @@ def _n_test(summary: Summary) -> int:
 def average_improvements(frame: "pd.DataFrame") -> dict[str, tuple[float, int, bool]]:
     """Of each method: ARI of the reference over it, the pairs it is over, whether one is marked."""
     out = {}
-    rows = frame[frame["ari_unreliable"].notna()]
+    columns = ["method", "ari_ratio", "ari_unreliable"]
+    rows = frame.loc[frame["ari_unreliable"].notna(), columns]
     for method, group in rows.groupby("method", sort=False):
         ratios = [float(ratio) for ratio in group["ari_ratio"]]
         marked = bool(group["ari_unreliable"].astype(bool).any())

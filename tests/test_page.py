@@ -155,6 +155,31 @@ def test_a_drawer_tells_what_the_records_say() -> None:
     assert cell(told, "reviewkd", "ResNet50")["status"] == "missing: not trained yet"
 
 
+def test_a_page_of_too_many_cells_has_their_numbers_and_says_where_the_rest_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = pages.evidence(**SMALL)
+    whole = pages.html(found)
+    monkeypatch.setattr(page, "CELLS", len(found.cells))
+    assert pages.html(found) == whole
+    monkeypatch.setattr(page, "CELLS", len(found.cells) - 1)
+    text = pages.html(found)
+    said = " ".join(" ".join(Reader(text).texts).split())
+    assert "too many cells for each to open" in said and "kdbench show ID" in said
+    for lost in ("Press a cell", "the bar draws", "no cell opens", "Learning curves have"):
+        assert lost in whole and lost not in text
+    assert "data-c=" not in text and '<svg class="bar' not in text
+    assert data_of(text)["cells"] == []
+
+    def numbers(html: str) -> list[str]:
+        table = html.partition('<table id="board"')[2].partition('<h2 id="further"')[0]
+        return [shown for part in Reader(table).texts if (shown := part.strip())]
+
+    assert numbers(text) == numbers(whole)
+    code = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+    assert code.findall(text) == code.findall(whole)
+
+
 def test_published_figures_and_imported_teachers() -> None:
     report = Report(reference="CRD / RepDistiller (ICLR 2020)/README table 1")
     grid = make_grid([("vgg13", "vgg8")], report=report, dataset=Dataset(name="cifar100"))

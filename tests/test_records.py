@@ -44,6 +44,28 @@ def test_json_gives_the_record_back(record: Record) -> None:
     assert Record.from_json(record.to_json()) == record
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.floats() | st.text(max_size=5) | st.integers())
+def test_values_are_read_as_python_reads_them(value: Any) -> None:
+    text = Record("a", "done", environment={"value": value}).to_json()
+    assert repr(Record.from_json(text).environment) == repr(json.loads(text)["environment"])
+
+
+def test_half_a_surrogate_pair_and_a_long_record_are_read(tmp_path: Path) -> None:
+    record = Record("abc", "failed", "\ud83c", traceback="x" * 2 * records.PART)
+    (tmp_path / "abc").mkdir()
+    records.write(tmp_path, record)
+    assert records.load(tmp_path, ["abc"]) == {"abc": record}
+
+
+def test_a_record_that_is_a_folder_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "abc" / "record.json"
+    path.mkdir(parents=True)
+    with pytest.raises(IsADirectoryError) as error:
+        records.load(tmp_path, ["abc"])
+    assert error.value.filename == str(path)
+
+
 def test_infinite_losses_are_kept(tmp_path: Path) -> None:
     run = first("kd")
     record = make_record(run, float("inf"))

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from jinja2 import Environment
 
+CELLS = 5_000
+"""Cells up to which each opens its details; with more they would be tens of megabytes."""
+
 
 def render(
     evidence: Evidence,
@@ -48,10 +51,13 @@ def render(
     baseline = find(cells, grid.report.baseline)
     columns = rows.columns(evidence, frame)
     found = summaries(cells, records) if found is None else found
-    board = rows.rows(evidence, frame, found, baseline)
+    opens = len(frame) <= CELLS
+    board = rows.rows(evidence, frame, found, baseline, bars=opens)
     methods = [row for row in board if not row.baseline]
     supports, against = claims.claim_lines(grid, cells, records, frame)
-    data = details.payload(evidence, frame, found, board, baseline, command)
+    data = details.NOTHING
+    if opens:
+        data = details.payload(evidence, frame, board, baseline, command)
     return _fill(
         "page.html.j2",
         ("theme.js", "sort.js", "board.js", "drawer.js"),
@@ -75,7 +81,8 @@ def render(
         figures=figures.embed(plots or {}),
         tables=[*further, _methods(board)],
         facts=claims.fact_lines(grid, cells, records, digest),
-        curve_note=_curve_note(data),
+        opens=opens,
+        curve_note=_curve_note(data) if opens else "",
         commands=_commands(grid.source),
         data=details.script(data),
     )  # fmt: skip
@@ -127,6 +134,7 @@ def _templates() -> "Environment":
         "signed": text.signed,
         "interval": text.interval,
         "times": text.times,
+        "zip": zip,
         "v": lambda value: "" if text.plain(value) is None else text.plain(value),
     }
     return environment

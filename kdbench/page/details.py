@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from kdbench import stats
 from kdbench.evidence import Evidence
 from kdbench.page import curves, text
 from kdbench.page.rows import WORDS, Row
 from kdbench.records import Record
 from kdbench.run import Cell, Run
-from kdbench.summary import Summaries, by_pair
+from kdbench.summary import by_pair
 from kdbench.tables import rows_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Lines = list[tuple[str, str]]
+NOTHING: dict[str, Any] = {"cells": [], "curves": {}, "points": 0, "baseline": "", "baselines": {}}
+"""The ``payload`` of a page whose cells do not open."""
 
 
 def payload(
     evidence: Evidence,
     frame: "pd.DataFrame",
-    found: Summaries,
     table: Sequence[Row],
     baseline: str | None,
     command: Callable[[Run], str] | None,
@@ -33,8 +33,7 @@ def payload(
     """All cells, in the order of ``frame``'s rows, and what they share.
 
     Args:
-        evidence, frame, found, table: of the page; ``frame`` is that of ``tidy``, ``found`` what
-            became of its cells.
+        evidence, frame, table: of the page; ``frame`` is that of ``tidy``.
         baseline: the row that differences are taken to.
         command: a run to the line that repeats it; None: no such line.
 
@@ -44,15 +43,17 @@ def payload(
     pairs = by_pair(evidence.cells)
     cells = {(cell.method, pair): cell for pair, members in pairs.items() for cell in members}
     about = {row.name: row for row in table}
+    environments: dict[int, Lines] = {}
     packed, points = curves.pack(
         (run.id for cell in evidence.cells for run in cell.runs), evidence.history
     )
     out = []
     baselines = {}
     for i, (key, row) in enumerate(rows_of(frame)):
-        cell, accuracies = cells[key], found[row.pair][row.method].accuracies
-        shown = about[row.method]
-        out.append(_cell(row, cell, accuracies, shown, evidence.records, baseline, command))
+        cell, shown = cells[key], about[row.method]
+        ended = [evidence.records.get(run.id) for run in cell.runs]
+        versions = _versions(ended, environments)
+        out.append(_cell(row, cell, ended, shown, versions, baseline, command))
         if row.method == baseline and any(run.id in packed for run in cell.runs):
             baselines[row.pair] = i
     return {
@@ -75,21 +76,19 @@ def script(values: Any) -> Markup:
 def _cell(
     row: Any,
     cell: Cell,
-    accuracies: stats.Accuracies,
+    ended: Sequence[Record | None],
     about: Row,
-    records: Mapping[str, Record],
+    versions: Lines,
     baseline: str | None,
     command: Callable[[Run], str] | None,
 ) -> dict[str, Any]:
-    ended = [records.get(run.id) for run in cell.runs]
-    done = [record for record in ended if record and record.result]
     sections = [
-        ("Accuracy", _accuracy(row, accuracies)),
+        ("Accuracy", _accuracy(row)),
         (f"Difference to {baseline}", _difference(row)),
         ("Published", _published(row)),
         ("Cost", _cost(row, baseline)),
         ("Objective and recipe", _recipe(cell.runs[0], about) if cell.runs else []),
-        ("Trained with", _versions(done)),
+        ("Trained with", versions),
     ]
     values: dict[str, Any] = {
         "method": row.method,
@@ -111,14 +110,24 @@ def _cell(
 def _config(run: Run) -> str:
     """What decides a cell's numbers, as ``json.dumps(..., indent=1, default=str)`` writes it."""
     lines = ",\n ".join(
-        f"{json.dumps(key)}: {_indented(json.dumps(value, default=str))}"
+        f'"{key}": {_simple(value) if isinstance(value, SIMPLE) else _indented(_compact(value))}'
         for key, value in run.canonical.items()
         if key != "seed"
     )
     return f"{{\n {lines}\n}}"
 
 
-@lru_cache(maxsize=1024)
+SIMPLE = (str, int, float)
+_compact = json.JSONEncoder(default=str).encode
+
+
+@lru_cache(maxsize=4096, typed=True)
+def _simple(value: str | float) -> str:
+    """JSON of a value that most cells share."""
+    return _compact(value)
+
+
+@lru_cache(maxsize=4096)
 def _indented(compact: str) -> str:
     """JSON on one line as JSON inside an object, a line a value.
 
@@ -139,13 +148,12 @@ def _run(run: Run, record: Record | None) -> list[Any]:
     return [run.seed, run.id, record.status, *shown, record.reason]
 
 
-def _accuracy(row: Any, accuracies: stats.Accuracies) -> Lines:
+def _accuracy(row: Any) -> Lines:
     if not text.known(row.mean):
         return []
-    mean = stats.difference(accuracies, dict.fromkeys(accuracies, 0.0))
     lines = [("Last epoch, mean ± sd", f"{text.spread(row.mean, row.sd)} %")]
-    if text.known(mean.low):
-        ends = f"{text.number(mean.low)} to {text.number(mean.high)} %"
+    if text.known(row.mean_lo):
+        ends = f"{text.number(row.mean_lo)} to {text.number(row.mean_hi)} %"
         lines.append(("95 % t interval of the mean", ends))
     gap = text.number(100 * row.recovered_gap, 0) if text.known(row.recovered_gap) else ""
     if gap and row.method not in ("teacher", "student"):
@@ -237,22 +245,32 @@ def _recipe(run: Run, about: Row) -> Lines:
     return lines
 
 
-def _versions(done: Sequence[Record]) -> Lines:
-    """Each distinct value once; more than one of a kind is to be seen."""
+def _versions(ended: Sequence[Record | None], environments: dict[int, Lines]) -> Lines:
+    """Each distinct value once; more than one of a kind is to be seen.
+
+    Args:
+        ended: a cell's records. environments: the lines of those met before, by identity: most
+            records share one, see ``evidence.gather``.
+    """
     seen: dict[str, dict[str, None]] = {}
-    for record in done:
-        environment = record.environment
-        commit = str(environment.get("commit") or "not recorded")
-        dirty = " with uncommitted changes" if environment.get("dirty") else ""
-        device = str(environment.get("device", ""))
-        processor = environment.get("processor") if device == "cpu" else ""
-        versions = environment.get("versions") or {}
-        for name, value in (
-            ("Commit", f"{commit[:12]}{dirty}"),
-            ("Versions", ", ".join(f"{key} {value}" for key, value in versions.items())),
-            ("Device", f"{device} {processor or ''}".strip()),
-            ("Threads", str(environment.get("threads", ""))),
-        ):
+    for one in {id(r.environment): r.environment for r in ended if r and r.result}.values():
+        if id(one) not in environments:
+            environments[id(one)] = _environment(one)
+        for name, value in environments[id(one)]:
             if value:
                 seen.setdefault(name, {})[value] = None
     return [(name, "; ".join(values)) for name, values in seen.items()]
+
+
+def _environment(environment: Mapping[str, Any]) -> Lines:
+    commit = str(environment.get("commit") or "not recorded")
+    dirty = " with uncommitted changes" if environment.get("dirty") else ""
+    device = str(environment.get("device", ""))
+    processor = environment.get("processor") if device == "cpu" else ""
+    versions = environment.get("versions") or {}
+    return [
+        ("Commit", f"{commit[:12]}{dirty}"),
+        ("Versions", ", ".join(f"{key} {value}" for key, value in versions.items())),
+        ("Device", f"{device} {processor or ''}".strip()),
+        ("Threads", str(environment.get("threads", ""))),
+    ]

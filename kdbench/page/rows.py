@@ -123,8 +123,8 @@ class Row:
 
 def columns(evidence: Evidence, frame: "pd.DataFrame") -> list[Column]:
     """The pairs, in the grid's order."""
-    students = frame[frame["method"] != "teacher"]
-    data = dict(zip(students["pair"], students["dataset"], strict=True))
+    students = frame.loc[frame["method"] != "teacher", ["pair", "dataset"]]
+    data = dict(zip(students["pair"].tolist(), students["dataset"].tolist(), strict=True))
     return [
         Column(
             pair,
@@ -138,7 +138,12 @@ def columns(evidence: Evidence, frame: "pd.DataFrame") -> list[Column]:
 
 
 def rows(
-    evidence: Evidence, frame: "pd.DataFrame", known: Summaries, baseline: str | None
+    evidence: Evidence,
+    frame: "pd.DataFrame",
+    known: Summaries,
+    baseline: str | None,
+    *,
+    bars: bool = True,
 ) -> list[Row]:
     """Teacher and student first, then the methods in the grid's order.
 
@@ -146,9 +151,10 @@ def rows(
         frame: of ``tidy``; a box's ``index`` counts its rows.
         known: what became of the cells.
         baseline: the row that differences are taken to.
+        bars: draw the intervals.
     """
     pairs = by_pair(evidence.cells)
-    scale = _scale(frame)
+    scale = _scale(frame) if bars else 0.0
     found = {
         key: _box(index, row, scale, baseline) for index, (key, row) in enumerate(rows_of(frame))
     }
@@ -158,7 +164,7 @@ def rows(
         for name, summary in members.items()
     }
     times = frame.groupby("method")["time_ratio"].mean().to_dict()
-    names = list(dict.fromkeys(str(name) for name in frame["method"]))
+    names = list(dict.fromkeys(frame["method"].tolist()))
     names.sort(key=lambda name: BASELINES.index(name) if name in BASELINES else len(BASELINES))
     out = []
     for name in names:

@@ -8,8 +8,7 @@ from kdbench import stats
 from kdbench.evidence import Evidence
 from kdbench.page import text
 from kdbench.page.rows import Column, Row
-from kdbench.records import Record
-from kdbench.summary import summarise
+from kdbench.summary import statuses
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,7 +120,9 @@ def _sure(
 def _cost(
     best: Row | None, table: Sequence[Row], evidence: Evidence, baseline: str | None
 ) -> list[str]:
-    spent = [record.cost for record in _trained(evidence) if record.cost]
+    ids = dict.fromkeys(run.id for cell in evidence.cells for run in cell.runs)
+    ended = map(evidence.records.get, ids)
+    spent = [record.cost for record in ended if record and record.cost]
     if not spent:
         return ["No run has ended yet."]
     said = []
@@ -144,9 +145,11 @@ def _cost(
 
 def _measured(evidence: Evidence, table: Sequence[Row], pairs: Sequence[Column]) -> list[str]:
     grid = evidence.grid
-    results = [record.result for record in _trained(evidence, students=True) if record.result]
-    images = f", {results[0].n_train:,} training images" if results else ""
-    tested = f" on {results[0].n_test:,} test images" if results else ""
+    students = (cell for cell in evidence.cells if cell.method != "teacher")
+    ended = (evidence.records.get(run.id) for cell in students for run in cell.runs)
+    first = next((record.result for record in ended if record and record.result), None)
+    images = f", {first.n_train:,} training images" if first else ""
+    tested = f" on {first.n_test:,} test images" if first else ""
     methods = sum(not row.baseline for row in table)
     return [
         f"{grid.dataset.title}{images}, {grid.protocol.epochs} epochs, protocol "
@@ -160,27 +163,17 @@ def _measured(evidence: Evidence, table: Sequence[Row], pairs: Sequence[Column])
 
 def _missing(evidence: Evidence, table: Sequence[Row]) -> list[str]:
     """Of the runs that the grid asks for; one that several pairs share counts once."""
-    runs = {run.id: run for cell in evidence.cells for run in cell.runs}
-    statuses = summarise(list(runs.values()), evidence.records).statuses
-    parts = [f"{count:,} {status}" for status, count in statuses.items() if status != "done"]
+    found = statuses(evidence.cells, evidence.records)
+    runs = sum(found.values())
+    parts = [f"{count:,} {status}" for status, count in found.items() if status != "done"]
     if not parts:
-        return [f"Nothing: all {len(runs):,} runs are done."]
-    lost = len(runs) - statuses.get("done", 0)
-    said = [f"{lost:,} of {len(runs):,} runs have no result: {text.listed(parts)}."]
+        return [f"Nothing: all {runs:,} runs are done."]
+    lost = runs - found.get("done", 0)
+    said = [f"{lost:,} of {runs:,} runs have no result: {text.listed(parts)}."]
     empty = [row.name for row in table if not row.pairs and row.name != "teacher"]
     if empty:
         said.append(f"No result on any pair: {text.listed(empty)}.")
     return said
-
-
-def _trained(evidence: Evidence, students: bool = False) -> list[Record]:
-    ids = dict.fromkeys(
-        run.id
-        for cell in evidence.cells
-        for run in cell.runs
-        if not (students and cell.method == "teacher")
-    )
-    return [evidence.records[run_id] for run_id in ids if run_id in evidence.records]
 
 
 def _times(row: Row, baseline: str | None) -> str:

@@ -7,6 +7,7 @@ import pages
 import pytest
 
 from browser.contrast import CONTRAST
+from kdbench import page as html
 from kdbench import plots
 from kdbench.page import curves
 from kdbench.spec import Protocol
@@ -163,6 +164,24 @@ def test_the_map_opens_the_reason(board: Path, open_page: Any) -> None:
     page.get_by_role("button", name="nst, resnet32x4 → ShuffleV1: failed").click()
     assert "OutOfMemoryError: 64 GiB are not there" in page.locator("#drawer").text_content()
     assert page.locator("#drawer .curve").count() == 1
+
+
+def test_a_page_of_too_many_cells_sorts_and_filters_and_opens_none(
+    open_page: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(html, "CELLS", 10)
+    page = open_page(pages.write(tmp_path, pages.evidence()), "#family=relation&cell=5")
+    assert methods(page) == ["sp", "cc", "rkd", "pkt"]
+    page.locator("#board thead th").nth(6).locator("button").click()
+    assert values(page, 6) == sorted(values(page, 6), key=lambda v: -float(v or 0))
+    for table in ("#board", ".map"):
+        assert page.locator(f"{table} tbody button").count() == 0
+        page.locator(f"{table} tbody td:visible").last.click()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#drawer")).to_be_hidden()
+    assert page.get_by_text("too many cells").get_by_role("link").get_attribute("href") == (
+        "leaderboard.csv"
+    )
 
 
 def test_curves_end_where_the_records_do(board: Path, open_page: Any) -> None:
