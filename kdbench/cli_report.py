@@ -102,18 +102,31 @@ def uncollected() -> Iterator[None]:
 @uncollected()
 def report(sources: Sources) -> None:
     """Records to results/<grid>/, without training."""
-    from kdbench import leaderboard, mixed
-    from kdbench.aggregate import aggregate
+    from kdbench import drawing
 
     found = sources.evidence()
-    one = found[0] if len(found) == 1 else mixed.merged(found, mix=sources.mix)
+    one = found[0] if len(found) == 1 else _merged(found, sources)
     if one is None:
-        click.echo(f"{mixed.write(found, sources.results)}")
         return
-    whole = aggregate(one)
-    page = leaderboard.write(one, sources.results, whole)
+    with drawing.beside(one) as draw:
+        # Not before: numpy's threads, too, would be in the way of another process.
+        from kdbench import leaderboard
+        from kdbench.aggregate import aggregate
+
+        whole = aggregate(one)
+        page = leaderboard.write(one, sources.results, whole, draw)
     display(leaderboard.terminal(whole))
     click.echo(f"{page}")
+
+
+def _merged(found: "list[Evidence]", sources: Sources) -> "Evidence | None":
+    """Several grids as one; None where they stand side by side, on a page that is written."""
+    from kdbench import mixed
+
+    one = mixed.merged(found, mix=sources.mix)
+    if one is None:
+        click.echo(f"{mixed.write(found, sources.results)}")
+    return one
 
 
 @click.command()
