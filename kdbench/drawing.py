@@ -95,4 +95,11 @@ def _work(evidence: Evidence, ours: "Connection", theirs: "Connection") -> None:
     with suppress(Exception):
         from kdbench import plots
 
-        theirs.send(plots.pictures(evidence, theirs.recv))
+        def statistics() -> "tuple[pd.DataFrame, Ranks]":
+            # While the first process still calculates, import what the frame comes with.
+            import pandas  # noqa: F401
+
+            found: tuple[pd.DataFrame, Ranks] = theirs.recv()
+            return found
+
+        theirs.send(plots.pictures(evidence, statistics))

@@ -74,7 +74,7 @@ def trade_off(title: str, frame: "pd.DataFrame", baseline: str) -> "Figure":
 
 def _points(rows: "pd.DataFrame") -> list[Point]:
     """The methods that have both, a time and an accuracy."""
-    every: Iterable[Any] = rows.itertuples(index=False)
+    every: Iterable[Any] = rows[["method", "time_ratio", "mean", "sd"]].itertuples(index=False)
     points = [Point(r.method, float(r.time_ratio), float(r.mean), float(r.sd)) for r in every]
     return [p for p in points if 0 < p.time < math.inf and math.isfinite(p.accuracy)]
 
