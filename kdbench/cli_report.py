@@ -1,6 +1,7 @@
 """``kdbench report``, ``compare`` and ``verify``: what was trained, in tables and in sentences."""
 
 import gc
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -97,9 +98,26 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
+@contextmanager
+def unthreaded() -> Iterator[None]:
+    """No threads for matrices, unless they are asked for: starting them takes longer than all sums.
+
+    OpenBLAS, which numpy and scipy bring each, looks at this when it is loaded.
+    """
+    name = "OPENBLAS_NUM_THREADS"
+    asked = name in os.environ
+    os.environ.setdefault(name, "1")
+    try:
+        yield
+    finally:
+        if not asked:
+            os.environ.pop(name, None)
+
+
 @click.command()
 @of_evidence
 @uncollected()
+@unthreaded()
 def report(sources: Sources) -> None:
     """Records to results/<grid>/, without training."""
     from kdbench import drawing

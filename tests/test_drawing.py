@@ -102,6 +102,24 @@ def test_the_same_bytes_whoever_draws(command: list[str]) -> None:
         assert files == plain
 
 
+@pytest.mark.parametrize("asked", [None, "3"])
+def test_a_report_starts_no_threads_for_matrices(command: list[str], asked: str | None) -> None:
+    name = "OPENBLAS_NUM_THREADS"
+    more = f"os.environ.pop({name!r}, None)"
+    more = f"os.environ[{name!r}] = {asked!r}" if asked else more
+    code = REPORT.format(cores=1, more=more).replace(
+        "sys.exit(end.code)",
+        f"""
+    import threadpoolctl
+    found = [one for one in threadpoolctl.threadpool_info() if one["internal_api"] == "openblas"]
+    print(all(one["num_threads"] == 1 for one in found), os.environ.get({name!r}))
+""",
+    )
+    told = python(code, *command).stdout.split()[-2:]
+    assert told[1] == str(asked)
+    assert told[0] == "True" or asked
+
+
 @pytest.mark.parametrize("cores", [1, 2])
 def test_an_error_is_told_once_with_its_traceback(command: list[str], cores: int) -> None:
     done, files = report(command, cores, BROKEN)
