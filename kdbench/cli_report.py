@@ -1,6 +1,7 @@
 """``kdbench report``, ``compare`` and ``verify``: what was trained, in tables and in sentences."""
 
 import gc
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -97,23 +98,53 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
+@contextmanager
+def unthreaded() -> Iterator[None]:
+    """No threads for matrices, unless they are asked for: starting them takes longer than all sums.
+
+    OpenBLAS, which numpy and scipy bring each, looks at this when it is loaded.
+    """
+    name = "OPENBLAS_NUM_THREADS"
+    asked = name in os.environ
+    os.environ.setdefault(name, "1")
+    try:
+        yield
+    finally:
+        if not asked:
+            os.environ.pop(name, None)
+
+
 @click.command()
 @of_evidence
 @uncollected()
+@unthreaded()
 def report(sources: Sources) -> None:
     """Records to results/<grid>/, without training."""
-    from kdbench import leaderboard, mixed
-    from kdbench.aggregate import aggregate
+    from kdbench import drawing
 
     found = sources.evidence()
-    one = found[0] if len(found) == 1 else mixed.merged(found, mix=sources.mix)
+    one = found[0] if len(found) == 1 else _merged(found, sources)
     if one is None:
-        click.echo(f"{mixed.write(found, sources.results)}")
         return
-    whole = aggregate(one)
-    page = leaderboard.write(one, sources.results, whole)
+    with drawing.beside(one) as draw:
+        # Not before: numpy's threads, too, would be in the way of another process.
+        from kdbench import leaderboard
+        from kdbench.aggregate import aggregate
+
+        whole = aggregate(one)
+        page = leaderboard.write(one, sources.results, whole, draw)
     display(leaderboard.terminal(whole))
     click.echo(f"{page}")
+
+
+def _merged(found: "list[Evidence]", sources: Sources) -> "Evidence | None":
+    """Several grids as one; None where they stand side by side, on a page that is written."""
+    from kdbench import mixed
+
+    one = mixed.merged(found, mix=sources.mix)
+    if one is None:
+        click.echo(f"{mixed.write(found, sources.results)}")
+    return one
 
 
 @click.command()

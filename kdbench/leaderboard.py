@@ -4,7 +4,7 @@ Everything is a pure function of the evidence: no clock, no machine of its own.
 """
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from kdbench import archive, cell, latex, page, plots, published, tables
 from kdbench.aggregate import Aggregate, LeaderboardError, aggregate
 from kdbench.claims import claims, facts
+from kdbench.drawing import Draw, Pictures, here
 from kdbench.errors import UserError
 from kdbench.evidence import Evidence, unplaced
 from kdbench.expand import expand
@@ -34,11 +35,14 @@ COMMANDS = 400
 """Cells up to which the page has the command of each; finding one takes some milliseconds."""
 
 
-def write(evidence: Evidence, results: Path, whole: Aggregate | None = None) -> Path:
+def write(
+    evidence: Evidence, results: Path, whole: Aggregate | None = None, draw: Draw | None = None
+) -> Path:
     """Write ``files`` to ``results/<grid>/``, and the page over all grids beside it.
 
     Args:
         whole: the evidence's ``aggregate``, where it is there already.
+        draw: its plots; None: here.
 
     Returns:
         The page.
@@ -48,7 +52,7 @@ def write(evidence: Evidence, results: Path, whole: Aggregate | None = None) -> 
         OSError: the folder cannot be written; every file in it is then as before or whole.
     """
     target = results / evidence.grid.name
-    contents = files(whole or aggregate(evidence))
+    contents = files(whole or aggregate(evidence), draw)
     (target / "plots").mkdir(parents=True, exist_ok=True)
     # The page last: who finds it finds what it speaks of.
     for name in sorted(contents, key=lambda name: name == PAGE):
@@ -57,30 +61,24 @@ def write(evidence: Evidence, results: Path, whole: Aggregate | None = None) -> 
     return target / PAGE
 
 
-def files(whole: Aggregate) -> dict[str, bytes]:
+def files(whole: Aggregate, draw: Draw | None = None) -> dict[str, bytes]:
     """All files of ``results/<grid>/``: name -> content."""
     evidence = whole.evidence
-    drawn = plots.figures(evidence, whole.frame, _ranks(whole))
-    pictures = plots.files(drawn)
+    drawn = (draw or here(evidence))(whole.frame, _ranks(whole))
     shown = _tables(whole)
-    archived = {archive.NAME: archive.dump(evidence)} if _archived(evidence) else {}
-    return archived | {
-        PAGE: markdown(whole, drawn, shown).encode(),
+    # What needs no plots comes first: somebody else may be drawing them meanwhile.
+    out = {archive.NAME: archive.dump(evidence)} if _archived(evidence) else {}
+    out |= {
         "leaderboard.csv": _csv(whole.frame),
         "leaderboard.parquet": archive.table(whole.frame),
         "leaderboard.tex": latex.leaderboard(whole, shown.main[0]).encode(),
         "across.csv": _csv(whole.overall.frame),
-        "index.html": _html(whole, drawn, pictures, shown).encode(),
-        **pictures,
+        "index.html": _html(whole, drawn, shown).encode(),
     }
+    return out | {PAGE: markdown(whole, drawn(), shown).encode(), **plots.files(drawn())}
 
 
-def _html(
-    whole: Aggregate,
-    drawn: Sequence[plots.Plot],
-    pictures: Mapping[str, bytes],
-    shown: "_Tables",
-) -> str:
+def _html(whole: Aggregate, drawn: Pictures, shown: "_Tables") -> str:
     """The page for a browser."""
     few = len(whole.evidence.cells) <= COMMANDS
     return page.render(
@@ -89,7 +87,7 @@ def _html(
         found=whole.found,
         digest=whole.data,
         further=[*shown.main, *shown.further],
-        plots={plot.title: pictures[f"plots/{plot.name}.svg"].decode() for plot in drawn},
+        plots=lambda: {picture.title: picture.svg.decode() for picture in drawn()},
         command=_commands_of(whole.evidence) if few else None,
     )
 
@@ -143,7 +141,7 @@ def _ranks(whole: Aggregate) -> plots.Ranks:
 
 
 def markdown(
-    whole: Aggregate, drawn: Sequence[plots.Plot] = (), shown: "_Tables | None" = None
+    whole: Aggregate, drawn: Sequence[plots.Picture] = (), shown: "_Tables | None" = None
 ) -> str:
     """The page.
 

@@ -5,7 +5,6 @@ tests with Holm's adjustment, not Nemenyi's: its verdict on two methods depends 
 in the pool (Benavoli et al., JMLR 2016).
 """
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,9 @@ import numpy as np
 from kdbench import stats
 from kdbench.across import DIGITS, ranks
 from kdbench.resample import Array
+
+EXACT = 50
+"""Pairs up to which scipy calculates a signed-rank test's p exactly; above, by a normal limit."""
 
 
 def smallest_p(pairs: int) -> float:
@@ -57,7 +59,7 @@ def friedman(pairs: Array) -> float:
     rounded = np.round(pairs, DIGITS)
     by_pair = ranks(rounded)
     spread = (by_pair**2).sum() - n * k * (k + 1) ** 2 / 4
-    if spread <= 0:
+    if spread <= EXACT:
         return math.nan
     between = ((by_pair.sum(0) - n * (k + 1) / 2) ** 2).sum()
     from scipy.special import chdtrc
@@ -73,6 +75,21 @@ def wilcoxon(differences: Sequence[float] | Array) -> float:
     from scipy.stats import wilcoxon as signed_rank
 
     return float(signed_rank(values).pvalue)
+
+
+def _wilcoxons(rows: Array) -> list[float]:
+    """``wilcoxon`` of every row [N, P]."""
+    # Up to so many pairs a tie in one row would change how all the others are calculated.
+    if rows.shape[1] <= EXACT:
+        return [wilcoxon(row) for row in rows]
+    values = np.round(rows, DIGITS)
+    p = np.full(len(values), math.nan)
+    differing = values.any(axis=1)
+    if differing.any():
+        from scipy.stats import wilcoxon as signed_rank
+
+        p[differing] = signed_rank(values[differing], axis=1).pvalue
+    return [float(value) for value in p]
 
 
 @dataclass(frozen=True)
@@ -101,10 +118,12 @@ def critical_difference(methods: Sequence[str], pairs: Array) -> CriticalDiffere
     average = ranks(np.round(pairs, DIGITS)).mean(0)
     order = np.argsort(average, kind="stable")
     sorted_pairs = pairs[:, order]
-    both = list(itertools.combinations(range(len(order)), 2))
-    adjusted = stats.holm([wilcoxon(sorted_pairs[:, i] - sorted_pairs[:, j]) for i, j in both])
+    first, second = np.triu_indices(len(order), 1)
+    # A row a comparison, and each row's numbers side by side, as where it stands alone.
+    rows = np.ascontiguousarray((sorted_pairs[:, first] - sorted_pairs[:, second]).T)
+    adjusted = stats.holm(_wilcoxons(rows))
     p = np.ones((len(order), len(order)))
-    for (i, j), value in zip(both, adjusted, strict=True):
+    for i, j, value in zip(first, second, adjusted, strict=True):
         p[i, j] = p[j, i] = 1.0 if math.isnan(value) else value
     return CriticalDifference(
         methods=tuple(methods[i] for i in order),

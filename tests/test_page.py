@@ -252,7 +252,7 @@ def test_a_large_grid_stays_below_three_megabytes() -> None:
     command = "kdbench train --dataset '{name: cifar100, per_class: 125}' " + "--option a=1 " * 20
     text = pages.html(
         found,
-        plots={f"Figure {i}": figure for i in range(12)},
+        plots=lambda: {f"Figure {i}": figure for i in range(12)},
         command=lambda run: command,
     )
     assert len(text.encode()) < 3_000_000
@@ -260,7 +260,9 @@ def test_a_large_grid_stays_below_three_megabytes() -> None:
 
 
 def test_nothing_is_loaded_and_only_our_script_runs() -> None:
-    text = pages.html(pages.evidence(**SMALL), plots={"One": "<svg width='9pt'><a id='x'/></svg>"})
+    text = pages.html(
+        pages.evidence(**SMALL), plots=lambda: {"One": "<svg width='9pt'><a id='x'/></svg>"}
+    )
     code = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
     style = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
     digest = {
@@ -311,7 +313,7 @@ def hostile(name: str) -> str:
         frame,
         digest=name,
         further=[table],
-        plots={name: f"<svg>{name}</svg>"},
+        plots=lambda: {name: f"<svg>{name}</svg>"},
         command=lambda run: name,
     )
 

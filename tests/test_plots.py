@@ -143,8 +143,8 @@ def test_alternative_texts_are_a_sentence_without_a_name_from_outside() -> None:
 def test_every_figure_has_the_same_bytes_for_the_same_records() -> None:
     evidence = make_evidence(history=learning)
     backwards = replace(evidence, records=dict(list(evidence.records.items())[::-1]))
-    files = plots.files(every(evidence))
-    assert files == plots.files(every(backwards))
+    files = plots.files(map(plots.picture, every(evidence)))
+    assert files == plots.files(map(plots.picture, every(backwards)))
     assert set(files) == {
         f"plots/{name}.{kind}"
         for name in ("accuracy", "differences", "cost", "curves")

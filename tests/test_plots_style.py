@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdbench import plots
+from kdbench.evidence import Evidence
 from kdbench.plots import style
 
 FLOATS = st.lists(st.floats(-1e6, 1e6) | st.just(float("nan")), max_size=30)
@@ -89,10 +90,15 @@ def test_coordinates_are_short_and_letters_keep_their_shape() -> None:
     assert b"scale(0.015625)" in drawing
 
 
+def every(evidence: Evidence) -> list[plots.Picture]:
+    """All pictures of some evidence."""
+    return plots.pictures(evidence, lambda: (frame_of(evidence), None))
+
+
 def test_a_matplotlibrc_changes_nothing() -> None:
     evidence = make_evidence()
-    plain = plots.files(plots.figures(evidence, frame_of(evidence)))
+    plain = every(evidence)
     mine = {"font.size": 30, "axes.grid": True, "svg.fonttype": "none", "text.parse_math": True}
     with matplotlib.rc_context(mine):  # type: ignore[arg-type]
-        assert plots.files(plots.figures(evidence, frame_of(evidence))) == plain
+        assert every(evidence) == plain
         assert matplotlib.rcParams["font.size"] == 30

@@ -57,6 +57,26 @@ def test_wilcoxon_by_all_signs() -> None:
     assert np.isnan(posthoc.wilcoxon([0.0, 1e-12]))
 
 
+@pytest.mark.parametrize("pairs", [posthoc.EXACT, posthoc.EXACT + 1, 80])
+def test_many_tests_at_once_are_each_alone(pairs: int) -> None:
+    draw = np.random.default_rng(pairs)
+    first = draw.normal([70, 70.8, 71.4], 1, (pairs, 3))
+    # One whose differences to another are tied or 0, and one that differs from it in nothing.
+    means = np.column_stack([first, first[:, 0] + draw.integers(-1, 2, pairs), first[:, 0]])
+    found = posthoc.critical_difference("abcde", means)
+    order = ["abcde".index(name) for name in found.methods]
+    both = list(itertools.combinations(range(5), 2))
+    alone = [posthoc.wilcoxon(means[:, order[i]] - means[:, order[j]]) for i, j in both]
+    assert np.isnan(alone).sum() == 1
+    for (i, j), p in zip(both, stats.holm(alone), strict=True):
+        assert found.p[i, j] == (1.0 if np.isnan(p) else p)
+
+
+def test_critical_difference_of_one_method() -> None:
+    found = posthoc.critical_difference(["a"], np.ones((60, 1)))
+    assert found.p.tolist() == [[1.0]] and found.groups == ()
+
+
 def test_critical_difference_of_what_is_clear() -> None:
     draw = np.random.default_rng(0)
     noise = draw.normal(0, 0.1, (14, 4))

@@ -34,7 +34,7 @@ def render(
     found: Summaries | None = None,
     digest: str | None = None,
     further: Iterable[Table] = (),
-    plots: Mapping[str, str] | None = None,
+    plots: Callable[[], Mapping[str, str]] | None = None,
     command: Callable[[Run], str] | None = None,
 ) -> str:
     """The page: a pure function of what it is given.
@@ -44,7 +44,7 @@ def render(
         found: ``summaries`` of the cells, where they are there already.
         digest: of the data that all runs used; None where no run has read it.
         further: tables to show below the main one.
-        plots: title -> text of an SVG.
+        plots: title -> text of an SVG; asked for when all else is there.
         command: a run to the line that repeats it; None: the page has no such lines.
     """
     grid, cells, records = evidence.grid, evidence.cells, evidence.records
@@ -78,13 +78,13 @@ def render(
         letters=rows.LETTERS,
         words=rows.WORDS,
         reasons=tables.reasons(frame),
-        figures=figures.embed(plots or {}),
         tables=[*further, _methods(board)],
         facts=claims.fact_lines(grid, cells, records, digest),
         opens=opens,
         curve_note=_curve_note(data) if opens else "",
         commands=_commands(grid.source),
         data=details.script(data),
+        figures=figures.embed(plots() if plots else {}),
     )  # fmt: skip
 
 

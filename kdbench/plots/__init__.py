@@ -1,6 +1,7 @@
 """Records to figures: no window, no state, the same bytes for the same records."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kdbench.evidence import Evidence
@@ -12,12 +13,14 @@ from kdbench.plots.seeds import accuracy
 from kdbench.plots.sensitivity import sensitivity
 from kdbench.plots.series import few_shot, label_noise
 from kdbench.plots.style import Plot, png, several, svg
+from kdbench.summary import by_pair
 from kdbench.tidy import find
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "Picture",
     "Plot",
     "accuracy",
     "average_ranks",
@@ -27,25 +30,54 @@ __all__ = [
     "files",
     "label_noise",
     "learning_curves",
+    "picture",
+    "pictures",
     "png",
     "sensitivity",
     "svg",
     "trade_off",
 ]  # fmt: skip
 
+Statistics = Callable[[], tuple["pd.DataFrame", Ranks | None]]
+"""The frame of ``tidy``, and average ranks where somebody has worked them out."""
 
-def files(plots: Sequence[Plot]) -> dict[str, bytes]:
-    """What a folder of results holds of them: ``plots/NAME.svg`` and ``plots/NAME.png``."""
+
+@dataclass(frozen=True)
+class Picture:
+    """A plot as its files hold it; ``name``, ``title`` and ``alt`` as ``Plot`` has them."""
+
+    name: str
+    title: str
+    alt: str
+    svg: bytes
+    png: bytes
+
+
+def files(pictures: Iterable[Picture]) -> dict[str, bytes]:
+    """What a folder of results holds of them: name -> content."""
     out = {}
-    for plot in plots:
-        out[f"plots/{plot.name}.svg"] = svg(plot.figure)
-        out[f"plots/{plot.name}.png"] = png(plot.figure)
+    for picture in pictures:
+        out[f"plots/{picture.name}.svg"] = picture.svg
+        out[f"plots/{picture.name}.png"] = picture.png
     return out
 
 
-def figures(
-    evidence: Evidence, frame: "pd.DataFrame", ranks: Ranks | None = None
-) -> Sequence[Plot]:
+def pictures(evidence: Evidence, statistics: Statistics) -> list[Picture]:
+    """Every figure that a grid has something to show in, drawn.
+
+    Args:
+        evidence: of the grid.
+        statistics: asked for when they are needed, which the first figure does not.
+    """
+    return [picture(plot) for plot in _each(evidence, statistics)]
+
+
+def picture(plot: Plot) -> Picture:
+    """A plot, drawn."""
+    return Picture(plot.name, plot.title, plot.alt, svg(plot.figure), png(plot.figure))
+
+
+def figures(evidence: Evidence, frame: "pd.DataFrame", ranks: Ranks | None = None) -> list[Plot]:
     """Every figure that a grid has something to show in, in a fixed order.
 
     Args:
@@ -53,47 +85,45 @@ def figures(
         frame: of ``tidy``.
         ranks: average rank of each method with its interval, where somebody has worked it out.
     """
-    grid = evidence.grid
-    baseline = find(evidence.cells, grid.report.baseline)
-    pairs, methods = frame["pair"].nunique(), len(set(frame["method"]) - {"teacher"})
-    what = f"{several(methods, 'method')} on {several(pairs, 'pair')}"
-    out = [
-        Plot(
-            "accuracy",
-            "Every seed",
-            f"Test accuracy of every seed as a point and of their mean as a bar, {what}; lines "
-            "where student alone and teacher are.",
-            accuracy(grid.title, evidence.cells, evidence.records),
-        )
-    ]
+    return list(_each(evidence, lambda: (frame, ranks)))
+
+
+def _each(evidence: Evidence, statistics: Statistics) -> Iterator[Plot]:
+    grid, cells = evidence.grid, evidence.cells
+    baseline = find(cells, grid.report.baseline)
+    methods = len({cell.method for cell in cells} - {"teacher"})
+    what = f"{several(methods, 'method')} on {several(len(by_pair(cells)), 'pair')}"
+    yield Plot(
+        "accuracy",
+        "Every seed",
+        f"Test accuracy of every seed as a point and of their mean as a bar, {what}; lines "
+        "where student alone and teacher are.",
+        accuracy(grid.title, cells, evidence.records),
+    )
+    frame, ranks = statistics()
     if baseline and frame["diff"].notna().any():
-        out.append(
-            Plot(
-                "differences",
-                "Difference to the baseline",
-                f"Heat map of the mean difference to the baseline in points, {what}; bold where a "
-                "test tells it from 0.",
-                differences(f"{grid.title}: differences", frame, baseline),
-            )
+        yield Plot(
+            "differences",
+            "Difference to the baseline",
+            f"Heat map of the mean difference to the baseline in points, {what}; bold where a "
+            "test tells it from 0.",
+            differences(f"{grid.title}: differences", frame, baseline),
         )
     if baseline and (frame["time_ratio"].notna() & frame["mean"].notna()).any():
-        out.append(
-            Plot(
-                "cost",
-                "Accuracy against cost",
-                f"Mean test accuracy over training time relative to the baseline's, {what}; a line "
-                "joins those that no other beats in accuracy for as little time.",
-                trade_off(f"{grid.title}: accuracy against cost", frame, baseline),
-            )
+        yield Plot(
+            "cost",
+            "Accuracy against cost",
+            f"Mean test accuracy over training time relative to the baseline's, {what}; a line "
+            "joins those that no other beats in accuracy for as little time.",
+            trade_off(f"{grid.title}: accuracy against cost", frame, baseline),
         )
     if ranks:
-        out.append(
-            Plot(
-                "ranks",
-                "Average rank",
-                f"Average rank over the pairs with its interval, "
-                f"{several(len(ranks), 'method')}, the best on top.",
-                average_ranks(f"{grid.title}: average rank", ranks),
-            )
+        yield Plot(
+            "ranks",
+            "Average rank",
+            f"Average rank over the pairs with its interval, "
+            f"{several(len(ranks), 'method')}, the best on top.",
+            average_ranks(f"{grid.title}: average rank", ranks),
         )
-    return [*out, *learning_curves(evidence), *sensitivity(evidence)]
+    yield from learning_curves(evidence)
+    yield from sensitivity(evidence)

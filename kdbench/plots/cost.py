@@ -74,7 +74,7 @@ def trade_off(title: str, frame: "pd.DataFrame", baseline: str) -> "Figure":
 
 def _points(rows: "pd.DataFrame") -> list[Point]:
     """The methods that have both, a time and an accuracy."""
-    every: Iterable[Any] = rows.itertuples(index=False)
+    every: Iterable[Any] = rows[["method", "time_ratio", "mean", "sd"]].itertuples(index=False)
     points = [Point(r.method, float(r.time_ratio), float(r.mean), float(r.sd)) for r in every]
     return [p for p in points if 0 < p.time < math.inf and math.isfinite(p.accuracy)]
 
@@ -162,6 +162,7 @@ def _names(
 ) -> None:
     """Every point's name beside it, with a line to it where it had to go further away."""
     import numpy as np
+    from matplotlib.transforms import offset_copy
 
     low, high = limits
     clear: dict[str, Any] = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.3}
@@ -183,10 +184,8 @@ def _names(
     for text, xy, (x, y), corner, (wide, tall) in zip(texts, data, at, corners, sizes, strict=True):
         dx, dy = corner[0] - x, corner[1] - y
         near = np.hypot(max(dx, -dx - wide, 0), max(dy, -dy - tall, 0))
-        axis.annotate(
-            text, xy, (dx + 2, dy + 1.6), textcoords="offset points", fontsize=6.5,
-            annotation_clip=False, zorder=4, va="baseline", bbox=clear,
-        )  # fmt: skip
+        beside = offset_copy(axis.transData, figure, dx + 2, dy + 1.6, units="points")
+        axis.text(*xy, text, transform=beside, fontsize=6.5, zorder=4, va="baseline", bbox=clear)
         if near > 7:
             edge = (min(max(0, dx), dx + wide), min(max(0, dy), dy + tall))
             axis.annotate(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ALPHA = 0.05
+SHOWN = ("method", "pair", "status", "diff", "diff_n", "p_holm")
 TOLD, UNTOLD = "#000000", "#4A4A4A"
 """Text of a difference that a test tells from 0, and of one that it does not."""
 
@@ -47,7 +48,8 @@ def differences(title: str, frame: "pd.DataFrame", baseline: str) -> "Figure":
     every, pairs = list(dict.fromkeys(rows["method"])), list(dict.fromkeys(rows["pair"]))
     methods = every[: style.ROWS]
     shown = style.first(pairs, len(methods))
-    named: Iterable[Any] = rows.itertuples(index=False)
+    seen = rows.loc[rows["pair"].isin(shown) & rows["method"].isin(methods), list(SHOWN)]
+    named: Iterable[Any] = seen.itertuples(index=False)
     found = {(row.method, row.pair): row for row in named}
     cells = [[found.get((method, pair)) for pair in shown] for method in methods]
     values = np.array([[_difference(cell) for cell in line] for line in cells], float)

@@ -34,7 +34,7 @@ PAPER: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
 # Without mathematics in texts a name may hold any dollars.
 SETTINGS: Any = {
     "text.parse_math": False, "svg.hashsalt": "kdbench", "font.size": 8.0, "axes.linewidth": 0.8,
-    "hatch.linewidth": 0.5, "xtick.major.size": 2.0, "ytick.major.size": 2.0,
+    "hatch.linewidth": 0.5, "axes.titley": 1.0, "xtick.major.size": 2.0, "ytick.major.size": 2.0,
 }  # fmt: skip
 
 
