@@ -42,6 +42,9 @@ def test_friedman_is_scipys() -> None:
     pairs = np.random.default_rng(0).integers(60, 66, (8, 5)).astype(float)
     wanted = scipy.stats.friedmanchisquare(*pairs.T).pvalue
     assert posthoc.friedman(pairs) == pytest.approx(wanted)
+    few = pairs[:3, :3]  # whose ranks hardly differ
+    wanted = scipy.stats.friedmanchisquare(*few.T).pvalue
+    assert posthoc.friedman(few) == pytest.approx(wanted)
     assert np.isnan(posthoc.friedman(pairs[:, :2])) and np.isnan(posthoc.friedman(pairs[:1]))
     assert np.isnan(posthoc.friedman(np.ones((4, 3))))
 
