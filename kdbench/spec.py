@@ -197,7 +197,7 @@ class Training(Strict):
         crop_pad: zero-pad by this many pixels and crop at random; 0: do not.
         flip: mirror half of the images.
         precision: of both networks; losses of small tensors are fp32 always.
-        compile: train students through ``torch.compile``, which rounds otherwise.
+        compile: train students through ``torch.compile``, which rounds otherwise; None: do not.
         pretrain_epochs, pretrain_lr: the phase before training of the methods that have one, at a
             constant rate; None: the student's own.
     """
@@ -212,7 +212,7 @@ class Training(Strict):
     crop_pad: Count = 4
     flip: bool = True
     precision: Literal["fp32", "bf16"] = "fp32"
-    compile: bool = False
+    compile: Annotated[bool | None, AfterValidator(lambda value: value or None)] = None
     pretrain_epochs: Count = 30
     pretrain_lr: Rate | None = None
 
@@ -221,8 +221,6 @@ class Training(Strict):
         """What decides a number, without the first phase (a run that has one says so itself)."""
         apart = {"pretrain_epochs", "pretrain_lr", "schedule"}
         values = self.model_dump(mode="json", exclude_none=True, exclude=apart)
-        if not self.compile:
-            del values["compile"]  # newer than the first ids, which did without
         return values | {"schedule": self.schedule.canonical}
 
 

@@ -10,12 +10,16 @@ from lines import TRAINING, alone, numbers, stop_after, taught, train
 
 from kdbench import compiled, records
 from kdbench.cohort import Stopped
+from kdbench.spec import Training
 
 COMPILED = TRAINING.model_copy(update={"compile": True})
 
 
 def test_it_is_part_of_the_protocol_and_its_absence_is_not() -> None:
     assert "compile" not in TRAINING.canonical
+    off = Training.model_validate(TRAINING.model_dump() | {"compile": False})
+    assert off == TRAINING
+    assert "compile" not in alone().to_json()["training"]
     assert COMPILED.canonical == TRAINING.canonical | {"compile": True}
     assert alone(training=COMPILED).id != alone().id
 

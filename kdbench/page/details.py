@@ -239,7 +239,8 @@ def _recipe(run: Run, about: Row) -> Lines:
             "Recipe",
             f"{run.protocol}: {training.epochs} epochs, batch {training.batch_size}, learning rate "
             f"{training.lr:g} ({training.schedule.kind}), momentum {training.momentum:g}, weight "
-            f"decay {training.weight_decay:g}, {training.precision}",
+            f"decay {training.weight_decay:g}, {training.precision}"
+            + (", compiled" if training.compile else ""),
         ),
     ]
     return lines
