@@ -23,10 +23,10 @@ from kdbench.run import Run
 from kdbench.tables import Table
 from kdbench.tables_across import across_pairs
 from kdbench.tables_published import published_figures
+from kdbench.terminal import Terminal
 
 if TYPE_CHECKING:
     import pandas as pd
-    import rich.table
 
 __all__ = ["LeaderboardError", "files", "markdown", "terminal", "write"]
 
@@ -114,24 +114,9 @@ def _csv(frame: "pd.DataFrame") -> bytes:
     return frame.to_csv(index=False, lineterminator="\n", float_format="%.10g").encode()
 
 
-def terminal(whole: Aggregate) -> "rich.table.Table":
+def terminal(whole: Aggregate) -> Terminal:
     """The main table for ``rich.print``."""
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    table = tables.accuracy(whole.frame, ari_of=whole.overall.reference)
-    out = RichTable(title=Text(whole.evidence.grid.title), box=box.SIMPLE_HEAD)
-    columns = [str(name) for name in table.rows.columns]
-    for i, name in enumerate(columns):
-        out.add_column(Text(name), justify="left" if i == 0 else "right")
-    for i, row in enumerate(table.rows.itertuples(index=False)):
-        marked = zip(columns, row, strict=True)
-        out.add_row(
-            *(Text(str(text), "bold" if (i, name) in table.bold else "") for name, text in marked)
-        )
-    out.caption = Text("Bold: the best, and all not distinguishable from it. (k/n): k of n seeds.")
-    return out
+    return Terminal(whole)
 
 
 def _ranks(whole: Aggregate) -> plots.Ranks:
