@@ -50,6 +50,7 @@ def beside(evidence: Evidence) -> Iterator[Draw]:
         yield here(evidence)
         return
     import multiprocessing
+    from concurrent.futures import ThreadPoolExecutor
 
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
@@ -57,14 +58,16 @@ def beside(evidence: Evidence) -> Iterator[Draw]:
     process.start()
     # Only the other process holds this end: when that process ends, ours is told.
     theirs.close()
+    sender = ThreadPoolExecutor(1)
 
     def draw(frame: "pd.DataFrame", ranks: "Ranks") -> Pictures:
-        with suppress(OSError):
-            ours.send((frame, ranks))
+        # Which waits for as long as the other process is busy.
+        sent = sender.submit(ours.send, (frame, ranks))
 
         def wait() -> "Sequence[Picture]":
             found: Sequence[Picture] | None = None
             with suppress(EOFError, OSError):
+                sent.result()
                 found = ours.recv()
             return here(evidence)(frame, ranks)() if found is None else found
 
@@ -76,6 +79,7 @@ def beside(evidence: Evidence) -> Iterator[Draw]:
         process.kill()
         process.join()
         process.close()
+        sender.shutdown()
         ours.close()
 
 

@@ -60,11 +60,10 @@ with drawing.beside(None) as draw:
     {here}
 """
 LONG = "time.sleep(600)"
-FAILS = """told = Path(sys.argv[1])
+WAIT = """told = Path(sys.argv[1])
     while not (told.exists() and told.read_text()):
         time.sleep(0.05)
-    raise ArithmeticError
-"""
+    """
 
 
 @pytest.fixture
@@ -168,8 +167,14 @@ def test_ctrl_c_ends_both_quietly(tmp_path: Path, here: str) -> None:
     assert gone(other)
 
 
+def test_what_cannot_be_sent_is_told(tmp_path: Path) -> None:
+    process, other = start(tmp_path, "statistics()", WAIT + "draw(1, lambda: 0)()")
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 1 and "pickle" in told and gone(other)
+
+
 def test_an_error_elsewhere_ends_the_other_process(tmp_path: Path) -> None:
-    process, other = start(tmp_path, LONG, FAILS)
+    process, other = start(tmp_path, LONG, WAIT + "raise ArithmeticError")
     assert process.wait(60) == 1 and gone(other)
     process.communicate()
 
