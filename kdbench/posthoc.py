@@ -59,7 +59,7 @@ def friedman(pairs: Array) -> float:
     rounded = np.round(pairs, DIGITS)
     by_pair = ranks(rounded)
     spread = (by_pair**2).sum() - n * k * (k + 1) ** 2 / 4
-    if spread <= EXACT:
+    if spread <= 0:
         return math.nan
     between = ((by_pair.sum(0) - n * (k + 1) / 2) ** 2).sum()
     from scipy.special import chdtrc
