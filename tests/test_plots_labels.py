@@ -1,6 +1,6 @@
 import itertools
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kdbench.plots.labels import Box, place
@@ -21,6 +21,7 @@ def area(one: Box, other: Box) -> float:
 
 
 @given(st.lists(POINT, max_size=12))
+@example([(20, 20), (20, 40), (20, 58), (32, 56), (55, 58), (58, 60)])
 def test_names_cover_neither_each_other_nor_leave_the_panel(
     points: list[tuple[float, float]],
 ) -> None:

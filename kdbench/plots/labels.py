@@ -49,7 +49,7 @@ def place(
         outside = np.maximum(0, np.array(inside[:2]) - boxes[:, :2])
         outside = np.hstack([outside, np.maximum(0, boxes[:, 2:] - np.array(inside[2:]))])
         cost = (
-            10 * _overlap(boxes, taken)
+            100 * _overlap(boxes, taken)
             + 4 * _overlap(boxes, marks)
             + _overlap(boxes, drawn)
             + 100 * size[i, 1] * outside.sum(axis=1)
