@@ -1,6 +1,6 @@
 """Evidence to all that is shown of it: checked, summarised once, tidy, and over all pairs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,8 +40,13 @@ class Aggregate:
     data: str | None
 
 
-def aggregate(evidence: Evidence) -> Aggregate:
+def aggregate(
+    evidence: Evidence, told: "Callable[[pd.DataFrame], object] | None" = None
+) -> Aggregate:
     """All statistics of a grid.
+
+    Args:
+        told: given the frame as soon as it is there.
 
     Raises:
         LeaderboardError: records of different data; an unknown reference.
@@ -53,6 +58,8 @@ def aggregate(evidence: Evidence) -> Aggregate:
         frame = tidy(grid, cells, records, found)
     except ValueError as error:
         raise LeaderboardError(f"{grid.source}: {error}") from error
+    if told:
+        told(frame)
     return Aggregate(evidence, found, frame, overall(evidence, found), data)
 
 

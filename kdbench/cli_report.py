@@ -131,7 +131,7 @@ def report(sources: Sources) -> None:
         from kdbench import leaderboard
         from kdbench.aggregate import aggregate
 
-        whole = aggregate(one)
+        whole = aggregate(one, draw.tell)
         page = leaderboard.write(one, sources.results, whole, draw)
     display(leaderboard.terminal(whole))
     click.echo(f"{page}")

@@ -15,6 +15,7 @@ from kdbench import machine
 from kdbench.evidence import Evidence
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
     from multiprocessing.connection import Connection
 
     import pandas as pd
@@ -23,31 +24,71 @@ if TYPE_CHECKING:
 
 Pictures = Callable[[], "Sequence[Picture]"]
 """Waits for the pictures; the same ones, however often it is called."""
-Draw = Callable[["pd.DataFrame", "Ranks"], Pictures]
-"""Begins to draw, given the frame of ``tidy`` and average ranks."""
+
+
+class Here:
+    """Draws in this process, when the pictures are asked for."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self.evidence = evidence
+
+    def tell(self, frame: "pd.DataFrame") -> None:
+        """The frame of ``tidy``, as soon as it is there: some plots need no more."""
+
+    def __call__(self, frame: "pd.DataFrame", ranks: "Ranks") -> Pictures:
+        """Begin to draw, given average ranks, too."""
+
+        @cache
+        def draw() -> "Sequence[Picture]":
+            from kdbench import plots
+
+            return plots.pictures(self.evidence, lambda: frame, lambda: ranks)
+
+        return draw
+
+
+class There(Here):
+    """Has another process draw, at the other end of a pipe; this one only if that one fails."""
+
+    def __init__(self, evidence: Evidence, pipe: "Connection", sender: "Executor") -> None:
+        super().__init__(evidence)
+        self.pipe, self.sender = pipe, sender
+        self.told = False
+
+    def tell(self, frame: "pd.DataFrame") -> None:
+        self.told = True
+        # Sending waits for as long as the other process is busy.
+        self.sender.submit(self.pipe.send, frame)
+
+    def __call__(self, frame: "pd.DataFrame", ranks: "Ranks") -> Pictures:
+        if not self.told:
+            self.tell(frame)
+        sent = self.sender.submit(self.pipe.send, ranks)
+        myself = super().__call__(frame, ranks)
+
+        @cache
+        def wait() -> "Sequence[Picture]":
+            found: Sequence[Picture] | None = None
+            with suppress(EOFError, OSError):
+                sent.result()
+                found = self.pipe.recv()
+            return myself() if found is None else found
+
+        return wait
+
+
 THREADS = Path("/proc/self/task")
 
 
-def here(evidence: Evidence) -> Draw:
-    """Draw in this process."""
-
-    def draw(frame: "pd.DataFrame", ranks: "Ranks") -> Pictures:
-        from kdbench import plots
-
-        return cache(lambda: plots.pictures(evidence, lambda: (frame, ranks)))
-
-    return draw
-
-
 @contextmanager
-def beside(evidence: Evidence) -> Iterator[Draw]:
+def beside(evidence: Evidence) -> Iterator[Here]:
     """Draw in a process beside this one, which ends with the context at the latest.
 
     It starts at once, with what needs no statistics. Without a second core, and where a fork is
     not safe, this process draws.
     """
     if not _forks():
-        yield here(evidence)
+        yield Here(evidence)
         return
     import multiprocessing
     from concurrent.futures import ThreadPoolExecutor
@@ -60,21 +101,8 @@ def beside(evidence: Evidence) -> Iterator[Draw]:
     theirs.close()
     sender = ThreadPoolExecutor(1)
 
-    def draw(frame: "pd.DataFrame", ranks: "Ranks") -> Pictures:
-        # Which waits for as long as the other process is busy.
-        sent = sender.submit(ours.send, (frame, ranks))
-
-        def wait() -> "Sequence[Picture]":
-            found: Sequence[Picture] | None = None
-            with suppress(EOFError, OSError):
-                sent.result()
-                found = ours.recv()
-            return here(evidence)(frame, ranks)() if found is None else found
-
-        return cache(wait)
-
     try:
-        yield draw
+        yield There(evidence, ours, sender)
     finally:
         process.kill()
         process.join()
@@ -99,11 +127,11 @@ def _work(evidence: Evidence, ours: "Connection", theirs: "Connection") -> None:
     with suppress(Exception):
         from kdbench import plots
 
-        def statistics() -> "tuple[pd.DataFrame, Ranks]":
+        def frame() -> "pd.DataFrame":
             # While the first process still calculates, import what the frame comes with.
             import pandas  # noqa: F401
 
-            found: tuple[pd.DataFrame, Ranks] = theirs.recv()
+            found: pd.DataFrame = theirs.recv()
             return found
 
-        theirs.send(plots.pictures(evidence, statistics))
+        theirs.send(plots.pictures(evidence, frame, theirs.recv))

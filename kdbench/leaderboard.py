@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from kdbench import archive, cell, latex, page, plots, published, tables
 from kdbench.aggregate import Aggregate, LeaderboardError, aggregate
 from kdbench.claims import claims, facts
-from kdbench.drawing import Draw, Pictures, here
+from kdbench.drawing import Here, Pictures
 from kdbench.errors import UserError
 from kdbench.evidence import Evidence, unplaced
 from kdbench.expand import expand
@@ -36,7 +36,7 @@ COMMANDS = 400
 
 
 def write(
-    evidence: Evidence, results: Path, whole: Aggregate | None = None, draw: Draw | None = None
+    evidence: Evidence, results: Path, whole: Aggregate | None = None, draw: Here | None = None
 ) -> Path:
     """Write ``files`` to ``results/<grid>/``, and the page over all grids beside it.
 
@@ -61,10 +61,10 @@ def write(
     return target / PAGE
 
 
-def files(whole: Aggregate, draw: Draw | None = None) -> dict[str, bytes]:
+def files(whole: Aggregate, draw: Here | None = None) -> dict[str, bytes]:
     """All files of ``results/<grid>/``: name -> content."""
     evidence = whole.evidence
-    drawn = (draw or here(evidence))(whole.frame, _ranks(whole))
+    drawn = (draw or Here(evidence))(whole.frame, _ranks(whole))
     shown = _tables(whole)
     # What needs no plots comes first: somebody else may be drawing them meanwhile.
     out = {archive.NAME: archive.dump(evidence)} if _archived(evidence) else {}

@@ -40,7 +40,7 @@ def spoil(real):
     return spoilt
 def broken(*_):
     raise ArithmeticError("no ink")
-drawing._work, drawing.here = spoil(drawing._work), spoil(drawing.here)
+drawing._work, drawing.Here.__call__ = spoil(drawing._work), spoil(drawing.Here.__call__)
 """
 
 BESIDE = """
@@ -50,7 +50,7 @@ from kdbench import drawing, machine
 machine.cores = lambda: 2
 def work(*args):
     from kdbench import plots
-    def pictures(_, statistics):
+    def pictures(_, frame, ranks):
         Path(sys.argv[1]).write_text(str(os.getpid()))
         {there}
     plots.pictures = pictures
@@ -168,7 +168,7 @@ def test_ctrl_c_ends_both_quietly(tmp_path: Path, here: str) -> None:
 
 
 def test_what_cannot_be_sent_is_told(tmp_path: Path) -> None:
-    process, other = start(tmp_path, "statistics()", WAIT + "draw(1, lambda: 0)()")
+    process, other = start(tmp_path, "frame(), ranks()", WAIT + "draw(1, lambda: 0)()")
     _, told = process.communicate(timeout=60)
     assert process.returncode == 1 and "pickle" in told and gone(other)
 
@@ -180,7 +180,7 @@ def test_an_error_elsewhere_ends_the_other_process(tmp_path: Path) -> None:
 
 
 def test_nobody_is_left_when_a_report_is_killed(tmp_path: Path) -> None:
-    process, other = start(tmp_path, "statistics()", LONG)
+    process, other = start(tmp_path, "frame(), ranks()", LONG)
     assert not gone(other)
     process.kill()
     process.communicate(timeout=60)

@@ -92,7 +92,7 @@ def test_coordinates_are_short_and_letters_keep_their_shape() -> None:
 
 def every(evidence: Evidence) -> list[plots.Picture]:
     """All pictures of some evidence."""
-    return plots.pictures(evidence, lambda: (frame_of(evidence), None))
+    return plots.pictures(evidence, lambda: frame_of(evidence), lambda: None)
 
 
 def test_a_matplotlibrc_changes_nothing() -> None:

@@ -44,7 +44,7 @@ def render(
         found: ``summaries`` of the cells, where they are there already.
         digest: of the data that all runs used; None where no run has read it.
         further: tables to show below the main one.
-        plots: title -> text of an SVG; asked for when all else is there.
+        plots: title -> text of an SVG; asked for as late as can be.
         command: a run to the line that repeats it; None: the page has no such lines.
     """
     grid, cells, records = evidence.grid, evidence.cells, evidence.records
@@ -84,7 +84,7 @@ def render(
         curve_note=_curve_note(data) if opens else "",
         commands=_commands(grid.source),
         data=details.script(data),
-        figures=figures.embed(plots() if plots else {}),
+        figures=cache(lambda: figures.embed(plots() if plots else {})),
     )  # fmt: skip
 
 

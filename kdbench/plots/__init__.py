@@ -38,8 +38,8 @@ __all__ = [
     "trade_off",
 ]  # fmt: skip
 
-Statistics = Callable[[], tuple["pd.DataFrame", Ranks | None]]
-"""The frame of ``tidy``, and average ranks where somebody has worked them out."""
+GetFrame = Callable[[], "pd.DataFrame"]
+GetRanks = Callable[[], Ranks | None]
 
 
 @dataclass(frozen=True)
@@ -62,14 +62,15 @@ def files(pictures: Iterable[Picture]) -> dict[str, bytes]:
     return out
 
 
-def pictures(evidence: Evidence, statistics: Statistics) -> list[Picture]:
+def pictures(evidence: Evidence, frame: GetFrame, ranks: GetRanks) -> list[Picture]:
     """Every figure that a grid has something to show in, drawn.
 
     Args:
         evidence: of the grid.
-        statistics: asked for when they are needed, which the first figure does not.
+        frame: of ``tidy``, asked for when it is needed, which is not for the first figure.
+        ranks: average ranks, asked for later still; None where nobody has worked them out.
     """
-    return [picture(plot) for plot in _each(evidence, statistics)]
+    return [picture(plot) for plot in _each(evidence, frame, ranks)]
 
 
 def picture(plot: Plot) -> Picture:
@@ -85,10 +86,10 @@ def figures(evidence: Evidence, frame: "pd.DataFrame", ranks: Ranks | None = Non
         frame: of ``tidy``.
         ranks: average rank of each method with its interval, where somebody has worked it out.
     """
-    return list(_each(evidence, lambda: (frame, ranks)))
+    return list(_each(evidence, lambda: frame, lambda: ranks))
 
 
-def _each(evidence: Evidence, statistics: Statistics) -> Iterator[Plot]:
+def _each(evidence: Evidence, get_frame: GetFrame, get_ranks: GetRanks) -> Iterator[Plot]:
     grid, cells = evidence.grid, evidence.cells
     baseline = find(cells, grid.report.baseline)
     methods = len({cell.method for cell in cells} - {"teacher"})
@@ -100,7 +101,7 @@ def _each(evidence: Evidence, statistics: Statistics) -> Iterator[Plot]:
         "where student alone and teacher are.",
         accuracy(grid.title, cells, evidence.records),
     )
-    frame, ranks = statistics()
+    frame = get_frame()
     if baseline and frame["diff"].notna().any():
         yield Plot(
             "differences",
@@ -117,7 +118,7 @@ def _each(evidence: Evidence, statistics: Statistics) -> Iterator[Plot]:
             "joins those that no other beats in accuracy for as little time.",
             trade_off(f"{grid.title}: accuracy against cost", frame, baseline),
         )
-    if ranks:
+    if ranks := get_ranks():
         yield Plot(
             "ranks",
             "Average rank",
