@@ -77,7 +77,7 @@ notebooks: setup ## run the notebooks, from the first cell to the last
 verify-results: setup ## every leaderboard in results/ again from its records, byte by byte
 	$(BIN)/kdbench verify
 
-BENCHMARKS := startup data table growth memory scaling methods plan report slurm
+BENCHMARKS := startup data table compiled growth memory scaling methods plan report slurm
 
 bench: setup ## measure: a JSON line a figure; an hour on a machine that does nothing else
 	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit 1; done

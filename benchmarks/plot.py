@@ -23,7 +23,7 @@ PANELS = (
         "a step, ms",
     ),
     ("an image's time in a batch / in a batch of 64", "batch", "ms", "batch", "KD's step, ms"),
-    ("report: report in all", "n", "seconds", "records", "kdbench report, s"),
+    ("report: wall clock", "n", "seconds", "records", "kdbench report, s"),
     ("plan of a grid, imports included", "n", "seconds", "runs", "kdbench plan, s"),
 )
 """What the line says, key across, key up, and the axes' titles."""
