@@ -10,7 +10,7 @@ from kdbench.grid import Grid
 from kdbench.markdown import escape
 from kdbench.records import Record, Result
 from kdbench.run import Cell
-from kdbench.summary import STATUSES, by_pair, statuses, teacher_accuracy, teacher_ids
+from kdbench.summary import STATUSES, by_pair, first_result, statuses, teacher_accuracy, teacher_ids
 from kdbench.tidy import find
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def fact_lines(
 ) -> list[tuple[str, str]]:
     """What was run: (name, text), plain; ``digest`` of the data, None where no run has read it."""
     return [
-        ("Data", _data(grid, _result(cells, records), digest)),
+        ("Data", _data(grid, first_result(cells, records), digest)),
         ("Protocol", protocol(grid)),
         ("Objective", _objective(grid)),
         (
@@ -43,12 +43,6 @@ def fact_lines(
         *_environment(cells, records),
         ("Runs", _count(cells, records)),
     ]
-
-
-def _result(cells: Iterable[Cell], records: Mapping[str, Record]) -> Result | None:
-    """The first of a student, in the order of the grid."""
-    found = (records.get(run.id) for cell in cells if cell.method != "teacher" for run in cell.runs)
-    return next((record.result for record in found if record and record.result), None)
 
 
 def _data(grid: Grid, first: Result | None, digest: str | None) -> str:
@@ -194,7 +188,7 @@ def claim_lines(
     """What this supports and what it does not: plain sentences."""
     baseline = find(cells, grid.report.baseline)
     against = [grid.report.against.strip() or "The grid's file does not say."]
-    against += _test_set(_result(cells, records), frame)
+    against += _test_set(first_result(cells, records), frame)
     against += _seeds(frame, baseline)
     against.append(_one_teacher(grid))
     supports = [grid.report.supports.strip() or "The grid's file does not say."]

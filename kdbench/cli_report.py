@@ -123,9 +123,15 @@ def report(sources: Sources) -> None:
     from kdbench import drawing
 
     found = sources.evidence()
-    one = found[0] if len(found) == 1 else _merged(found, sources)
-    if one is None:
-        return
+    one = found[0]
+    if len(found) > 1:
+        from kdbench import mixed
+
+        merged = mixed.merged(found, mix=sources.mix)
+        if merged is None:
+            click.echo(f"{mixed.write(found, sources.results)}")
+            return
+        one = merged
     with drawing.beside(one) as draw:
         # Not before: numpy's threads, too, would be in the way of another process.
         from kdbench import leaderboard
@@ -135,16 +141,6 @@ def report(sources: Sources) -> None:
         page = leaderboard.write(one, sources.results, whole, draw)
     display(leaderboard.terminal(whole))
     click.echo(f"{page}")
-
-
-def _merged(found: "list[Evidence]", sources: Sources) -> "Evidence | None":
-    """Several grids as one; None where they stand side by side, on a page that is written."""
-    from kdbench import mixed
-
-    one = mixed.merged(found, mix=sources.mix)
-    if one is None:
-        click.echo(f"{mixed.write(found, sources.results)}")
-    return one
 
 
 @click.command()

@@ -1,8 +1,8 @@
 """``compile: true``: a student's training step through ``torch.compile``; never by itself.
 
-It rounds otherwise than the network as it is written, so it is part of the protocol. What it was
-compiled for is one shape and one network at a time: it shares nothing with the learners beside it,
-and changes no number of theirs.
+It rounds otherwise than the network as it is written, so it is part of the protocol. Learners of
+the same network, batch and precision share what was compiled, and these alone decide what that is:
+no learner changes another's numbers.
 """
 
 import importlib.util

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdbench import archive, cell, latex, page, plots, published, tables
+from kdbench import archive, cell, latex, page, plots, published, tables, tables_beside
 from kdbench.aggregate import Aggregate, LeaderboardError, aggregate
 from kdbench.claims import claims, facts
 from kdbench.drawing import Here, Pictures
@@ -208,8 +208,8 @@ def _further_tables(whole: Aggregate) -> list[Table]:
     if grid.report.reference:
         out.append(_published(grid, frame))
     if frame["seconds"].notna().any():
-        out.append(tables.costs(frame, overall.baseline))
-    out += [tables.best_epoch(frame), tables.objectives(whole.evidence.cells)]
+        out.append(tables_beside.costs(frame, overall.baseline))
+    out += [tables_beside.best_epoch(frame), tables_beside.objectives(whole.evidence.cells)]
     return out
 
 

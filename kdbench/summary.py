@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from kdbench.records import Cost, Record
+from kdbench.records import Cost, Record, Result
 from kdbench.run import Cell, Run
 from kdbench.stats import mean, spread
 
@@ -164,3 +164,9 @@ def teacher_accuracy(cells: Iterable[Cell], records: Mapping[str, Record]) -> fl
         if all(run.dataset == other for other in data)
     ]
     return summarise(own, records).mean
+
+
+def first_result(cells: Iterable[Cell], records: Mapping[str, Record]) -> Result | None:
+    """The first of a student, in the order of the grid; None where no run has one."""
+    ended = (records.get(run.id) for cell in cells if cell.method != "teacher" for run in cell.runs)
+    return next((record.result for record in ended if record and record.result), None)

@@ -60,7 +60,7 @@ def test_every_method_stands_at_its_time_and_mean_with_its_name() -> None:
     }
     assert fill == {0.4: CURVE, 0.8: CURVE, 1: "white", 2: "white"}
     at = next(text for text in axis.texts if text.get_text() == "at")
-    assert at.get_position() == pytest.approx((2, 83.5))
+    assert at.get_position() == (2, 83.5)
     assert set(texts(axis)) >= {"student", "kd", "semckd"}
     steps = next(line for line in axis.lines if line.get_drawstyle() == "steps-post")
     assert np.asarray(steps.get_ydata())[:2] == pytest.approx([80.5, 84.5])

@@ -12,7 +12,7 @@ from fakes import (
     whole_of,
 )
 
-from kdbench import stats, tables
+from kdbench import stats, tables, tables_beside
 from kdbench.markdown import render
 from kdbench.run import Cell, Teacher
 from kdbench.tidy import tidy
@@ -160,7 +160,7 @@ def test_costs_are_relative_to_the_baseline_with_the_teachers_forward() -> None:
     records = make_records(cells, typical)
     for run in cell_of(cells, "semckd").runs:
         records[run.id] = make_record(run, 84.0, seconds=34.0, extra=10_200_000)
-    table = tables.costs(tidy(grid, cells, records), "kd")
+    table = tables_beside.costs(tidy(grid, cells, records), "kd")
     semckd = row_of(table, "semckd")
     assert semckd["Time / kd"] == "3.00"
     assert semckd["Seconds"] == "36.0"
@@ -172,7 +172,7 @@ def test_costs_are_relative_to_the_baseline_with_the_teachers_forward() -> None:
 def test_best_epoch_is_flagged_in_its_title() -> None:
     grid = make_grid()
     cells = make_cells(grid)
-    table = tables.best_epoch(tidy(grid, cells, make_records(cells, typical)))
+    table = tables_beside.best_epoch(tidy(grid, cells, make_records(cells, typical)))
     assert "selected on the test set; not the headline" in table.title
     assert row_of(table, "at")["big → small"] == "84.00"
 
@@ -212,7 +212,7 @@ def test_a_pair_that_comes_twice_has_two_columns() -> None:
 
 def test_objectives_say_each_rows_weights() -> None:
     grid = make_grid()
-    table = tables.objectives(make_cells(grid, ("kd", "semckd+at")))
+    table = tables_beside.objectives(make_cells(grid, ("kd", "semckd+at")))
     assert row_of(table, "student") == {
         "Method": "student", "gamma (CE)": "1", "alpha (T²·KL)": "0", "T": "–", "beta · term": "",
     }  # fmt: skip

@@ -8,7 +8,7 @@ from kdbench import stats
 from kdbench.evidence import Evidence
 from kdbench.page import text
 from kdbench.page.rows import Column, Row
-from kdbench.summary import statuses
+from kdbench.summary import first_result, statuses
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -145,9 +145,7 @@ def _cost(
 
 def _measured(evidence: Evidence, table: Sequence[Row], pairs: Sequence[Column]) -> list[str]:
     grid = evidence.grid
-    students = (cell for cell in evidence.cells if cell.method != "teacher")
-    ended = (evidence.records.get(run.id) for cell in students for run in cell.runs)
-    first = next((record.result for record in ended if record and record.result), None)
+    first = first_result(evidence.cells, evidence.records)
     images = f", {first.n_train:,} training images" if first else ""
     tested = f" on {first.n_test:,} test images" if first else ""
     methods = sum(not row.baseline for row in table)
