@@ -52,8 +52,10 @@ class Process:
         return found if found.alive() else None
 
     def write(self, file: Path) -> None:
-        """Record it in a file."""
-        file.write_text(f"{self.pid} {self.started}\n", encoding="utf-8")
+        """Record it in a file, whole or not at all: half a record would read as a dead process."""
+        beside = file.with_name(f".{file.name}.{os.getpid()}")
+        beside.write_text(f"{self.pid} {self.started}\n", encoding="utf-8")
+        beside.replace(file)
 
     def alive(self) -> bool:
         """Whether it still runs."""

@@ -34,7 +34,10 @@ class Count(submitit.helpers.Checkpointable):
         while count < self.total:
             time.sleep(0.1)
             count += 1
-            self.path.write_text(str(count))
+            # Whole or not at all: the test reads it meanwhile, and a signal may come at any time.
+            beside = self.path.with_suffix(".new")
+            beside.write_text(str(count))
+            beside.replace(self.path)
         return started, count
 
 
@@ -51,6 +54,14 @@ def submit(cluster: Cluster, command: str, *options: str) -> str:
 def output(cluster: Cluster, job: str) -> str:
     file = cluster.folder / "log" / f"job-{job}.out"
     return file.read_text() if file.exists() else ""
+
+
+def content(file: Path) -> bytes:
+    """What a file holds; nothing while another process puts a new one in its place."""
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def executor(folder: Path, **parameters: object) -> submitit.AutoExecutor:
@@ -168,7 +179,7 @@ def test_a_slurmctld_that_dies_by_itself_is_started_again(cluster: Cluster) -> N
     """And told of; one that a test ended is not."""
     held = submit(cluster, "true", "--hold", "--job-name=survives")
     saved = cluster.folder / "state" / "job_state"
-    until("the saved queue", 30, lambda: saved.exists() and b"survives" in saved.read_bytes())
+    until("the saved queue", 30, lambda: b"survives" in content(saved))
     cluster.kill("slurmctld", "SEGV")
     until("its death", 30, lambda: cluster.daemons.died("slurmctld") == "SIGSEGV")
     assert state(cluster, held) == "PENDING JobHeldUser"
@@ -183,7 +194,7 @@ def test_a_slurmctld_that_dies_by_itself_is_started_again(cluster: Cluster) -> N
 def test_the_queue_outlives_a_killed_slurmctld(cluster: Cluster) -> None:
     held = submit(cluster, "true", "--hold", "--job-name=outlives")
     saved = cluster.folder / "state" / "job_state"
-    until("the saved queue", 30, lambda: saved.exists() and b"outlives" in saved.read_bytes())
+    until("the saved queue", 30, lambda: b"outlives" in content(saved))
     cluster.kill("slurmctld")
     assert cluster.daemons.get("slurmctld") is None
     cluster.restart("slurmctld")
