@@ -58,6 +58,8 @@ def parse_yaml(text: str, where: str, *, file: bool = False) -> Any:
     """
     try:
         return yaml.load(text, Loader)
+    except UnicodeEncodeError:  # an argument's bytes were no text
+        raise GridError([f"{where}: not a text in UTF-8"]) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         if mark and file:

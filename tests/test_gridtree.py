@@ -156,7 +156,7 @@ def test_set_reaches_into_short_forms_and_new_places() -> None:
     ("assignment", "problem"),
     [
         ("epochs", "expected KEY=VALUE"), ("=3", "expected KEY=VALUE"), ("a..b=3", "expected KEY"),
-        ("a.=3", "expected KEY=VALUE"), ("a=[1", "not YAML"),
+        ("a.=3", "expected KEY=VALUE"), ("a=[1", "not YAML"), ("a=\udcff", "not a text in UTF-8"),
         ("methods.kd.beta=3", "set it as a whole"), ("name.x=3", "set it as a whole"),
     ],
 )  # fmt: skip
