@@ -57,7 +57,8 @@ class Estimate:
         teacher: weights of the teacher. asked: what its forward of a batch holds at most.
         shown: what of that stays while the students learn from it: its features.
         data: images and labels.
-        problem: how it will end without a number ("skipped: why", "fails: why"), or "".
+        problem: how it will end without a number ("skipped: why", "fails: why"), why nobody can
+            say what it costs, or "".
         rough: the method was counted on another pair.
     """
 

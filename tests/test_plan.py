@@ -106,7 +106,9 @@ def test_what_is_done_needs_no_images(tmp_path: Path) -> None:
     for run in expanded(**changes).runs:
         records.write_run(tmp_path, run)
         records.write(tmp_path, make_record(run, 50.0))
-    assert any("(3 done); 0 to train" in line for line in rendered(tmp_path, **changes))
+    lines = rendered(tmp_path, **changes)
+    assert any("(3 done); 0 to train" in line for line in lines)
+    assert lines.count(f"    cost unknown: no image folder {tmp_path / 'gone'}") == 3
 
 
 def test_rough_figures_are_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
