@@ -122,6 +122,16 @@ def check(method: str) -> None:
         sys.exit(1)
 
 
+@main.command()
+def schema() -> None:
+    """A grid file's keys and values as JSON Schema, for editors."""
+    import json
+
+    from kdbench.schema import schema as built
+
+    click.echo(json.dumps(built(), indent=1))
+
+
 @main.group(cls=Group)
 def teacher() -> None:
     """Teachers that kdbench did not train."""
