@@ -27,7 +27,8 @@ def schema() -> Schema:
     found = _worded(Grid.model_json_schema())
     keys, parts = found["properties"], found["$defs"]
     options = _worded(MethodOptions.model_json_schema())
-    own = {name: _options(name, options["properties"]) for name in registry.names()}
+    parts |= {f"of-{name}": _options(name, options["properties"]) for name in registry.names()}
+    own = {name: {"$ref": f"#/$defs/of-{name}"} for name in registry.names()}
     anything = {"type": ["object", "null"]}
     parts["Dataset"] = _either({"enum": list(DATASETS)}, parts["Dataset"])
     preset = {"enum": presets(), "description": "What the other keys change."}
