@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lines import CPU, alone, data, stop_after, taught
+from lines import CPU, TRAINING, alone, data, stop_after, taught
 from torch import Tensor, nn
 from variants import label
 
@@ -26,6 +26,7 @@ from kdbench.method import Features
 from kdbench.ranks import RankLost, World
 from kdbench.run import Run
 from kdbench.scene import each, tensors
+from kdbench.spec import Training
 
 LOST = 9
 """Exit code of a rank that has lost another."""
@@ -116,9 +117,16 @@ def lessons(world: World, folder: Path, chosen: Chosen) -> None:
     torch.save(found, folder / f"{world.size}-{world.rank}.pt")
 
 
-def lesson(world: World, large: str, small: str, name: str, hyper: dict[str, Any]) -> Any:
+def lesson(
+    world: World,
+    large: str,
+    small: str,
+    name: str,
+    hyper: dict[str, Any],
+    training: Training = TRAINING,
+) -> Any:
     """Losses, gradients and all state of three steps a phase, in float64."""
-    run = taught(alone(student=large), name, student=small, hyper=hyper)
+    run = taught(alone(student=large), name, student=small, hyper=hyper, training=training)
     torch.manual_seed(1)
     teacher = models.create(large, num_classes=10, in_channels=1)
     some = data()
@@ -171,6 +179,16 @@ def lesson(world: World, large: str, small: str, name: str, hyper: dict[str, Any
     seen["model"] = learner.student.state_dict()
     seen["methods"] = learner.methods.state_dict()
     return seen
+
+
+def compiled_lessons(world: World, folder: Path, training: Training) -> None:
+    """``lesson`` of some methods on both pairs under ``training``, as ``lessons`` leaves them."""
+    found = {
+        f"{name} {small}": lesson(world, large, small, name, {}, training)
+        for name in ("semckd", "fitnets")
+        for large, small in PAIRS
+    }
+    torch.save(found, folder / f"{world.size}-{world.rank}.pt")
 
 
 def of_one(x: Tensor) -> Features:
