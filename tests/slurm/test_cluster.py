@@ -101,14 +101,14 @@ def test_requeue_after_a_checkpoint_starts_when_released(cluster: Cluster, tmp_p
     The requeue is early in a second and the scheduler at rest: a start in that second would fail.
     """
     path = tmp_path / "count"
-    job = executor(tmp_path).submit(Count(path, 40))
+    job = executor(tmp_path).submit(Count(path, 60))
     until("a start", 30, lambda: path.exists() and int(path.read_text()) >= 15)
     time.sleep(1.05 - time.time() % 1)
     job._interrupt(timeout=True)  # type: ignore[attr-defined]
     until("the requeue", 30, lambda: state(cluster, job.job_id) == "PENDING BeginTime")
     assert cluster.release_all() == [job.job_id]
     started, count = job.result()
-    assert 15 <= started < count == 40
+    assert 15 <= started < count == 60
 
 
 def occupy(cluster: Cluster, command: str, *options: str) -> list[str]:
