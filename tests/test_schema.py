@@ -58,7 +58,7 @@ def test_what_kdbench_takes_fits(editor: Draft7Validator, changes: dict[str, Any
 @pytest.mark.parametrize(
     "changes",
     [
-        {"datset": "digits"}, {"source": "x"}, {"name": "a b"}, {"name": 3},
+        {"data": "digits"}, {"source": "x"}, {"name": "a b"}, {"name": 3},
         {"dataset": "cifar"}, {"dataset": {"name": "digits", "size": 0}}, {"dataset": None},
         {"dataset": {"name": "digits", "validation": 1}}, {"dataset": {"size": 8}},
         {"protocol": "semkd"}, {"protocol": {"preset": "x"}}, {"protocol": {"epoch": 3}},
