@@ -17,6 +17,7 @@ from kdbench.counting import (
     network_cost,
     term_cost,
 )
+from kdbench.datasets import available
 from kdbench.evaluation import BATCH
 from kdbench.run import Run, Term
 from kdbench.spec import DATASETS, Dataset
@@ -171,6 +172,9 @@ class Estimator:
 
     def __call__(self, run: Run) -> Estimate:
         """What training this run alone costs, whatever its seed."""
+        root = run.dataset.root
+        if root and not available("imagefolder", Path(root))[0]:  # of what is done it may be gone
+            return Estimate(problem=f"cost unknown: no image folder {root}")
         of, training = shape(run.dataset), run.training
         teacher = run.teacher.arch if run.teacher else None
         steps = of.train // training.batch_size * training.epochs

@@ -136,8 +136,7 @@ class Method(nn.Module, ABC):
     def pretrain_loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
         """That phase's only loss, a scalar; ``beta`` does not weigh it.
 
-        Whoever defines ``pretrain`` has to define it, or is refused when loaded; most have no such
-        phase, so it is not abstract.
+        Whoever has such a phase has to define it; most have none, so it is not abstract.
         """
         raise NotImplementedError(f"{type(self).__name__} has a first phase but no pretrain_loss")
 

@@ -69,8 +69,6 @@ def load(name: str) -> type["Method"]:
         raise RegistryError(f"{source.path}: {label} is no subclass of kdbench.method.Method")
     if inspect.isabstract(found):
         raise RegistryError(f"{source.path}: {label} defines no loss")
-    if found.pretrain is not Method.pretrain and found.pretrain_loss is Method.pretrain_loss:
-        raise RegistryError(f"{source.path}: {label} defines pretrain, and no pretrain_loss")
     return found
 
 

@@ -29,13 +29,15 @@ def schema() -> Schema:
     options = _worded(MethodOptions.model_json_schema())
     parts |= {f"of-{name}": _options(name, options["properties"]) for name in registry.names()}
     own = {name: {"$ref": f"#/$defs/of-{name}"} for name in registry.names()}
-    anything = {"type": ["object", "null"]}
+    named = {
+        "type": "object",
+        "properties": own,
+        "patternProperties": {SEVERAL: {"type": ["object", "null"]}},
+        "additionalProperties": False,
+    }
     parts["Dataset"] = _either({"enum": list(DATASETS)}, parts["Dataset"])
     preset = {"enum": presets(), "description": "What the other keys change."}
-    parts["Protocol"]["properties"] |= {
-        "preset": preset,
-        "methods": {"type": "object", "properties": own, "additionalProperties": anything},
-    }
+    parts["Protocol"]["properties"] |= {"preset": preset, "methods": named}
     parts["Protocol"] = _either({"enum": presets()}, parts["Protocol"])
     arch = _either({"enum": models.names()}, {"type": "string"})
     parts["Pair"]["properties"] |= {"teacher": arch, "student": arch}
@@ -44,14 +46,7 @@ def schema() -> Schema:
     parts["Row"] = _either(
         {"enum": list(own)},
         {"type": "string", "pattern": SEVERAL},
-        {
-            "type": "object",
-            "minProperties": 1,
-            "maxProperties": 1,
-            "properties": own,
-            "patternProperties": {SEVERAL: anything},
-            "additionalProperties": False,
-        },
+        named | {"minProperties": 1, "maxProperties": 1},
     )
     del keys["source"]
     needed = [key for key in found["required"] if key != "title"]

@@ -22,7 +22,7 @@ from kdbench.build import dry_run
 from kdbench.grid import Executor
 from kdbench.jobs import JobError, Work, work
 from kdbench.learner import Learner
-from kdbench.method import Features
+from kdbench.method import Features, Incompatible
 from kdbench.ranks import RankLost, World
 from kdbench.run import Run
 from kdbench.scene import each, tensors
@@ -103,7 +103,7 @@ Chosen = Sequence[tuple[int, str, dict[str, Any]]]
 """Which of ``PAIRS``, method, hyper-parameters."""
 
 
-def lessons(world: World, folder: Path, chosen: Chosen) -> None:
+def lessons(world: World, folder: Path, chosen: Chosen, training: Training = TRAINING) -> None:
     """Take a few steps with each method, and leave what they gave in ``folder``."""
     path = folder / "draws.py"
     if world.first:
@@ -113,7 +113,7 @@ def lessons(world: World, folder: Path, chosen: Chosen) -> None:
     for pair, name, hyper in [*chosen, (0, str(path), {})]:
         large, small = PAIRS[pair]
         title = f"{label(Path(name).stem, hyper)} {large} {small}"
-        found[title] = lesson(world, large, small, name, hyper)
+        found[title] = lesson(world, large, small, name, hyper, training)
     torch.save(found, folder / f"{world.size}-{world.rank}.pt")
 
 
@@ -123,7 +123,7 @@ def lesson(
     small: str,
     name: str,
     hyper: dict[str, Any],
-    training: Training = TRAINING,
+    training: Training,
 ) -> Any:
     """Losses, gradients and all state of three steps a phase, in float64."""
     run = taught(alone(student=large), name, student=small, hyper=hyper, training=training)
@@ -142,7 +142,7 @@ def lesson(
             device=CPU,
             world=world,
         )
-    except Exception as error:
+    except Incompatible as error:
         return str(error)
     learner.student.double()
     learner.methods.double()
@@ -179,16 +179,6 @@ def lesson(
     seen["model"] = learner.student.state_dict()
     seen["methods"] = learner.methods.state_dict()
     return seen
-
-
-def compiled_lessons(world: World, folder: Path, training: Training) -> None:
-    """``lesson`` of some methods on both pairs under ``training``, as ``lessons`` leaves them."""
-    found = {
-        f"{name} {small}": lesson(world, large, small, name, {}, training)
-        for name in ("semckd", "fitnets")
-        for large, small in PAIRS
-    }
-    torch.save(found, folder / f"{world.size}-{world.rank}.pt")
 
 
 def of_one(x: Tensor) -> Features:

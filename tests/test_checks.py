@@ -111,6 +111,11 @@ FAULTS = [
         init="self.relu = nn.ReLU()",
         more=PHASE.format("[self.relu]", "self.loss(s, t, batch)"),
     ),
+    Fault(
+        PRETRAIN,
+        "Mine has a first phase but no pretrain_loss",
+        more=PHASE.partition("    def pretrain_loss")[0].format("[self.adapter]"),
+    ),
     Fault(PRETRAIN, "trains none", more=PHASE.format("[self.adapter]", "s.logits.mean()")),
     Fault(
         PRETRAIN,

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from kdbench.records import write_atomically
+
 PROC = Path("/proc")
 
 
@@ -53,9 +55,7 @@ class Process:
 
     def write(self, file: Path) -> None:
         """Record it in a file, whole or not at all: half a record would read as a dead process."""
-        beside = file.with_name(f".{file.name}.{os.getpid()}")
-        beside.write_text(f"{self.pid} {self.started}\n", encoding="utf-8")
-        beside.replace(file)
+        write_atomically(file, f"{self.pid} {self.started}\n")
 
     def alive(self) -> bool:
         """Whether it still runs."""

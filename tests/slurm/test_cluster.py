@@ -18,6 +18,8 @@ from slurm.leftovers import end, sweep
 from slurm.packages import absent
 from slurm.processes import Process, carrying, until
 
+from kdbench.records import write_atomically
+
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 # A job cannot import this module.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -34,10 +36,8 @@ class Count(submitit.helpers.Checkpointable):
         while count < self.total:
             time.sleep(0.1)
             count += 1
-            # Whole or not at all: the test reads it meanwhile, and a signal may come at any time.
-            beside = self.path.with_suffix(".new")
-            beside.write_text(str(count))
-            beside.replace(self.path)
+            # The test reads it meanwhile, and a signal may come at any time.
+            write_atomically(self.path, str(count))
         return started, count
 
 
