@@ -6,6 +6,7 @@ from torch import nn
 from kdbench import models, registry
 from kdbench.method import Features, Method, Setup
 from kdbench.models.network import Network
+from kdbench.models.pointwise import replace_strided_pointwise
 from kdbench.rng import key
 from kdbench.run import Run
 
@@ -42,7 +43,8 @@ def build_methods(run: Run, setup: Setup) -> list[Method]:
             )
         with torch.random.fork_rng():
             torch.manual_seed(key(run.seed, "method", term.method))
-            made.append(registry.load(term.where)(setup, **term.hyper))
+            method = registry.load(term.where)(setup, **term.hyper)
+        made.append(replace_strided_pointwise(method))
     return made
 
 

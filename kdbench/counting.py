@@ -19,6 +19,7 @@ from kdbench import models, registry
 from kdbench.gridnames import at
 from kdbench.method import Batch, Features, Incompatible, Method, Setup
 from kdbench.models import cost
+from kdbench.models.pointwise import replace_strided_pointwise
 from kdbench.peak import Peak
 from kdbench.run import Term
 
@@ -239,7 +240,8 @@ def _count(
     with torch.random.fork_rng(devices=()):
         head = nn.Linear(t.embedding.shape[1], of.classes).requires_grad_(False)
         two_s, two_t = (_each(f, lambda x: x[:2]) for f in (s, t))
-        built = method(Setup(two_s, two_t, labels, b, of.classes, head if teacher else None))
+        setup = Setup(two_s, two_t, labels, b, of.classes, head if teacher else None)
+        built = replace_strided_pointwise(method(setup))
         pretrains = bool(built.pretrain(_network(student, of)))
         index = torch.arange(b) % of.train
         images = torch.zeros(b, of.channels, of.size, of.size)

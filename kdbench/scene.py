@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kdbench.description import Description
 from kdbench.method import Batch, Features, Incompatible, Method, Setup
+from kdbench.models.pointwise import replace_strided_pointwise
 
 CLASSES, SAMPLES, SIZE = 5, 40, 8
 
@@ -157,7 +158,7 @@ class Subject:
             setup = Setup(s, t, labels, batch_size, CLASSES, teacher_head=head, seed=0)
             torch.manual_seed(seed)
             try:
-                method = self.cls(setup, **self.hyper)
+                method = replace_strided_pointwise(self.cls(setup, **self.hyper))
             except Incompatible:
                 if number == len(pairs):
                     raise

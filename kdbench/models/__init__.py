@@ -169,6 +169,8 @@ def entry(name: str) -> Entry:
 def create(name: str, *, num_classes: int = 100, in_channels: int = 3) -> "Network":
     """Build a network, its weights drawn from torch's global generator.
 
+    Convolutions that PyTorch's CPU kernels get wrong are replaced; see ``models.pointwise``.
+
     Args:
         name: a published architecture or one of a family.
         num_classes: K.
@@ -183,6 +185,7 @@ def create(name: str, *, num_classes: int = 100, in_channels: int = 3) -> "Netwo
             raise ValueError(f"{name}: {key} must be at least 1, not {value}")
     build = getattr(importlib.import_module(f"kdbench.models.{module}"), builder)
     network: Network = build(num_classes=num_classes, in_channels=in_channels, **settings)
+    importlib.import_module("kdbench.models.pointwise").replace_strided_pointwise(network)
     return network
 
 
