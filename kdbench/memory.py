@@ -6,8 +6,6 @@ from pathlib import Path
 
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
-KILLED = " (out of memory? a smaller executor.cohort or batch_size needs less)"
-"""Said of a process that was killed, as Linux does where memory ends."""
 EXHAUSTED = ("can't allocate memory", "not enough memory", "out of memory")
 """What torch says in a plain ``RuntimeError``."""
 

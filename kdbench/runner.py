@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from kdbench import progress, records
+from kdbench import crashes, progress, records
 from kdbench.grid import Executor
 from kdbench.jobs import JobError, Work, cohorts, missing, tuned, work, workers
 from kdbench.machine import Way
-from kdbench.memory import KILLED, free_memory
+from kdbench.memory import free_memory
 from kdbench.progress import Beat
 from kdbench.records import Record
 from kdbench.run import Run
@@ -185,8 +185,7 @@ class _Pool:
     def _mourn(self, process: BaseProcess) -> None:
         """Note what a dead worker had in hand; a run that keeps killing workers has failed."""
         code = process.exitcode or 0
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        how += KILLED if -code == signal.SIGKILL else ""
+        how = crashes.cause(-code) if code < 0 else f"exit code {code}"
         self.lines.append(f"worker {process.pid} died of {how}; its runs go on in another")
         held = [
             run
@@ -201,6 +200,7 @@ class _Pool:
             self.deaths[run.id] += 1
             if self.deaths[run.id] >= CRASHES:
                 reason = f"its worker died {CRASHES} times, last of {how}"
+                reason += crashes.remedy(-code, run)
                 records.write(self.task.runs, Record(run.id, "failed", reason))
                 progress.clear(self.task.runs, run.id)
         # Whoever was there goes on alone, so that only the culprit dies again.

@@ -31,6 +31,21 @@ def test_an_end_is_believed_when_it_was_seen_twice_and_some_seconds_apart() -> N
     assert seen == ["active", "unknown", "unknown", "gone"]
 
 
+@pytest.mark.parametrize(
+    ("exit_code", "signal"),
+    [("0:6", 6), ("134:0", 6), ("139:0", 11), ("0:11", 11), ("9:0", 0), ("0:0", 0), ("", 0)],
+)
+def test_a_job_tells_which_signal_it_died_of(exit_code: str, signal: int) -> None:
+    failed = Ended("FAILED", exit_code, "n1")
+    watch = Watch()
+    for now in (0, 5, 12):
+        verdict = judge(watch, None, failed, now)
+    assert (verdict.fate, verdict.signal) == ("gone", signal)
+    crash = f" (signal {signal}: crash in native code (torch), not in the method)"
+    assert (crash in verdict.why) == bool(signal)
+    assert verdict.why.endswith(" on n1")
+
+
 def test_a_node_failure_that_is_requeued_is_no_end() -> None:
     """sacct says NODE_FAIL for some seconds, then the job waits again."""
     lost = Ended("NODE_FAIL")

@@ -301,6 +301,23 @@ def test_retries_end_in_a_failed_record_with_its_history(slurm: FakeSlurm, tmp_p
     assert records.load(tmp_path, [runs[2].id])[runs[2].id].status == "done"
 
 
+def test_a_job_that_keeps_crashing_says_so(slurm: FakeSlurm, tmp_path: Path) -> None:
+    runs = school(1)
+
+    def crash(name: str, job: Job) -> str:
+        if runs[1].id not in job.submission.ids(job.index):
+            return DONE
+        job.code = "0:11"
+        return "FAILED"
+
+    slurm.on_start = crash
+    finish(runs, tmp_path, slurm, executor(retries=1))
+    record = records.read(tmp_path, runs[1].id)
+    assert record is not None
+    assert "signal 11: crash in native code (torch), not in the method" in record.reason
+    assert "; network: r8w3; try another version of torch" in record.reason
+
+
 def test_losses_with_progress_in_between_do_not_count(slurm: FakeSlurm, tmp_path: Path) -> None:
     run = alone()
     tries = []

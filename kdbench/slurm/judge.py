@@ -60,11 +60,13 @@ class Verdict:
 
     ``gone``: it has ended, and sacct says how. ``vanished``: nobody knows how, or whether.
     ``orphaned``: it waits for a job that did not end well, and will never start. ``held``: by Slurm
-    itself, and it will not start either; what an operator holds is active.
+    itself, and it will not start either; what an operator holds is active. ``signal``: what a gone
+    job died of, if a signal.
     """
 
     fate: Fate
     why: str = ""
+    signal: int = 0
 
 
 def judge(
@@ -95,7 +97,7 @@ def judge(
     if watch.absences < 2 or absent < confirm:
         return Verdict("unknown")
     if ended is not None and ended.state in TERMINAL:
-        return Verdict("gone", str(ended))
+        return Verdict("gone", str(ended), ended.signal)
     if absent < vanish:
         return Verdict("unknown")
     said = f"sacct still says {ended.state}" if ended else "sacct says nothing of it"

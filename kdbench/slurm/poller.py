@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from kdbench import attempts, records
+from kdbench import attempts, crashes, records
 from kdbench.jobs import JobError
 from kdbench.records import Record
 from kdbench.resources import Slurm
@@ -142,7 +142,7 @@ class Poller:
             verdict.fate == "vanished" and not any(map(self.board.held, left))
         ):
             self.board.settle(track, index)
-            self._lost(track, index, left, verdict.why)
+            self._lost(track, index, left, verdict.why, verdict.signal)
 
     def _cancel(self, names: list[str]) -> None:
         try:
@@ -174,7 +174,7 @@ class Poller:
                     f"job {job} was made by an sbatch that gave no answer; cancelled"
                 )
 
-    def _lost(self, track: Track, index: int, left: list[str], why: str) -> None:
+    def _lost(self, track: Track, index: int, left: list[str], why: str, signal: int = 0) -> None:
         """Runs whose job has gone without a record: to be submitted again, or given up."""
         job = track.element(index)
         told = self._error_of(track.submission, index)
@@ -193,6 +193,7 @@ class Poller:
             attempts.note(self.board.runs, run_id, text)
             if self.losses[run_id] > self.slurm.retries:
                 reason = f"lost {self.losses[run_id]} times without progress, last: {text}"
+                reason += crashes.remedy(signal, run)
                 about = attempts.read(self.board.runs, run_id)
                 records.write(self.board.runs, Record(run_id, "failed", reason, attempts=about))
 

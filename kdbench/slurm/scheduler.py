@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from kdbench import crashes
+
 GAP_SECONDS = 0.5
 TIMEOUT_SECONDS = 30.0
 PREFIX = "kdb-"
@@ -47,10 +49,22 @@ class Ended:
     exit_code: str = ""
     nodes: str = ""
 
+    @property
+    def signal(self) -> int:
+        """The signal that ended the job's process; 0: none.
+
+        sacct gives ``0:6`` for a process that died of signal 6, and ``134:0`` if a shell saw it.
+        """
+        code, _, number = self.exit_code.partition(":")
+        if not (code.isdecimal() and number.isdecimal()):
+            return 0
+        return int(number) or max(0, int(code) - 128)
+
     def __str__(self) -> str:
         code = f", exit code {self.exit_code}" if self.exit_code not in ("", "0:0") else ""
+        why = f" ({crashes.cause(self.signal)})" if self.signal in crashes.NATIVE else ""
         where = f" on {self.nodes}" if self.nodes not in ("", "None assigned") else ""
-        return f"{self.state}{code}{where}"
+        return f"{self.state}{code}{why}{where}"
 
 
 @dataclass(frozen=True)
