@@ -83,6 +83,8 @@ def adopt(path: Path, arch: str | None, dataset: str, runs: Path, data_root: Pat
     macs = cost.macs(name, data.channels, data.size, data.num_classes)
     spent = Cost(0.0, 0.0, 0.0, size, size, 0, macs, 0.0)
     when = datetime.now(UTC).isoformat(timespec="seconds")
-    made = environment.describe("cpu", torch.get_num_threads()) | {"ended": when}
+    made = environment.describe(
+        "cpu", torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
+    ) | {"ended": when}
     records.write(runs, Record(run_id, "done", result=result, cost=spent, environment=made))
     return Adopted(run_id, name, acc, grid.dataset.title)

@@ -120,7 +120,9 @@ def doctor(runs: Path, data: Path) -> Group:
 
     from kdbench.tune import amx, precision
 
-    about = environment.describe("", torch.get_num_threads())
+    about = environment.describe(
+        "", torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
+    )
     table = _table(Column("what", no_wrap=True), "found")
     table.show_header = False
     for name, version in environment.versions().items():
@@ -128,6 +130,10 @@ def doctor(runs: Path, data: Path) -> Group:
     code = about.get("commit")
     table.add_row("code", f"{code}{' (changed)' if about.get('dirty') else ''}" if code else "-")
     table.add_row("processor", f"{about['processor']}, {machine.cores()} cores usable")
+    limit = about["onednn_limit"]
+    onednn = f"at most {limit} (ONEDNN_MAX_CPU_ISA)" if limit else "no limit"
+    capability = about["cpu_capability"]
+    table.add_row("vector instructions", f"{capability}; convolutions (oneDNN): {onednn}")
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     table.add_row("GPUs", ", ".join(gpus) or "none: runs are trained on the CPU, one worker a core")
     tuning = machine.load()

@@ -149,10 +149,18 @@ def _machine(environment: Mapping[str, Any]) -> str:
     on_cpu = device == "cpu" and environment.get("processor")
     threads = environment.get("threads")
     torch = environment.get("versions", {}).get("torch")
-    parts = [f"cpu ({environment['processor']})" if on_cpu else device]
+    parts = [f"cpu ({processor(environment)})" if on_cpu else device]
     parts += [f"{threads} thread{'' if threads == 1 else 's'}"] if threads else []
     parts += [f"torch {torch}"] if torch else []
     return ", ".join(parts)
+
+
+def processor(environment: Mapping[str, Any]) -> str:
+    """The processor in a record, with the vector instructions that were in use."""
+    words = [environment.get("processor"), environment.get("cpu_capability")]
+    if limit := environment.get("onednn_limit"):
+        words.append(f"oneDNN limited to {limit}")
+    return ", ".join(str(word) for word in words if word)
 
 
 def _code(environment: Mapping[str, Any]) -> str:

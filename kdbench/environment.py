@@ -70,8 +70,20 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def describe(device: str, threads: int) -> dict[str, Any]:
-    """All of it, for a record."""
+def onednn_limit() -> str | None:
+    """The limit that the environment sets to oneDNN's vector instructions; None: no limit."""
+    return os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA")
+
+
+def describe(device: str, threads: int, cpu_capability: str) -> dict[str, Any]:
+    """All of it, for a record.
+
+    Args:
+        device: ``cpu`` or the GPU's name.
+        threads: ``torch.get_num_threads()``.
+        cpu_capability: the vector instructions of ATen's kernels,
+            ``torch.backends.cpu.get_cpu_capability()``.
+    """
     return {
         **commit(),
         "versions": versions(),
@@ -79,6 +91,8 @@ def describe(device: str, threads: int) -> dict[str, Any]:
         "threads": threads,
         "cores": os.cpu_count(),
         "processor": processor(),
+        "cpu_capability": cpu_capability,
+        "onednn_limit": onednn_limit(),
         "system": f"{platform.system()} {platform.machine()}",
         "host": socket.gethostname(),
     }

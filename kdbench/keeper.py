@@ -178,7 +178,9 @@ class Keeper:
         device = str(self.place.device)
         if self.place.device.type == "cuda":
             device = torch.cuda.get_device_name(self.place.device)
-        about = environment.describe(device, torch.get_num_threads())
+        about = environment.describe(
+            device, torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
+        )
         about |= {"started": self.started}
         about |= {"ended": datetime.now(UTC).isoformat(timespec="seconds")}
         about |= {"ranks": self.world.size} if self.world.size > 1 else {}

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from grids import kdbench
 
 from kdbench import models, registry
@@ -52,8 +53,24 @@ def test_datasets(tmp_path: Path) -> None:
     assert "there: comes with scikit-learn" in text and "missing: put cifar-10" in text
 
 
+def doctor(tmp_path: Path) -> str:
+    return " ".join(" ".join(lines("doctor", "--runs", tmp_path / "a" / "b")).split())
+
+
 def test_doctor(tmp_path: Path) -> None:
-    found = " ".join(" ".join(lines("doctor", "--runs", tmp_path / "a" / "b")).split())
+    found = doctor(tmp_path)
     for part in ("torch", "processor", "writable", "Slurm", "protocols crd, demo", "digits"):
         assert part in found
     assert not (tmp_path / "a").exists()
+
+
+def test_doctor_names_the_vector_instructions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    start = (
+        f"vector instructions {torch.backends.cpu.get_cpu_capability()}; convolutions (oneDNN): "
+    )
+    assert f"{start}no limit" in doctor(tmp_path)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")
+    assert f"{start}at most SSE41 (ONEDNN_MAX_CPU_ISA)" in doctor(tmp_path)

@@ -29,6 +29,13 @@ def test_different_machines_and_commits_are_pointed_out() -> None:
     assert "commit ffffffffffff WITH UNCOMMITTED CHANGES (1 runs)" in text
 
 
+def test_vector_instructions_are_part_of_the_machine() -> None:
+    assert "cpu (A Processor, AVX2), 1 thread" in page(cpu_capability="AVX2", onednn_limit=None)
+    text = page(cpu_capability="AVX512", onednn_limit="AVX2")
+    assert "cpu (A Processor, AVX512, oneDNN limited to AVX2), 1 thread" in text
+    assert "**Machine**: ATTENTION: not the same for all runs: cpu (A Processor), 1 thread" in text
+
+
 def test_what_it_supports_and_what_not() -> None:
     report = Report(ari_of="semckd", supports="the pipeline works", against="any ranking")
     text = page({"report": report})

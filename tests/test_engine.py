@@ -1,6 +1,7 @@
 """The engine's invariants, DESIGN section 3; each test fails when its invariant is broken."""
 
 import csv
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -312,6 +313,8 @@ def test_the_record_holds_what_it_should(school: tuple[Path, Run], tmp_path: Pat
     assert record.cost.step_ms > 0
     assert record.cost.teacher_seconds > 0
     assert {"versions", "device", "threads", "host", "started", "ended"} <= set(record.environment)
+    assert record.environment["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
+    assert record.environment["onednn_limit"] == os.environ.get("ONEDNN_MAX_CPU_ISA")
     state = checkpoint.read(folder / run.id / "checkpoint.pt")
     assert record.result is not None
     assert checkpoint.digest(state["model"]) == record.result.weights

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from kdbench.claims import processor
 from kdbench.evidence import Evidence
 from kdbench.page import curves, text
 from kdbench.page.rows import WORDS, Row
@@ -267,11 +268,10 @@ def _environment(environment: Mapping[str, Any]) -> Lines:
     commit = str(environment.get("commit") or "not recorded")
     dirty = " with uncommitted changes" if environment.get("dirty") else ""
     device = str(environment.get("device", ""))
-    processor = environment.get("processor") if device == "cpu" else ""
     versions = environment.get("versions") or {}
     return [
         ("Commit", f"{commit[:12]}{dirty}"),
         ("Versions", ", ".join(f"{key} {value}" for key, value in versions.items())),
-        ("Device", f"{device} {processor or ''}".strip()),
+        ("Device", f"{device} {processor(environment) if device == 'cpu' else ''}".strip()),
         ("Threads", str(environment.get("threads", ""))),
     ]
