@@ -4,11 +4,14 @@ import copy
 import multiprocessing
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from lines import CPU, TRAINING, alone, data, stop_after, taught
@@ -115,6 +118,26 @@ def lessons(world: World, folder: Path, chosen: Chosen, training: Training = TRA
         title = f"{label(Path(name).stem, hyper)} {large} {small}"
         found[title] = lesson(world, large, small, name, hyper, training)
     torch.save(found, folder / f"{world.size}-{world.rank}.pt")
+
+
+def repeated(self: World, x: Tensor) -> Tensor:
+    """``World.concatenated`` without a gather: this rank's rows, as often as there are ranks."""
+    return torch.cat([x.detach()] * self.size)
+
+
+MISTAKES: dict[str, tuple[str, Any]] = {
+    "no gather": ("kdbench.ranks.World.concatenated", repeated),
+    "no common batch norm": ("kdbench.learner.convert", lambda student, world: None),
+    "no sum of gradients": ("kdbench.ranks.World.sum_gradients", lambda world, parameters: None),
+}
+"""What ranks may leave out: what is replaced by what."""
+
+
+def mistaken_lessons(world: World, folder: Path, chosen: Chosen) -> None:
+    """``lessons`` in ``folder/MISTAKE``, with each of ``MISTAKES``."""
+    for name, (target, replacement) in MISTAKES.items():
+        with patch(target, replacement):
+            lessons(world, folder / name, chosen)
 
 
 def lesson(
@@ -276,10 +299,41 @@ class Ends(Method):
 EXECUTOR = Executor(kind="debug", device="cpu", ranks=2)
 
 
+DIGITS = 1e-9
+"""Largest difference of float64 weights after a run, relative to a tensor's largest entry."""
+
+
+@contextmanager
+def float64() -> Iterator[None]:
+    """Whole runs in float64.
+
+    Training amplifies rounding: after twelve steps of float32, two runs whose sums were only taken
+    in another order differ in the third digit, on some processors in the second. In float64 the
+    same amplification leaves nine digits, so a tolerance can tell rounding from a mistake.
+    """
+    train_wide = partial(train_batches, dtype=torch.float64)
+    eval_wide = partial(eval_batches, dtype=torch.float64)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with (
+            patch("kdbench.cohort.train_batches", train_wide),
+            patch("kdbench.cohort.eval_batches", eval_wide),
+        ):
+            yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@float64()
 def train(
     world: World, runs: Sequence[Run], folder: Path, stop_at: int = 0, every: float = 60.0
 ) -> None:
-    """Train runs as a worker does; ``stop_at``: the last rank asks to stop after so many steps."""
+    """Train runs as a worker does, but in float64.
+
+    Args:
+        world: the ranks. runs: what to train. folder: of runs. every: seconds between checkpoints.
+        stop_at: the last rank asks to stop after so many steps; 0: never.
+    """
     asked = stop_after(stop_at) if stop_at and world.rank == world.size - 1 else lambda: False
     executor = EXECUTOR.model_copy(update={"checkpoint_seconds": every})
     task = Work((tuple(runs),), folder, Path("data"), executor)

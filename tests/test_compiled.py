@@ -7,8 +7,9 @@ import pytest
 import torch
 from grids import mistakes, write
 from lines import TRAINING, alone, numbers, stop_after, taught, train
+from ranked import DIGITS, float64
 
-from kdbench import compiled, records
+from kdbench import checkpoint, compiled, records
 from kdbench.cohort import Stopped
 from kdbench.spec import Training
 
@@ -47,7 +48,7 @@ needs_compiler = pytest.mark.skipif(
 @pytest.mark.timeout(900)
 @needs_compiler
 def test_compiled_learners_keep_every_invariant(tmp_path: Path) -> None:
-    """Alone, in a cohort, and stopped and resumed: the same bits; near those of plain training."""
+    """Alone, in a cohort, and stopped and resumed: the same bits."""
     folder = tmp_path / "whole"
     teacher = alone(student="r8w4", training=COMPILED)
     assert train([teacher], folder)[teacher.id].status == "done"
@@ -65,12 +66,31 @@ def test_compiled_learners_keep_every_invariant(tmp_path: Path) -> None:
         train([run], apart)
         assert numbers(apart, run) == numbers(folder, run), run.method
 
-    plain = [taught(teacher, name) for name in ("kd", "semckd+at", "fitnets")]
-    for run, other in zip(runs, (train(plain, folder)[one.id] for one in plain), strict=False):
-        ours, theirs = found[run.id].result, other.result
-        assert ours and theirs
-        assert ours.weights != theirs.weights
-        assert ours.train_loss == pytest.approx(theirs.train_loss, rel=1e-5)
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@needs_compiler
+def test_compiled_runs_are_plain_ones_but_for_rounding(tmp_path: Path) -> None:
+    """In float64, where rounding does not grow to a visible size over the steps."""
+    teacher = alone(student="r8w4")
+    train([teacher], tmp_path / "school")
+    weights = []
+    for training in (TRAINING, COMPILED):
+        folder = tmp_path / str(training.compile)
+        shutil.copytree(tmp_path / "school", folder)
+        runs = [taught(teacher, name, training=training) for name in ("kd", "semckd+at", "fitnets")]
+        with float64():
+            found = train(runs, folder)
+        assert {record.status for record in found.values()} == {"done"}
+        weights.append(
+            [checkpoint.read(folder / run.id / "checkpoint.pt")["model"] for run in runs]
+        )
+    for plain, other in zip(*weights, strict=True):
+        assert any(not torch.equal(plain[name], other[name]) for name in plain)
+        for name, value in plain.items():
+            assert value.dtype in (torch.float64, torch.int64)
+            atol = DIGITS * float(value.abs().max())
+            torch.testing.assert_close(other[name], value, rtol=0, atol=atol, msg=name)
 
 
 @pytest.mark.slow
