@@ -23,7 +23,7 @@ GRID_paper := experiments/table1.yaml
 GRID = $(GRID_$(PROFILE))
 JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 .DEFAULT_GOAL := help
-.PHONY: help setup table1 demo test test-slow test-slurm test-slurm-slow test-browser lint types notebooks bench verify-results check smoke wheel clean
+.PHONY: help setup table1 demo test test-avx2 test-slow test-slurm test-slurm-slow test-browser lint types notebooks bench verify-results check smoke wheel clean
 
 help: ## what there is to make
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -49,6 +49,9 @@ demo: ## the main job in minutes, whatever the machine
 
 test: setup ## the tests
 	$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow and not slurm and not browser"
+
+test-avx2: setup ## the tests on the kernels of a processor without AVX-512
+	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(MAKE) --no-print-directory test
 
 test-slow: setup ## the tests that take longer: kills on the command line, the wheel
 	$(BIN)/python -m pytest -q -m "slow and not slurm and not browser"
