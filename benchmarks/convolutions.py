@@ -15,6 +15,7 @@ python -m benchmarks.convolutions [--limits NAME ...] [--threads N ...] [--kinds
 
 import argparse
 import copy
+import ctypes
 import gc
 import json
 import os
@@ -134,6 +135,7 @@ def outcome(case: Case) -> str:
     child = os.fork()
     if not child:
         os.close(reader)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(SECONDS)
         torch.set_num_threads(case.threads)
         try:
@@ -185,7 +187,7 @@ def run(limit: str, todo: Sequence[Case], workers: int = 1) -> list[tuple[Case, 
             command,
             input=pickle.dumps(mine),
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # glibc's words on each crash
+            stderr=subprocess.DEVNULL,  # glibc's crash messages
             env=environment,
             cwd=Path(__file__).parent.parent,
             check=True,
@@ -222,12 +224,12 @@ def summary(limit: str, done: Iterable[tuple[Case, str]]) -> Iterator[dict[str, 
             "cases": len(found),
             "crashed": sum(said.startswith(("crash", "RuntimeError")) for _, said in bad),
             "wrong": sum(said.startswith("wrong") for _, said in bad),
-            "failed": [f"{told(case)}: {said}" for case, said in bad],
+            "failed": [f"{describe(case)}: {said}" for case, said in bad],
         }
 
 
-def told(case: Case) -> str:
-    """A case in a few words."""
+def describe(case: Case) -> str:
+    """Describe a case in a few words."""
     shape = case.shape
     size = "x".join(map(str, shape.size))
     words = [f"{shape.inputs} -> {shape.outputs}, {size}, batch {shape.batch}"]
@@ -235,6 +237,15 @@ def told(case: Case) -> str:
     words += [f"padding {shape.padding}"] * any(shape.padding)
     words += [f"groups {shape.groups}"] * (shape.groups > 1)
     return ", ".join([*words, "channels_last" if case.channels_last else "contiguous"])
+
+
+def malloc_check() -> bool:
+    """Return whether this system has glibc's malloc check; without it, damage may go unnoticed."""
+    try:
+        ctypes.CDLL(CHECKED["LD_PRELOAD"])
+    except OSError:
+        return False
+    return True
 
 
 def main() -> None:
@@ -257,7 +268,8 @@ def main() -> None:
         for line in summary(limit, run(limit, todo, args.workers)):
             failed = failed or bool(line["failed"] and line["how"] != "plain")
             print(json.dumps(line), flush=True)
-        print(json.dumps({"limit": limit, "seconds": time.monotonic() - began, **machine()}))
+        last = {"limit": limit, "seconds": time.monotonic() - began, "malloc_check": malloc_check()}
+        print(json.dumps({**last, **machine()}), flush=True)
     sys.exit(failed)
 
 

@@ -131,7 +131,7 @@ def doctor(runs: Path, data: Path) -> Group:
     table.add_row("code", f"{code}{' (changed)' if about.get('dirty') else ''}" if code else "-")
     table.add_row("processor", f"{about['processor']}, {machine.cores()} cores usable")
     limit = about["onednn_limit"]
-    onednn = f"at most {limit} (ONEDNN_MAX_CPU_ISA)" if limit else "no limit"
+    onednn = f"limit set to {limit}" if limit else "no limit"
     capability = about["cpu_capability"]
     table.add_row("vector instructions", f"{capability}; convolutions (oneDNN): {onednn}")
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

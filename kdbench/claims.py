@@ -156,7 +156,7 @@ def _machine(environment: Mapping[str, Any]) -> str:
 
 
 def processor(environment: Mapping[str, Any]) -> str:
-    """The processor in a record, with the vector instructions that were in use."""
+    """Name the processor of a record, with the vector instructions that were in use."""
     words = [environment.get("processor"), environment.get("cpu_capability")]
     if limit := environment.get("onednn_limit"):
         words.append(f"oneDNN limited to {limit}")

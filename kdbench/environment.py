@@ -71,8 +71,13 @@ def processor() -> str:
 
 
 def onednn_limit() -> str | None:
-    """The limit that the environment sets to oneDNN's vector instructions; None: no limit."""
-    return os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA")
+    """Return the limit that the environment sets to oneDNN's vector instructions.
+
+    Returns:
+        Such as ``AVX2``, in capitals; None: no limit is set.
+    """
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "ALL"
+    return None if limit.upper() in ("ALL", "DEFAULT") else limit.upper()
 
 
 def describe(device: str, threads: int, cpu_capability: str) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """The engine's invariants, DESIGN section 3; each test fails when its invariant is broken."""
 
 import csv
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 import torch
 from lines import CPU, DATASET, TRAINING, alone, data, numbers, stop_after, taught, train
 
-from kdbench import checkpoint, records, teachers
+from kdbench import checkpoint, environment, records, teachers
 from kdbench.build import dry_run
 from kdbench.cohort import Cohort, Stopped
 from kdbench.keeper import Place
@@ -314,7 +313,7 @@ def test_the_record_holds_what_it_should(school: tuple[Path, Run], tmp_path: Pat
     assert record.cost.teacher_seconds > 0
     assert {"versions", "device", "threads", "host", "started", "ended"} <= set(record.environment)
     assert record.environment["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
-    assert record.environment["onednn_limit"] == os.environ.get("ONEDNN_MAX_CPU_ISA")
+    assert record.environment["onednn_limit"] == environment.onednn_limit()
     state = checkpoint.read(folder / run.id / "checkpoint.pt")
     assert record.result is not None
     assert checkpoint.digest(state["model"]) == record.result.weights

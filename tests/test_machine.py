@@ -127,3 +127,24 @@ def test_the_best_is_close_to_the_fastest_with_the_fewest_threads(
     for way in able:
         if (way.threads, -way.workers) < (best.threads, -best.workers):
             assert way.steps_per_s * MARGIN < top * (1 + 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "limit"),
+    [
+        ("ONEDNN_MAX_CPU_ISA", "AVX2", "AVX2"),
+        ("ONEDNN_MAX_CPU_ISA", "avx512_core", "AVX512_CORE"),
+        ("DNNL_MAX_CPU_ISA", "SSE41", "SSE41"),
+        ("ONEDNN_MAX_CPU_ISA", "", None),
+        ("ONEDNN_MAX_CPU_ISA", "all", None),
+        ("ONEDNN_MAX_CPU_ISA", "DEFAULT", None),
+    ],
+)
+def test_the_limit_of_onednn_is_read_from_the_environment(
+    name: str, value: str, limit: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for known in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
+        monkeypatch.delenv(known, raising=False)
+    assert environment.onednn_limit() is None
+    monkeypatch.setenv(name, value)
+    assert environment.onednn_limit() == limit

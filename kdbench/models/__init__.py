@@ -185,6 +185,7 @@ def create(name: str, *, num_classes: int = 100, in_channels: int = 3) -> "Netwo
             raise ValueError(f"{name}: {key} must be at least 1, not {value}")
     build = getattr(importlib.import_module(f"kdbench.models.{module}"), builder)
     network: Network = build(num_classes=num_classes, in_channels=in_channels, **settings)
+    # Like the families, the module is imported here because it imports torch.
     importlib.import_module("kdbench.models.pointwise").replace_strided_pointwise(network)
     return network
 

@@ -18,37 +18,44 @@ REGISTER = 16
 
 
 class StridedPointwise(nn.Conv2d):
-    """A 1x1 convolution with a stride; on CPUs it subsamples the image, then convolves.
+    """A 1x1 convolution with a stride that selects the pixels first, then convolves.
 
-    Parameters, buffers and state dict are those of ``nn.Conv2d``.
+    [B, C, H, W] to [B, C', ceil(H / stride), ceil(W / stride)]. Parameters, buffers and state dict
+    are those of ``nn.Conv2d``.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] to [B, C', ceil(H / stride), ceil(W / stride)]."""
-        if x.device.type not in ("cpu", "meta"):
-            return super().forward(x)
-        rows, columns = self.stride
-        return F.conv2d(x[..., ::rows, ::columns], self.weight, self.bias, groups=self.groups)
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        pixels = input[..., :: self.stride[0], :: self.stride[1]]
+        return F.conv2d(pixels, weight, bias, groups=self.groups)
 
 
 def replace_strided_pointwise(module: M) -> M:
-    """Make every affected ``nn.Conv2d`` in a network or method a ``StridedPointwise``, in place.
+    """Make every affected convolution in a network or method a ``StridedPointwise``, in place.
 
-    Affected are 1x1 convolutions with a stride, without padding, with fewer than ``REGISTER`` input
-    channels a group. Subclasses of ``nn.Conv2d`` are left alone.
+    Affected are 1x1 ``nn.Conv2d`` with a stride, without padding, with fewer than ``REGISTER``
+    input channels a group. Subclasses, such as those of ``torch.nn.utils.parametrizations``, keep
+    their own methods. Not replaced are layers that override ``_conv_forward`` or do not call it,
+    and those compiled by TorchScript.
 
     Returns:
         The module itself.
     """
     for layer in module.modules():
-        if type(layer) is nn.Conv2d and _affected(layer):
-            layer.__class__ = StridedPointwise
+        if isinstance(layer, nn.Conv2d) and _affected(layer):
+            layer.__class__ = _replacement(type(layer))
     return module
+
+
+def _replacement(cls: type[nn.Conv2d]) -> type[nn.Conv2d]:
+    if cls is nn.Conv2d:
+        return StridedPointwise
+    return type(cls.__name__, (StridedPointwise, cls), {"__module__": cls.__module__})
 
 
 def _affected(layer: nn.Conv2d) -> bool:
     return (
-        layer.kernel_size == (1, 1)
+        type(layer)._conv_forward is nn.Conv2d._conv_forward
+        and layer.kernel_size == (1, 1)
         and max(layer.stride) > 1
         and layer.padding in ((0, 0), "valid")
         and layer.in_channels // layer.groups < REGISTER
