@@ -2,7 +2,7 @@
 
 The shapes are every convolution of kdbench's networks and of its methods' adapters, and a grid of
 small ones: 1x1, 3x3 and others, strides 1 and 2, grouped, depthwise, transposed, 1 to 33 channels.
-Each case compares the output and the three gradients with float64. It runs in a process of its own
+Each case compares the output and the three gradients with float64. It runs in a separate process
 under glibc's malloc check, so a write past a buffer ends the case, not the survey.
 
 A convolution that ``kdbench.models.pointwise`` replaces is run both ways: "plain" as PyTorch has
@@ -130,7 +130,7 @@ def gradients(layer: nn.Module, x: Tensor, dy: Tensor) -> list[Tensor]:
 
 
 def outcome(case: Case) -> str:
-    """What becomes of a case in a process of its own: "" if it is right."""
+    """Run a case in a separate process and return what failed; "" if it is right."""
     reader, writer = os.pipe()
     child = os.fork()
     if not child:

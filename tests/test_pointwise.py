@@ -225,7 +225,7 @@ print(json.dumps(different))
 def test_with_avx512_the_bits_are_pytorchs(threads: int) -> None:
     """So no number of a run at 8 to 32 pixels changes.
 
-    In a process of its own, because PyTorch's layer may crash.
+    In a separate process, because PyTorch's layer may crash.
     """
     command = [sys.executable, "-c", BITS, str(threads)]
     root = Path(__file__).parent.parent
