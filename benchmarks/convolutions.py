@@ -75,11 +75,13 @@ class Case:
     def bound(self) -> float:
         """Largest error allowed, relative to the same convolution of absolute values.
 
-        In bf16, whose unit roundoff is 2^-9, PyTorch's own kernels round after each tap of the
-        kernel. In fp32 the sums are long; in practice their errors average out.
+        In bf16, whose unit roundoff is 2^-9, PyTorch's own kernels (used without AVX-512) round a
+        product and a sum for each tap of the kernel, and in the gradient of the weight for each
+        image. In fp32 the sums are long; in practice their errors average out.
         """
         height, width = self.shape.kernel
-        return 1e-5 if self.precision == "fp32" else (height * width + 2) * 2.0**-9
+        terms = max(height * width, self.shape.batch)
+        return 1e-5 if self.precision == "fp32" else 2 * terms * 2.0**-9
 
 
 # --- one case -----------------------------------------------------------------------------------
