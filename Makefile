@@ -86,10 +86,10 @@ bench: setup ## measure: a JSON line a figure; an hour on a machine that does no
 	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 smoke: setup ## from a two-method grid to a leaderboard, in seconds
-	$(BIN)/python -m pytest -q tests/test_line.py
+	$(BIN)/python -m pytest -q tests/whole/test_end_to_end.py
 
 wheel: setup ## build the wheel, install it elsewhere, list the methods from another folder
-	$(BIN)/python -m pytest -q -m slow tests/test_wheel.py
+	$(BIN)/python -m pytest -q -m slow tests/whole/test_wheel.py
 
 check: lint types test test-slow notebooks ## all that CI checks
 

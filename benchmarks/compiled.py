@@ -16,9 +16,9 @@ from functools import partial
 import torch
 
 from benchmarks.subjects import CLASSES, learner, machine, noise, teacher
-from kdbench.allocator import keep_memory
-from kdbench.batches import train_batches
-from kdbench.compiled import forget
+from kdbench.data.batches import train_batches
+from kdbench.training.compiled import forget
+from kdbench.training.memory import keep_memory
 
 
 def main() -> None:

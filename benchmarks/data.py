@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks.plain.loop import Pictures
 from benchmarks.subjects import noise
-from kdbench.batches import train_batches
+from kdbench.data.batches import train_batches
 
 BATCH = 64
 

@@ -25,13 +25,15 @@ import torch
 from scipy import stats
 
 from benchmarks.plain.loop import Run as Plain
-from kdbench import models, records, teachers
-from kdbench.data import load
-from kdbench.expand import expand
-from kdbench.gridfile import load as load_grid
-from kdbench.jobs import workers
-from kdbench.run import Run
-from kdbench.schedule import learning_rate
+from kdbench.data.dataset import load
+from kdbench.execution.work import workers
+from kdbench.grid.expand import expand
+from kdbench.grid.parsing import load as load_grid
+from kdbench.grid.run import Run
+from kdbench.models import zoo
+from kdbench.runs import records
+from kdbench.training import teacher as teachers
+from kdbench.training.schedule import learning_rate
 
 GRID = Path("experiments/equivalence.yaml")
 BF16 = ["protocol.precision=bf16"]
@@ -76,7 +78,7 @@ def plainly(key: tuple[str, int], overrides: list[str], runs: Path, data: Path) 
     torch.manual_seed(run.seed)
     plain = Plain(
         run.terms[0].method if run.terms else "kd",
-        models.create(run.student, **sizes),
+        zoo.create(run.student, **sizes),
         teacher,
         some,
         batch=training.batch_size,

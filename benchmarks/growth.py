@@ -20,11 +20,11 @@ from functools import partial
 import torch
 
 from benchmarks.subjects import CLASSES, learner, machine, noise, teacher
-from kdbench.allocator import keep_memory
-from kdbench.batches import train_batches
-from kdbench.data import Data
-from kdbench.learner import Learner
-from kdbench.teachers import LoadedTeacher
+from kdbench.data.batches import train_batches
+from kdbench.data.dataset import Data
+from kdbench.training.learner import Learner
+from kdbench.training.memory import keep_memory
+from kdbench.training.teacher import LoadedTeacher
 
 METHODS = ("kd", "at", "sp", "fitnets")
 SIZES = (1, 2, 4, 8, 16)

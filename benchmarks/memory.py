@@ -22,16 +22,18 @@ from pathlib import Path
 
 import torch
 
-from kdbench import models, registry
-from kdbench.cohort import Cohort, Place
-from kdbench.data import Data
-from kdbench.estimate import Estimator
-from kdbench.footprint import footprint, process_bytes
-from kdbench.learner import Learner
-from kdbench.models.fold import folded
-from kdbench.run import Run, Teacher, Term
-from kdbench.spec import DATASETS, Dataset, Training
-from kdbench.teachers import LoadedTeacher
+from kdbench.cost.cohort_memory import footprint, process_bytes
+from kdbench.cost.estimate import Estimator
+from kdbench.data.dataset import Data
+from kdbench.grid.run import Run, Teacher, Term
+from kdbench.grid.settings import DATASETS, Dataset, Training
+from kdbench.models import zoo
+from kdbench.models.fold_batch_norm import folded
+from kdbench.registry import lookup
+from kdbench.training.cohort import Cohort
+from kdbench.training.context import Place
+from kdbench.training.learner import Learner
+from kdbench.training.teacher import LoadedTeacher
 
 METHODS = (
     "kd", "fitnets", "at", "sp", "cc", "vid", "rkd", "pkt",
@@ -77,7 +79,7 @@ class Setting:
             precision=self.precision,  # type: ignore[arg-type]
         )
         teacher = Teacher(self.teacher, "0" * 16) if self.teacher else None
-        about = registry.describe(method) if teacher else None
+        about = lookup.describe(method) if teacher else None
         return Run(
             student=self.student,
             teacher=teacher,
@@ -104,7 +106,7 @@ class Short(Cohort):
 
 def random_data(name: str) -> Data:
     """Noise in the shape of a data set; few images to test on."""
-    from kdbench.estimate import shape
+    from kdbench.cost.estimate import shape
 
     of = shape(Dataset.model_validate({"name": name}))
     size = (of.size, of.size, of.channels)
@@ -126,7 +128,7 @@ def random_data(name: str) -> Data:
 
 def untrained(name: str, data: Data) -> LoadedTeacher:
     """A teacher as a cohort gets it."""
-    network = models.create(name, num_classes=data.num_classes, in_channels=data.channels)
+    network = zoo.create(name, num_classes=data.num_classes, in_channels=data.channels)
     network.eval().requires_grad_(False)
     fast = folded(network).to(memory_format=torch.channels_last)
     return LoadedTeacher(network, fast, None, "")

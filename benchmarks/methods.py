@@ -25,11 +25,11 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.subjects import CLASSES, learner, machine, noise, teacher
-from kdbench import registry
-from kdbench.allocator import keep_memory
-from kdbench.batches import train_batches
-from kdbench.data import Data
-from kdbench.teachers import LoadedTeacher
+from kdbench.data.batches import train_batches
+from kdbench.data.dataset import Data
+from kdbench.registry import lookup
+from kdbench.training.memory import keep_memory
+from kdbench.training.teacher import LoadedTeacher
 
 BATCH = 64
 TARGET = 1.20
@@ -146,7 +146,7 @@ def judged(row: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Measure all methods, or those asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="+", default=registry.names(), metavar="METHOD")
+    parser.add_argument("--only", nargs="+", default=lookup.names(), metavar="METHOD")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -33,7 +33,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdbench.records import Cost, Record, Result
+from kdbench.runs.records import Cost, Record, Result
 
 METHODS = (
     "kd, fitnets, at, sp, cc, vid, rkd, pkt, ab, ft, nst, crd, irg, dkd, srrl, dist, ttm, simkd, "
@@ -57,8 +57,8 @@ TIMES = 3
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 LATER = (
-    "kdbench.leaderboard",
-    "kdbench.mixed",
+    "kdbench.report.leaderboard",
+    "kdbench.report.several_grids",
     "matplotlib.backends.backend_agg",
     "matplotlib.backends.backend_svg",
     "matplotlib.style",
@@ -72,19 +72,19 @@ LATER = (
 )
 """What the command imports on its way."""
 PARTS = (
-    ("grid and ids", "kdbench.gridfile", "load"),
-    ("grid and ids", "kdbench.expand", "expand"),
-    ("load", "kdbench.evidence", "gather"),
-    ("statistics", "kdbench.aggregate", "aggregate"),
-    ("plots", "kdbench.plots", "pictures"),
-    ("tables", "kdbench.leaderboard", "_tables"),
-    ("Markdown", "kdbench.leaderboard", "markdown"),
-    ("CSV and Parquet", "kdbench.leaderboard", "_csv"),
-    ("CSV and Parquet", "kdbench.archive", "table"),
-    ("LaTeX", "kdbench.latex", "leaderboard"),
-    ("page", "kdbench.page", "render"),
-    ("archive", "kdbench.archive", "dump"),
-    ("terminal", "kdbench.leaderboard", "terminal"),
+    ("grid and ids", "kdbench.grid.parsing", "load"),
+    ("grid and ids", "kdbench.grid.expand", "expand"),
+    ("load", "kdbench.runs.evidence", "gather"),
+    ("statistics", "kdbench.stats.aggregate", "aggregate"),
+    ("plots", "kdbench.report.plots.pictures", "pictures"),
+    ("tables", "kdbench.report.leaderboard", "_tables"),
+    ("Markdown", "kdbench.report.leaderboard", "markdown"),
+    ("CSV and Parquet", "kdbench.report.leaderboard", "_csv"),
+    ("CSV and Parquet", "kdbench.runs.archive", "table"),
+    ("LaTeX", "kdbench.report.text.latex", "leaderboard"),
+    ("page", "kdbench.report.page.html", "render"),
+    ("archive", "kdbench.runs.archive", "dump"),
+    ("terminal", "kdbench.report.leaderboard", "terminal"),
     ("terminal", "rich.console", "Console.print"),
 )
 """Part, module, function."""
@@ -187,14 +187,15 @@ def clocked(seconds: dict[str, float], what: str, module: str, name: str) -> Non
 
 def fill(folder: Path, count: int) -> int:
     """Write a grid of 19 methods, the student and 5 seeds, and its records; how many they are."""
-    from kdbench import expand, gridfile, records
+    from kdbench.grid import expand, parsing
+    from kdbench.runs import records
 
     pairs = max(1, count // (SEEDS * (METHODS.count(",") + 2)))
     students = ", ".join(f"resnet32x4 -> r8w{width}" for width in range(1, pairs + 1))
     seeds = ", ".join(map(str, range(SEEDS)))
     grid = folder / "grid.yaml"
     grid.write_text(GRID.format(seeds=seeds, pairs=students, methods=METHODS))
-    runs = expand.expand(gridfile.load(grid)).runs
+    runs = expand.expand(parsing.load(grid)).runs
     for i, run in enumerate(runs):
         path = records.folder(folder / "runs", run.id)
         path.mkdir(parents=True)

@@ -19,10 +19,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from kdbench import expand, gridfile, records, runner, throughput
-from kdbench.grid import Executor
-from kdbench.records import Result
-from kdbench.throughput import Slot
+from kdbench.cost import throughput
+from kdbench.cost.throughput import Slot
+from kdbench.execution import local
+from kdbench.grid import expand, parsing
+from kdbench.grid.grid import Executor
+from kdbench.runs import records
+from kdbench.runs.records import Result
 
 TARGET = 1.8
 """How many times faster two workers of one thread are to be than one."""
@@ -34,11 +37,11 @@ ONE, TWO, THREADS = WAYS = (Slot(1, 1), Slot(2, 1), Slot(1, 2))
 def train(slot: Slot, epochs: int) -> tuple[float, dict[str, Result | None]]:
     """Train the grid; seconds, and the numbers of every run."""
     overrides = [f"protocol.epochs={epochs}", f"protocol.pretrain_epochs={max(1, epochs // 6)}"]
-    runs = expand.expand(gridfile.load(ROOT / "experiments" / "demo.yaml", overrides)).runs
+    runs = expand.expand(parsing.load(ROOT / "experiments" / "demo.yaml", overrides)).runs
     executor = Executor(kind="local", workers=slot.workers, threads=slot.threads, device="cpu")
     with tempfile.TemporaryDirectory() as folder:
         where = Path(folder)
-        for _ in runner.run_all(runs, where, ROOT / "data", executor):
+        for _ in local.run_all(runs, where, ROOT / "data", executor):
             pass
         begun = min(path.stat().st_mtime for path in where.glob("*/run.json"))
         ended = max(path.stat().st_mtime for path in where.glob("*/record.json"))

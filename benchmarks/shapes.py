@@ -7,8 +7,10 @@ from typing import Any
 
 from torch import nn
 
-from kdbench import counting, models, registry
-from kdbench.run import Term
+from kdbench.cost import counting
+from kdbench.grid.run import Term
+from kdbench.models import zoo
+from kdbench.registry import lookup
 
 
 @dataclass(frozen=True)
@@ -106,11 +108,11 @@ def ours() -> Iterator[Shape]:
     hook = nn.modules.module.register_module_forward_hook(see)
     try:
         kind = "networks"
-        for name in (*models.names(), *DEMO):
+        for name in (*zoo.names(), *DEMO):
             counting.network_cost(name, digits if name in DEMO else cifar)
         kind = "adapters"
-        for (teacher, student), name in product(PAIRS, registry.names()):
-            about = registry.describe(name)
+        for (teacher, student), name in product(PAIRS, lookup.names()):
+            about = lookup.describe(name)
             if name in ("crd", "kdsvd"):
                 continue  # no convolutions, and slow on shapes alone
             of = digits if teacher in DEMO else cifar

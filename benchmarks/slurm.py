@@ -14,17 +14,17 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
 from fake_slurm import Clock, FakeSlurm
 
-from kdbench import jobs
-from kdbench.grid import Executor
-from kdbench.resources import Slurm
-from kdbench.run import Run
-from kdbench.slurm import runner, submit
-from kdbench.slurm.runner import SlurmRunner
-from kdbench.spec import Dataset, Training
+from kdbench.execution import work
+from kdbench.execution.slurm import runner, submit
+from kdbench.execution.slurm.runner import SlurmRunner
+from kdbench.grid.grid import Executor
+from kdbench.grid.resources import Slurm
+from kdbench.grid.run import Run
+from kdbench.grid.settings import Dataset, Training
 
 
 def grid(n: int) -> list[Run]:
@@ -52,7 +52,7 @@ def measure(n: int, parallel: int, minutes: float) -> dict[str, float]:
         for _ in watcher.events():
             pass
         took = time.process_time() - began
-        assert not jobs.missing(runs, Path(folder))
+        assert not work.missing(runs, Path(folder))
     passed = (fake.clock.now - virtual) / 60
     return {
         "calls_per_minute": sum(fake_calls := watcher.scheduler.calls.values()) / passed,

@@ -6,14 +6,15 @@ from typing import Any
 
 import torch
 
-from kdbench import models, registry
-from kdbench.build import dry_run
-from kdbench.data import STATISTICS, Data
-from kdbench.learner import Learner
-from kdbench.models.fold import folded
-from kdbench.run import Run, Teacher, Term
-from kdbench.spec import Dataset, Training
-from kdbench.teachers import LoadedTeacher
+from kdbench.data.dataset import STATISTICS, Data
+from kdbench.grid.run import Run, Teacher, Term
+from kdbench.grid.settings import Dataset, Training
+from kdbench.models import zoo
+from kdbench.models.fold_batch_norm import folded
+from kdbench.registry import lookup
+from kdbench.training.build import dry_run
+from kdbench.training.learner import Learner
+from kdbench.training.teacher import LoadedTeacher
 
 TEACHER, STUDENT = "resnet32x4", "resnet8x4"
 CLASSES = 100
@@ -33,7 +34,7 @@ def noise(n: int, classes: int = 10, size: int = 32) -> Data:
 def teacher(data: Data, arch: str = TEACHER) -> LoadedTeacher:
     """An untrained teacher as the engine asks it, its batch norms having seen noise."""
     torch.manual_seed(1)
-    network = models.create(arch, num_classes=data.num_classes, in_channels=data.channels)
+    network = zoo.create(arch, num_classes=data.num_classes, in_channels=data.channels)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None
@@ -61,7 +62,7 @@ def learner(
         pretrain: begin with the method's first phase, if it has one.
         compiled: through ``torch.compile``.
     """
-    about = registry.describe(method)
+    about = lookup.describe(method)
     run = Run(
         student=student,
         teacher=Teacher(TEACHER, "0" * 16) if about.needs_teacher else None,

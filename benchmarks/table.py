@@ -28,11 +28,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.plain.loop import Run as Plain
 from benchmarks.plain.losses import LOSSES
 from benchmarks.subjects import CLASSES, STUDENT, TEACHER, learner, machine, noise, teacher
-from kdbench import models
-from kdbench.allocator import keep_memory
-from kdbench.batches import train_batches
-from kdbench.data import Data
-from kdbench.teachers import LoadedTeacher
+from kdbench.data.batches import train_batches
+from kdbench.data.dataset import Data
+from kdbench.models import zoo
+from kdbench.training.memory import keep_memory
+from kdbench.training.teacher import LoadedTeacher
 
 TARGETS = {"fp32": 3.2, "bf16": 9.0}
 """Precision -> how many times faster than the plain loop a cohort is to be."""
@@ -80,10 +80,10 @@ def compare(
     """Seconds of every part in every round, by side; and the cohorts."""
     data = noise(50_000, CLASSES)
     asked = teacher(data)
-    network = models.create(TEACHER, num_classes=CLASSES, in_channels=3)
+    network = zoo.create(TEACHER, num_classes=CLASSES, in_channels=3)
     network.load_state_dict(asked.network.state_dict())
     plain = {
-        name: Plain(name, models.create(STUDENT, num_classes=CLASSES, in_channels=3), network, data)
+        name: Plain(name, zoo.create(STUDENT, num_classes=CLASSES, in_channels=3), network, data)
         for name in names
     }
     for run in plain.values():

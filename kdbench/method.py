@@ -9,8 +9,8 @@ H and W height and width, D width of an embedding, S and T number of student and
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -157,3 +157,35 @@ class Method(nn.Module, ABC):
     def deployed(self) -> Sequence[nn.Module]:
         """Own modules that stay at inference, beside the student (SimKD's projector)."""
         return ()
+
+
+def detached(s: Features) -> Features:
+    """A student's features as constants, for methods without a teacher."""
+    return Features(
+        stem=s.stem.detach(),
+        stages=tuple(stage.detach() for stage in s.stages),
+        preacts=tuple(preact.detach() for preact in s.preacts),
+        embedding=s.embedding.detach(),
+        logits=s.logits.detach(),
+    )
+
+
+def each(f: Features, change: Callable[[Tensor], Tensor]) -> Features:
+    """The same ``Features`` with every tensor changed."""
+    new: dict[str, Any] = {}
+    for item in fields(f):
+        value = getattr(f, item.name)
+        new[item.name] = tuple(map(change, value)) if isinstance(value, tuple) else change(value)
+    return replace(f, **new)
+
+
+def tensors(f: Features) -> dict[str, Tensor]:
+    """Every tensor of ``Features`` by name: ``stem``, ``stages[0]``, ..., ``logits``."""
+    named: dict[str, Tensor] = {}
+    for item in fields(f):
+        value = getattr(f, item.name)
+        if isinstance(value, tuple):
+            named |= {f"{item.name}[{i}]": x for i, x in enumerate(value)}
+        else:
+            named[item.name] = value
+    return named

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from kdbench.blocks import hint_regressor, same_size, sum_squares, upcast, zero
 from kdbench.method import Batch, Features, Incompatible, Method, Setup
+from kdbench.tensors import hint_regressor, same_size, sum_squares, upcast, zero
 
 
 class AB(Method):

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdbench.blocks import attention, pairs, same_size, upcast
 from kdbench.method import Batch, Features, Method, Setup
+from kdbench.tensors import attention, pairs, same_size, upcast
 
 
 class AT(Method):

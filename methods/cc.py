@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench.blocks import exact, one_of, unit_rows, upcast
 from kdbench.method import Batch, Features, Method, Setup
+from kdbench.tensors import exact, one_of, unit_rows, upcast
 
 
 class CC(Method):

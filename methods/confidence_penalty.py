@@ -6,8 +6,8 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdbench.blocks import upcast
 from kdbench.method import Batch, Features, Method, Objective, Setup
+from kdbench.tensors import upcast
 
 
 class ConfidencePenalty(Method):

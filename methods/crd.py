@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from kdbench import rng
-from kdbench.blocks import exact, one_of, unit_rows, upcast
 from kdbench.method import Batch, Features, Incompatible, Method, Setup
+from kdbench.tensors import exact, one_of, unit_rows, upcast
 
 CHUNK = 8192
 """Bank entries scored at a time: scores stay in cache, and memory bounded where n is large."""

@@ -6,8 +6,8 @@ arXiv:2205.10536, Eqs. 5-10; with the factor tau^2 of the authors' code.
 import torch
 from torch import Tensor
 
-from kdbench.blocks import exact, standardise, unit_rows, upcast
 from kdbench.method import Batch, Features, Method, Objective, Setup
+from kdbench.tensors import exact, standardise, unit_rows, upcast
 
 
 class DIST(Method):

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from kdbench.blocks import standardise, upcast
 from kdbench.method import Batch, Features, Incompatible, Method, Objective, Setup
+from kdbench.tensors import standardise, upcast
 
 
 class DKD(Method):

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from kdbench.blocks import hint_regressor, mean_square, same_size, upcast
 from kdbench.method import Batch, Features, Incompatible, Method, Setup
+from kdbench.tensors import hint_regressor, mean_square, same_size, upcast
 
 
 class FitNets(Method):

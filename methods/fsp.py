@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench.blocks import column_products, exact, same_size, upcast, zero
 from kdbench.method import Batch, Features, Incompatible, Method, Setup
+from kdbench.tensors import column_products, exact, same_size, upcast, zero
 
 
 class FSP(Method):

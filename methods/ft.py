@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench.blocks import attention, mean_square, one_of, same_size, unit_rows, upcast
 from kdbench.method import Batch, Features, Incompatible, Method, Setup
+from kdbench.tensors import attention, mean_square, one_of, same_size, unit_rows, upcast
 
 
 class FT(Method):

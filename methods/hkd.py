@@ -8,8 +8,8 @@ stage alone. Both expect a teacher of the student's depth that PKT trained from 
 import torch
 from torch import Tensor
 
-from kdbench.blocks import affinity, exact, one_of, pairs, rows, squared_gaps, upcast
 from kdbench.method import Batch, Features, Method, Setup
+from kdbench.tensors import affinity, exact, one_of, pairs, rows, squared_gaps, upcast
 
 
 class HKD(Method):

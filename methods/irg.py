@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdbench.blocks import exact, one_of, squared_distances, upcast
 from kdbench.method import Batch, Features, Incompatible, Method, Setup
+from kdbench.tensors import exact, one_of, squared_distances, upcast
 
 EPS = 1e-12
 """Least squared distance."""

@@ -2,9 +2,8 @@
 
 from torch import Tensor
 
-from kdbench.blocks import standardise
 from kdbench.method import Batch, Features, Method, Setup
-from kdbench.objective import kl
+from kdbench.tensors import kl, standardise
 
 
 class KD(Method):

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdbench.blocks import column_products, exact, pairs, row_products, unit_rows, upcast
 from kdbench.method import Batch, Features, Incompatible, Method, Setup
+from kdbench.tensors import column_products, exact, pairs, row_products, unit_rows, upcast
 
 
 class KDSVD(Method):

@@ -7,8 +7,8 @@ The term is the whole deviation from cross-entropy: with ``U = -mean_k log p_k``
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdbench.blocks import upcast
 from kdbench.method import Batch, Features, Method, Objective, Setup
+from kdbench.tensors import upcast
 
 
 class LabelSmoothing(Method):

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from kdbench.blocks import (
+from kdbench.method import Batch, Features, Method
+from kdbench.tensors import (
     column_products,
     exact,
     pairs,
@@ -12,7 +13,6 @@ from kdbench.blocks import (
     unit_rows,
     upcast,
 )
-from kdbench.method import Batch, Features, Method
 
 
 class NST(Method):

@@ -6,8 +6,8 @@ all pairs.
 
 from torch import Tensor
 
-from kdbench.blocks import affinity, exact, upcast
 from kdbench.method import Batch, Features, Method, Setup
+from kdbench.tensors import affinity, exact, upcast
 
 
 class PKT(Method):

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench.blocks import mean_square, upcast
 from kdbench.method import Batch, Features, Incompatible, Method, Setup
+from kdbench.tensors import mean_square, upcast
 
 
 class ReviewKD(Method):

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdbench.blocks import exact, squared_gaps, upcast, zero
 from kdbench.method import Batch, Features, Method, Setup
+from kdbench.tensors import exact, squared_gaps, upcast, zero
 
 
 class RKD(Method):

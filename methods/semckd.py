@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench.blocks import gram, sum_squares, unit_rows, upcast
 from kdbench.method import Batch, Features, Incompatible, Method, Setup
+from kdbench.tensors import gram, sum_squares, unit_rows, upcast
 
 ATTENTION = ("learned", "equal", "raw", "one_to_one", "hard", "straight_through", "shared")
 PROJECTION = ("full", "linear", "none")

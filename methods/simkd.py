@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench.blocks import mean_square, same_size, upcast
 from kdbench.method import Batch, Features, Incompatible, Method, Objective, Setup
+from kdbench.tensors import mean_square, same_size, upcast
 
 
 class SimKD(Method):

@@ -3,8 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdbench.blocks import gram, unit_rows
 from kdbench.method import Batch, Features, Method
+from kdbench.tensors import gram, unit_rows
 
 
 class SP(Method):

@@ -9,8 +9,8 @@ import copy
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench.blocks import upcast
 from kdbench.method import Batch, Features, Incompatible, Method, Setup
+from kdbench.tensors import upcast
 
 
 class SRRL(Method):

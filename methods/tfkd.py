@@ -19,9 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdbench.blocks import one_of, upcast
 from kdbench.method import Batch, Features, Incompatible, Method, Objective, Setup
-from kdbench.objective import kl
+from kdbench.tensors import kl, one_of, upcast
 
 
 class TfKD(Method):

@@ -8,8 +8,8 @@ TTM: ``w = 1``. Weighted (WTTM): ``w_b = sum_k p_t,k^(1/T)``, large where the te
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdbench.blocks import standardise, upcast
 from kdbench.method import Batch, Features, Method, Objective, Setup
+from kdbench.tensors import standardise, upcast
 
 
 class TTM(Method):

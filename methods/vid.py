@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench.blocks import pairs, same_size, sum_squares, upcast
 from kdbench.method import Batch, Features, Method, Setup
+from kdbench.tensors import pairs, same_size, sum_squares, upcast
 
 
 class VID(Method):

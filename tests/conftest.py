@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
-from required import required
+from required_tools import required
 
 torch.set_num_threads(1)
 # How long an example takes says nothing about the code on a busy machine.

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torchvision import transforms
 
-from kdbench.data import Data
+from kdbench.data.dataset import Data
 
 from .losses import LOSSES
 

@@ -1,4 +1,1 @@
-"""Analyses of trained runs: what the papers look at beside accuracy. One file each.
-
-Each takes ``Subject``s and gives a ``Finding``: a table, a figure, and all their numbers.
-"""
+"""What the papers look at beside accuracy, from trained runs."""

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kdbench import records, traces
 from kdbench.analyses.finding import Finding, cut, paper, plain, tidy
-from kdbench.analyses.subject import AnalysisError, Subject
-from kdbench.plots.style import COLOURS, LINES
+from kdbench.analyses.trained_run import AnalysisError, Subject
+from kdbench.report.plots.style import COLOURS, LINES
+from kdbench.runs import records
+from kdbench.training import traces
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

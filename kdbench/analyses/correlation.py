@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kdbench.analyses.finding import Finding, arranged, cut, paper, plain, tidy
-from kdbench.analyses.subject import Subject
+from kdbench.analyses.trained_run import Subject
 
 SOURCE = (
     "Difference of class-logit correlation matrices as in CRD: Tian et al., Contrastive "

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdbench.analyses.finding import Finding, dots, paper
-from kdbench.analyses.subject import Subject
+from kdbench.analyses.trained_run import Subject
 
 SOURCE = (
     "Agreement and KL as in Stanton et al., Does Knowledge Distillation Really Work?, NeurIPS 2021 "

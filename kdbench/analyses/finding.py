@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdbench import plots
-from kdbench.plots.style import COLOURS
-from kdbench.records import write_atomically
+from kdbench.files import write_atomically
+from kdbench.report.plots import pictures
+from kdbench.report.plots.style import COLOURS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,8 +44,8 @@ class Finding:
         folder.mkdir(parents=True, exist_ok=True)
         csv = self.frame.to_csv(index=False, lineterminator="\n", float_format="%.6g")
         write_atomically(folder / f"{self.name}.csv", csv)
-        write_atomically(folder / f"{self.name}.svg", plots.svg(self.figure))
-        write_atomically(folder / f"{self.name}.png", plots.png(self.figure))
+        write_atomically(folder / f"{self.name}.svg", pictures.svg(self.figure))
+        write_atomically(folder / f"{self.name}.png", pictures.png(self.figure))
         return folder / f"{self.name}.png"
 
     def rendered(self) -> "Group":

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdbench.analyses.finding import Finding, cut, paper, plain
-from kdbench.analyses.subject import AnalysisError, Guide, Subject
-from kdbench.batches import Normalise
+from kdbench.analyses.trained_run import AnalysisError, Guide, Subject
+from kdbench.data.batches import Normalise
 from kdbench.method import Features
-from kdbench.plots.style import COLOURS, LINES
+from kdbench.report.plots.style import COLOURS, LINES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from kdbench.analyses.finding import Finding, dots, paper
-from kdbench.analyses.subject import Subject
-from kdbench.blocks import gram, unit_rows
-from kdbench.method import Batch, Features, Method
-from kdbench.scene import each
+from kdbench.analyses.trained_run import Subject
+from kdbench.method import Batch, Features, Method, each
+from kdbench.tensors import gram, unit_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

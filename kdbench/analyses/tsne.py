@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kdbench.analyses.finding import Finding, arranged, cut, paper, plain
 from kdbench.analyses.gradcam import one_guide
-from kdbench.analyses.subject import AnalysisError, Subject
+from kdbench.analyses.trained_run import AnalysisError, Subject
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

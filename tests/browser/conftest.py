@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import TOOLS
+
+from tests.conftest import TOOLS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

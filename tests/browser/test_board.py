@@ -3,14 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pages
+import large_page
 import pytest
 
-from browser.contrast import CONTRAST
-from kdbench import page as html
-from kdbench import plots
-from kdbench.page import curves
-from kdbench.spec import Protocol
+from kdbench.grid.settings import Protocol
+from kdbench.report.page import curve_data, html
+from kdbench.report.plots import pictures
+from tests.browser.contrast import CONTRAST
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -21,9 +20,9 @@ AA = 4.5
 
 @pytest.fixture(scope="module")
 def board(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    found = pages.evidence()
-    figure = plots.svg(plots.accuracy(found.grid.title, found.cells, found.records)).decode()
-    return pages.write(
+    found = large_page.evidence()
+    figure = pictures.svg(pictures.accuracy(found.grid.title, found.cells, found.records)).decode()
+    return large_page.write(
         tmp_path_factory.mktemp("results"),
         found,
         plots=lambda: {"Every seed": figure, "Again": figure},
@@ -57,9 +56,9 @@ def expect(locator: Any) -> Any:
 
 def test_it_sorts_by_any_column_and_the_address_keeps_it(board: Path, open_page: Any) -> None:
     page = open_page(board)
-    assert methods(page) == list(pages.METHODS)
+    assert methods(page) == list(large_page.METHODS)
     heads = page.locator("#board thead th")
-    assert heads.count() == 6 + len(pages.PAIRS)
+    assert heads.count() == 6 + len(large_page.PAIRS)
     for i in range(heads.count()):
         button = heads.nth(i).locator("button")
         number = heads.nth(i).get_attribute("data-kind") == "number"
@@ -72,12 +71,12 @@ def test_it_sorts_by_any_column_and_the_address_keeps_it(board: Path, open_page:
             keys = [float(v) for v in known] if number else [v.lower() for v in known]
             assert keys == sorted(keys, reverse=direction == "descending")
         button.click()
-        assert methods(page) == list(pages.METHODS)
+        assert methods(page) == list(large_page.METHODS)
         assert heads.nth(i).get_attribute("aria-sort") == "none"
     heads.nth(6).locator("button").click()
     wanted = methods(page)
     page.reload()
-    assert methods(page) == wanted != list(pages.METHODS)
+    assert methods(page) == wanted != list(large_page.METHODS)
     assert page.locator("#board thead [aria-sort=descending]").count() == 1
 
 
@@ -97,9 +96,9 @@ def test_it_filters_and_the_address_keeps_it(board: Path, open_page: Any) -> Non
     page.get_by_label("Pair", exact=True).select_option("resnet56 → resnet20")
     assert pairs(page) == 1
     page.get_by_label("Seeds, at least", exact=True).fill("4")
-    assert set(pages.METHODS) - set(methods(page)) == {"fsp", "reviewkd"}
+    assert set(large_page.METHODS) - set(methods(page)) == {"fsp", "reviewkd"}
     page.get_by_label("Seeds, at least", exact=True).fill("3")
-    assert set(pages.METHODS) - set(methods(page)) == {"fsp"}
+    assert set(large_page.METHODS) - set(methods(page)) == {"fsp"}
     page.get_by_label("only best or not told from it", exact=True).check()
     assert methods(page) == ["semckd"]
     page.get_by_role("button", name="Reset").click()
@@ -170,7 +169,7 @@ def test_a_page_of_too_many_cells_sorts_and_filters_and_opens_none(
     open_page: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(html, "CELLS", 10)
-    page = open_page(pages.write(tmp_path, pages.evidence()), "#family=relation&cell=5")
+    page = open_page(large_page.write(tmp_path, large_page.evidence()), "#family=relation&cell=5")
     assert methods(page) == ["sp", "cc", "rkd", "pkt"]
     page.locator("#board thead th").nth(6).locator("button").click()
     assert values(page, 6) == sorted(values(page, 6), key=lambda v: -float(v or 0))
@@ -201,9 +200,11 @@ def test_curves_end_where_the_records_do(board: Path, open_page: Any) -> None:
 
 def test_thinned_curves_stand_at_their_epochs(open_page: Any, tmp_path: Path) -> None:
     long = Protocol(name="crd", epochs=500)
-    found = pages.evidence(("kd",), (("vgg13", "vgg8"),), (0,), protocol=long, whole=True)
-    page = open_page(pages.write(tmp_path, found))
-    epochs = [epoch for epoch, _ in curves.thin([(e, 0.0) for e in range(1, 501)], curves.POINTS)]
+    found = large_page.evidence(("kd",), (("vgg13", "vgg8"),), (0,), protocol=long, whole=True)
+    page = open_page(large_page.write(tmp_path, found))
+    epochs = [
+        epoch for epoch, _ in curve_data.thin([(e, 0.0) for e in range(1, 501)], curve_data.POINTS)
+    ]
     shown = page.evaluate("Object.keys(data.curves).map((id) => points(id).map(([e]) => e))")
     assert shown == [epochs] * 3
 

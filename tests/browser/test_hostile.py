@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import pages
+import large_page
 import pytest
-from test_page import HOSTILE, hostile
 
-from kdbench import page as pages_of
+from kdbench.report.page import html as pages_of
+from tests.report.page.test_html import HOSTILE, hostile
 
 pytestmark = pytest.mark.browser
 
@@ -34,10 +34,10 @@ def test_hostile_names_are_shown_and_do_nothing(open_page: Any, tmp_path: Path) 
 
 def test_every_grid_is_found_from_one_page(open_page: Any, tmp_path: Path) -> None:
     for name, methods in (("one", ("kd", "at")), ("two", ("kd", "at", "sp"))):
-        found = pages.evidence(
+        found = large_page.evidence(
             methods, (("vgg13", "vgg8"),), (0, 1), name=name, title=f"Grid {name}"
         )
-        pages.write(tmp_path, found)
+        large_page.write(tmp_path, found)
     bad = tmp_path / "'><b>bad"
     bad.mkdir()
     (bad / "leaderboard.csv").write_text("nothing\n")

@@ -1,8 +1,9 @@
 import pytest
 import torch
-from toys import Toy, batch, build, features
+from random_features import batch, build, features
 
 from kdbench.method import Incompatible
+from kdbench.registry.toy_networks import Toy
 
 
 def test_value() -> None:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_features import batch, build, features, gradient_is_right, permuted
 from torch import Tensor, nn
-from toys import batch, build, features, gradient_is_right, permuted
 
 
 def test_value() -> None:

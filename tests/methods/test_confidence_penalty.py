@@ -2,7 +2,9 @@ import math
 
 import pytest
 import torch
-from toys import batch, build, each, features, gradient_is_right
+from random_features import batch, build, features, gradient_is_right
+
+from kdbench.method import each
 
 
 def entropies(logits: list[list[float]]) -> list[float]:

@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from variants import ALL, OTHERS, label
+from method_variants import ALL, OTHERS, label
 
-from kdbench import checks, registry
+from kdbench.registry import checks, lookup
 
 # The zoo's IRG needs channels that double from stage to stage, which the checks' nets do not have;
 # tests/methods/test_irg.py has its own. A hard argmax by definition teaches its networks nothing.
@@ -17,17 +17,17 @@ CHECKED = [(n, h) for n, h in ALL if h not in ({"variant": "zoo"}, {"attention":
 )
 @pytest.mark.parametrize(("name", "hyper"), [pytest.param(*c, id=label(*c)) for c in CHECKED])
 def test_contract(name: str, hyper: dict[str, Any], check: checks.Check) -> None:
-    resolved = registry.hyper(name, hyper) if hyper else {}
-    subject = checks.Subject(registry.describe(name), registry.load(name), resolved)
+    resolved = lookup.hyper(name, hyper) if hyper else {}
+    subject = checks.Subject(lookup.describe(name), lookup.load(name), resolved)
     found = checks.result("", check, subject)
     assert found.ok, found.message
 
 
 def test_the_variants_are_of_methods_there_are() -> None:
-    assert set(OTHERS) <= set(registry.names())
+    assert set(OTHERS) <= set(lookup.names())
 
 
 def test_every_method_says_what_it_matches() -> None:
-    families = {registry.describe(name).family for name in registry.names()}
+    families = {lookup.describe(name).family for name in lookup.names()}
     assert families == {"logit", "feature map", "embedding", "relation", "contrastive"}
-    assert all(registry.describe(name).uses for name in registry.names())
+    assert all(lookup.describe(name).uses for name in lookup.names())

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+from random_features import batch, build, features, gradient_is_right, setup
 from torch import Tensor
-from toys import batch, build, each, features, gradient_is_right, setup
 
-from kdbench import registry
-from kdbench.method import Batch, Incompatible, Method
+from kdbench.method import Batch, Incompatible, Method, each
+from kdbench.registry import lookup
 
 EPS = 1e-7
 
@@ -96,7 +96,7 @@ def test_chunks_change_nothing(chunk: int, monkeypatch: pytest.MonkeyPatch) -> N
 
 def crd(labels: Tensor, k: int, **hyper: Any) -> Method:
     s = features()
-    cls: Any = registry.load("crd")
+    cls: Any = lookup.load("crd")
     method: Method = cls(setup(s, s, train_labels=labels), k=k, **hyper)
     return method
 
@@ -225,7 +225,7 @@ def test_what_cannot_work_is_refused() -> None:
 def test_the_size_of_cifar_100() -> None:
     n = 50000
     s, t = (features(64, seed=i, num_classes=100) for i in (0, 1))
-    method: Any = registry.load("crd")(setup(s, t, train_labels=torch.arange(n) % 100))
+    method: Any = lookup.load("crd")(setup(s, t, train_labels=torch.arange(n) % 100))
     assert method.k == 16384
     assert method.tries < n / 5
     _, drawn = method.draw(batch(64, num_classes=100, n=n))

@@ -4,7 +4,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toys import batch, build, each, features, gradient_is_right, permuted
+from random_features import batch, build, features, gradient_is_right, permuted
+
+from kdbench.method import each
 
 
 def softmax(z: list[float]) -> list[float]:

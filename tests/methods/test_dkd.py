@@ -5,10 +5,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toys import batch, build, each, features, gradient_is_right, permuted
+from random_features import batch, build, features, gradient_is_right, permuted
 
-from kdbench.blocks import standardise
-from kdbench.objective import kl
+from kdbench.method import each
+from kdbench.tensors import kl, standardise
 
 
 def softmax(z: list[float]) -> list[float]:

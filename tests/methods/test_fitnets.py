@@ -2,9 +2,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toys import Toy, batch, build, features, gradient_is_right, permuted
+from random_features import batch, build, features, gradient_is_right, permuted
 
 from kdbench.method import Incompatible
+from kdbench.registry.toy_networks import Toy
 
 
 @pytest.mark.parametrize("relu", [True, False])

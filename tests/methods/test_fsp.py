@@ -1,8 +1,9 @@
 import pytest
 import torch
-from toys import Toy, batch, build, each, features, gradient_is_right
+from random_features import batch, build, features, gradient_is_right
 
-from kdbench.method import Features, Incompatible
+from kdbench.method import Features, Incompatible, each
+from kdbench.registry.toy_networks import Toy
 
 
 def flow(f: Features, which: int, sample: int, c: int, d: int) -> float:

@@ -1,9 +1,10 @@
 import pytest
 import torch
+from random_features import batch, build, features
 from torch import Tensor
-from toys import Toy, batch, build, features
 
 from kdbench.method import Incompatible
+from kdbench.registry.toy_networks import Toy
 
 
 def energies(f: Tensor) -> list[list[float]]:

@@ -2,11 +2,11 @@ import math
 
 import pytest
 import torch
+from random_features import batch, build, features, gradient_is_right
 from torch import Tensor
-from toys import batch, build, each, features, gradient_is_right
 
-from kdbench import registry
-from kdbench.method import Incompatible
+from kdbench.method import Incompatible, each
+from kdbench.registry import lookup
 
 
 def vectors(x: Tensor, n: int) -> tuple[list[float], list[list[float]]]:
@@ -59,7 +59,7 @@ def test_gradient() -> None:
 
 
 def test_eigenvectors_pass_the_usual_gradient_where_gaps_are_wide() -> None:
-    method = registry.load("kdsvd")
+    method = lookup.load("kdsvd")
     ours = __import__(method.__module__, fromlist=["SafeEigh"]).SafeEigh
     torch.manual_seed(0)
     matrix = torch.randn(3, 5, 5, dtype=torch.float64)

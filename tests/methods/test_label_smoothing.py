@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from toys import batch, build, features, gradient_is_right
+from random_features import batch, build, features, gradient_is_right
 
 
 def test_value() -> None:

@@ -4,8 +4,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_features import batch, build, features, gradient_is_right, permuted
 from torch import Tensor
-from toys import batch, build, each, features, gradient_is_right, permuted
+
+from kdbench.method import each
 
 EPS = 1e-7
 

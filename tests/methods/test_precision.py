@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from toys import batch, each, features, setup
-from variants import ALL, label
+from method_variants import ALL, label
+from random_features import batch, features, setup
 
-from kdbench import registry
-from kdbench.method import Incompatible
+from kdbench.method import Incompatible, each
+from kdbench.registry import lookup
 
 WITHIN = 1e-4
 
@@ -21,7 +21,7 @@ def test_float32(name: str, hyper: dict[str, Any], offset: float) -> None:
     s, t = (each(f, lambda x: x + offset * (x.dim() == 2 and x.shape[1] == 48)) for f in (s, t))
     torch.manual_seed(0)
     try:
-        method = registry.load(name)(setup(s, t), **hyper)
+        method = lookup.load(name)(setup(s, t), **hyper)
     except Incompatible as reason:
         pytest.skip(str(reason))
     found = []

@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from random_features import batch, build, features
 from torch import Tensor
-from toys import batch, build, features
 
 from kdbench.method import Incompatible
 

@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from golden_names import read_case, semckd
+from golden_cases import read_case, semckd
+from random_features import batch, build, features, gradient_is_right
 from torch import Tensor
-from toys import batch, build, each, features, gradient_is_right
 
-from kdbench.method import Features, Incompatible, Method
+from kdbench.method import Features, Incompatible, Method, each
 
 ABLATIONS = ["learned", "equal", "raw", "one_to_one", "hard", "straight_through", "shared"]
 

@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toys import batch, build, features, setup
+from random_features import batch, build, features, setup
 
-from kdbench import registry
 from kdbench.method import Incompatible
+from kdbench.registry import lookup
 
 
 def test_value_and_prediction() -> None:
@@ -57,7 +57,7 @@ def test_it_replaces_the_objective_and_stays_at_inference() -> None:
 def test_the_classifier_is_a_copy() -> None:
     s, t = features(seed=0), features(seed=1)
     given = setup(s, t)
-    method = registry.load("simkd")(given)
+    method = lookup.load("simkd")(given)
     assert given.teacher_head is not None
     assert method.head is not given.teacher_head
     mine = next(method.get_submodule("head").parameters())
@@ -66,7 +66,7 @@ def test_the_classifier_is_a_copy() -> None:
 
 def test_what_cannot_work_is_refused() -> None:
     s, t = features(seed=0), features(seed=1)
-    cls = registry.load("simkd")
+    cls = lookup.load("simkd")
     with pytest.raises(Incompatible, match="none is given"):
         cls(replace(setup(s, t), teacher_head=None))
     with pytest.raises(Incompatible, match=r"last stage has 8 channels, its classifier takes 9"):

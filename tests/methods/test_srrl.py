@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toys import batch, build, features, gradient_is_right, setup
+from random_features import batch, build, features, gradient_is_right, setup
 
-from kdbench import registry
 from kdbench.method import Incompatible
+from kdbench.registry import lookup
 
 
 def test_value() -> None:
@@ -44,7 +44,7 @@ def test_gradient_passes_the_frozen_classifier() -> None:
 
 
 def test_what_cannot_work_is_refused() -> None:
-    s, cls = features(), registry.load("srrl")
+    s, cls = features(), lookup.load("srrl")
     with pytest.raises(Incompatible, match="none is given"):
         cls(replace(setup(s, s), teacher_head=None))
     with pytest.raises(Incompatible, match="more than 1 value per channel"):

@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from toys import batch, build, features, gradient_is_right, setup
+from random_features import batch, build, features, gradient_is_right, setup
 
-from kdbench import registry
-from kdbench.expand import expand
-from kdbench.gridfile import parse
+from kdbench.grid.expand import expand
+from kdbench.grid.parsing import parse
 from kdbench.method import Incompatible
-from kdbench.objective import kl
+from kdbench.registry import lookup
+from kdbench.tensors import kl
 
 
 def soften(p: list[float], temperature: float) -> list[float]:
@@ -50,7 +50,7 @@ def test_gradient(form: str) -> None:
 
 def test_what_cannot_work_is_refused() -> None:
     s = features()
-    cls: Any = registry.load("tfkd")
+    cls: Any = lookup.load("tfkd")
     with pytest.raises(Incompatible, match="needs a teacher"):
         cls(replace(setup(s, s), teacher_head=None), form="self")
     with pytest.raises(ValueError, match="'reg' or 'self'"):

@@ -4,7 +4,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toys import batch, build, each, features, gradient_is_right
+from random_features import batch, build, features, gradient_is_right
+
+from kdbench.method import each
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -21,12 +21,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from required import required
-from slurm import machine, packages
-from slurm.config import CLUSTER, Config
-from slurm.daemons import NODE, Daemons
-from slurm.leftovers import end
-from slurm.processes import Process, carrying, until
+from required_tools import required
+
+from tests.slurm import machine, packages
+from tests.slurm.config import CLUSTER, Config
+from tests.slurm.daemons import NODE, Daemons
+from tests.slurm.leftovers import end
+from tests.slurm.processes import Process, carrying, until
 
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 UP = {"idle", "mixed", "allocated", "completing", "planned", "reserved"}

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from required import required
-from slurm.cluster import Cluster
-from slurm.leftovers import sweep
+from required_tools import required
+
+from tests.slurm.cluster import Cluster
+from tests.slurm.leftovers import sweep
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from slurm.processes import Process
+from tests.slurm.processes import Process
 
 NODE = "slurmd-"
 """Before a node's name: its daemon."""

@@ -4,9 +4,9 @@ import os
 import shutil
 from pathlib import Path
 
-from slurm import machine
-from slurm.daemons import Daemons
-from slurm.processes import Process, carrying
+from tests.slurm import machine
+from tests.slurm.daemons import Daemons
+from tests.slurm.processes import Process, carrying
 
 
 def end(folder: Path) -> None:

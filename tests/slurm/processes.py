@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdbench.records import write_atomically
+from kdbench.files import write_atomically
 
 PROC = Path("/proc")
 

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from slurm.cluster import Cluster
 
-from kdbench import expand, gridfile, records
-from kdbench.records import Record
-from kdbench.run import Run
+from kdbench.grid import expand, parsing
+from kdbench.grid.run import Run
+from kdbench.runs import records
+from kdbench.runs.records import Record
+from tests.slurm.cluster import Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 GRID: dict[str, Any] = {
@@ -108,7 +109,7 @@ class Site:
         return "\n".join(f"{p.name}: {p.read_text()[-800:]}" for p in paths)
 
     def expanded(self) -> list[Run]:
-        return list(expand.expand(gridfile.load(self.file)).runs)
+        return list(expand.expand(parsing.load(self.file)).runs)
 
     def records(self) -> dict[str, Record]:
         return records.load(self.runs, (run.id for run in self.expanded()))

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from slurm.cluster import Cluster
-from slurm.site import Site, ended
+
+from tests.slurm.cluster import Cluster
+from tests.slurm.site import Site, ended
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 SECONDS = 120.0

@@ -13,12 +13,12 @@ from pathlib import Path
 import cloudpickle
 import pytest
 import submitit
-from slurm.cluster import Cluster
-from slurm.leftovers import end, sweep
-from slurm.packages import absent
-from slurm.processes import Process, carrying, until
 
-from kdbench.records import write_atomically
+from kdbench.files import write_atomically
+from tests.slurm.cluster import Cluster
+from tests.slurm.leftovers import end, sweep
+from tests.slurm.packages import absent
+from tests.slurm.processes import Process, carrying, until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 # A job cannot import this module.
@@ -247,13 +247,17 @@ def test_sweep_ends_what_a_dead_session_left(cluster: Cluster, folder: Path) -> 
     """A session KILLed with a job running; a live session's cluster is left alone."""
     code = (
         "import os, pathlib, signal, sys\n"
-        "from slurm.cluster import Cluster\n"
+        "from tests.slurm.cluster import Cluster\n"
         "cluster = Cluster(pathlib.Path(sys.argv[1]), nodes=1, gpus=0, accounting=False)\n"
         "cluster.up()\n"
         "cluster.sh('sbatch', '--output=/dev/null', '--wrap=sleep 600')\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    root = Path(__file__).parents[2]
+    env = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(map(str, (root, root / "tests" / "support"))),
+    }
     died = subprocess.run([sys.executable, "-c", code, str(folder)], env=env, check=False)
     assert died.returncode == -signal.SIGKILL
     conf = f"SLURM_CONF={folder}/etc/slurm.conf"

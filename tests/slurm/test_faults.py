@@ -7,10 +7,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from slurm.cluster import Cluster
-from slurm.site import Site, ended
 
-from kdbench import attempts
+from kdbench.runs import attempts
+from tests.slurm.cluster import Cluster
+from tests.slurm.site import Site, ended
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 LONG = {"preset": "demo", "epochs": 60}

@@ -6,8 +6,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from slurm.cluster import Cluster
-from slurm.site import Site, ended
+
+from tests.slurm.cluster import Cluster
+from tests.slurm.site import Site, ended
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 RAISES = '''"""Raises, from nowhere."""

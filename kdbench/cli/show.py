@@ -1,0 +1,76 @@
+"""What ``kdbench show`` shows."""
+
+import csv
+import json
+from functools import partial
+from pathlib import Path
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from kdbench.grid import train_command
+from kdbench.runs import heartbeat, records
+from kdbench.runs.trained_teachers import about
+
+
+def one_run(runs: Path, run_id: str) -> Group:
+    """All there is to know of one run; ``run_id`` may be the start of an id.
+
+    Raises:
+        UserError: no run, or several, start so.
+    """
+    name = records.find(runs, run_id)
+    record = records.read(runs, name)
+    lines = _imported(runs, name) if name.startswith("import-") else _trained(runs, name)
+    if record is None:
+        beat = heartbeat.read(runs, name)
+        how = f"running, epoch {beat.epoch}/{beat.epochs}" if beat else "not ended"
+        return Group(*lines, Text(how))
+    lines.append(Text(f"{record.status}{': ' + record.reason if record.reason else ''}"))
+    for title, part in (("result", record.result), ("cost", record.cost)):
+        if part is not None:
+            told = {key: value for key, value in vars(part).items() if value is not None}
+            lines.append(Text(f"{title}: {json.dumps(told)}"))
+    lines.append(Text(f"environment: {json.dumps(record.environment)}"))
+    lines += [Text(f"attempt: {attempt}") for attempt in record.attempts]
+    lines += [Text(record.traceback.rstrip(), style="red")] if record.traceback else []
+    curve = _curve(records.folder(runs, name) / "history.csv")
+    return Group(*lines, *([curve] if curve else []))
+
+
+def _trained(runs: Path, name: str) -> list[Text]:
+    run = records.read_run(runs, name)
+    return [
+        Text(f"{run.title}, {run.method}", style="bold"),
+        Text(f"run {name}"),
+        Text(f"protocol {run.protocol}, dataset {run.dataset.title}"),
+        Text(f"config: {json.dumps(run.to_json())}"),
+        Text(f"again: {train_command.command(run, partial(records.read_run, runs))}"),
+    ]
+
+
+def _imported(runs: Path, name: str) -> list[Text]:
+    told = about(runs, name)
+    return [
+        Text(f"{told.get('student')}, imported", style="bold"),
+        Text(f"run {name}"),
+        Text(f"config: {json.dumps(told)}"),
+        Text(f"in a grid: teachers: {{{told.get('student')}: {name}}}"),
+    ]
+
+
+def _curve(path: Path) -> Table | None:
+    """Some twelve rows of a run's history."""
+    if not path.exists():
+        return None
+    with path.open(newline="") as file:
+        history = list(csv.DictReader(file))
+    columns = ("epoch", "train_loss", "train_acc", "test_loss", "test_acc")
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    every = max(1, len(history) // 12)
+    for i, row in enumerate(history):
+        if i % every == 0 or i == len(history) - 1:
+            table.add_row(*(f"{float(row[name]):g}" for name in columns))
+    return table

@@ -1,0 +1,132 @@
+"""``kdbench transfer``: frozen students on other data, and a table over runs."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from kdbench.cli.analyse_commands import Selection, of_runs
+from kdbench.cli.options import display
+
+if TYPE_CHECKING:
+    from kdbench.analyses.finding import Finding
+    from kdbench.analyses.transfer import Transferred
+    from kdbench.grid.run import Run
+    from kdbench.grid.settings import Dataset, Training
+
+
+@click.command()
+@of_runs
+@click.option("--dataset", "to", required=True, help="Name, or {name: ..., key: value}.")
+@click.option("--protocol", default="{}", metavar="YAML", help="Changes, e.g. {epochs: 30}.")
+@click.option("--adapt", is_flag=True, help="Batch norm in train mode, as the authors' code.")
+def transfer(chosen: Selection, to: str, protocol: str, adapt: bool) -> None:
+    """Freeze students, learn a new classifier on other data, compare.
+
+    With --grid, all its seeds. What is known stands in runs/ID/transfer and is not learned again.
+    """
+    from kdbench.analyses import transfer as engine
+
+    library = chosen.library()
+    training = _training(protocol)
+    done = []
+    for run in library.found(chosen.run_ids(every=True)):
+        # Images of the size that the network knows.
+        size = run.dataset.size or library.data(run.dataset).size
+        how = engine.Transfer(_dataset(to, size), training, "adapt" if adapt else "frozen")
+        result = engine.run(library, run, how)
+        click.echo(f"{run.title}, {run.method}: {result.test_acc:.2f} % on {how.dataset.title}")
+        done.append((run, result))
+    keys = "\n".join(sorted({str(result.transfer) for _, result in done}))
+    name = f"{_dataset(to, 1).name}-{hashlib.sha256(keys.encode()).hexdigest()[:8]}"
+    finding = _finding(done, _dataset(to, None).title)
+    display(finding.rendered())
+    click.echo(f"{finding.write(chosen.results / 'transfer' / name)}")
+
+
+def _dataset(text: str, size: int | None) -> "Dataset":
+    """The data set told on the command line; its images of this size unless it says another.
+
+    Raises:
+        GridError: what is wrong with it, a line a mistake.
+    """
+    from kdbench.grid.grid import GridError
+    from kdbench.grid.mistakes import validated
+    from kdbench.grid.settings import Dataset
+    from kdbench.grid.yaml_tree import parse_yaml
+
+    errors: list[str] = []
+    told = parse_yaml(text, f"--dataset {text}")
+    values = told if isinstance(told, dict) else {"name": told}
+    if size is not None:
+        values = {"size": size} | values
+    made = validated(Dataset, values, "--dataset", errors)
+    if made is None:
+        raise GridError(errors)
+    return made
+
+
+def _training(text: str) -> "Training":
+    """The recipe, with the changes told on the command line.
+
+    Raises:
+        GridError: what is wrong with them, a line a mistake.
+    """
+    from kdbench.analyses.transfer import TRAINING
+    from kdbench.grid.grid import GridError
+    from kdbench.grid.mistakes import validated
+    from kdbench.grid.settings import Training
+    from kdbench.grid.yaml_tree import merged, parse_yaml
+
+    errors: list[str] = []
+    told = parse_yaml(text, f"--protocol {text}")
+    if not isinstance(told, dict):
+        raise GridError([f"--protocol {text}: expected a mapping such as {{epochs: 30}}"])
+    made = validated(Training, merged(TRAINING.model_dump(mode="json"), told), "--protocol", errors)
+    if made is None:
+        raise GridError(errors)
+    return made
+
+
+def _finding(done: "Sequence[tuple[Run, Transferred]]", title: str) -> "Finding":
+    """Runs as rows of a CSV; methods, with mean and deviation over seeds, in table and figure."""
+    import pandas as pd
+
+    from kdbench.analyses.finding import Finding, dots, paper
+    from kdbench.analyses.trained_run import labels
+
+    plain = labels([run.with_seed(0) for run, _ in done])
+    rows = [
+        {
+            "run": run.id, "label": label, "teacher": run.teacher.arch if run.teacher else "",
+            "student": run.student, "method": run.method, "seed": run.seed,
+            "test_acc": result.test_acc, "best_acc": result.best_acc,
+            "best_epoch": result.best_epoch, "train_acc": result.train_acc,
+        }
+        for (run, result), label in zip(done, plain, strict=True)
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows)
+    groups = frame.groupby("label", sort=False)["test_acc"]
+    best = frame.groupby("label", sort=False)["best_acc"].mean()
+    table = pd.DataFrame(
+        {
+            "method": list(groups.groups), "n": groups.count().tolist(),
+            "mean, %": groups.mean().tolist(), "sd": groups.std().tolist(),
+            "best epoch, %": best.tolist(),
+        }
+    )  # fmt: skip
+    figure = paper(5.5, 0.28 * len(table) + 0.9)
+    axis = figure.subplots()
+    told = f"test accuracy on {title}, last epoch, %"
+    dots(axis, table["method"].tolist(), table["mean, %"].tolist(), told)
+    return Finding(
+        "transfer",
+        f"Frozen students and a linear classifier on {title}",
+        "Linear evaluation of students on other data as in SemCKD: Chen et al., AAAI 2021, and "
+        "CRD: Tian et al., ICLR 2020 (arXiv:1910.10699)",
+        table,
+        frame,
+        figure,
+        ("The last epoch is the headline; the best is chosen on the test set, as the papers do.",),
+    )

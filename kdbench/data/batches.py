@@ -1,0 +1,158 @@
+"""Batches of a data set on its device: shuffled, cropped, flipped, normalised.
+
+Everything random of an epoch is drawn on the CPU from (seed, purpose, epoch) alone, so a batch is
+the same on any device and whether or not the batches before it were made.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kdbench.data.dataset import Data
+from kdbench.data.readers.base import DataError
+from kdbench.rng import generator
+
+
+def steps_per_epoch(n: int, batch_size: int) -> int:
+    """Batches in an epoch over n samples: the last, smaller one is dropped."""
+    if n < batch_size:
+        raise DataError(f"batch_size {batch_size} is larger than the training set of {n} images")
+    return n // batch_size
+
+
+def train_batches(
+    data: Data,
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    purpose: str = "train",
+    crop_pad: int = 0,
+    flip: bool = False,
+    start_step: int = 0,
+    channels_last: bool = True,
+    dtype: torch.dtype = torch.float32,
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """The batches of one epoch, on the data's device.
+
+    Args:
+        data: the data set.
+        batch_size: B; the last, smaller batch is dropped.
+        seed: of the run.
+        epoch: its number.
+        purpose: names the stream, for phases that must not share one.
+        crop_pad: zero-pad by this many pixels and crop at random; 0: do not.
+        flip: mirror half of the images.
+        start_step: leave out the batches before this one.
+        channels_last: memory format of the images.
+        dtype: of the images.
+
+    Returns:
+        Iterator over images [B, C, H, W], labels [B] and positions in the training set [B].
+
+    Raises:
+        DataError: there are fewer images than ``batch_size``.
+    """
+    steps = steps_per_epoch(len(data.train_labels), batch_size)
+    draws = drawn(len(data.train_labels), seed, epoch, purpose, crop_pad)
+    normalise = Normalise(data, channels_last, dtype)
+    crops, width, size = all_crops(data, crop_pad), data.size + 2 * crop_pad, data.size
+    top, left = draws.offsets.unbind(1)
+    device = data.train_labels.device
+    order = draws.order.to(device)
+    first = ((draws.order * width + top) * width + left).to(device)
+    version = torch.arange(len(order)) % batch_size + batch_size * draws.mirrored
+    version = version.to(device)  # where among B images and their B mirror images
+
+    def made(step: int) -> tuple[Tensor, Tensor, Tensor]:
+        rows = slice(step * batch_size, (step + 1) * batch_size)
+        images = crops.index_select(0, first[rows]).unflatten(2, (size, -1))  # [B, H, W, C]
+        if flip:
+            images = torch.cat((images, images.flip(2))).index_select(0, version[rows])
+        index = order[rows]
+        return normalise(images), data.train_labels.index_select(0, index), index
+
+    return map(made, range(start_step, steps))
+
+
+class Draws(NamedTuple):
+    """What is random in an epoch, in the order of its samples.
+
+    Attributes:
+        order: positions in the training set, [N].
+        offsets: top and left of each sample's crop in the padded image, [N, 2].
+        mirrored: [N], bool.
+    """
+
+    order: Tensor
+    offsets: Tensor
+    mirrored: Tensor
+
+
+def drawn(n: int, seed: int, epoch: int, purpose: str, crop_pad: int) -> Draws:
+    """Draw an epoch's order, and each sample's crop and flip, which do not depend on the order."""
+    order = torch.randperm(n, generator=generator(seed, "order", purpose, epoch))
+    stream = generator(seed, "augment", purpose, epoch)
+    mirrored = torch.rand(n, generator=stream) < 0.5
+    offsets = torch.randint(0, 2 * crop_pad + 1, (n, 2), generator=stream)
+    return Draws(order, offsets[order], mirrored[order])
+
+
+def all_crops(data: Data, crop_pad: int) -> Tensor:
+    """Every crop there is, [P, H, W * C], by the position of its first pixel: a view, no copy.
+
+    One ``index_select`` on it then copies whole rows of pixels, several times as fast as indexing
+    with rows and columns.
+    """
+    padded = data.padded(crop_pad)
+    n, width, _, c = padded.shape
+    count = n * width**2 - (data.size - 1) * (width + 1)
+    return padded.as_strided((count, data.size, data.size * c), (c, width * c, 1))
+
+
+class Normalise:
+    """uint8 [B, H, W, C] -> [B, C, H, W] of mean 0 and standard deviation 1 per channel."""
+
+    def __init__(
+        self, data: Data, channels_last: bool = True, dtype: torch.dtype = torch.float32
+    ) -> None:
+        std = torch.tensor(data.std, dtype=torch.float64)
+        mean = torch.tensor(data.mean, dtype=torch.float64)
+        shape = data.train_images.shape[1:]  # written out: broadcasting over 3 values is slow
+
+        def wide(values: Tensor) -> Tensor:
+            return values.float().expand(shape).contiguous().to(data.train_images.device)
+
+        self.scale, self.shift = wide(1 / (255 * std)), wide(-mean / std)
+        self.channels_last = channels_last
+        self.dtype = dtype
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Multiply and add, each rounded by itself: the same bits on any device."""
+        scaled = images.float().mul_(self.scale).add_(self.shift).to(self.dtype)
+        scaled = scaled.permute(0, 3, 1, 2)
+        return scaled if self.channels_last else scaled.contiguous()
+
+
+def eval_batches(
+    images: Tensor,
+    labels: Tensor,
+    data: Data,
+    batch_size: int,
+    *,
+    rank: int = 0,
+    ranks: int = 1,
+    channels_last: bool = True,
+    dtype: torch.dtype = torch.float32,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """All samples in order, normalised: images [B, C, H, W] and labels [B]; the last are fewer.
+
+    One of several ``ranks`` takes every ``ranks``-th batch, from batch ``rank`` on.
+    """
+    normalise = Normalise(data, channels_last, dtype)
+    parts = zip(images.split(batch_size), labels.split(batch_size), strict=True)
+    for part, some in islice(parts, rank, None, ranks):
+        yield normalise(part), some

@@ -1,0 +1,167 @@
+"""Data sets as uint8 tensors on the device: read, cut to size, split.
+
+Every image of a data set has one square size and lies in memory once, as [N, H, W, C]. What cannot
+be read is a ``DataError`` of one line that names the file and says what to do.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kdbench.data.readers.base import DataError, Split, draw, line, resize
+from kdbench.data.readers.by_name import READERS
+from kdbench.grid.settings import Dataset
+from kdbench.rng import generator
+
+STATISTICS = {
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+}
+"""Mean and standard deviation per channel that papers use; otherwise computed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A data set, ready to train on.
+
+    Attributes:
+        name: one of ``DATASETS``. title: what tables call it.
+        classes: their names, in the order of the labels.
+        train_images, test_images, val_images: uint8 [N, H, W, C]; the last None if none held out.
+        train_labels, test_labels, val_labels: int64 [N]; those to train on with noise, if any.
+        mean, std: per channel, of images in [0, 1].
+        digest: sha256 over all these images and labels.
+    """
+
+    name: str
+    title: str
+    classes: tuple[str, ...]
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    val_images: Tensor | None
+    val_labels: Tensor | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    digest: str
+    _padded: dict[int, Tensor] = field(default_factory=dict, repr=False)
+
+    def padded(self, pad: int) -> Tensor:
+        """The training images in a frame of zeros, [N, H + 2*pad, W + 2*pad, C]; made once."""
+        if pad and pad not in self._padded:
+            self._padded[pad] = F.pad(self.train_images, (0, 0, pad, pad, pad, pad)).contiguous()
+        return self._padded[pad] if pad else self.train_images
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.classes)
+
+    @property
+    def size(self) -> int:
+        """Height and width in pixels."""
+        return self.train_images.shape[1]
+
+    @property
+    def channels(self) -> int:
+        """1 or 3."""
+        return self.train_images.shape[3]
+
+
+def load(dataset: Dataset, root: Path, device: torch.device | str = "cpu") -> Data:
+    """Read a data set into memory.
+
+    Args:
+        dataset: which images, which of them, how large.
+        root: folder of all data sets; this one's files lie in, or are put into, ``root/name``.
+        device: where the tensors shall be.
+
+    Raises:
+        DataError: files are missing or damaged, or a class has too few images.
+    """
+    try:
+        train, test, classes = READERS[dataset.name](dataset, Path(root).expanduser())
+        train, val = _cut(train, dataset, classes)
+        train = train._replace(labels=_noisy(train.labels, dataset, classes))
+    except (DataError, OSError) as error:
+        raise DataError(f"{dataset.name}: {line(error)}") from error
+    if dataset.size:
+        train = train._replace(images=resize(train.images, dataset.size))
+        test = test._replace(images=resize(test.images, dataset.size))
+        val = val and val._replace(images=resize(val.images, dataset.size))
+    mean, std = STATISTICS.get(dataset.name) or statistics(train.images)
+    return Data(
+        name=dataset.name,
+        title=dataset.title,
+        classes=classes,
+        train_images=train.images.to(device),
+        train_labels=train.labels.to(device),
+        test_images=test.images.to(device),
+        test_labels=test.labels.to(device),
+        val_images=val.images.to(device) if val else None,
+        val_labels=val.labels.to(device) if val else None,
+        mean=mean,
+        std=std,
+        digest=digest(*train, *test, *(val or ())),
+    )
+
+
+def _cut(train: Split, dataset: Dataset, classes: Sequence[str]) -> tuple[Split, Split | None]:
+    """The part of a training set to train on, and the part held out of it."""
+    seed = dataset.subset_seed or 0
+    if dataset.per_class:
+        wanted = [dataset.per_class] * len(classes)
+        train = train.take(draw(train.labels, wanted, seed, "subset", classes)[0])
+    if not dataset.validation:
+        return train, None
+    counts = torch.bincount(train.labels, minlength=len(classes)).tolist()
+    wanted = [max(1, round(dataset.validation * count)) for count in counts]
+    held, kept = draw(train.labels, wanted, seed, "validation", classes, spare=1)
+    return train.take(kept), train.take(held)
+
+
+def _noisy(labels: Tensor, dataset: Dataset, classes: Sequence[str]) -> Tensor:
+    """The labels to train on, [N]: some of them drawn anew, where the data set asks for it.
+
+    Source: Chen et al., AAAI 2021, branch label-noise of the authors' code: 50, 150 and 250 of the
+    500 images of a class. There, by mistake, noise is kept by image and looked up by class.
+    """
+    if not dataset.label_noise:
+        return labels
+    seed, count = dataset.subset_seed or 0, len(classes)
+    sizes = torch.bincount(labels, minlength=count).tolist()
+    wanted = [round(dataset.label_noise * size) for size in sizes]
+    chosen, _ = draw(labels, wanted, seed, "noise", classes)
+    drawn = torch.randint(count, (len(chosen),), generator=generator(seed, "noise labels"))
+    if dataset.noise_by != "class":
+        return labels.index_copy(0, chosen, drawn)
+    became = torch.arange(count)
+    of_class = chosen < count  # image number c stands for class c
+    became[chosen[of_class]] = drawn[of_class]
+    return became[labels]
+
+
+def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel of uint8 [N, H, W, C], as images in [0, 1]."""
+    values = torch.arange(256, dtype=torch.float64) / 255
+    mean, std = [], []
+    for channel in images.unbind(3):
+        counts = torch.bincount(channel.flatten(), minlength=256).double()  # exact in any order
+        mean.append(float(counts @ values / counts.sum()))
+        std.append(float(counts @ (values - mean[-1]) ** 2 / counts.sum()) ** 0.5 or 1.0)
+    return tuple(mean), tuple(std)
+
+
+def digest(*tensors: Tensor) -> str:
+    """sha256 over shapes and contents."""
+    total = hashlib.sha256()
+    for tensor in tensors:
+        total.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+        total.update(tensor.contiguous().numpy().data)
+    return total.hexdigest()

@@ -1,0 +1,1 @@
+"""Who trains which run; workers on this machine, or jobs on Slurm."""

@@ -1,0 +1,213 @@
+"""Asks Slurm what has become of a board's jobs, and draws the conclusions; it submits nothing."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from kdbench.execution import crashes
+from kdbench.execution.slurm import job_fate
+from kdbench.execution.slurm.board import Board, Track
+from kdbench.execution.slurm.job_fate import Watch
+from kdbench.execution.slurm.scheduler import Ended, Queued, Scheduler, SchedulerError
+from kdbench.execution.slurm.submissions import Submission
+from kdbench.execution.work import JobError
+from kdbench.grid.resources import Slurm
+from kdbench.runs import attempts, records
+from kdbench.runs.records import Record
+
+LOOKUP_SECONDS = 20.0
+"""A submission without an answer that Slurm does not know after so long was never made."""
+PATIENT = ("Priority", "Resources", "Dependency", "JobArrayTaskLimit", "BeginTime")
+"""Reasons to wait that need no thought."""
+
+
+class Poller:
+    """Keeps a board up to date.
+
+    Args:
+        board: of the grid. slurm: how it is submitted. scheduler: asks Slurm.
+
+    Attributes:
+        next_poll: when to ask Slurm again.
+        losses: run -> how often in a row its job was lost without progress.
+        marks: run -> how far it had come then.
+    """
+
+    def __init__(self, board: Board, slurm: Slurm, scheduler: Scheduler) -> None:
+        self.board, self.slurm, self.scheduler = board, slurm, scheduler
+        self.next_poll = 0.0
+        self.losses: Counter[str] = Counter()
+        self.marks: dict[str, int] = {}
+
+    def poll(self, now: float) -> None:
+        """Ask Slurm, and draw the conclusions that are safe."""
+        self.next_poll = now + self.slurm.poll_seconds
+        if all(track.over for track in self.board.tracks.values()):
+            return
+        try:
+            self.board.queue = self.scheduler.queue()
+        except SchedulerError as error:
+            # It says nothing about the jobs. Asking less often helps a scheduler in trouble.
+            self.next_poll = now + 2 * self.slurm.poll_seconds
+            self.board.say_once(f"Slurm does not answer, jobs go on: {error}")
+            return
+        if self.board.trouble.startswith("Slurm does not answer"):
+            self.board.say_once("Slurm answers again")
+        self.board.look_at_all()  # before anything is declared lost
+        ended = self._accounting(now)
+        for track in list(self.board.tracks.values()):
+            self._poll_one(track, ended, now)
+
+    def _accounting(self, now: float) -> Mapping[str, Ended]:
+        watches = {
+            job: watch
+            for track in self.board.tracks.values()
+            for index, watch in track.watches.items()
+            if index not in track.settled and (job := track.element(index))
+        }
+        confirm = self._confirm()
+        wanted = job_fate.needs_accounting(watches, self.board.queue, now, confirm)
+        if not wanted:
+            return {}
+        try:
+            return self.scheduler.accounting(wanted)
+        except SchedulerError as error:
+            self.board.say_once(f"sacct does not answer, going on without it: {error}")
+            return {}
+
+    def _confirm(self) -> float:
+        return min(job_fate.CONFIRM_SECONDS, 2 * self.slurm.poll_seconds)
+
+    def _vanish(self) -> float:
+        return min(job_fate.VANISH_SECONDS, 12 * self.slurm.poll_seconds)
+
+    def _poll_one(self, track: Track, ended: Mapping[str, Ended], now: float) -> None:
+        submission = track.submission
+        if track.job is None:
+            self._look_up(track, now)
+            return
+        for index in range(len(submission.elements)):
+            if index in track.settled:
+                continue
+            name = track.element(index) or ""
+            listed = self.board.queue.get(name)
+            watch = track.watches.setdefault(index, Watch())
+            if listed is not None and listed.state == "PENDING" and listed.reason in PATIENT:
+                watch.absent_since, watch.absences, watch.stuck_since = None, 0, None
+                continue  # most of a large grid: nothing to look at on disk
+            left = [i for i in submission.ids(index) if self.board.is_missing(i)]
+            if not left and listed is None:
+                self.board.settle(track, index)
+                continue
+            verdict = job_fate.judge(
+                watch,
+                listed,
+                ended.get(name),
+                now,
+                confirm=self._confirm(),
+                vanish=self._vanish(),
+            )
+            self._act(track, index, verdict, left, listed, now)
+        if track.over:
+            self.board.close(track)
+
+    def _act(
+        self,
+        track: Track,
+        index: int,
+        verdict: job_fate.Verdict,
+        left: list[str],
+        listed: Queued | None,
+        now: float,
+    ) -> None:
+        """Do what a verdict asks for."""
+        name = track.element(index) or ""
+        if verdict.fate == "impossible":
+            self._cancel([name])
+            self.board.settle(track, index)
+            raise JobError(f"executor.slurm: job {name} would wait for ever: {verdict.why}")
+        if verdict.fate == "orphaned":
+            self._cancel([name])
+            self.board.settle(track, index)
+        elif verdict.fate == "held":
+            self._cancel([name])
+            self.board.settle(track, index)
+            self._lost(track, index, left, verdict.why)
+        elif verdict.fate == "active" and not left and listed:
+            # All is there, and Slurm does not know: a step's daemon died, or the job was requeued.
+            watch = track.watches[index]
+            watch.idle_since = now if watch.idle_since is None else watch.idle_since
+            if now - watch.idle_since >= self._vanish():
+                self._cancel([name])
+        elif verdict.fate == "gone" or (
+            # Slurm may have lost sight of a job that still trains.
+            verdict.fate == "vanished" and not any(map(self.board.held, left))
+        ):
+            self.board.settle(track, index)
+            self._lost(track, index, left, verdict.why, verdict.signal)
+
+    def _cancel(self, names: list[str]) -> None:
+        try:
+            self.scheduler.cancel(names)
+        except SchedulerError as error:
+            self.board.say_once(f"Slurm does not answer: {error}")
+
+    def _look_up(self, track: Track, now: float) -> None:
+        """A submission whose sbatch gave no answer: find its job, or conclude there is none.
+
+        A job that is there has no function to run, since submitit writes it after sbatch has
+        answered; it is cancelled and made again.
+        """
+        submission = track.submission
+        try:
+            job = self.scheduler.find(submission.name)
+            if job is not None:
+                self.scheduler.cancel([job])
+        except SchedulerError as error:
+            self.board.say_once(f"Slurm does not answer: {error}")
+            track.since = now
+            return
+        if job is not None or now - track.since >= min(LOOKUP_SECONDS, 4 * self.slurm.poll_seconds):
+            for index in range(len(submission.elements)):
+                self.board.settle(track, index)
+            self.board.close(track)
+            if job is not None:
+                self.board.lines.append(
+                    f"job {job} was made by an sbatch that gave no answer; cancelled"
+                )
+
+    def _lost(self, track: Track, index: int, left: list[str], why: str, signal: int = 0) -> None:
+        """Runs whose job has gone without a record: to be submitted again, or given up."""
+        job = track.element(index)
+        told = self._error_of(track.submission, index)
+        text = f"job {job}: {why}{f': {told}' if told else ''}"
+        mine = [run_id for run_id in left if run_id in self.board.pending]
+        if mine:
+            self.board.lines.append(f"{text}; {len(mine)} runs to submit again")
+        for run_id in mine:
+            run = self.board.pending[run_id]
+            if self.board.blocked(run):
+                continue
+            mark = self._mark(run_id)
+            # Preemptions that each leave some progress may be many; losses without any may not.
+            self.losses[run_id] = 1 if mark != self.marks.get(run_id) else self.losses[run_id] + 1
+            self.marks[run_id] = mark
+            attempts.note(self.board.runs, run_id, text)
+            if self.losses[run_id] > self.slurm.retries:
+                reason = f"lost {self.losses[run_id]} times without progress, last: {text}"
+                reason += crashes.remedy(signal, run)
+                about = attempts.read(self.board.runs, run_id)
+                records.write(self.board.runs, Record(run_id, "failed", reason, attempts=about))
+
+    def _error_of(self, submission: Submission, index: int) -> str:
+        try:
+            return (submission.folder / f"{index}.error").read_text(encoding="utf-8").strip()
+        except OSError:
+            return ""
+
+    def _mark(self, run_id: str) -> int:
+        """Changes whenever a run makes progress that a kill does not take back."""
+        try:
+            path = records.folder(self.board.runs, run_id) / "checkpoint.pt"
+            return path.stat().st_mtime_ns
+        except OSError:
+            return 0

@@ -1,0 +1,148 @@
+"""Which runs are missing, how they are grouped, and what a worker does.
+
+The state of the world is what lies in ``runs/``: a worker walks over the cohorts, takes what nobody
+holds, and goes on until nothing is left. So any number of workers and runners can work on one grid;
+a run is trained by whoever holds its lease (``kdbench.runs.lease``), which dies with its owner.
+"""
+
+import math
+import os
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kdbench import files
+from kdbench.cost import saved_tuning
+from kdbench.cost.saved_tuning import Way
+from kdbench.errors import UserError
+from kdbench.grid.grid import Executor
+from kdbench.grid.run import Run
+from kdbench.runs import environment, records
+
+
+class JobError(UserError):
+    """Training cannot go on for a reason that is no run's fault; one line."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a set of workers is to do.
+
+    Attributes:
+        cohorts: runs that train together, those that others learn from first.
+        runs: folder of runs. data: folder of data sets. executor: how.
+        workers: that share this machine. memory: bytes of main memory for each; None: unknown.
+    """
+
+    cohorts: tuple[tuple[Run, ...], ...]
+    runs: Path
+    data: Path
+    executor: Executor
+    workers: int = 1
+    memory: float | None = None
+
+
+def missing(expanded: Iterable[Run], runs: Path) -> list[Run]:
+    """The runs that have no record yet, in their order."""
+    return [run for run in expanded if not records.there(runs, run.id)]
+
+
+def cohorts(
+    todo: Sequence[Run],
+    *,
+    most: int,
+    workers: int,
+    needs: Callable[[Run], Hashable] = lambda run: None,
+    fits: Callable[[Sequence[Run]], bool] = lambda runs: True,
+) -> list[tuple[Run, ...]]:
+    """Group runs that can share a teacher's forward; teachers come first.
+
+    Args:
+        todo: what to train.
+        most: learners in a cohort.
+        workers: that work at the same time; with several, cohorts are made small enough that
+            none stands idle while another finishes a long one.
+        needs: what a run needs of a machine; runs that need different things are kept apart.
+        fits: whether runs can train together in the memory there is; one alone always can.
+    """
+    taught = {run.teacher.run for run in todo if run.teacher}
+    groups: dict[tuple[str, Hashable], list[Run]] = defaultdict(list)
+    for run in todo:
+        groups[run.shared, needs(run)].append(run)
+    size = most
+    if workers > 1:
+        learners = sum(1 for run in todo if run.id not in taught)
+        size = min(most, max(1, math.ceil(learners / (4 * workers))))
+    first: list[tuple[Run, ...]] = []
+    rest: list[tuple[Run, ...]] = []
+    for group in groups.values():
+        first += [(run,) for run in group if run.id in taught]
+        rest += dealt([run for run in group if run.id not in taught], size, fits)
+    return first + rest
+
+
+def dealt(
+    runs: Sequence[Run], size: int, fits: Callable[[Sequence[Run]], bool]
+) -> list[tuple[Run, ...]]:
+    """Runs dealt out like cards, so that each cohort gets its share of the dear methods.
+
+    Args:
+        runs: to deal. size: most of a cohort. fits: whether runs can train together.
+    """
+    pieces = math.ceil(len(runs) / size)
+    while not all(fits(runs[i::pieces]) for i in range(pieces)) and pieces < len(runs):
+        pieces += 1
+    return [tuple(runs[i::pieces]) for i in range(pieces)]
+
+
+def workers(executor: Executor) -> int:
+    """How many processes work at once on this machine."""
+    if executor.kind == "debug":
+        return 1
+    if executor.workers:
+        return executor.workers
+    measured = tuned(executor)
+    return _gpus(executor) or (
+        measured[0].workers if measured else max(1, environment.cores() // executor.threads)
+    )
+
+
+def tuned(executor: Executor) -> tuple[Way, Way] | None:
+    """Where ``workers`` follows what was measured on this machine: that way, and the best of all.
+
+    It never follows in the number of threads, which would move numbers by rounding.
+    """
+    if executor.kind == "debug" or executor.workers or _gpus(executor):
+        return None
+    tuning = saved_tuning.load()
+    way, best = (tuning.best(executor.threads), tuning.best()) if tuning else (None, None)
+    return (way, best) if way and best else None
+
+
+def _gpus(executor: Executor) -> int:
+    """Number of GPUs to use, asked without importing torch where there is no driver at all."""
+    if executor.device not in ("auto", "cuda"):
+        return 0
+    if not Path("/proc/driver/nvidia").exists() and "CUDA_VISIBLE_DEVICES" not in os.environ:
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
+
+
+# --- a worker -----------------------------------------------------------------------------------
+
+
+def check_writable(runs: Path) -> None:
+    """Make the folder of runs, and see whether it can be written.
+
+    Raises:
+        JobError: it cannot.
+    """
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        files.write_atomically(runs / ".writable", "")
+        (runs / ".writable").unlink(missing_ok=True)
+    except OSError as error:
+        raise JobError(f"{runs}: cannot be written: {error.strerror}") from None

@@ -1,0 +1,264 @@
+"""``Run``: everything that decides a number, nothing that does not; its id; to and from JSON.
+
+No torch here, nor anything that imports it.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Any
+
+from kdbench import NUMERICS
+from kdbench.grid.settings import Dataset, Training
+
+
+@dataclass(frozen=True)
+class Term:
+    """One method's term in a run's objective.
+
+    Attributes:
+        method: name of the method; of a plugin given by its path, the file's without ``.py``.
+        beta: weight of its term.
+        hyper: all hyper-parameters of the method, defaults resolved.
+        source: sha256 of the file, for a plugin that is not kdbench's own; it then decides the
+            number. Built-in methods are covered by ``kdbench.NUMERICS``.
+        path: where that plugin lies; stands in no id.
+    """
+
+    method: str
+    beta: float
+    hyper: dict[str, Any] = field(default_factory=dict)
+    source: str | None = None
+    path: str | None = None
+
+    @property
+    def canonical(self) -> dict[str, Any]:
+        """What decides a number."""
+        values: dict[str, Any] = {"method": self.method, "beta": self.beta, "hyper": self.hyper}
+        if self.source:
+            values["source"] = self.source
+        return values
+
+    @property
+    def where(self) -> str:
+        """The name to load the method by: the plugin's path, or its name."""
+        return self.path or self.method
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Whom a student learns from: the network another run trained.
+
+    Attributes:
+        arch: architecture.
+        run: id of the run that trained it, or ``import-...`` of an imported checkpoint.
+    """
+
+    arch: str
+    run: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training, with a seed: a student under an objective, or a network by itself.
+
+    Attributes:
+        student: architecture that is trained; a teacher's own training has it here, too.
+        teacher: None for a network trained by itself.
+        dataset, training: data and recipe, resolved for this student.
+        gamma, alpha, temperature: the objective ``gamma*CE + alpha*T^2*KL + sum beta_m*term_m``.
+        terms: the methods' terms.
+        pretrain: (epochs, learning rate) of the phase before training, where a method has one.
+        seed: of initial weights, data order, augmentation and whatever a method draws.
+        method: what tables call this row; stands in no id.
+        protocol: what tables call the protocol; stands in no id.
+    """
+
+    student: str
+    teacher: Teacher | None
+    dataset: Dataset
+    training: Training
+    gamma: float
+    alpha: float
+    temperature: float
+    terms: tuple[Term, ...]
+    seed: int
+    pretrain: tuple[int, float] | None = None
+    method: str = "student"
+    protocol: str = "custom"
+
+    @cached_property
+    def id(self) -> str:
+        """16 hexadecimal digits, the sha256 of what decides the number."""
+        before, after, _ = self._texts
+        text = f'{before}"seed":{self.seed}{after}'
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def with_seed(self, seed: int) -> "Run":
+        """The same with another seed, at a fraction of the cost of working it all out again."""
+        # As replace() does, without setting field by field: there may be very many.
+        other = object.__new__(Run)
+        values = other.__dict__
+        values.update(self.__dict__, seed=seed, _texts=self._texts)
+        for own in ("id", "shared"):
+            values.pop(own, None)
+        return other
+
+    @property
+    def title(self) -> str:
+        """What is trained, for people: ``resnet32x4 -> vgg8, seed 0``."""
+        pair = f"{self.teacher.arch} -> {self.student}" if self.teacher else self.student
+        return f"{pair}, seed {self.seed}"
+
+    @property
+    def seedless(self) -> tuple[str, str]:
+        """The canonical JSON before and after the seed: the same for a cell's runs."""
+        return self._texts[:2]
+
+    @cached_property
+    def shared(self) -> str:
+        """What the learners of one cohort have in common: teacher, data, batches, seed."""
+        return f"{self._texts[2]}, seed {self.seed}"
+
+    @cached_property
+    def _texts(self) -> tuple[str, str, str]:
+        """What all seeds share: the canonical JSON around the seed, and ``shared`` without it."""
+        # Keys are sorted, and a quote inside a string is escaped: these are the run's own.
+        before, _, after = _json(self._canonical(None, None, None)).partition('"seed":null')
+        training, data = self.training, _data_text(self.dataset)
+        before = before.replace('"dataset":null', f'"dataset":{data}')
+        # The last: a method may have a parameter of this name.
+        start, _, end = after.rpartition('"training":null')
+        after = f'{start}"training":{_recipe_text(training)}{end}'
+        key = (
+            self.teacher.run if self.teacher else None,
+            data,
+            training.batch_size,
+            training.crop_pad,
+            training.flip,
+            training.precision,
+        )
+        return before, after, repr(key)
+
+    @property
+    def canonical(self) -> dict[str, Any]:
+        """The resolved config as plain JSON values, whatever the order it was written in."""
+        training = dict(_recipe(self.training))
+        return self._canonical(self.dataset.canonical, training, self.seed)
+
+    def _canonical(self, dataset: Any, training: Any, seed: int | None) -> dict[str, Any]:
+        """``canonical`` with these values for what other runs share and what they do not."""
+        values: dict[str, Any] = {
+            "numerics": NUMERICS,
+            "student": self.student,
+            "dataset": dataset,
+            "training": training,
+            "gamma": self.gamma,
+            "seed": seed,
+        }
+        if self.teacher:
+            # A weight that is 0 takes its temperature along: it decides nothing.
+            values |= {"teacher": self.teacher.run, "alpha": self.alpha}
+            values |= {"temperature": self.temperature} if self.alpha else {}
+        if self.terms:
+            values["terms"] = [term.canonical for term in self.terms]
+            if len(self.terms) > 1:
+                values["terms"].sort(key=lambda term: json.dumps(term, sort_keys=True))
+        if self.pretrain:
+            values["pretrain"] = list(self.pretrain)
+        return values
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields, for ``run.json``."""
+        return {
+            "id": self.id,
+            "numerics": NUMERICS,
+            "method": self.method,
+            "protocol": self.protocol,
+            "student": self.student,
+            "teacher": {"arch": self.teacher.arch, "run": self.teacher.run}
+            if self.teacher
+            else None,
+            "dataset": self.dataset.model_dump(exclude_none=True),
+            "training": self.training.model_dump(mode="json", exclude_none=True),
+            "gamma": self.gamma,
+            "alpha": self.alpha,
+            "temperature": self.temperature,
+            "terms": [
+                term.canonical | ({"path": term.path} if term.path else {}) for term in self.terms
+            ],
+            "pretrain": list(self.pretrain) if self.pretrain else None,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Run":
+        """The run that ``to_json`` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: ``values`` is not a run.
+        """
+        epochs_lr = values["pretrain"]
+        return cls(
+            student=values["student"],
+            teacher=Teacher(**values["teacher"]) if values["teacher"] else None,
+            dataset=Dataset(**values["dataset"]),
+            training=Training(**values["training"]),
+            gamma=values["gamma"],
+            alpha=values["alpha"],
+            temperature=values["temperature"],
+            terms=tuple(
+                Term(**term | {"hyper": {k: _tuples(v) for k, v in term["hyper"].items()}})
+                for term in values["terms"]
+            ),
+            seed=values["seed"],
+            pretrain=(epochs_lr[0], epochs_lr[1]) if epochs_lr else None,
+            method=values["method"],
+            protocol=values["protocol"],
+        )
+
+
+_json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+
+def _data_text(dataset: Dataset) -> str:
+    # What a folder is called is for the disk to say, and not for a cache.
+    return _json(dataset.canonical) if dataset.root else _known_text(dataset)
+
+
+@lru_cache(maxsize=64)
+def _known_text(dataset: Dataset) -> str:
+    return _json(dataset.canonical)
+
+
+@lru_cache(maxsize=256)
+def _recipe(training: Training) -> dict[str, Any]:
+    """``canonical``: all rows of a pair share their recipe, and most pairs do."""
+    return training.canonical
+
+
+@lru_cache(maxsize=256)
+def _recipe_text(training: Training) -> str:
+    return _json(_recipe(training))
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's lists as the tuples that they were."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A method on a pair, over seeds: one cell of a table.
+
+    Attributes:
+        method: the row; ``student`` and ``teacher`` are the baselines' rows.
+        teacher, student: architectures of the pair.
+        runs: one run a seed; for the row ``teacher`` the teacher's own run.
+    """
+
+    method: str
+    teacher: str
+    student: str
+    runs: tuple[Run, ...]

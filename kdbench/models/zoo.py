@@ -1,0 +1,222 @@
+"""The zoo of student and teacher networks, by name; torch is imported only to build one.
+
+``TABLE`` lists the published architectures; ``FAMILIES`` the name patterns that build the same
+code with other numbers, among them the demo networks ``r8w16`` and ``v5w16``.
+"""
+
+import difflib
+import importlib
+import re
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from kdbench.models.network import Network
+
+
+class Entry(NamedTuple):
+    """Where a network comes from: ``kdbench.models.<module>``, a class in it, its settings."""
+
+    module: str
+    builder: str
+    settings: dict[str, Any]
+
+
+def _resnet(depth: int, *channels: int) -> Entry:
+    return Entry("resnet", "ResNet", {"depth": depth, "channels": channels})
+
+
+def _imagenet_style(*blocks: int, bottleneck: bool = False) -> Entry:
+    settings = {"blocks": blocks, "bottleneck": bottleneck}
+    return Entry("resnet_imagenet_style", "ImageNetStyleResNet", settings)
+
+
+def _wrn(depth: int, width: int) -> Entry:
+    return Entry("wrn", "WideResNet", {"depth": depth, "width": width})
+
+
+def _vgg(*repeats: int) -> Entry:
+    widths = (64, 128, 256, 512, 512)
+    blocks = tuple((w,) * n for w, n in zip(widths, repeats, strict=True))
+    return Entry("vgg", "VGG", {"blocks": blocks, "pools": 3, "first_stage": 1})
+
+
+def _small_vgg(convolutions: int, width: int) -> Entry:
+    blocks = tuple((w,) * convolutions for w in (width, 2 * width, 4 * width))
+    return Entry("vgg", "VGG", {"blocks": blocks, "pools": 2, "first_stage": 0})
+
+
+def _mobilenet(width: float) -> Entry:
+    return Entry("mobilenet", "MobileNetV2", {"width": width})
+
+
+def _shuffle_v2(*channels: int) -> Entry:
+    return Entry("shufflenet", "ShuffleNetV2", {"channels": channels})
+
+
+PLAIN, X2, X4 = (16, 16, 32, 64), (16, 32, 64, 128), (32, 64, 128, 256)  # stem, three stages
+
+TABLE: dict[str, Entry] = {
+    "resnet8": _resnet(8, *PLAIN),
+    "resnet14": _resnet(14, *PLAIN),
+    "resnet20": _resnet(20, *PLAIN),
+    "resnet32": _resnet(32, *PLAIN),
+    "resnet38": _resnet(38, *PLAIN),
+    "resnet44": _resnet(44, *PLAIN),
+    "resnet56": _resnet(56, *PLAIN),
+    "resnet110": _resnet(110, *PLAIN),
+    "resnet116": _resnet(116, *PLAIN),
+    "resnet14x2": _resnet(14, *X2),
+    "resnet38x2": _resnet(38, *X2),
+    "resnet110x2": _resnet(110, *X2),
+    "resnet8x4": _resnet(8, *X4),
+    "resnet14x4": _resnet(14, *X4),
+    "resnet32x4": _resnet(32, *X4),
+    "resnet38x4": _resnet(38, *X4),
+    "resnet8x4_double": _resnet(8, 64, 128, 256, 512),
+    "ResNet18": _imagenet_style(2, 2, 2, 2),
+    "ResNet34": _imagenet_style(3, 4, 6, 3),
+    "ResNet50": _imagenet_style(3, 4, 6, 3, bottleneck=True),
+    "wrn_16_1": _wrn(16, 1),
+    "wrn_16_2": _wrn(16, 2),
+    "wrn_16_4": _wrn(16, 4),
+    "wrn_40_1": _wrn(40, 1),
+    "wrn_40_2": _wrn(40, 2),
+    "wrn_40_4": _wrn(40, 4),
+    "vgg8": _vgg(1, 1, 1, 1, 1),
+    "vgg11": _vgg(1, 1, 2, 2, 2),
+    "vgg13": _vgg(2, 2, 2, 2, 2),
+    "vgg16": _vgg(2, 2, 3, 3, 3),
+    "vgg19": _vgg(2, 2, 4, 4, 4),
+    "MobileNetV2": _mobilenet(0.5),
+    "MobileNetV2_1_0": _mobilenet(1.0),
+    "ShuffleV1": Entry("shufflenet", "ShuffleNetV1", {}),
+    "ShuffleV2": _shuffle_v2(116, 232, 464, 1024),
+    "ShuffleV2_1_5": _shuffle_v2(176, 352, 704, 1024),
+    "ShuffleV2_2_0": _shuffle_v2(224, 488, 976, 2048),
+}
+
+
+class Family(NamedTuple):
+    """Names with one or two numbers in them: a depth ``step * n + offset``, then a width."""
+
+    form: str
+    step: int
+    offset: int
+    entry: Callable[..., Entry]
+
+    def numbers(self, name: str) -> list[int] | None:
+        """The numbers in the name; None where it has another form."""
+        pattern = (
+            re.escape(self.form).replace("D", r"([1-9]\d{0,3})").replace("W", r"([1-9]\d{0,3})")
+        )
+        match = re.fullmatch(pattern, name)
+        return [int(group) for group in match.groups()] if match else None
+
+
+FAMILIES = (
+    Family("rDwW", 6, 2, lambda d, w: _resnet(d, w, w, 2 * w, 4 * w)),
+    Family("vDwW", 3, 2, lambda d, w: _small_vgg((d - 2) // 3, w)),
+    Family("wrn_D_W", 6, 4, _wrn),
+    Family("resnetD", 6, 2, lambda d: _resnet(d, *PLAIN)),
+    Family("resnetDx2", 6, 2, lambda d: _resnet(d, *X2)),
+    Family("resnetDx4", 6, 2, lambda d: _resnet(d, *X4)),
+)
+
+TAKEN = {"resnet50": "ResNet50 (the one published) or r50w16 (the thin one of depth 6n + 2)"}
+"""Names that a pattern would allow but that readers take for another network."""
+
+
+def names() -> list[str]:
+    """The published architectures."""
+    return list(TABLE)
+
+
+def known(name: str) -> bool:
+    """Whether ``create`` can build it: published, or of one of the families."""
+    return _find(name) is not None
+
+
+def suggest(name: str) -> list[str]:
+    """The nearest valid names, best first; none where nothing is near."""
+    depth = _nearest_depth(name)
+    lower = {known_name.lower(): known_name for known_name in (*TABLE, "r8w16", "v5w16")}
+    near = difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.6)
+    return list(dict.fromkeys(([depth] if depth else []) + [lower[n] for n in near]))
+
+
+def family(name: str) -> str:
+    """The module that builds it, such as ``"wrn"``: networks of one family are of one style."""
+    return entry(name).module
+
+
+def entry(name: str) -> Entry:
+    """How to build it.
+
+    Raises:
+        ValueError: unknown name; the message says what is near.
+    """
+    found = _find(name)
+    if found is not None:
+        return found
+    if name in TAKEN:
+        raise ValueError(f"unknown network {name!r}: did you mean {TAKEN[name]}?")
+    near = " or ".join(suggest(name)) or f"one of {', '.join(TABLE)}, r8w16, v5w16"
+    raise ValueError(f"unknown network {name!r}{_wrong_depth(name)} (did you mean {near}?)")
+
+
+def create(name: str, *, num_classes: int = 100, in_channels: int = 3) -> "Network":
+    """Build a network, its weights drawn from torch's global generator.
+
+    Convolutions that PyTorch's CPU kernels get wrong are replaced; see ``models.pointwise``.
+
+    Args:
+        name: a published architecture or one of a family.
+        num_classes: K.
+        in_channels: channels of an image.
+
+    Raises:
+        ValueError: unknown name, or a size below 1.
+    """
+    module, builder, settings = entry(name)
+    for key, value in {"num_classes": num_classes, "in_channels": in_channels}.items():
+        if value < 1:
+            raise ValueError(f"{name}: {key} must be at least 1, not {value}")
+    build = getattr(importlib.import_module(f"kdbench.models.{module}"), builder)
+    network: Network = build(num_classes=num_classes, in_channels=in_channels, **settings)
+    # Like the families, the module is imported here because it imports torch.
+    importlib.import_module("kdbench.models.pointwise").replace_strided_pointwise(network)
+    return network
+
+
+@cache
+def _find(name: str) -> Entry | None:
+    if name in TABLE:
+        return TABLE[name]
+    if name in TAKEN:
+        return None
+    for kin in FAMILIES:
+        numbers = kin.numbers(name)
+        if numbers and numbers[0] > kin.offset and (numbers[0] - kin.offset) % kin.step == 0:
+            return kin.entry(*numbers)
+    return None
+
+
+def _nearest_depth(name: str) -> str | None:
+    """The name with the nearest depth that works, where only the depth is wrong."""
+    for kin in FAMILIES:
+        numbers = kin.numbers(name)
+        if numbers:
+            n = max(1, round((numbers[0] - kin.offset) / kin.step))
+            right = name.replace(str(numbers[0]), str(kin.step * n + kin.offset), 1)
+            return right if known(right) else None
+    return None
+
+
+def _wrong_depth(name: str) -> str:
+    for kin in FAMILIES:
+        numbers = kin.numbers(name)
+        if numbers:
+            return f": depth {numbers[0]} is not {kin.step}n + {kin.offset}"
+    return ""

@@ -1,0 +1,186 @@
+"""A stage for checks and tests: toy networks, their features on a batch, a method built for them.
+
+A ``Scene`` says what is wrong with a loss by raising ``Failed``.
+"""
+
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdbench.method import Batch, Features, Incompatible, Method, Setup, each, tensors
+from kdbench.models.pointwise import replace_strided_pointwise
+from kdbench.registry.description import Description
+
+CLASSES, SAMPLES, SIZE = 5, 40, 8
+
+
+class Failed(Exception):
+    """A check's verdict, in plain words."""
+
+
+class Toy(nn.Module):
+    """A convolutional network of a few lines that returns ``Features``.
+
+    Args:
+        channels: width of each stage.
+        strides: of each stage; by default each but the first halves the resolution.
+        num_classes: K.
+        in_channels: of the images.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int] = (4, 6, 8),
+        strides: Sequence[int] = (),
+        num_classes: int = CLASSES,
+        in_channels: int = 3,
+    ) -> None:
+        super().__init__()
+        strides = strides or [1, *[2] * (len(channels) - 1)]
+        before = [channels[0], *channels[:-1]]
+        self.first = convolution(in_channels, channels[0], 1)
+        self.blocks = nn.ModuleList(map(convolution, before, channels, strides))
+        self.head = nn.Linear(channels[-1], num_classes)
+
+    def trunk(self) -> list[nn.Module]:
+        """What a first phase may train: all but the classifier."""
+        return [self.first, *self.blocks]
+
+    def forward(self, images: Tensor) -> Features:
+        """[B, C, H, W] -> ``Features``."""
+        x = stem = self.first(images).relu()
+        stages, preacts = [], []
+        for block in self.blocks:
+            preacts.append(block(x))
+            x = preacts[-1].relu()
+            stages.append(x)
+        embedding = x.mean((2, 3))
+        return Features(stem, tuple(stages), tuple(preacts), embedding, self.head(embedding))
+
+
+def convolution(inputs: int, outputs: int, stride: int) -> nn.Module:
+    """3x3 convolution and batch norm."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs)
+    )
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A pair of toy networks on one batch, and the method built for them."""
+
+    method: Method
+    student: Toy
+    s: Features
+    t: Features
+    batch: Batch
+    setup: Setup
+
+    def loss(self) -> Tensor:
+        """The method's term."""
+        return scalar("loss", self.method.loss(self.s, self.t, self.batch))
+
+    def pretrain_loss(self) -> Tensor:
+        """The loss of the phase before training."""
+        return scalar("pretrain_loss", self.method.pretrain_loss(self.s, self.t, self.batch))
+
+    def losses(self) -> dict[str, Tensor]:
+        """Every loss that the method has."""
+        found = {"loss": self.loss()}
+        if self.method.pretrain(self.student):
+            found["pretrain_loss"] = self.pretrain_loss()
+        return found
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The method under test: its class and its hyper-parameters."""
+
+    about: Description
+    cls: type[Method]
+    hyper: dict[str, Any]
+
+    def scene(
+        self,
+        batch_size: int = 6,
+        student: Toy | None = None,
+        teacher: Toy | None = None,
+        *,
+        change: Callable[[Tensor], Tensor] = torch.clone,
+        seed: int = 0,
+    ) -> Scene:
+        """The method on a pair; by default the first of two easy pairs that it can work on.
+
+        Args:
+            batch_size: B.
+            student: a network.
+            teacher: a network.
+            change: applied to every tensor that both networks return.
+            seed: of the method's own parameters.
+        """
+        torch.manual_seed(1)
+        images = torch.randn(batch_size, 3, SIZE, SIZE)
+        pairs = [(student or Toy(), teacher or Toy((5, 7, 10)))]
+        if student is None and teacher is None:
+            pairs.append((Toy(), Toy()))
+        for number, (small, large) in enumerate(pairs, start=1):
+            with torch.no_grad():
+                s, t = each(small(images), change), each(large.eval()(images), change)
+            labels = torch.arange(SAMPLES) % CLASSES
+            index = torch.randperm(SAMPLES)[:batch_size]
+            head = large.head.requires_grad_(False)
+            setup = Setup(s, t, labels, batch_size, CLASSES, teacher_head=head, seed=0)
+            torch.manual_seed(seed)
+            try:
+                method = replace_strided_pointwise(self.cls(setup, **self.hyper))
+            except Incompatible:
+                if number == len(pairs):
+                    raise
+                continue
+            batch = Batch(images, labels[index], index)
+            leaves = each(s, lambda x: x.detach().clone().requires_grad_())
+            return Scene(method, small, leaves, t, batch, setup)
+        raise AssertionError("unreachable")
+
+
+def scalar(what: str, value: Any) -> Tensor:
+    """``value``, if it is what a loss has to be."""
+    if not isinstance(value, Tensor):
+        raise Failed(f"{what} returned {type(value).__name__}, expected a tensor")
+    if value.ndim != 0:
+        raise Failed(f"{what} has shape {list(value.shape)}, expected a scalar: average it")
+    if not value.is_floating_point():
+        raise Failed(f"{what} is of type {value.dtype}, expected a floating-point number")
+    if not value.isfinite():
+        raise Failed(f"{what} is {value.item()}, expected a finite number")
+    return value
+
+
+def finite_gradients(scene: Scene) -> None:
+    """Backward through every loss; no gradient of the student's features may be NaN or infinite."""
+    for what, loss in scene.losses().items():
+        if not loss.requires_grad:
+            continue
+        loss.backward()
+        for name, x in tensors(scene.s).items():
+            if x.grad is not None and not x.grad.isfinite().all():
+                raise Failed(f"the gradient of {what} to the student's {name} is not finite")
+        for name, parameter in scene.method.named_parameters():
+            if parameter.grad is not None and not parameter.grad.isfinite().all():
+                raise Failed(f"the gradient of {what} to the parameter {name} is not finite")
+
+
+def told(error: Exception, subject: Subject) -> str:
+    """An exception in one line, with the last place in the method's own file."""
+    places = [
+        f" ({frame.filename.rpartition('/')[2]}:{frame.lineno})"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename) == subject.about.path
+    ]
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}{places[-1] if places else ''}"

@@ -1,0 +1,1 @@
+"""Numbers to tables, plots, sentences and pages in results/."""

@@ -1,0 +1,281 @@
+"""What the drawer shows of a cell: everything that its records say, as JSON for the script."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from kdbench.grid.run import Cell, Run
+from kdbench.report.page import curve_data, numbers
+from kdbench.report.page.main_table import WORDS, Row
+from kdbench.report.tables.table import rows_of
+from kdbench.report.text.facts import processor
+from kdbench.runs.evidence import Evidence
+from kdbench.runs.records import Record
+from kdbench.stats.cell_summary import by_pair
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Lines = list[tuple[str, str]]
+NOTHING: dict[str, Any] = {"cells": [], "curves": {}, "points": 0, "baseline": "", "baselines": {}}
+"""The ``payload`` of a page whose cells do not open."""
+
+
+def payload(
+    evidence: Evidence,
+    frame: "pd.DataFrame",
+    table: Sequence[Row],
+    baseline: str | None,
+    command: Callable[[Run], str] | None,
+) -> dict[str, Any]:
+    """All cells, in the order of ``frame``'s rows, and what they share.
+
+    Args:
+        evidence, frame, table: of the page; ``frame`` is that of ``tidy``.
+        baseline: the row that differences are taken to.
+        command: a run to the line that repeats it; None: no such line.
+
+    Returns:
+        ``cells``, ``curves`` (see ``curves.pack``), ``points`` and the baseline's index per pair.
+    """
+    pairs = by_pair(evidence.cells)
+    cells = {(cell.method, pair): cell for pair, members in pairs.items() for cell in members}
+    about = {row.name: row for row in table}
+    environments: dict[int, Lines] = {}
+    packed, points = curve_data.pack(
+        (run.id for cell in evidence.cells for run in cell.runs), evidence.history
+    )
+    out = []
+    baselines = {}
+    for i, (key, row) in enumerate(rows_of(frame)):
+        cell, shown = cells[key], about[row.method]
+        ended = [evidence.records.get(run.id) for run in cell.runs]
+        versions = _versions(ended, environments)
+        out.append(_cell(row, cell, ended, shown, versions, baseline, command))
+        if row.method == baseline and any(run.id in packed for run in cell.runs):
+            baselines[row.pair] = i
+    return {
+        "cells": out,
+        "curves": packed,
+        "points": points,
+        "baseline": baseline or "",
+        "baselines": baselines,
+    }
+
+
+def script(values: Any) -> Markup:
+    """JSON that no HTML parser leaves early and no script engine stumbles over."""
+    dumped = json.dumps(values, separators=(",", ":"), allow_nan=False)
+    for character in "<>&":
+        dumped = dumped.replace(character, f"\\u{ord(character):04x}")
+    return Markup(dumped)
+
+
+def _cell(
+    row: Any,
+    cell: Cell,
+    ended: Sequence[Record | None],
+    about: Row,
+    versions: Lines,
+    baseline: str | None,
+    command: Callable[[Run], str] | None,
+) -> dict[str, Any]:
+    sections = [
+        ("Accuracy", _accuracy(row)),
+        (f"Difference to {baseline}", _difference(row)),
+        ("Published", _published(row)),
+        ("Cost", _cost(row, baseline)),
+        ("Objective and recipe", _recipe(cell.runs[0], about) if cell.runs else []),
+        ("Trained with", versions),
+    ]
+    values: dict[str, Any] = {
+        "method": row.method,
+        "pair": row.pair,
+        "status": f"{row.n} of {row.expected} seeds done"
+        if row.status in ("done", "partial")
+        else WORDS[row.status],
+        "sections": [(title, lines) for title, lines in sections if lines],
+        "runs": [_run(run, record) for run, record in zip(cell.runs, ended, strict=True)],
+    }
+    if cell.runs:
+        run = cell.runs[0]
+        values["config"] = _config(run)
+        if command:
+            values["command"] = command(run)
+    return values
+
+
+def _config(run: Run) -> str:
+    """What decides a cell's numbers, as ``json.dumps(..., indent=1, default=str)`` writes it."""
+    lines = ",\n ".join(
+        f'"{key}": {_simple(value) if isinstance(value, SIMPLE) else _indented(_compact(value))}'
+        for key, value in run.canonical.items()
+        if key != "seed"
+    )
+    return f"{{\n {lines}\n}}"
+
+
+SIMPLE = (str, int, float)
+_compact = json.JSONEncoder(default=str).encode
+
+
+@lru_cache(maxsize=4096, typed=True)
+def _simple(value: str | float) -> str:
+    """JSON of a value that most cells share."""
+    return _compact(value)
+
+
+@lru_cache(maxsize=4096)
+def _indented(compact: str) -> str:
+    """JSON on one line as JSON inside an object, a line a value.
+
+    Indenting takes Python's slow encoder, and most cells share data and recipe.
+    """
+    return json.dumps(json.loads(compact), indent=1).replace("\n", "\n ")
+
+
+def _run(run: Run, record: Record | None) -> list[Any]:
+    """Seed, id, status, last and best accuracy, best epoch, reason."""
+    if record is None:
+        return [run.seed, run.id, "missing", None, None, None, ""]
+    result = record.result
+    shown: list[Any] = [None, None, None]
+    if result:
+        last, best = numbers.plain(result.test_acc, 4), numbers.plain(result.best_acc, 4)
+        shown = [last, best, result.best_epoch]
+    return [run.seed, run.id, record.status, *shown, record.reason]
+
+
+def _accuracy(row: Any) -> Lines:
+    if not numbers.known(row.mean):
+        return []
+    lines = [("Last epoch, mean ± sd", f"{numbers.spread(row.mean, row.sd)} %")]
+    if numbers.known(row.mean_lo):
+        ends = f"{numbers.number(row.mean_lo)} to {numbers.number(row.mean_hi)} %"
+        lines.append(("95 % t interval of the mean", ends))
+    gap = numbers.number(100 * row.recovered_gap, 0) if numbers.known(row.recovered_gap) else ""
+    if gap and row.method not in ("teacher", "student"):
+        lines.append(("Recovered of the teacher's lead", f"{gap} %"))
+    if numbers.known(row.test_se):
+        lines.append(("Standard error of one accuracy, from the test set's size",
+                      f"{numbers.number(row.test_se)} points"))  # fmt: skip
+    if numbers.known(row.best_mean):
+        lines.append(("Best epoch (selected on the test set: no result)",
+                      f"{numbers.number(row.best_mean)} %"))  # fmt: skip
+    if row.method != "teacher":
+        rank = "yes" if row.top else "no"
+        lines.append(("Best of its pair, or not distinguishable from it", rank))
+    return lines
+
+
+def _difference(row: Any) -> Lines:
+    if not numbers.known(row.diff):
+        return []
+    seeds = f"{row.diff_n} seed{'' if row.diff_n == 1 else 's'} in common"
+    lines = [("Paired difference", f"{numbers.signed(row.diff)} points, {seeds}")]
+    interval = numbers.interval(row.lo, row.hi)
+    lines.append(("95 % t interval", interval or "none: the seeds show no spread"))
+    if numbers.known(row.p):
+        lines.append(("p, paired t test, two-sided", numbers.p_value(row.p)))
+    if numbers.known(row.p_holm):
+        lines.append(("p, Holm-adjusted within the pair", numbers.p_value(row.p_holm)))
+    return lines
+
+
+def _published(row: Any) -> Lines:
+    if not numbers.known(row.published_mean):
+        return []
+    lines = [("Published", f"{numbers.spread(row.published_mean, row.published_sd)} %")]
+    if numbers.known(row.mean):
+        lines.append(
+            ("Here − published", f"{numbers.signed(row.mean - row.published_mean)} points")
+        )
+    if isinstance(row.published_source, str):
+        lines.append(("Source", row.published_source))
+    if isinstance(row.published_notes, str) and row.published_notes:
+        lines.append(("The source's notes", row.published_notes))
+    return lines
+
+
+def _cost(row: Any, baseline: str | None) -> Lines:
+    if not numbers.known(row.seconds):
+        return []
+    lines = []
+    if numbers.known(row.time_ratio) and baseline:
+        lines.append((f"Training time / {baseline}", numbers.times(row.time_ratio)))
+    total = row.seconds + row.teacher_seconds
+    own = (
+        f"{numbers.number(total, 1)} s, of which teacher {numbers.number(row.teacher_seconds, 1)} s"
+    )
+    lines += [
+        ("Time of a run, mean over seeds", own),
+        ("One training step, without the teacher", f"{numbers.number(row.step_ms)} ms"),
+        ("Parameters of the student", numbers.number(row.params, 0)),
+        ("Extra parameters in training", numbers.number(row.params_extra, 0)),
+        ("Parameters deployed", numbers.number(row.params_deployed, 0)),
+        ("Multiply-accumulates an image", numbers.number(row.macs, 0)),
+        ("Peak memory of the process", f"{numbers.number(row.peak_mb, 0)} MB"),
+    ]
+    return lines
+
+
+def _recipe(run: Run, about: Row) -> Lines:
+    training = run.training
+    lines = [("Method", about.about)] if about.about else []
+    if about.family != "baseline":
+        lines.append(("Family", about.family))
+    terms = [f"{run.gamma:g} · CE"]
+    if run.teacher and run.alpha:
+        terms.append(f"{run.alpha:g} · T² · KL with T = {run.temperature:g}")
+    for term in run.terms:
+        hyper = ", ".join(f"{key}={value}" for key, value in sorted(term.hyper.items()))
+        terms.append(f"{term.beta:g} · {term.method}({hyper})")
+    lines.append(("Loss", " + ".join(terms)))
+    if run.pretrain:
+        lines.append(("First phase", f"{run.pretrain[0]} epochs at {run.pretrain[1]:g}"))
+    if run.teacher:
+        lines.append(("Teacher", f"{run.teacher.arch}, run {run.teacher.run}"))
+    lines += [
+        ("Data", run.dataset.title),
+        (
+            "Recipe",
+            f"{run.protocol}: {training.epochs} epochs, batch {training.batch_size}, learning rate "
+            f"{training.lr:g} ({training.schedule.kind}), momentum {training.momentum:g}, weight "
+            f"decay {training.weight_decay:g}, {training.precision}"
+            + (", compiled" if training.compile else ""),
+        ),
+    ]
+    return lines
+
+
+def _versions(ended: Sequence[Record | None], environments: dict[int, Lines]) -> Lines:
+    """Each distinct value once; more than one of a kind is to be seen.
+
+    Args:
+        ended: a cell's records. environments: the lines of those met before, by identity: most
+            records share one, see ``evidence.gather``.
+    """
+    seen: dict[str, dict[str, None]] = {}
+    for one in {id(r.environment): r.environment for r in ended if r and r.result}.values():
+        if id(one) not in environments:
+            environments[id(one)] = _environment(one)
+        for name, value in environments[id(one)]:
+            if value:
+                seen.setdefault(name, {})[value] = None
+    return [(name, "; ".join(values)) for name, values in seen.items()]
+
+
+def _environment(environment: Mapping[str, Any]) -> Lines:
+    commit = str(environment.get("commit") or "not recorded")
+    dirty = " with uncommitted changes" if environment.get("dirty") else ""
+    device = str(environment.get("device", ""))
+    versions = environment.get("versions") or {}
+    return [
+        ("Commit", f"{commit[:12]}{dirty}"),
+        ("Versions", ", ".join(f"{key} {value}" for key, value in versions.items())),
+        ("Device", f"{device} {processor(environment) if device == 'cpu' else ''}".strip()),
+        ("Threads", str(environment.get("threads", ""))),
+    ]

@@ -1,0 +1,89 @@
+"""Learning curves, small enough for a page: two characters a point.
+
+A page with a few hundred runs of a few hundred epochs would be many megabytes of digits.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from kdbench.runs.evidence import History
+
+ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+LEVELS = len(ALPHABET) ** 2 - 2
+"""Steps from 0 to 100 %: 0.0244 points each, finer than a pixel."""
+NOTHING = "__"
+"""An epoch without a finite accuracy."""
+
+POINTS = 240
+"""Most points of a curve."""
+FEWEST = 30
+"""With fewer points than these a curve says nothing, and none is shown."""
+BUDGET = 1_000_000
+"""Characters that all curves of a page may take."""
+
+
+def pack(
+    run_ids: Iterable[str], history: Callable[[str], History], budget: int = BUDGET
+) -> tuple[dict[str, list[Any]], int]:
+    """Test accuracy per epoch of each run, as ``[first epoch, last epoch, encoded points]``.
+
+    Where they would not fit the budget, all curves are thinned alike, and left out in the end.
+
+    Returns:
+        The curves of the runs that have one, and the points of the longest; 0 where all are left
+        out though there are some.
+    """
+    found = {}
+    least = 0
+    for run_id in dict.fromkeys(run_ids):
+        rows = history(run_id)
+        if len(rows) > 1:
+            found[run_id] = [
+                (int(row.get("epoch", i)), row.get("test_acc", math.nan))
+                for i, row in enumerate(rows, 1)
+            ]
+            least += 2 * min(len(rows), FEWEST)
+            if least > budget:  # whatever else there is to read
+                return {}, 0
+    points = POINTS
+    while sum(2 * min(len(rows), points) for rows in found.values()) > budget:
+        points //= 2
+        if points < FEWEST:
+            return {}, 0
+    curves = {
+        run_id: [rows[0][0], rows[-1][0], encode(acc for _, acc in thin(rows, points))]
+        for run_id, rows in found.items()
+    }
+    return curves, max((min(len(rows), points) for rows in found.values()), default=points)
+
+
+def thin(rows: list[tuple[int, float]], points: int) -> list[tuple[int, float]]:
+    """At most so many rows, evenly spaced, the first and the last among them."""
+    last = len(rows) - 1
+    if last < points:
+        return rows
+    return [rows[(2 * i * last + points - 1) // (2 * (points - 1))] for i in range(points)]
+
+
+def encode(accuracies: Iterable[float]) -> str:
+    """Accuracies in percent, two characters each."""
+    texts = []
+    for accuracy in accuracies:
+        if not math.isfinite(accuracy):
+            texts.append(NOTHING)
+            continue
+        level = round(min(max(accuracy, 0.0), 100.0) / 100 * LEVELS)
+        texts.append(ALPHABET[level // 64] + ALPHABET[level % 64])
+    return "".join(texts)
+
+
+def decode(text: str) -> list[float]:
+    """What ``encode`` wrote, as the page's script reads it."""
+    codes = [text[i : i + 2] for i in range(0, len(text), 2)]
+    return [
+        math.nan
+        if code == NOTHING
+        else (64 * ALPHABET.index(code[0]) + ALPHABET.index(code[1])) / LEVELS * 100
+        for code in codes
+    ]

@@ -1,0 +1,253 @@
+"""The main table and the map of cells: what each row, column and cell of them shows."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kdbench.report.page import method_facts as about
+from kdbench.report.page import numbers
+from kdbench.report.tables.table import rows_of
+from kdbench.runs.evidence import Evidence
+from kdbench.stats import Difference, over_seeds
+from kdbench.stats.cell_summary import BASELINES, STATUSES, Summaries, by_pair
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LETTERS = {
+    "done": "D", "partial": "P", "diverged": "X", "failed": "F", "skipped": "S", "missing": "M",
+    "imported": "I", "absent": "",
+}  # fmt: skip
+"""Status -> its letter in the map; absent: the grid does not ask for it."""
+
+WORDS = {
+    "done": "all seeds done",
+    "partial": "some seeds done",
+    "diverged": "diverged: the loss was no longer finite",
+    "failed": "failed: an error",
+    "skipped": "skipped: the method cannot work on this pair",
+    "missing": "missing: not trained yet",
+    "imported": "imported checkpoint",
+    "absent": "not in the grid",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A pair; ``architecture``: same or cross; empty where a network is not known."""
+
+    name: str
+    teacher: str
+    student: str
+    dataset: str
+    architecture: str
+
+
+@dataclass(frozen=True)
+class Bar:
+    """An interval around 0, in a drawing 100 wide: its ends, its middle, whether an end is cut."""
+
+    low: float
+    high: float
+    middle: float
+    cut: bool
+
+
+@dataclass(frozen=True)
+class Box:
+    """A cell of the table.
+
+    Attributes:
+        index: of its details; None: the grid does not ask for it.
+        value: to sort by; None sorts last. n: seeds done.
+        main, sd, flag: texts: the mean, its spread, and what is not whole.
+        delta, interval: texts of the difference to the baseline. bar: that interval.
+        top: best of its column, or not distinguishable from it.
+        told: "up" or "down" where a test tells the difference from 0.
+        status: one of ``LETTERS``.
+    """
+
+    index: int | None
+    value: float | None = None
+    n: int = 0
+    main: str = ""
+    sd: str = ""
+    flag: str = ""
+    delta: str = ""
+    interval: str = ""
+    bar: Bar | None = None
+    top: bool = False
+    told: str = ""
+    status: str = "absent"
+
+    @property
+    def letter(self) -> str:
+        """Its status, for those who see no colour."""
+        return LETTERS[self.status]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method.
+
+    Attributes:
+        name, family, about: what its file says of it. year: of its paper, if that says.
+        baseline: the row of the teachers or of the students alone.
+        boxes: one per column.
+        overall: the paired difference to the report's baseline, mean over ``compared`` pairs.
+        accuracy: mean over ``pairs`` pairs, those with a result.
+        times: training time over the baseline's, mean over pairs.
+        bar: the interval of ``overall``.
+    """
+
+    name: str
+    family: str
+    year: str
+    about: str
+    baseline: bool
+    boxes: tuple[Box, ...]
+    overall: Difference
+    compared: int
+    accuracy: float
+    pairs: int
+    times: float
+    bar: Bar | None
+
+    @property
+    def tops(self) -> int:
+        """Pairs on which it is the best or not distinguishable from it."""
+        return sum(box.top for box in self.boxes)
+
+
+def columns(evidence: Evidence, frame: "pd.DataFrame") -> list[Column]:
+    """The pairs, in the grid's order."""
+    students = frame.loc[frame["method"] != "teacher", ["pair", "dataset"]]
+    data = dict(zip(students["pair"].tolist(), students["dataset"].tolist(), strict=True))
+    return [
+        Column(
+            pair,
+            cells[0].teacher,
+            cells[0].student,
+            str(data.get(pair, evidence.grid.dataset.title)),
+            about.architecture(cells[0].teacher, cells[0].student),
+        )
+        for pair, cells in by_pair(evidence.cells).items()
+    ]
+
+
+def rows(
+    evidence: Evidence,
+    frame: "pd.DataFrame",
+    known: Summaries,
+    baseline: str | None,
+    *,
+    bars: bool = True,
+) -> list[Row]:
+    """Teacher and student first, then the methods in the grid's order.
+
+    Args:
+        frame: of ``tidy``; a box's ``index`` counts its rows.
+        known: what became of the cells.
+        baseline: the row that differences are taken to.
+        bars: draw the intervals.
+    """
+    pairs = by_pair(evidence.cells)
+    scale = _scale(frame) if bars else 0.0
+    found = {
+        key: _box(index, row, scale, baseline) for index, (key, row) in enumerate(rows_of(frame))
+    }
+    accuracies = {
+        (name, pair): summary.accuracies
+        for pair, members in known.items()
+        for name, summary in members.items()
+    }
+    times = frame.groupby("method")["time_ratio"].mean().to_dict()
+    names = list(dict.fromkeys(frame["method"].tolist()))
+    names.sort(key=lambda name: BASELINES.index(name) if name in BASELINES else len(BASELINES))
+    out = []
+    for name in names:
+        family, year, paper = about.described(name, evidence.cells)
+        boxes = tuple(found.get((name, pair), Box(None)) for pair in pairs)
+        have = [pair for pair in pairs if accuracies.get((name, pair))]
+        compared = [p for p in have if accuracies.get((baseline or "", p))] if baseline else []
+        compared = [] if name in ("teacher", baseline) else compared
+        overall = over_seeds.difference(
+            _mean_over_pairs([accuracies[name, pair] for pair in compared]),
+            _mean_over_pairs([accuracies[str(baseline), pair] for pair in compared]),
+        )
+        bar = _bar(overall.low, overall.mean, overall.high, scale)
+        means = [over_seeds.mean(accuracies[name, pair].values()) for pair in have]
+        row = Row(
+            name=name,
+            family=family,
+            year=year,
+            about=paper,
+            baseline=name in BASELINES,
+            boxes=boxes,
+            overall=overall,
+            compared=len(compared),
+            accuracy=over_seeds.mean(means),
+            pairs=len(have),
+            times=times.get(name, math.nan),
+            bar=bar,
+        )
+        out.append(row)
+    return out
+
+
+def counts(boxes: Sequence[Box]) -> dict[str, int]:
+    """How many cells are in each status, in the order of ``LETTERS``; none that is 0."""
+    found = [box.status for box in boxes]
+    return {status: found.count(status) for status in LETTERS if status in found}
+
+
+def _mean_over_pairs(accuracies: Sequence[over_seeds.Accuracies]) -> dict[int, float]:
+    """Of the seeds that every pair has: an interval is about these pairs and other seeds."""
+    seeds = set.intersection(*(set(one) for one in accuracies)) if accuracies else set()
+    return {seed: over_seeds.mean(one[seed] for one in accuracies) for seed in sorted(seeds)}
+
+
+def _box(index: int, row: Any, scale: float, baseline: str | None) -> Box:
+    troubles = ", ".join(
+        f"{getattr(row, status)} {status}" for status in STATUSES[1:] if getattr(row, status)
+    )
+    if not numbers.known(row.mean):
+        return Box(index, flag=troubles or row.status, status=row.status)
+    whole = row.n == row.expected or row.status == "imported"
+    flag = "imported" if row.status == "imported" else ""
+    flag = flag if whole else f"{row.n} of {row.expected} seeds: {troubles}"
+    compared = numbers.known(row.diff)
+    told = numbers.known(row.p_holm) and row.p_holm < over_seeds.ALPHA
+    return Box(
+        index=index,
+        value=numbers.plain(row.mean),
+        n=int(row.n),
+        main=numbers.number(row.mean),
+        sd=f"± {numbers.number(row.sd)}" if numbers.known(row.sd) else "",
+        flag=flag,
+        delta=numbers.signed(row.diff)
+        if compared
+        else "baseline"
+        if row.method == baseline
+        else "",
+        interval=numbers.interval(row.lo, row.hi),
+        bar=_bar(row.lo, row.diff, row.hi, scale),
+        top=bool(row.top),
+        told=("up" if row.diff > 0 else "down") if told else "",
+        status=row.status,
+    )
+
+
+def _scale(frame: "pd.DataFrame") -> float:
+    """Points from the middle of a bar to its end: nine intervals of ten are whole."""
+    reach = frame[["lo", "hi"]].abs().max(axis=1).dropna()
+    return float(reach.quantile(0.9)) if len(reach) else 0.0
+
+
+def _bar(low: float, middle: float, high: float, scale: float) -> Bar | None:
+    if not (numbers.known(low) and numbers.known(high) and scale > 0):
+        return None
+    ends = [50 + 48 * value / scale for value in (low, high, middle)]
+    left, right, centre = (round(min(max(end, 1.0), 99.0), 1) for end in ends)
+    return Bar(left, right, centre, cut=ends[0] < 1 or ends[1] > 99)

@@ -1,0 +1,1 @@
+"""Figures; the same records give the same bytes."""

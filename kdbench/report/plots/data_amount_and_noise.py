@@ -1,0 +1,91 @@
+"""Accuracy over grids that differ in one thing: training images per class, noise of labels."""
+
+from collections.abc import Mapping, Sequence
+
+from kdbench.grid.run import Cell
+from kdbench.report.plots.learning_curves import compared, plots
+from kdbench.report.plots.small_multiples import Line, Look, Panel, fitting
+from kdbench.report.plots.style import PANELS, Plot, capped, several
+from kdbench.runs.evidence import Evidence
+from kdbench.stats import mean
+from kdbench.stats.cell_summary import by_pair, find, summarise
+
+Series = Sequence[tuple[float, Evidence]]
+"""Where a grid stands on the axis, and what is known of it."""
+
+
+def few_shot(title: str, series: Series) -> list[Plot]:
+    """Accuracy over training images per class, on a log axis."""
+    return _across(
+        *("few-shot", "Few training images", title, series),
+        "training images per class", log=True,
+    )  # fmt: skip
+
+
+def label_noise(title: str, series: Series) -> list[Plot]:
+    """Accuracy over the share of wrong training labels, from 0 to 1."""
+    return _across(
+        *("label-noise", "Wrong training labels", title, series),
+        "share of wrong training labels", log=False,
+    )  # fmt: skip
+
+
+def _across(
+    name: str, heading: str, title: str, series: Series, xlabel: str, *, log: bool
+) -> list[Plot]:
+    """Mean over seeds and single seeds; empty for fewer than two places on the axis.
+
+    Raises:
+        ValueError: a place that cannot stand on the axis, or one that comes twice.
+    """
+    places = [x for x, _ in series]
+    if len(set(places)) != len(places) or (log and any(not x > 0 for x in places)):
+        told = ", ".join(f"{x:g}" for x in places)
+        raise ValueError(f"{xlabel}: expected different numbers{' above 0' * log}, got {told}")
+    if len(series) < 2:
+        return []
+    everything = [cell for _, evidence in series for cell in evidence.cells]
+    baseline = find(everything, series[0][1].grid.report.baseline)
+    methods = compared(everything, baseline)
+    at = [
+        (
+            x,
+            evidence,
+            {p: {c.method: c for c in cells} for p, cells in by_pair(evidence.cells).items()},
+        )
+        for x, evidence in series
+    ]
+    pairs = list(dict.fromkeys(pair for _, _, found in at for pair in found))
+    shown = fitting(pairs, len(methods))
+    ticks = {x: f"{x:g}" for x in sorted(places)}
+    panels = []
+    for pair in shown:
+        cells = [(x, evidence, found.get(pair, {})) for x, evidence, found in at]
+        student, base = _line(cells, "student"), _line(cells, baseline or "")
+        for method in methods[:PANELS]:
+            line = _line(cells, method)
+            note = "" if line else "nothing is done"
+            panels.append(Panel(pair, method, line, student, base, note, log, ticks))
+    if not any(panel.line for panel in panels):
+        return []
+    notes = capped(len(shown), len(pairs), "pairs")
+    notes += capped(min(len(methods), PANELS), len(methods), "methods")
+    panels_of = several(min(len(methods), PANELS), "method")
+    alt = (
+        f"Test accuracy over the {xlabel}, mean and single seeds, a panel for each of "
+        f"{panels_of} on {{}}; student alone and baseline in grey."
+    )
+    look = Look(xlabel, "test accuracy, last epoch, %", baseline or "", marked=True)
+    return plots(name, heading, title + notes, alt, panels, look)
+
+
+def _line(cells: Sequence[tuple[float, Evidence, Mapping[str, Cell]]], method: str) -> Line | None:
+    points = []
+    for x, evidence, found in cells:
+        if method in found:
+            summary = summarise(found[method].runs, evidence.records)
+            points += [(x, accuracy) for accuracy in summary.accuracies.values()]
+    if not points:
+        return None
+    xs = sorted({x for x, _ in points})
+    return Line(xs, [mean(y for at, y in points if at == x) for x in xs], points=points)

@@ -1,0 +1,124 @@
+"""Every method's difference to the baseline: methods down, pairs across, a colour for a number."""
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from kdbench.report.plots import style
+from kdbench.report.plots.style import PAPER, capped, paper, plain
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+    from matplotlib.figure import Figure
+
+ALPHA = 0.05
+SHOWN = ("method", "pair", "status", "diff", "diff_n", "p_holm")
+TOLD, UNTOLD = "#000000", "#4A4A4A"
+"""Text of a difference that a test tells from 0, and of one that it does not."""
+
+
+def colours() -> "Colormap":
+    """Orange over white to purple, light enough for black and grey text on all of it."""
+    import matplotlib
+    import numpy as np
+    from matplotlib.colors import LinearSegmentedColormap
+
+    light = matplotlib.colormaps["PuOr"](np.linspace(0.33, 0.67, 65))
+    return LinearSegmentedColormap.from_list("differences", light)
+
+
+@paper()
+def differences(title: str, frame: "pd.DataFrame", baseline: str) -> "Figure":
+    """A heat map of ``diff``, methods down and pairs across, every number printed in its cell.
+
+    Bold and black: the Holm-adjusted test tells it from 0. Grey: it does not, or cannot with one
+    seed. Hatched: there is no difference, and the cell says why. The colours end at the 90 %
+    quantile of all differences' sizes, so that a method that failed does not make the others pale.
+
+    Args:
+        title: of the figure.
+        frame: of ``tidy``.
+        baseline: the row that the differences are to.
+    """
+    import numpy as np
+
+    rows = frame[~frame["method"].isin(["teacher", baseline])]
+    every, pairs = list(dict.fromkeys(rows["method"])), list(dict.fromkeys(rows["pair"]))
+    methods = every[: style.ROWS]
+    shown = style.first(pairs, len(methods))
+    seen = rows.loc[rows["pair"].isin(shown) & rows["method"].isin(methods), list(SHOWN)]
+    named: Iterable[Any] = seen.itertuples(index=False)
+    found = {(row.method, row.pair): row for row in named}
+    cells = [[found.get((method, pair)) for pair in shown] for method in methods]
+    values = np.array([[_difference(cell) for cell in line] for line in cells], float)
+    sizes = np.abs(values[np.isfinite(values)])
+    limit = max(float(np.quantile(sizes, 0.9)), 0.5) if sizes.size else 1.0
+
+    names = ["\n→ ".join(plain(part, 16) for part in pair.split(" → ", 1)) for pair in shown]
+    column = max(0.75, style.widest([line for name in names for line in name.split("\n")]) + 0.1)
+    sheet = style.Sheet(
+        across=1,
+        size=(column * max(len(shown), 1), 0.24 * max(len(methods), 2)),
+        left=max(style.widest([plain(method) for method in methods]) + 0.2, 0.5),
+        right=0.3,
+        bottom=0.95,
+        gap=(0.2, 0.7),
+    )
+    title += capped(len(shown), len(pairs), "pairs") + capped(len(methods), len(every), "methods")
+    figure, [axis] = sheet.draw(title, [0], head=0.45)
+    mesh = axis.pcolormesh(
+        np.ma.masked_invalid(values), cmap=colours(), vmin=-limit, vmax=limit, edgecolors="white",
+        linewidth=1,
+    )  # fmt: skip
+    for y, line in enumerate(cells):
+        for x, cell in enumerate(line):
+            _cell(axis, x, y, cell)
+    axis.set_xticks([x + 0.5 for x in range(len(shown))], names)
+    axis.set_yticks([y + 0.5 for y in range(len(methods))], [plain(m) for m in methods])
+    axis.set_ylim(max(len(methods), 1), 0)
+    axis.xaxis.tick_top()
+    axis.tick_params(length=0)
+    style.bare(axis)
+    _legend(figure, mesh, baseline)
+    return figure
+
+
+def _difference(row: Any) -> float:
+    return float(row.diff) if row is not None and row.diff_n else math.nan
+
+
+def _cell(axis: "Axes", x: int, y: int, row: Any) -> None:
+    from matplotlib.patches import Rectangle
+
+    middle: dict[str, Any] = {"ha": "center", "va": "center_baseline", "zorder": 3}
+    if math.isnan(_difference(row)):
+        hatched = Rectangle(
+            (x, y), 1, 1, facecolor="white", edgecolor="0.65", hatch="////", linewidth=0, zorder=2
+        )
+        axis.add_patch(hatched)
+        word = "not in grid" if row is None else str(row.status)
+        # A row that is there and cannot be compared lacks what it is compared with.
+        word = "no pair of seeds" if word in ("done", "partial") else word
+        axis.text(x + 0.5, y + 0.5, word, fontsize=6.5, style="italic", bbox=PAPER, **middle)
+        return
+    told = row.p_holm < ALPHA
+    axis.text(
+        *(x + 0.5, y + 0.5), f"{row.diff:+.2f}".replace("-", "\N{MINUS SIGN}"),
+        color=TOLD if told else UNTOLD, weight="bold" if told else "normal", **middle,
+    )  # fmt: skip
+
+
+def _legend(figure: "Figure", mesh: Any, baseline: str) -> None:
+    wide, high = figure.get_size_inches()
+    scale = figure.add_axes(((wide - 2.4) / 2 / wide, 0.68 / high, 2.4 / wide, 0.09 / high))
+    bar = figure.colorbar(mesh, cax=scale, orientation="horizontal", extend="both")
+    bar.outline.set_visible(False)
+    scale.tick_params(labelsize=7)
+    scale.locator_params(axis="x", nbins=6)
+    scale.set_xlabel(f"difference to {plain(baseline)}, points", fontsize=8, labelpad=1)
+    figure.text(
+        *(0.5, 0.1 / high), "bold: told from 0 (Holm, 5 %)    grey: not told    hatched: none",
+        fontsize=7, ha="center",
+    )  # fmt: skip

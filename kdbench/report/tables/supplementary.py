@@ -1,0 +1,79 @@
+"""The tables that stand beside accuracy: costs, the best epoch, the weights of the objective."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from kdbench.grid.run import Cell
+from kdbench.report.tables.table import Table, number, rows_of, wide
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def costs(frame: "pd.DataFrame", baseline: str | None) -> Table:
+    """What training and deploying each row takes."""
+    import pandas as pd
+
+    # A teacher is trained once, for all its students.
+    again = (frame["method"] == "teacher") & frame["runs"].duplicated()
+    rows = frame[frame["seconds"].notna() & ~again]
+    columns: dict[str, list[str]] = {
+        "Method": rows["method"].tolist(),
+        "Pair": rows["pair"].tolist(),
+        f"Time / {baseline or 'baseline'}": [number(v, 2) for v in rows["time_ratio"]],
+        "Seconds": [
+            number(a + b, 1) for a, b in zip(rows["seconds"], rows["teacher_seconds"], strict=True)
+        ],
+        "Step, ms": [number(v, 2) for v in rows["step_ms"]],
+        "Extra parameters in training": [_integer(v) for v in rows["params_extra"]],
+        "Parameters deployed": [_integer(v) for v in rows["params_deployed"]],
+        "Peak MB": [number(v, 0) for v in rows["peak_mb"]],
+    }
+    table = pd.DataFrame(columns)
+    notes = (
+        "Time and seconds: training and evaluation with the teacher's forward counted whole, as if "
+        "a run had been alone; mean over seeds. Step: without the teacher. Peak: of the process, "
+        "which runs trained together share; the largest of the seeds.",
+    )
+    return Table("Cost", table, notes=notes)
+
+
+def best_epoch(frame: "pd.DataFrame") -> Table:
+    """The best epoch's accuracy, which is no result."""
+    columns = ["method", "pair", "best_mean"]
+    texts = {key: number(row.best_mean, 2) for key, row in rows_of(frame[columns])}
+    title = "Best epoch (selected on the test set; not the headline)"
+    note = (
+        "Highest test accuracy of any epoch, mean over seeds: too high by selection; only to "
+        "compare with papers that report it."
+    )
+    return Table(title, wide(frame, texts), notes=(note,))
+
+
+def objectives(cells: Iterable[Cell]) -> Table:
+    """The weights of every row's objective, as its first run has them."""
+    import pandas as pd
+
+    rows = []
+    first = {cell.method: cell.runs[0] for cell in reversed(list(cells)) if cell.runs}
+    for method, run in reversed(first.items()):
+        weights = [f"{run.gamma:g}"]
+        weights += [f"{run.alpha:g}", f"{run.temperature:g}"] if run.alpha else ["0", "–"]
+        terms = []
+        for term in run.terms:
+            hyper = ", ".join(f"{key}={value}" for key, value in sorted(term.hyper.items()))
+            terms.append(f"{term.beta:g} · {term.method}" + (f"({hyper})" if hyper else ""))
+        phase = (
+            f"; first phase: {run.pretrain[0]} epochs at {run.pretrain[1]:g}"
+            if run.pretrain
+            else ""
+        )
+        rows.append([method, *weights, " + ".join(terms) + phase])
+    columns = ["Method", "gamma (CE)", "alpha (T²·KL)", "T", "beta · term"]
+    return Table("Objectives", pd.DataFrame(rows, columns=columns))
+
+
+def _integer(value: Any) -> str:
+    import pandas as pd
+
+    return "–" if pd.isna(value) else f"{int(value):,}"

@@ -1,0 +1,1 @@
+"""Sentences, Markdown, LaTeX and the terminal."""

@@ -1,0 +1,179 @@
+"""What was run."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from kdbench.grid.grid import Grid
+from kdbench.grid.run import Cell
+from kdbench.report.text.markdown import escape
+from kdbench.runs.records import Record, Result
+from kdbench.stats.cell_summary import (
+    STATUSES,
+    by_pair,
+    first_result,
+    statuses,
+    teacher_accuracy,
+    teacher_ids,
+)
+
+
+def facts(
+    grid: Grid, cells: Sequence[Cell], records: Mapping[str, Record], digest: str | None
+) -> str:
+    """What was run, as a Markdown list of ``fact_lines``."""
+    lines = fact_lines(grid, cells, records, digest)
+    return "".join(f"- **{name}**: {escape(text)}\n" for name, text in lines)
+
+
+def fact_lines(
+    grid: Grid, cells: Sequence[Cell], records: Mapping[str, Record], digest: str | None
+) -> list[tuple[str, str]]:
+    """What was run: (name, text), plain; ``digest`` of the data, None where no run has read it."""
+    return [
+        ("Data", _data(grid, first_result(cells, records), digest)),
+        ("Protocol", protocol(grid)),
+        ("Objective", _objective(grid)),
+        (
+            "Headline",
+            "top-1 accuracy on the test set after the last epoch, in percent; no epoch, method or "
+            "setting is selected on the test set by kdbench",
+        ),
+        ("Seeds", f"{', '.join(map(str, grid.seeds))}, the same for every method"),
+        *_teachers(grid, cells, records),
+        *_environment(cells, records),
+        ("Runs", _count(cells, records)),
+    ]
+
+
+def _data(grid: Grid, first: Result | None, digest: str | None) -> str:
+    if first is None or digest is None:
+        return f"{grid.dataset.title}; no run has read it yet"
+    return (
+        f"{grid.dataset.title}; {first.n_train:,} training and {first.n_test:,} test images; "
+        f"digest {digest}"
+    )
+
+
+def protocol(grid: Grid) -> str:
+    """All settings of a grid's protocol."""
+    p = grid.protocol
+    lrs = p.lr_of | {pair.student: pair.lr for pair in grid.pairs if pair.lr is not None}
+    students = {pair.student for pair in grid.pairs}
+    own = ", ".join(f"{name} {lr:g}" for name, lr in sorted(lrs.items()) if name in students)
+    schedule: dict[str, str] = {
+        "step": f"times {p.schedule.factor:g} after epochs "
+        f"{', '.join(map(str, p.schedule.milestones)) or 'none'}",
+        "cosine": f"cosine to 0, warm-up {p.schedule.warmup:.0%}",
+        "constant": "constant",
+    }
+    crops = f"pad {p.crop_pad} and crop" if p.crop_pad else "no crops"
+    settings = [
+        f"{p.epochs} epochs",
+        f"batch {p.batch_size}",
+        f"SGD, learning rate {p.lr:g}" + (f" ({own})" if own else ""),
+        schedule[p.schedule.kind],
+        f"momentum {p.momentum:g}{' (Nesterov)' if p.nesterov else ''}",
+        f"weight decay {p.weight_decay:g}",
+        f"{crops}, {'flips' if p.flip else 'no flips'}",
+        p.precision + (", compiled" if p.compile else ""),
+        f"first phase, where a method has one, {p.pretrain_epochs} epochs",
+    ]
+    source = f" ({p.source})" if p.source else ""
+    return f"{p.name}{source}: {'; '.join(settings)}"
+
+
+def _objective(grid: Grid) -> str:
+    p = grid.protocol
+    return (
+        "gamma·CE + alpha·T²·KL + sum of beta·term, "
+        f"gamma {p.gamma:g}, alpha {p.alpha:g}, T {p.temperature:g} unless a method says otherwise "
+        "(see Objectives)"
+    )
+
+
+def _teachers(
+    grid: Grid, cells: Sequence[Cell], records: Mapping[str, Record]
+) -> list[tuple[str, str]]:
+    """Accuracy and weights of each teacher, and whether all its students had these weights."""
+    weights: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        for run in cell.runs:
+            record = records.get(run.id)
+            result = record.result if record else None
+            if result is None:
+                continue
+            if cell.method == "teacher":
+                weights.setdefault(run.id, {})[result.weights] = None
+            elif run.teacher and result.teacher_weights:
+                weights.setdefault(run.teacher.run, {})[result.teacher_weights] = None
+    told: dict[str, None] = {}
+    for members in by_pair(cells).values():
+        for run_id in teacher_ids(members):
+            accuracy = teacher_accuracy(members, records)
+            digests = list(weights.get(run_id, {}))
+            text = f"{members[0].teacher} (run {run_id}): "
+            text += "no accuracy yet" if math.isnan(accuracy) else f"{accuracy:.2f} %"
+            text += f", weights {', '.join(digest[:16] for digest in digests) or 'not known yet'}"
+            if len(digests) > 1:
+                text += " - ATTENTION: not all students learned from the same weights"
+            told[text] = None
+    return [("Teachers", "; ".join(told))] if told else []
+
+
+def _environment(cells: Iterable[Cell], records: Mapping[str, Record]) -> list[tuple[str, str]]:
+    """Where the runs were trained, with what; a difference between runs is pointed out."""
+    # Most records share one environment: each is looked at once.
+    runs: Counter[int] = Counter()
+    environments: dict[int, Mapping[str, Any]] = {}
+    for run_id in dict.fromkeys(run.id for cell in cells for run in cell.runs):
+        record = records.get(run_id)
+        if record is not None and record.result is not None:
+            key = id(record.environment)
+            runs[key] += 1
+            environments[key] = record.environment
+    seen: dict[str, Counter[str]] = {"Machine": Counter(), "Code": Counter()}
+    for key, environment in environments.items():
+        seen["Machine"][_machine(environment)] += runs[key]
+        seen["Code"][_code(environment)] += runs[key]
+    lines = []
+    for name, counts in seen.items():
+        told = [f"{text} ({n} runs)" if len(counts) > 1 else text for text, n in counts.items()]
+        several = "ATTENTION: not the same for all runs: " if len(counts) > 1 else ""
+        if told:
+            lines.append((name, several + "; ".join(told)))
+    return lines
+
+
+def _machine(environment: Mapping[str, Any]) -> str:
+    device = str(environment.get("device", "device not recorded"))
+    on_cpu = device == "cpu" and environment.get("processor")
+    threads = environment.get("threads")
+    torch = environment.get("versions", {}).get("torch")
+    parts = [f"cpu ({processor(environment)})" if on_cpu else device]
+    parts += [f"{threads} thread{'' if threads == 1 else 's'}"] if threads else []
+    parts += [f"torch {torch}"] if torch else []
+    return ", ".join(parts)
+
+
+def processor(environment: Mapping[str, Any]) -> str:
+    """Name the processor of a record, with the vector instructions that were in use."""
+    words = [environment.get("processor"), environment.get("cpu_capability")]
+    if limit := environment.get("onednn_limit"):
+        words.append(f"oneDNN limited to {limit}")
+    return ", ".join(str(word) for word in words if word)
+
+
+def _code(environment: Mapping[str, Any]) -> str:
+    version = environment.get("versions", {}).get("kdbench")
+    commit = environment.get("commit")
+    parts = [f"kdbench {version}"] if version else []
+    parts.append(f"commit {commit[:12]}" if commit else "commit not recorded")
+    return ", ".join(parts) + (" WITH UNCOMMITTED CHANGES" if environment.get("dirty") else "")
+
+
+def _count(cells: Iterable[Cell], records: Mapping[str, Record]) -> str:
+    found = statuses(cells, records)
+    told = [f"{found.get(status, 0)} {status}" for status in STATUSES]
+    return f"{sum(found.values())}: {', '.join(told)}"

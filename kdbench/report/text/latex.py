@@ -1,0 +1,118 @@
+"""The main table for a paper: LaTeX with booktabs, methods down, pairs across."""
+
+import re
+
+from kdbench.report.tables import accuracy
+from kdbench.report.tables.table import Table
+from kdbench.stats.aggregate import Aggregate
+
+PANEL = 7
+"""Pairs beside each other; more go into further panels below."""
+PANELS = 4
+"""More than these do not fit onto a page."""
+
+HEAD = r"""% In a paper: \usepackage{{booktabs}} in the preamble, then \input{{leaderboard}}.
+% By itself: pdflatex '\documentclass{{article}}\usepackage{{booktabs}}
+%   \begin{{document}}\input{{leaderboard}}\end{{document}}'
+\begin{{table}}[t]
+\centering
+\caption{{{caption}}}
+\scriptsize
+\setlength{{\tabcolsep}}{{3pt}}
+"""
+
+SPECIAL = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
+    "%": r"\%", "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "`": r"\textasciigrave{}",
+    "'": r"\textquotesingle{}", '"': r"\textquotedblright{}", "-": "{-}", "[": "{[}",
+    "]": "{]}", "*": "{*}",
+    "±": r"$\pm$", "−": "$-$", "→": r"$\rightarrow$", "†": r"$^{\dagger}$", "–": "--",
+    "…": r"\ldots{}", "·": r"$\cdot$", "∞": r"$\infty$", "²": r"$^{2}$",
+}  # fmt: skip
+LETTERS = frozenset("ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝßàáâãäåæçèéêëìíîïñòóôõöøùúûüýÿ")
+"""Beyond ASCII, what pdflatex sets in its default encoding."""
+
+
+def leaderboard(whole: Aggregate, table: Table | None = None) -> str:
+    """The accuracy table: bold the best of a column, underlined what is not told from it.
+
+    Args:
+        table: ``tables.accuracy`` of the whole, where it is there already.
+    """
+    grid, frame = whole.evidence.grid, whole.frame
+    table = table or accuracy.accuracy(frame, ari_of=whole.overall.reference)
+    pair, teacher, student = (frame[name].tolist() for name in ("pair", "teacher", "student"))
+    heads = dict(zip(pair, zip(teacher, student, strict=True), strict=True))
+    pairs = [str(name) for name in table.rows.columns if name in heads]
+    others = [str(name) for name in table.rows.columns[1:] if name not in heads]
+    left = len(pairs) - PANEL * PANELS
+    caption = (
+        f"{grid.title}. Test accuracy of the last epoch in percent on {grid.dataset.title}, "
+        f"protocol {grid.protocol.name}; mean ± standard deviation over {len(grid.seeds)} seeds, "
+        "(k/n): k of n seeds are done."
+    )
+    if left > 0:
+        caption += f" {left} further pairs are not shown."
+    marks = (
+        r"\textbf{Bold}: the highest of its column, teacher aside; \underline{underlined}: not "
+        r"distinguishable from it (paired $t$ test, 5\,\%, Holm)."
+    )
+    out = [HEAD.format(caption=f"{escape(caption)} {marks}")]
+    starts = range(0, min(len(pairs), PANEL * PANELS), PANEL)
+    panels = [pairs[i : i + PANEL] for i in starts] or [[]]
+    for panel in panels:
+        last = others if panel is panels[-1] else []
+        out.append(_tabular(table, {pair: heads[pair] for pair in panel}, last))
+    return "\\par\\medskip\n".join(out[1:]).join((out[0], "\\end{table}\n"))
+
+
+def _tabular(table: Table, heads: dict[str, tuple[str, str]], others: list[str]) -> str:
+    """Some pairs, and other columns after them."""
+    teachers = [escape(teacher) for teacher, _ in heads.values()]
+    # A pair that comes twice has a number behind its name.
+    again = [re.search(r" \(\d+\)$", pair) for pair in heads]
+    students = [
+        escape(student + (mark.group() if mark else ""))
+        for (_, student), mark in zip(heads.values(), again, strict=True)
+    ]
+    blank = [""] * len(others)
+    lines = [
+        rf"\begin{{tabular}}{{l{'r' * (len(heads) + len(others))}}}",
+        r"\toprule",
+        _line(["Teacher", *teachers, *blank]),
+        _line(["Student", *students, *map(escape, others)]),
+        r"\midrule",
+    ]
+    for i, row in enumerate(table.rows.to_dict("records")):
+        cells = [escape(str(row["Method"]))]
+        for column in (*heads, *others):
+            text = str(row[column])
+            # The reason is the page's to tell.
+            text = escape("skipped" if text.startswith("skipped: ") else text)
+            if (i, column) in table.best:
+                text = rf"\textbf{{{text}}}"
+            elif (i, column) in table.bold:
+                text = rf"\underline{{{text}}}"
+            cells.append(text)
+        lines.append(_line(cells))
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _line(cells: list[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def escape(text: str) -> str:
+    """Text that LaTeX sets as it stands; a character that it cannot set stands as its number."""
+    # A hyphen before a number is a minus.
+    text = re.sub(r"(?<![^\s\[(,+])-(?=\d)", "−", " ".join(text.split()))
+    return "".join(map(_set, text))
+
+
+def _set(character: str) -> str:
+    if character in SPECIAL:
+        return SPECIAL[character]
+    if (character.isascii() and character.isprintable()) or character in LETTERS:
+        return character
+    return f"{{[}}U+{ord(character):04X}{{]}}"

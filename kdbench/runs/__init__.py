@@ -1,0 +1,1 @@
+"""What lies under runs/, records, heartbeats and leases, and the evidence made of them."""

@@ -1,0 +1,199 @@
+"""A grid's runs as one small Parquet file, from which its leaderboard can be made again.
+
+``records.parquet`` has a row per run: ``id``, and as JSON ``run`` (what decides its number),
+``record`` (how it ended) and ``history`` (its learning curve). The file's metadata hold the grid
+and which run stands in which cell. The same evidence gives the same bytes, under one version of
+pyarrow; hosts, times, tracebacks and the places where plugins and images lie are not in it.
+"""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kdbench import NUMERICS
+from kdbench.errors import UserError
+from kdbench.files import write_atomically
+from kdbench.grid.grid import Grid, short
+from kdbench.grid.run import Cell, Run
+from kdbench.runs.evidence import Evidence, History, place, public
+from kdbench.runs.records import Record, RecordError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow
+
+NAME = "records.parquet"
+KEY = b"kdbench"
+MOST = 10_000
+"""Runs that a report archives: with a kilobyte a run, more is no file to commit."""
+SCHEMA = 1
+COLUMNS = ("id", "run", "record", "history")
+
+
+class ArchiveError(UserError):
+    """A file of records that is none, is damaged, or is of another version."""
+
+
+def write(evidence: Evidence, path: Path) -> None:
+    """Write the archive of some evidence."""
+    write_atomically(path, dump(evidence))
+
+
+def dump(evidence: Evidence) -> bytes:
+    """The archive of some evidence, as the bytes of its file."""
+    import pyarrow as pa
+
+    runs = {run.id: run for cell in evidence.cells for run in cell.runs}
+    texts = _run_texts(evidence.cells)
+    rows: dict[str, list[str | None]] = {name: [] for name in COLUMNS}
+    for run_id in sorted(runs):
+        record = evidence.records.get(run_id)
+        curve = evidence.history(run_id)
+        rows["id"].append(run_id)
+        rows["run"].append(texts[run_id])
+        rows["record"].append(_record(public(record)) if record else None)
+        rows["history"].append(_columns(curve) if curve else None)
+    table = pa.table({name: pa.array(values, pa.string()) for name, values in rows.items()})
+    return _bytes(table.replace_schema_metadata({KEY: _json(_grid(evidence)).encode()}))
+
+
+def table(frame: "pd.DataFrame") -> bytes:
+    """A data frame as the bytes of a Parquet file: the same frame, the same bytes."""
+    import pyarrow as pa
+
+    return _bytes(pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None))
+
+
+def load(path: Path) -> Evidence:
+    """The evidence that an archive holds.
+
+    Raises:
+        ArchiveError: it is none, is damaged, or was written by another version.
+    """
+    rows, about = _read(path)
+    if about["numerics"] != NUMERICS:
+        told = f"numerics {about['numerics']}, this kdbench calculates by {NUMERICS}"
+        raise ArchiveError(f"{path}: {told}; their numbers do not compare")
+    try:
+        grid = Grid(**about["grid"])
+        records = {
+            run_id: Record.from_json(text)
+            for run_id, text in zip(rows["id"], rows["record"], strict=True)
+            if text is not None
+        }
+        runs = {
+            run_id: Run.from_json(json.loads(text))
+            for run_id, text in zip(rows["id"], rows["run"], strict=True)
+        }
+        cells = tuple(
+            Cell(method, teacher, student, tuple(_named(runs[key], method) for key in ids))
+            for method, teacher, student, ids in about["cells"]
+        )
+    except (RecordError, KeyError, TypeError, ValueError) as error:
+        raise ArchiveError(f"{path}: damaged: {type(error).__name__}: {error}") from error
+    odd = [key for key, run in runs.items() if run.id != key]
+    odd += [key for key, record in records.items() if record.run != key]
+    if odd:
+        raise ArchiveError(f"{path}: damaged: {odd[0]} is not the run that it says")
+    curves = dict(zip(rows["id"], rows["history"], strict=True))
+    return Evidence(grid, cells, records, lambda run_id: _rows(curves.get(run_id)))
+
+
+def _read(path: Path) -> tuple[dict[str, list[Any]], dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        found = pq.read_table(io.BytesIO(path.read_bytes()))
+        about = json.loads((found.schema.metadata or {})[KEY])
+        rows = {name: found.column(name).to_pylist() for name in COLUMNS}
+    except FileNotFoundError:
+        raise ArchiveError(f"{path}: no such file") from None
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        told = " ".join(str(error).split())
+        raise ArchiveError(f"{path}: no records of kdbench: {told}") from error
+    if not isinstance(about, dict) or about.get("schema") != SCHEMA:
+        raise ArchiveError(f"{path}: of another version; this kdbench reads schema {SCHEMA}")
+    return rows, about
+
+
+# --- to JSON ---
+
+
+def _grid(evidence: Evidence) -> dict[str, Any]:
+    """The grid without what is private, and its cells."""
+    grid = evidence.grid.model_dump(mode="json", exclude={"executor"}, exclude_defaults=True)
+    for row in grid.get("methods", ()):
+        row["name"] = "+".join(map(short, row["name"].split("+")))
+    _unplace(grid["dataset"])
+    _unplace(grid.get("teacher", {}).get("dataset"))
+    cells = [[c.method, c.teacher, c.student, [run.id for run in c.runs]] for c in evidence.cells]
+    return {"schema": SCHEMA, "numerics": NUMERICS, "grid": grid, "cells": cells}
+
+
+def _unplace(dataset: dict[str, Any] | None) -> None:
+    """A data set as ``evidence.unplaced`` has it; tables may take its name from the folder's."""
+    if dataset and dataset.get("root"):
+        name = Path(dataset["root"]).resolve().name
+        dataset |= {"root": place(dataset["root"]), "label": dataset.get("label") or name}
+
+
+def _run_texts(cells: Any) -> dict[str, str]:
+    """JSON of every run; of a cell's seeds only the first is worked out."""
+    texts: dict[str, str] = {}
+    for cell in cells:
+        rest = ""
+        for run in cell.runs:
+            if run.id in texts:
+                continue
+            if not rest or run.seedless != cell.runs[0].seedless:
+                first = run.to_json()
+                first["terms"] = [
+                    {key: value for key, value in term.items() if key != "path"}
+                    for term in first["terms"]
+                ]
+                _unplace(first["dataset"])
+                rest = _json({k: v for k, v in first.items() if k not in ("id", "seed")})[1:]
+            texts[run.id] = f'{{"id":"{run.id}","seed":{run.seed},{rest}'
+    return texts
+
+
+def _record(record: Record) -> str:
+    values = dict(vars(record))
+    for part in ("result", "cost"):
+        values[part] = vars(values[part]) if values[part] else None
+    return _json(values)
+
+
+def _columns(curve: History) -> str:
+    """A learning curve by column: a third of its size by row."""
+    names = dict.fromkeys(name for row in curve for name in row)
+    return _json({name: [row.get(name) for row in curve] for name in names})
+
+
+def _rows(text: str | None) -> History:
+    columns = json.loads(text) if text else {}
+    rows = zip(*columns.values(), strict=True)
+    return [
+        {name: value for name, value in zip(columns, row, strict=True) if value is not None}
+        for row in rows
+    ]
+
+
+_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
+def _named(run: Run, method: str) -> Run:
+    """The run as this row of the table calls it."""
+    return run if run.method == method else replace(run, method=method)
+
+
+def _bytes(table: "pyarrow.Table") -> bytes:
+    import pyarrow.parquet as pq
+
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", compression_level=9, use_dictionary=False,
+                   row_group_size=1 << 20, write_statistics=False, store_schema=True)  # fmt: skip
+    return sink.getvalue()

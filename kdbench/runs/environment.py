@@ -1,0 +1,109 @@
+"""What a number was made with: versions, commit, device, threads, host."""
+
+import json
+import os
+import platform
+import socket
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import kdbench
+
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn", "submitit")
+
+
+@cache
+def commit() -> dict[str, Any]:
+    """Commit of the checkout this code runs from, and whether it was changed; empty elsewhere.
+
+    A snapshot of a checkout (``kdbench.execution.slurm.code_snapshot``) says what it was taken
+    from, and its sha256.
+    """
+    root = Path(kdbench.__file__).parent.parent
+    try:
+        told = json.loads((root / "snapshot.json").read_bytes())
+        return {key: told[key] for key in ("commit", "dirty", "snapshot") if key in told}
+    except (OSError, ValueError):
+        pass
+    if not (root / ".git").exists():
+        return {}
+    try:
+        head = _git(root, "rev-parse", "HEAD")
+        # Results and runs are written by kdbench itself: they change no number.
+        code = ("kdbench", "methods", "setup.cfg", "pyproject.toml")
+        dirty = bool(_git(root, "status", "--porcelain", "--", *code))
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"commit": head, "dirty": dirty}
+
+
+def _git(root: Path, *args: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(root), *args], capture_output=True, text=True, check=True, timeout=20
+    )
+    return done.stdout.strip()
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of Python, kdbench and what it stands on."""
+    found = {"python": platform.python_version(), "kdbench": kdbench.__version__}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def processor() -> str:
+    """The processor's name, as the system tells it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def onednn_limit() -> str | None:
+    """Return the limit that the environment sets to oneDNN's vector instructions.
+
+    Returns:
+        Such as ``AVX2``, in capitals; None: no limit is set.
+    """
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "ALL"
+    return None if limit.upper() in ("ALL", "DEFAULT") else limit.upper()
+
+
+def describe(device: str, threads: int, cpu_capability: str) -> dict[str, Any]:
+    """All of it, for a record.
+
+    Args:
+        device: ``cpu`` or the GPU's name.
+        threads: ``torch.get_num_threads()``.
+        cpu_capability: the vector instructions of ATen's kernels,
+            ``torch.backends.cpu.get_cpu_capability()``.
+    """
+    return {
+        **commit(),
+        "versions": versions(),
+        "device": device,
+        "threads": threads,
+        "cores": os.cpu_count(),
+        "processor": processor(),
+        "cpu_capability": cpu_capability,
+        "onednn_limit": onednn_limit(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "host": socket.gethostname(),
+    }
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,43 @@
+"""Records to numbers; over seeds and over pairs, with intervals and tests."""
+
+from kdbench.stats.over_seeds import (
+    Difference,
+    average_relative_improvement,
+    detectable,
+    detectable_difference,
+    difference,
+    gaps,
+    holm,
+    mean,
+    not_distinguishable_from_best,
+    pooled_sd,
+    recovered_gap,
+    relative_improvements,
+    spread,
+    standard_error,
+    t_interval,
+    t_quantile,
+    t_test,
+    unreliable,
+)
+
+__all__ = [
+    "Difference",
+    "average_relative_improvement",
+    "detectable",
+    "detectable_difference",
+    "difference",
+    "gaps",
+    "holm",
+    "mean",
+    "not_distinguishable_from_best",
+    "pooled_sd",
+    "recovered_gap",
+    "relative_improvements",
+    "spread",
+    "standard_error",
+    "t_interval",
+    "t_quantile",
+    "t_test",
+    "unreliable",
+]

@@ -1,0 +1,94 @@
+"""Evidence to all that is shown of it: checked, summarised once, tidy, and over all pairs."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kdbench.errors import UserError
+from kdbench.grid.grid import Grid
+from kdbench.grid.run import Cell
+from kdbench.runs.evidence import Evidence
+from kdbench.runs.records import Record
+from kdbench.stats.cell_summary import Summaries, summaries
+from kdbench.stats.cell_table import tidy
+from kdbench.stats.method_table import Overall, overall
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class LeaderboardError(UserError):
+    """Records that do not belong into one table, or a reference that is no published table."""
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """What tables, plots and pages select from.
+
+    Attributes:
+        evidence: what it was made from.
+        found: what became of its cells.
+        frame: of ``tidy``: a row per method and pair.
+        overall: a row per method, over all pairs.
+        data: digest of the data that all runs used; None without records.
+    """
+
+    evidence: Evidence
+    found: Summaries
+    frame: "pd.DataFrame"
+    overall: Overall
+    data: str | None
+
+
+def aggregate(
+    evidence: Evidence, told: "Callable[[pd.DataFrame], object] | None" = None
+) -> Aggregate:
+    """All statistics of a grid.
+
+    Args:
+        told: given the frame as soon as it is there.
+
+    Raises:
+        LeaderboardError: records of different data; an unknown reference.
+    """
+    grid, cells, records = evidence.grid, evidence.cells, evidence.records
+    data = check_data(grid, cells, records)
+    found = summaries(cells, records)
+    try:
+        frame = tidy(grid, cells, records, found)
+    except ValueError as error:
+        raise LeaderboardError(f"{grid.source}: {error}") from error
+    if told:
+        told(frame)
+    return Aggregate(evidence, found, frame, overall(evidence, found), data)
+
+
+def check_data(grid: Grid, cells: Iterable[Cell], records: Mapping[str, Record]) -> str | None:
+    """The digest of the data that all records used; None without records.
+
+    Raises:
+        LeaderboardError: they used different data.
+    """
+    same_teacher_data = grid.teacher.dataset in (None, grid.dataset)
+    found = [
+        (record.result.data, run.id)
+        for cell in cells
+        if cell.method != "teacher" or same_teacher_data
+        for run in cell.runs
+        if (record := records.get(run.id)) and record.result
+    ]
+    if len({digest for digest, _ in found}) > 1:
+        runs: dict[str, dict[str, None]] = {}
+        for digest, run_id in found:
+            runs.setdefault(digest, {})[run_id] = None
+        *few, most = sorted(runs.items(), key=lambda item: (len(item[1]), item[0]))
+        told = "; ".join(
+            f"{', '.join(list(ids)[:5])}{', ...' if len(ids) > 5 else ''} "
+            f"{'has' if len(ids) == 1 else 'have'} {digest[:12]}"
+            for digest, ids in few
+        )
+        raise LeaderboardError(
+            f"{grid.source}: its runs used different data and do not belong into one table: "
+            f"{told}; the other {len(most[1])} (e.g. {next(iter(most[1]))}) {most[0][:12]}"
+        )
+    return found[0][0] if found else None

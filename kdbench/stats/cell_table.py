@@ -1,0 +1,242 @@
+"""A grid's cells and records to one tidy data frame, which says all that a page says.
+
+Every table only selects from it and formats.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kdbench.grid import published
+from kdbench.grid.grid import Grid
+from kdbench.grid.run import Cell
+from kdbench.runs.records import Cost, Record
+from kdbench.stats import bootstrap, over_seeds
+from kdbench.stats.cell_summary import (
+    BASELINES,
+    STATUSES,
+    Summaries,
+    Summary,
+    by_pair,
+    find,
+    summaries,
+    teacher_accuracy,
+)
+from kdbench.stats.over_seeds import Difference
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = (
+    *("method", "teacher", "student", "pair", "dataset", "protocol"),
+    *("n", "expected", "mean", "sd", "best_mean", "status"),
+    *("mean_lo", "mean_hi", "boot_lo", "boot_hi", "seeds", "accuracies"),
+    *("diverged", "failed", "skipped", "missing"),
+    *("diff", "diff_sd", "diff_n", "lo", "hi", "p", "p_holm", "top"),
+    *("ari_ratio", "ari_unreliable", "recovered_gap", "test_se"),
+    *("seconds", "teacher_seconds", "time_ratio", "step_ms"),
+    *("params", "params_extra", "params_deployed", "macs", "peak_mb"),
+    *("published_mean", "published_sd", "published_diff", "published_source", "published_notes"),
+    *("published_epoch", "published_objective"),
+    *("reason", "bad_runs", "runs"),
+)
+COUNTS = ("params", "params_extra", "params_deployed", "macs", "diff_n")
+
+
+def tidy(
+    grid: Grid,
+    cells: Sequence[Cell],
+    records: Mapping[str, Record],
+    found: Summaries | None = None,
+) -> "pd.DataFrame":
+    """One row per method and pair, rows ``teacher`` and ``student`` included: ``COLUMNS``.
+
+    ``mean_lo``, ``mean_hi``: 95 % t interval of the mean over seeds; ``boot_lo``, ``boot_hi``: its
+    percentile bootstrap interval; ``seeds``, ``accuracies``: of each run, with spaces between.
+    ``diff`` to ``p_holm`` compare with the report's baseline, Holm-adjusted over a pair's methods;
+    ``top``: the best of its pair or not distinguishable from it; ``ari_ratio``: gain of the
+    report's ``ari_of`` over this row; ``time_ratio``: training time over the baseline's;
+    ``published_diff``: our mean less the published one.
+
+    Args:
+        found: ``summaries`` of the cells, where they are there already.
+
+    Raises:
+        ValueError: the report's reference is no published table.
+    """
+    import pandas as pd
+
+    baseline = find(cells, grid.report.baseline)
+    reference = find(cells, grid.report.ari_of) if grid.report.ari_of else None
+    found = summaries(cells, records) if found is None else found
+    rows: list[dict[str, Any]] = []
+    for pair, members in by_pair(cells).items():
+        rows += _pair(grid, pair, members, found[pair], records, baseline, reference)
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    return frame.astype(dict.fromkeys(COUNTS, "Int64"))
+
+
+def _pair(
+    grid: Grid,
+    pair: str,
+    cells: Sequence[Cell],
+    found: Mapping[str, Summary],
+    records: Mapping[str, Record],
+    baseline: str | None,
+    reference: str | None,
+) -> list[dict[str, Any]]:
+    """The tidy rows of one pair."""
+    nothing = Summary(0, {}, {}, math.nan, (), ())
+    student, base = found.get("student", nothing), found.get(baseline or "", nothing)
+    best_of = {name: s.accuracies for name, s in found.items() if name != "teacher"}
+    top = over_seeds.not_distinguishable_from_best(best_of)
+    differences = {
+        name: over_seeds.difference(s.accuracies, base.accuracies) for name, s in found.items()
+    }
+    family = [name for name in found if name not in (*BASELINES, baseline)]
+    adjusted = over_seeds.holm([differences[name].p for name in family])
+    p_holm = dict(zip(family, adjusted, strict=True))
+    teacher = teacher_accuracy(cells, records)
+    base_seconds = sum(_seconds(base.costs))
+    data, none = grid.dataset.title, dict.fromkeys(STATUSES[1:], 0)
+    rows = []
+    for cell in cells:
+        name, summary = cell.method, found[cell.method]
+        is_teacher = name == "teacher"
+        compared = not is_teacher and name != baseline
+        accuracy = teacher if is_teacher else summary.mean
+        costs = summary.costs
+        seconds, teacher_seconds = _seconds(costs)
+        row: dict[str, Any] = {
+            "method": name,
+            "teacher": cell.teacher,
+            "student": cell.student,
+            "pair": pair,
+            "dataset": data,
+            "protocol": grid.protocol.name,
+            "n": summary.n,
+            "expected": summary.expected,
+            "mean": accuracy,
+            "sd": summary.sd,
+            "best_mean": summary.best,
+            "status": summary.status,
+            **_spread(summary),
+            **(none | {s: count for s, count in summary.statuses.items() if s != "done"}),
+            "top": name in top,
+            "recovered_gap": over_seeds.recovered_gap(accuracy, student.mean, teacher),
+            "test_se": over_seeds.standard_error(accuracy, _n_test(summary)),
+            "seconds": seconds,
+            "teacher_seconds": teacher_seconds,
+            "time_ratio": math.nan
+            if is_teacher
+            else _share(seconds + teacher_seconds, base_seconds),
+            "step_ms": over_seeds.mean([cost.step_ms for cost in costs]),
+            "peak_mb": max([cost.peak_mb for cost in costs], default=math.nan),
+            **{count: getattr(costs[0], count) if costs else None for count in COUNTS[:4]},
+            "reason": "; ".join(dict.fromkeys(reason for _, reason, _ in summary.reasons)),
+            "bad_runs": " ".join(run for _, _, run in summary.reasons),
+            "runs": " ".join(run.id for run in cell.runs),
+        }
+        if is_teacher:
+            row |= _teacher(grid, cell, summary, accuracy)
+        if compared and baseline:
+            row |= _difference(differences[name], p_holm.get(name, math.nan))
+        if reference and name not in (*BASELINES, reference):
+            row |= _ari(found.get(reference, nothing), summary, student)
+        rows.append(row | _published(grid, cell, accuracy))
+    return rows
+
+
+def _spread(summary: Summary) -> dict[str, Any]:
+    """Every seed's accuracy, and two intervals of their mean."""
+    values = list(summary.accuracies.values())
+    low, high = over_seeds.t_interval(values)
+    boot_low, boot_high = bootstrap.of_mean(values)
+    return {
+        "mean_lo": low,
+        "mean_hi": high,
+        "boot_lo": boot_low,
+        "boot_hi": boot_high,
+        "seeds": " ".join(map(str, summary.accuracies)),
+        "accuracies": " ".join(f"{value:.10g}" for value in values),
+    }
+
+
+def _teacher(grid: Grid, cell: Cell, summary: Summary, accuracy: float) -> dict[str, Any]:
+    """What the row of a teacher says otherwise than a student's."""
+    if not cell.runs:
+        known = not math.isnan(accuracy)
+        runs = grid.teachers.get(cell.teacher, "")
+        return {"n": int(known), "expected": 1, "status": "imported", "sd": math.nan, "runs": runs}
+    protocol = grid.teacher.protocol or grid.protocol
+    dataset = grid.teacher.dataset or grid.dataset
+    return {"protocol": protocol.name, "dataset": dataset.title}
+
+
+def _difference(difference: Difference, p_holm: float) -> dict[str, Any]:
+    return {
+        "diff": difference.mean,
+        "diff_sd": difference.sd,
+        "diff_n": difference.n,
+        "lo": difference.low,
+        "hi": difference.high,
+        "p": difference.p,
+        "p_holm": p_holm,
+    }
+
+
+def _ari(reference: Summary, method: Summary, student: Summary) -> dict[str, Any]:
+    [ratio] = over_seeds.relative_improvements([reference.mean], [method.mean], [student.mean])
+    gaps = over_seeds.gaps(method.accuracies, student.accuracies)
+    se = over_seeds.spread(gaps) / math.sqrt(len(gaps)) if len(gaps) > 1 else math.nan
+    known = reference.n and method.n and student.n
+    return {
+        "ari_ratio": ratio,
+        "ari_unreliable": over_seeds.unreliable(method.mean, student.mean, se) if known else None,
+    }
+
+
+def _published(grid: Grid, cell: Cell, accuracy: float) -> dict[str, Any]:
+    if not grid.report.reference:
+        return {}
+    data = grid.dataset.label or grid.dataset.name
+    figure = published.lookup(
+        grid.report.reference, cell.method, cell.teacher, cell.student, dataset=data
+    )
+    if figure is None:
+        return {}
+    return {
+        "published_mean": figure.mean,
+        "published_sd": figure.sd,
+        "published_diff": accuracy - figure.mean,
+        "published_source": figure.source,
+        "published_notes": figure.notes,
+        "published_epoch": figure.epoch,
+        "published_objective": figure.objective,
+    }
+
+
+def _seconds(costs: Sequence[Cost]) -> tuple[float, float]:
+    """Of the student and of the teacher, means over seeds."""
+    own, teacher = [cost.seconds for cost in costs], [cost.teacher_seconds for cost in costs]
+    return over_seeds.mean(own), over_seeds.mean(teacher)
+
+
+def _share(seconds: float, of: float) -> float:
+    return seconds / of if of else math.nan
+
+
+def _n_test(summary: Summary) -> int:
+    return next((r.result.n_test for r in summary.records if r.result), 0)
+
+
+def average_improvements(frame: "pd.DataFrame") -> dict[str, tuple[float, int, bool]]:
+    """Of each method: ARI of the reference over it, the pairs it is over, whether one is marked."""
+    out = {}
+    columns = ["method", "ari_ratio", "ari_unreliable"]
+    rows = frame.loc[frame["ari_unreliable"].notna(), columns]
+    for method, group in rows.groupby("method", sort=False):
+        ratios = [float(ratio) for ratio in group["ari_ratio"]]
+        marked = bool(group["ari_unreliable"].astype(bool).any())
+        out[str(method)] = (sum(ratios) / len(ratios), len(ratios), marked)
+    return out

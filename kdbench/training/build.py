@@ -1,0 +1,49 @@
+"""A run's network and methods before the first step, and what a network shows of itself."""
+
+import torch
+from torch import nn
+
+from kdbench.grid.run import Run
+from kdbench.method import Features, Method, Setup
+from kdbench.models import zoo
+from kdbench.models.network import Network
+from kdbench.models.pointwise import replace_strided_pointwise
+from kdbench.registry import lookup
+from kdbench.rng import key
+
+
+def build_network(run: Run, *, num_classes: int, in_channels: int) -> Network:
+    """The network of a run with its initial weights, which only the seed and its name decide."""
+    with torch.random.fork_rng():
+        torch.manual_seed(key(run.seed, "init", run.student))
+        return zoo.create(run.student, num_classes=num_classes, in_channels=in_channels)
+
+
+def dry_run(network: nn.Module, in_channels: int, size: int) -> Features:
+    """``Features`` of two images of zeros, to read shapes off; leaves the network as it was."""
+    training = network.training
+    network.eval()
+    with torch.no_grad():
+        features: Features = network(torch.zeros(2, in_channels, size, size))
+    network.train(training)
+    return features
+
+
+def build_methods(run: Run, setup: Setup) -> list[Method]:
+    """The methods of a run's terms, each initialised from a stream of its own.
+
+    Raises:
+        Incompatible: a method cannot work on this pair.
+        ValueError: a plugin's file is no longer the one that the run's id stands for.
+    """
+    made = []
+    for term in run.terms:
+        if term.source and lookup.describe(term.where).sha256 != term.source:
+            raise ValueError(
+                f"{term.where}: changed since this run was made of it; run the grid again"
+            )
+        with torch.random.fork_rng():
+            torch.manual_seed(key(run.seed, "method", term.method))
+            method = lookup.load(term.where)(setup, **term.hyper)
+        made.append(replace_strided_pointwise(method))
+    return made

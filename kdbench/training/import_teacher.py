@@ -1,0 +1,93 @@
+"""``kdbench teacher import``: make a run of a checkpoint that somebody else trained."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kdbench import files
+from kdbench.data.batches import eval_batches
+from kdbench.data.dataset import load
+from kdbench.errors import UserError
+from kdbench.grid.grid import GridError
+from kdbench.grid.name_checks import model_errors
+from kdbench.grid.parsing import parse
+from kdbench.grid.yaml_tree import parse_yaml
+from kdbench.models import size as cost
+from kdbench.models import zoo
+from kdbench.models.published_checkpoints import arch_of, fit, read_checkpoint
+from kdbench.runs import environment, records
+from kdbench.runs.records import Cost, Record, Result
+from kdbench.training import checkpoint, evaluation
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """An imported teacher: its run's id, architecture, and the accuracy measured here."""
+
+    id: str
+    arch: str
+    acc: float
+    dataset: str
+
+
+def adopt(path: Path, arch: str | None, dataset: str, runs: Path, data_root: Path) -> Adopted:
+    """Read a published checkpoint, measure it, and leave it as a run that grids can name.
+
+    Args:
+        path: the file. arch: None: told from the folder's name.
+        dataset: name, or YAML. runs, data_root: folders.
+
+    Raises:
+        UserError: the file does not fit, or the data is missing; nothing is left behind.
+    """
+    name = arch or arch_of(path)
+    if name is None:
+        raise UserError(f"{path}: no architecture in the folder's name; give --arch")
+    if not zoo.known(name):
+        raise GridError([f"--arch {line}" for line in model_errors(name)])
+    pair = [{"teacher": name, "student": name}]
+    tree: dict[str, Any] = {
+        "name": "import",
+        "dataset": parse_yaml(dataset, f"--dataset {dataset}"),
+        "protocol": "semckd",
+    }
+    grid = parse(tree | {"seeds": [0], "pairs": pair}, source="kdbench teacher import")
+    state = read_checkpoint(path)
+    data = load(grid.dataset, data_root, torch.device("cpu"))
+    network = zoo.create(name, num_classes=data.num_classes, in_channels=data.channels)
+    fit(network, state, name=f"{path} as {name}")
+    network.to(memory_format=torch.channels_last)
+    network.eval()
+    batches = eval_batches(data.test_images, data.test_labels, data, evaluation.BATCH)
+    loss, acc, five = evaluation.evaluate(
+        lambda images: network(images).logits, batches, torch.device("cpu")
+    )
+    weights = checkpoint.digest(network.state_dict())
+    source = hashlib.sha256(path.read_bytes()).hexdigest()
+    identity = hashlib.sha256(f"{name} {weights}".encode()).hexdigest()
+    run_id = f"import-{identity[:16]}"
+    folder = records.folder(runs, run_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    about: dict[str, Any] = {"id": run_id, "method": "teacher", "student": name, "file": str(path)}
+    about |= {"sha256": source, "dataset": grid.dataset.model_dump(exclude_none=True)}
+    files.write_atomically(folder / "run.json", json.dumps(about, indent=1) + "\n")
+    checkpoint.save(folder, {"model": network.state_dict()}, final=True)
+    result = Result(
+        epoch=0, steps=0, train_loss=float("nan"), train_acc=float("nan"), test_loss=loss,
+        test_acc=acc, test_top5=five, best_acc=acc, best_epoch=0, weights=weights,
+        data=data.digest, n_train=len(data.train_labels), n_test=len(data.test_labels),
+    )  # fmt: skip
+    size = cost.params(network)
+    macs = cost.macs(name, data.channels, data.size, data.num_classes)
+    spent = Cost(0.0, 0.0, 0.0, size, size, 0, macs, 0.0)
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    made = environment.describe(
+        "cpu", torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
+    ) | {"ended": when}
+    records.write(runs, Record(run_id, "done", result=result, cost=spent, environment=made))
+    return Adopted(run_id, name, acc, grid.dataset.title)

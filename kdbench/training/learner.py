@@ -1,0 +1,298 @@
+"""A learner: one student with its methods, optimiser and schedule while it trains.
+
+It knows nothing of the other learners of its cohort, and draws from no generator that they can
+see; so a cohort cannot change its numbers.
+"""
+
+import json
+import math
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdbench.grid.run import Run
+from kdbench.method import Batch, Features, Method, Setup, detached
+from kdbench.rng import key
+from kdbench.training import evaluation, objective, traces
+from kdbench.training.build import build_methods, build_network, dry_run
+from kdbench.training.clock import Clock
+from kdbench.training.compiled import compiled
+from kdbench.training.epoch_sums import Sums
+from kdbench.training.global_batch_norm import convert
+from kdbench.training.phases import Phase, Phases
+from kdbench.training.ranks import ALONE, World
+from kdbench.training.schedule import learning_rate
+
+
+class Learner:
+    """One run in training.
+
+    Attributes:
+        run: what is trained.
+        student: the network. methods: one per term of the run.
+        phase: what it is doing; epoch: from 1; step: steps of this epoch done.
+        history: one row per epoch that has ended.
+        status: how it ended, or "running". reason: why.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        *,
+        num_classes: int,
+        in_channels: int,
+        size: int,
+        train_labels: Tensor,
+        teacher: Features | None,
+        teacher_head: nn.Module | None,
+        device: torch.device,
+        world: World = ALONE,
+    ) -> None:
+        """Build student, methods and optimiser.
+
+        Args:
+            run: what to train.
+            num_classes: K.
+            in_channels, size: of the images, [B, in_channels, size, size].
+            train_labels: [N].
+            teacher: the teacher's ``Features`` of a dry run on the CPU.
+            teacher_head: the teacher's classifier, frozen.
+            device: where to train.
+            world: the ranks that train it together.
+
+        Raises:
+            Incompatible: a method cannot work on this pair.
+        """
+        self.run, self.device, self.world = run, device, world
+        self.rows = world.rows(run.training.batch_size)
+        self.steps = len(train_labels) // run.training.batch_size
+        if not self.steps:
+            raise ValueError(
+                f"{len(train_labels)} training images do not fill a batch of "
+                f"{run.training.batch_size}"
+            )
+        self.student = build_network(run, num_classes=num_classes, in_channels=in_channels)
+        convert(self.student, world)
+        seen = dry_run(self.student, in_channels, size)
+        setup = Setup(
+            student=seen,
+            teacher=teacher or seen,
+            train_labels=train_labels,
+            batch_size=run.training.batch_size,
+            num_classes=num_classes,
+            teacher_head=teacher_head,
+            seed=run.seed,
+        )
+        self.methods = nn.ModuleList(build_methods(run, setup))
+        self.phases = Phases(self.student, self.methods)
+        replacing = [m for m in self.terms if type(m).predict is not Method.predict]
+        self.predictor = replacing[0] if replacing else None
+        for module in (self.student, self.methods):
+            module.to(device).to(memory_format=torch.channels_last)
+        self.forward = compiled(self.student) if run.training.compile else self.student
+        has_phase = self.phases.first and run.pretrain and run.pretrain[0] > 0
+        self.phase: Phase = "pretrain" if has_phase else "train"
+        self.epoch, self.step, self.steps_done = 1, 0, 0
+        self.history: list[dict[str, float]] = []
+        self.traced: dict[str, float] = {}
+        self.status, self.reason, self.trace = "running", "", ""
+        self.last_finite_loss: float | None = None
+        self.attempts: list[str] = []
+        self.clock = Clock(device)
+        self.seconds_before = 0.0
+        self.teacher_seconds = 0.0
+        self.sums = Sums(device)
+        self.optimizer = self.phases.optimizer(self.phase, run.training)
+
+    @property
+    def terms(self) -> list[Method]:
+        """The methods, typed."""
+        return [method for method in self.methods if isinstance(method, Method)]
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the teacher has to look at the batches."""
+        return self.run.teacher is not None
+
+    # -- training ---------------------------------------------------------------------------
+
+    def train_step(self, images: Tensor, labels: Tensor, index: Tensor, t: Features | None) -> None:
+        """One optimiser step on a global batch; ``t`` are the teacher's features of it."""
+        run = self.run
+        if self.step == 0:
+            self.phases.set_modes(self.phase)
+        # A method may use torch's global generator; it finds it in a state of its own.
+        torch.manual_seed(key(run.seed, "step", self.phase, self.epoch, self.step))
+        done = (self.epoch - 1) * self.steps + self.step
+        epochs = self.epochs()
+        batch = Batch(images, labels, index, self.epoch, done / (epochs * self.steps), done)
+        with self.clock:
+            self._set_rate()
+            half = run.training.precision == "bf16"
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+                s: Features = self.world.gather(self.forward(images[self.rows]))
+                loss = self.world.agreed(partial(self._loss, s, t or detached(s), batch))
+            if loss.requires_grad:
+                loss.backward(torch.full_like(loss, 1 / self.world.size))
+                self.world.sum_gradients(self.phases.learnable)
+                self.optimizer.step()
+                self.optimizer.zero_grad(set_to_none=True)
+            with torch.no_grad():
+                hits = (self._train_logits(s).argmax(1) == labels).sum()
+                self.sums.add(loss.detach(), hits)
+        self.step += 1
+        self.steps_done += 1
+        if self.step == self.steps:
+            self.traced = traces.of(run.terms, self.terms, s, t or detached(s))
+
+    def _loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
+        run = self.run
+        if self.phase == "pretrain":
+            return torch.stack([m.pretrain_loss(s, t, batch) for m in self.phases.pretrained]).sum()
+        terms = [
+            (term.beta, method.loss(s, t, batch))
+            for term, method in zip(run.terms, self.terms, strict=True)
+            if term.beta != 0
+        ]
+        return objective.total(
+            s.logits,
+            batch.labels,
+            t.logits if run.teacher else None,
+            terms,
+            run.gamma,
+            run.alpha,
+            run.temperature,
+        )
+
+    def _set_rate(self) -> None:
+        if self.phase == "pretrain":
+            assert self.run.pretrain is not None
+            rate = self.run.pretrain[1]
+        else:
+            rate = learning_rate(self.run.training, self.epoch, self.step, self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def epochs(self) -> int:
+        """Length of the running phase."""
+        if self.phase == "pretrain" and self.run.pretrain:
+            return self.run.pretrain[0]
+        return self.run.training.epochs
+
+    # -- evaluation and the end of an epoch ---------------------------------------------------
+
+    def _predict(self, s: Features) -> Tensor:
+        """The deployed prediction, [B, K]."""
+        return self.predictor.predict(s) if self.predictor else s.logits
+
+    def _train_logits(self, s: Features) -> Tensor:
+        """The same in mid-training, without a second update of the method's batch norms."""
+        if self.predictor is None:
+            return s.logits
+        self.predictor.eval()
+        logits = self.predictor.predict(s)
+        self.phases.set_modes(self.phase)
+        return logits
+
+    def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float, float]:
+        """Mean loss, top-1 and top-5 accuracy in percent; ``batches`` are this rank's part."""
+        self.student.eval()
+        self.methods.eval()
+
+        def logits(images: Tensor) -> Tensor:
+            half = self.run.training.precision == "bf16"
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+                return self._predict(self.student(images)).float()
+
+        with self.clock:
+            return evaluation.evaluate(logits, batches, self.device, self.world)
+
+    def diverged(self) -> bool:
+        """Whether a loss of this epoch was not finite; waits for the device."""
+        if not self.world.any(bool(self.sums.broken))[0]:
+            self.last_finite_loss = float(self.sums.last_finite)
+            return False
+        self.status = "diverged"
+        self.reason = f"loss not finite in epoch {self.epoch} of the {self.phase} phase"
+        value = float(self.sums.last_finite)
+        self.last_finite_loss = value or self.last_finite_loss
+        return True
+
+    def end_epoch(
+        self, test: tuple[float, float, float], val: tuple[float, float, float] | None
+    ) -> None:
+        """Write the row of an epoch of training and go on to the next, or to the end."""
+        row = {
+            "epoch": self.epoch,
+            "train_loss": float(self.sums.loss) / self.steps,
+            "train_acc": 100 * int(self.sums.hits) / (self.steps * self.run.training.batch_size),
+            "test_loss": test[0],
+            "test_acc": test[1],
+            "test_top5": test[2],
+        }
+        row |= ({"val_acc": val[1]} if val else {}) | self.traced
+        row["seconds"] = round(self.seconds_before + self.clock.settle(), 3)
+        self.history.append(row)
+        if not math.isfinite(test[0]):
+            self.status = "diverged"
+            self.reason = f"test loss not finite after epoch {self.epoch}"
+        self.next_epoch()
+
+    def next_epoch(self) -> None:
+        """On to the next epoch, phase or the end."""
+        self.clock.settle()
+        self.sums = Sums(self.device)
+        self.step = 0
+        self.epoch += 1
+        if self.epoch > self.epochs():
+            self.epoch = 1
+            self.phase = "train" if self.phase == "pretrain" else "end"
+            if self.phase == "train":
+                self.optimizer = self.phases.optimizer(self.phase, self.run.training)
+
+    # -- checkpoints ------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """All there is to go on from: place, weights, optimiser, sums. Waits for the device."""
+        return {
+            "run": json.dumps(self.run.canonical, sort_keys=True),
+            "phase": self.phase,
+            "epoch": self.epoch,
+            "step": self.step,
+            "steps_done": self.steps_done,
+            "model": self.student.state_dict(),
+            "methods": self.methods.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "sums": self.sums.state(),
+            "last_finite_loss": self.last_finite_loss,
+            "history": self.history,
+            "traced": self.traced,
+            "seconds": self.seconds_before + self.clock.settle(),
+            "teacher_seconds": self.teacher_seconds,
+            "attempts": self.attempts,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from ``state``.
+
+        Raises:
+            ValueError: it is another run's, or does not fit; nothing is guessed.
+        """
+        if state.get("run") != json.dumps(self.run.canonical, sort_keys=True):
+            raise ValueError("the checkpoint belongs to another run")
+        self.phase, self.epoch, self.step = state["phase"], state["epoch"], state["step"]
+        self.steps_done = state["steps_done"]
+        self.optimizer = self.phases.optimizer(self.phase, self.run.training)
+        self.student.load_state_dict(state["model"])
+        self.methods.load_state_dict(state["methods"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.sums.load(state["sums"])
+        self.last_finite_loss = state["last_finite_loss"]
+        self.history, self.traced = list(state["history"]), state.get("traced", {})
+        self.seconds_before = state["seconds"]
+        self.teacher_seconds = state["teacher_seconds"]
+        self.attempts = list(state["attempts"])
+        self.phases.set_modes(self.phase)

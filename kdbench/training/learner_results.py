@@ -1,0 +1,98 @@
+"""What a learner leaves when it ends: result, cost, curve."""
+
+import csv
+import io
+import resource
+from pathlib import Path
+
+import torch
+
+from kdbench import files
+from kdbench.data.dataset import Data
+from kdbench.models import size
+from kdbench.runs.records import Cost, Result
+from kdbench.training import traces
+from kdbench.training.learner import Learner
+from kdbench.training.teacher import LoadedTeacher
+
+HISTORY = ("epoch", "train_loss", "train_acc", "test_loss", "test_acc", "test_top5")
+
+
+def result(
+    learner: Learner, weights: str, data: Data, teacher: LoadedTeacher | None
+) -> Result | None:
+    """The numbers of a learner; None where no epoch has ended."""
+    if not learner.history:
+        return None
+    last = learner.history[-1]
+    best = max(learner.history, key=lambda row: row["test_acc"])
+    selected = None
+    if "val_acc" in last:
+        selected = max(learner.history, key=lambda row: row["val_acc"])["test_acc"]
+    return Result(
+        epoch=int(last["epoch"]),
+        steps=learner.steps_done,
+        train_loss=last["train_loss"],
+        train_acc=last["train_acc"],
+        test_loss=last["test_loss"],
+        test_acc=last["test_acc"],
+        test_top5=last["test_top5"],
+        best_acc=best["test_acc"],
+        best_epoch=int(best["epoch"]),
+        weights=weights,
+        data=data.digest,
+        n_train=len(data.train_labels),
+        n_test=len(data.test_labels),
+        teacher_acc=teacher.acc if teacher else None,
+        teacher_weights=teacher.weights if teacher else None,
+        val_acc=last.get("val_acc"),
+        selected_acc=selected,
+        last_finite_loss=learner.last_finite_loss if learner.status == "diverged" else None,
+    )
+
+
+def spent(learner: Learner, data: Data) -> Cost:
+    """What a learner took."""
+    student = size.params(learner.student)
+    stays = [module for method in learner.terms for module in method.deployed()]
+    kept = sum(size.params(module) for module in stays)
+    # Where a method predicts by itself, the student's own classifier is not deployed.
+    own = size.params(learner.student.head) if learner.predictor else 0
+    extra = sum(p.numel() for p in learner.methods.parameters()) - kept
+    if learner.device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(learner.device) / 2**20
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return Cost(
+        seconds=round(learner.seconds_before + learner.clock.settle(), 3),
+        teacher_seconds=round(learner.teacher_seconds, 3),
+        step_ms=round(learner.clock.median_ms(), 3),
+        params=student,
+        params_deployed=student - own + kept,
+        params_extra=max(0, extra),
+        macs=size.macs(learner.run.student, data.channels, data.size, data.num_classes),
+        peak_mb=round(peak, 1),
+    )
+
+
+def write_history(folder: Path, learner: Learner) -> None:
+    columns = [
+        *HISTORY,
+        *(["val_acc"] if learner.history and "val_acc" in learner.history[0] else []),
+    ]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*columns, "seconds"], "", "ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(learner.history)
+    files.write_atomically(folder / "history.csv", text.getvalue())
+    traces.write(folder, learner.history)
+
+
+def write_tensorboard(folder: Path, learner: Learner) -> None:
+    """Curves for TensorBoard, written once, at the end, so that resuming repeats no point."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder / "tensorboard")) as writer:
+        for row in learner.history:
+            for name in set(row) - {"epoch"}:
+                writer.add_scalar(name, row[name], int(row["epoch"]))

@@ -1,0 +1,76 @@
+"""Teachers: the network that another run trained, frozen and made ready to be asked fast."""
+
+import copy
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from kdbench.errors import UserError
+from kdbench.grid.run import Teacher
+from kdbench.method import Features
+from kdbench.models import zoo
+from kdbench.models.fold_batch_norm import folded
+from kdbench.models.network import Network
+from kdbench.runs import records
+from kdbench.training.checkpoint import CheckpointDamaged, OtherWeights, trained
+
+log = logging.getLogger(__name__)
+
+
+class TeacherError(UserError):
+    """A teacher that cannot be used; one line."""
+
+
+@dataclass(frozen=True)
+class LoadedTeacher:
+    """A frozen teacher.
+
+    Attributes:
+        network: as it was trained, on the CPU. fast: with folded batch norms, on the device.
+        acc: test accuracy in percent. weights: sha256.
+    """
+
+    network: Network
+    fast: Network
+    acc: float | None
+    weights: str
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Features:
+        """The teacher's features of a batch: constants."""
+        features: Features = self.fast(images)
+        return features
+
+    def head(self) -> nn.Linear:
+        """A frozen copy of the classifier."""
+        return copy.deepcopy(self.network.head).requires_grad_(False)
+
+
+def load(
+    runs: Path, teacher: Teacher, *, num_classes: int, in_channels: int, device: torch.device
+) -> LoadedTeacher:
+    """Load the network that a run left.
+
+    Raises:
+        TeacherError: the run has not ended well, or its checkpoint is missing, damaged or not
+            the one its record speaks of.
+    """
+    record = records.read(runs, teacher.run)
+    if record is None or record.status != "done" or record.result is None:
+        state = record.status if record else "not trained yet"
+        raise TeacherError(f"teacher {teacher.arch} (run {teacher.run}): {state}")
+    path = records.folder(runs, teacher.run) / "checkpoint.pt"
+    try:
+        state = trained(path, record)["model"]
+    except OtherWeights as error:
+        raise TeacherError(str(error)) from None
+    except CheckpointDamaged as damage:
+        raise TeacherError(f"{damage}; `kdbench retry` trains the teacher again") from None
+    network = zoo.create(teacher.arch, num_classes=num_classes, in_channels=in_channels)
+    network.load_state_dict(state)
+    network.eval().requires_grad_(False)
+    fast = folded(network).to(device).to(memory_format=torch.channels_last)
+    return LoadedTeacher(network, fast, record.result.test_acc, record.result.weights)

@@ -1,0 +1,210 @@
+"""Transfer: only the classifier learns, the same from the same run, and it is learned once."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+from data_files import fashion, stl10
+from small_grids import expanded, kdbench, mistakes, write
+from tiny_runs import CPU, alone, train
+from torch import nn
+
+from kdbench.analyses import transfer
+from kdbench.analyses.loading import Library
+from kdbench.analyses.trained_run import AnalysisError
+from kdbench.analyses.transfer import Transfer
+from kdbench.data.batches import Normalise, train_batches
+from kdbench.grid.run import Run
+from kdbench.grid.settings import Dataset, Training
+from kdbench.rng import key
+from kdbench.training import checkpoint
+
+SHORT = Training(epochs=3, batch_size=16, lr=0.1, crop_pad=0, flip=False)
+OTHER = Transfer(Dataset(name="digits", per_class=9, subset_seed=1, size=8), SHORT)
+
+
+@pytest.fixture(scope="module")
+def school(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
+    folder = tmp_path_factory.mktemp("school")
+    run = alone()
+    train([run], folder)
+    return folder, run
+
+
+@pytest.fixture
+def library(school: tuple[Path, Run], tmp_path: Path) -> Library:
+    """Its own copy of the runs."""
+    shutil.copytree(school[0], tmp_path / "runs")
+    return Library(tmp_path / "runs", tmp_path / "data", CPU)
+
+
+def test_the_classifier_is_learned_by_plain_sgd(library: Library, school: tuple[Path, Run]) -> None:
+    run = school[1]
+    network, data = library.network(run), library.data(OTHER.dataset)
+    train_acc, curve = transfer.learn(network, data, OTHER, run.seed)
+    torch.manual_seed(key(run.seed, "init", "transfer"))
+    classifier = nn.Linear(12, 10)
+    speed = {name: torch.zeros_like(p) for name, p in classifier.named_parameters()}
+    expected = []
+    for epoch in (1, 2, 3):
+        for images, labels, _ in train_batches(
+            data, batch_size=16, seed=run.seed, epoch=epoch, purpose="transfer"
+        ):
+            with torch.no_grad():
+                embedding = network(images).embedding
+            loss = F.cross_entropy(classifier(embedding), labels)
+            grads = torch.autograd.grad(loss, list(classifier.parameters()))
+            with torch.no_grad():
+                for (name, p), grad in zip(classifier.named_parameters(), grads, strict=True):
+                    speed[name] = 0.9 * speed[name] + grad + 5e-4 * p
+                    p.sub_(0.1 * speed[name])
+        with torch.no_grad():
+            logits = classifier(network(Normalise(data)(data.test_images)).embedding)
+        right = (logits.argmax(1) == data.test_labels).double().mean()
+        expected.append(100 * float(right))
+    assert curve == pytest.approx(expected, abs=0.2)  # a tie or two may fall the other way
+    assert 0 < train_acc <= 100
+
+
+@pytest.mark.parametrize("batch_norm", ["frozen", "adapt"])
+@pytest.mark.parametrize("augmented", [False, True])
+def test_the_network_stays_as_it_was(
+    library: Library, school: tuple[Path, Run], batch_norm: Any, augmented: bool
+) -> None:
+    run = school[1]
+    network, data = library.network(run), library.data(OTHER.dataset)
+    before = checkpoint.digest(network.state_dict())
+    training = SHORT.model_copy(update={"crop_pad": int(augmented), "flip": augmented})
+    how = replace(OTHER, training=training, batch_norm=batch_norm)
+    first = transfer.learn(network, data, how, 0)
+    assert checkpoint.digest(network.state_dict()) == before
+    assert not network.training and not any(p.requires_grad for p in network.parameters())
+    torch.rand(7)
+    assert transfer.learn(network, data, how, 0) == first
+    assert transfer.learn(network, data, how, 1) != first
+
+
+def test_adapting_batch_norm_is_another_number(library: Library, school: tuple[Path, Run]) -> None:
+    network, data = library.network(school[1]), library.data(OTHER.dataset)
+    frozen = transfer.learn(network, data, OTHER, 0)
+    adapted = transfer.learn(network, data, replace(OTHER, batch_norm="adapt"), 0)
+    assert frozen != adapted
+
+
+def test_a_transfer_is_learned_once(
+    library: Library, school: tuple[Path, Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = school[1]
+    made = transfer.run(library, run, OTHER)
+    path = library.runs / run.id / "transfer" / f"{OTHER.key}.json"
+    assert json.loads(path.read_text())["test_acc"] == made.test_acc == made.curve[-1]
+    assert made.best_acc == max(made.curve) == made.curve[made.best_epoch - 1]
+    assert (made.n_train, made.n_test, len(made.curve)) == (90, 1707, 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(transfer, "learn", None)
+        assert transfer.run(library, run, OTHER) == made
+    values = json.loads(path.read_text()) | {"weights": "of another network"}
+    path.write_text(json.dumps(values))
+    assert transfer.run(library, run, OTHER) == made
+    path.write_text("{}")
+    with pytest.raises(ValueError, match="not a transfer"):
+        transfer.run(library, run, OTHER)
+
+
+def test_what_decides_the_number_decides_the_key() -> None:
+    keys = {
+        OTHER.key,
+        replace(OTHER, batch_norm="adapt").key,
+        replace(OTHER, training=SHORT.model_copy(update={"epochs": 4})).key,
+        replace(OTHER, dataset=Dataset(name="digits", size=8)).key,
+    }
+    assert len(keys) == 4 and all(one.startswith("digits-") for one in keys)
+    here, there = (Dataset(name="imagefolder", root=f"{x}/pets", size=8) for x in ("a", "b"))
+    assert replace(OTHER, dataset=here).key == replace(OTHER, dataset=there).key
+
+
+def test_images_are_normalised_as_the_network_is_used_to(
+    library: Library, school: tuple[Path, Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def learn(network: object, data: Any, to: object, seed: int) -> tuple[float, list[float]]:
+        seen.append((data.mean, data.std))
+        return 1.0, [2.0]
+
+    monkeypatch.setattr(transfer, "learn", learn)
+    transfer.run(library, school[1], OTHER)
+    source = library.data(school[1].dataset)
+    assert seen == [(source.mean, source.std)]
+    assert source.mean != library.data(OTHER.dataset).mean
+    with pytest.raises(AnalysisError, match="synthetic, 8x8 has 3 channels"):
+        transfer.run(library, school[1], Transfer(Dataset(name="synthetic", size=8), SHORT))
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def test_a_grid_on_fashion_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tmp_path / "data"
+    fashion(data / "fashion_mnist" / "FashionMNIST" / "raw", monkeypatch, packed=False)
+    changes: dict[str, Any] = {
+        "dataset": {"name": "digits", "per_class": 13}, "seeds": [0, 1], "methods": ["kd"],
+    }  # fmt: skip
+    folders = ("--runs", tmp_path / "runs", "--results", tmp_path / "results", "--data", data)
+    grid = ("--grid", write(tmp_path, **changes), *folders)
+    assert kdbench("run", *grid).exit_code == 0
+    how = ("--dataset", "fashion_mnist", "--protocol", "{epochs: 2, batch_size: 10, crop_pad: 1}")
+    done = kdbench("transfer", *grid, *how)
+    assert done.exit_code == 0, done.output
+    assert "r8w4 -> r8w3, seed 1, kd: " in done.stdout and "Chen et al." in done.stdout
+    (folder,) = (tmp_path / "results" / "transfer").iterdir()
+    assert sorted(x.suffix for x in folder.iterdir()) == [".csv", ".png", ".svg"]
+    frame = pd.read_csv(folder / "transfer.csv")
+    runs = [run for cell in expanded(**changes).cells[1:] for run in cell.runs]
+    assert frame["run"].tolist() == [run.id for run in runs]
+    assert frame["label"].tolist() == ["student", "student", "kd", "kd"]
+    for run, row in zip(runs, frame.itertuples(), strict=True):
+        (path,) = (tmp_path / "runs" / run.id / "transfer").iterdir()
+        told = json.loads(path.read_text())
+        assert told["test_acc"] == pytest.approx(row.test_acc)
+        assert told["transfer"]["dataset"]["size"] == 8  # the digits'
+    again = kdbench("transfer", *grid, *how)
+    assert again.stdout == done.stdout
+
+
+def test_a_student_on_stl10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tmp_path / "data"
+    stl10(data, monkeypatch)
+    folders = ("--runs", tmp_path / "runs", "--results", tmp_path / "results", "--data", data)
+    assert kdbench("run", "--grid", write(tmp_path, methods=[]), *folders).exit_code == 0
+    student = expanded(methods=[]).runs[-1].id
+    how = ("--dataset", "stl10", "--protocol", "{epochs: 1, batch_size: 10}", "--adapt")
+    done = kdbench("transfer", student, *folders, *how)
+    assert done.exit_code == 0, done.output
+    (path,) = (tmp_path / "runs" / student / "transfer").iterdir()
+    told = json.loads(path.read_text())
+    assert (told["n_train"], told["n_test"], told["transfer"]["batch_norm"]) == (20, 10, "adapt")
+
+
+def test_mistakes(library: Library, school: tuple[Path, Run], tmp_path: Path) -> None:
+    flags = ("--runs", library.runs, "--results", tmp_path, "--data", tmp_path)
+    run = school[1].id
+
+    def refused(*args: object) -> str:
+        (line,) = mistakes("transfer", *args, *flags)
+        return line
+
+    assert "did you mean stl10?" in refused(run, "--dataset", "slt10")
+    assert "--protocol.epoch: unknown" in refused(
+        run, "--dataset", "digits", "--protocol", "{epoch: 3}"
+    )
+    assert "expected a mapping" in refused(run, "--dataset", "digits", "--protocol", "3")
+    assert "put stl10_binary.tar.gz" in refused(run, "--dataset", "stl10")
+    assert "has 3 channels" in refused(run, "--dataset", "synthetic")
+    assert "give ids of runs, or --grid" in refused("--dataset", "digits")

@@ -1,0 +1,166 @@
+"""Where runs stand, told from hand-made records and heartbeats."""
+
+import io
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_grids import make_record
+from rich.console import Console
+from small_grids import cell, expanded, kdbench, small, write
+
+from kdbench.cli import show, status
+from kdbench.execution import retry as status_retry
+from kdbench.grid.expand import Expansion
+from kdbench.grid.run import Run
+from kdbench.runs import heartbeat, records
+from kdbench.runs.heartbeat import Beat
+from kdbench.runs.records import Record
+from kdbench.training import checkpoint
+
+
+def beat(run: Run, **changes: Any) -> Beat:
+    made = Beat(
+        run=run.id, cohort="c", title=run.title, phase="train", epoch=3, epochs=9, step=1, steps=4,
+        images_per_s=1234.5, acc=81.25, eta=75.0, pid=1, host="h", at=time.time(),
+    )  # fmt: skip
+    return replace(made, **changes)
+
+
+def text(what: Any, width: int = 120) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(what, markup=False, highlight=False)
+    return console.export_text()
+
+
+@pytest.fixture
+def grid() -> Expansion:
+    return expanded(methods=["kd", "at"], seeds=[0, 1], pairs=["r8w4 -> r8w3", "v5w4 -> r8w3"])
+
+
+def test_all_states(grid: Expansion) -> None:
+    kd, at = cell(grid, "kd").runs, cell(grid, "at").runs
+    teacher, other = cell(grid, "teacher").runs[0], cell(grid, "teacher", 1).runs[0]
+    found = {
+        teacher.id: make_record(teacher, 90.0),
+        other.id: Record(other.id, "diverged", "loss not finite"),
+        kd[0].id: make_record(kd[0], 80.0),
+        at[0].id: Record(at[0].id, "failed", "ValueError: x"),
+        at[1].id: Record(at[1].id, "skipped", "never"),
+    }
+    how = status.states(grid.runs, found, {kd[1].id: beat(kd[1])})
+    assert [how[run.id] for run in (teacher, other, *kd, *at)] == [
+        "done", "diverged", "done", "running", "failed", "skipped",
+    ]  # fmt: skip
+    assert [how[run.id] for run in cell(grid, "student").runs] == ["pending", "pending"]
+    assert [how[run.id] for run in cell(grid, "kd", 1).runs] == ["blocked", "blocked"]
+    assert status.count(how.values()) == (
+        "2 done, 1 running, 2 pending, 4 blocked, 1 diverged, 1 failed, 1 skipped"
+    )
+
+
+def test_who_waits_for_one_that_waits_for_a_failed_one_is_blocked() -> None:
+    row = {"hkd": {"auxiliary": {"student": "r8w8", "method": "pkt"}}}
+    grid = expanded(methods=[row])
+    teacher, alone, helper, run = grid.runs
+    failed = {teacher.id: Record(teacher.id, "failed", "x")}
+    how = status.states(grid.runs, failed, {})
+    assert [how[one.id] for one in (alone, helper, run)] == ["pending", "blocked", "blocked"]
+    [row_of_helper, *_] = list(status.rows(grid))
+    assert (row_of_helper[0], row_of_helper[1].method) == ("r8w4 -> r8w8", "pkt (auxiliary)")
+
+
+def test_a_line_a_cell(grid: Expansion, tmp_path: Path) -> None:
+    kd, at = cell(grid, "kd").runs, cell(grid, "at").runs
+    for run in grid.runs:
+        records.write_run(tmp_path, run)
+    records.write(tmp_path, make_record(kd[0], 80.0))
+    heartbeat.write(tmp_path, beat(kd[1]))
+    heartbeat.write(tmp_path, beat(at[1], at=time.time() - 1000))
+    records.write(tmp_path, Record(at[0].id, "failed", "ValueError: [a] bad shape"))
+    config = small(methods=["kd", "at"], seeds=[0, 1], pairs=["r8w4 -> r8w3", "v5w4 -> r8w3"])
+    shown = text(status.render(config, grid, tmp_path))
+    assert "1 done, 1 running; 80.00 %; seed 1: epoch 3/9, 81.2 %, 75 s to go" in shown
+    assert "1 pending, 1 failed; seed 0: ValueError: [a] bad shape" in shown
+    assert "12 runs: 1 done, 1 running, 9 pending, 1 failed" in shown
+    assert shown.count("r8w4 -> r8w3") == 1
+    assert all(len(line) <= 80 for line in text(status.render(config, grid, tmp_path), 80).split())
+
+
+def test_watching_ends_when_nothing_can_go_on(
+    grid: Expansion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small(methods=["kd", "at"], seeds=[0, 1], pairs=["r8w4 -> r8w3", "v5w4 -> r8w3"])
+    for run in grid.runs:
+        if run.teacher is None:
+            records.write_run(tmp_path, run)
+            records.write(tmp_path, Record(run.id, "failed", "x"))
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("waits for nobody"))
+    status.watching(config, grid, tmp_path)
+
+
+def test_retry_puts_aside_what_ended_badly(grid: Expansion, tmp_path: Path) -> None:
+    path = write(tmp_path, methods=["kd", "at"], seeds=[0, 1],
+                 pairs=["r8w4 -> r8w3", "v5w4 -> r8w3"])  # fmt: skip
+    kd, at, alone = (cell(grid, name).runs for name in ("kd", "at", "student"))
+    for run, how in ((kd[0], "failed"), (kd[1], "diverged"), (at[0], "skipped"), (at[1], "failed")):
+        records.write_run(tmp_path, run)
+        records.write(tmp_path, Record(run.id, how, "why"))  # type: ignore[arg-type]
+    records.write_run(tmp_path, alone[0])
+    records.write(tmp_path, make_record(alone[0], 70.0))
+
+    def retry(*flags: str) -> list[str]:
+        result = kdbench("retry", "--grid", path, "--runs", tmp_path, *flags)
+        assert result.exit_code == 0
+        return [line.split()[0] for line in result.stdout.splitlines()]
+
+    assert retry("--diverged") == [kd[1].id]
+    assert not (tmp_path / kd[1].id / "record.json").exists()
+    old = json.loads((tmp_path / kd[1].id / "record.previous.json").read_text())
+    assert old["status"] == "diverged"
+    assert retry("--failed") == [kd[0].id, at[1].id]
+    assert retry() == []
+    assert records.read(tmp_path, at[0].id) and records.read(tmp_path, alone[0].id)
+
+
+def test_retry_trains_a_damaged_teacher_again(grid: Expansion, tmp_path: Path) -> None:
+    good, bad = cell(grid, "teacher").runs[0], cell(grid, "teacher", 1).runs[0]
+    for run in (good, bad):
+        records.write_run(tmp_path, run)
+        records.write(tmp_path, make_record(run, 90.0))
+        checkpoint.save(tmp_path / run.id, {"model": {}}, final=True)
+    (tmp_path / bad.id / "checkpoint.pt").write_bytes(b"PK damaged")
+    assert status_retry.forget(grid, tmp_path, {"failed"}) == [bad]
+    assert records.read(tmp_path, good.id) is not None
+
+
+def test_one_run(grid: Expansion, tmp_path: Path) -> None:
+    run = cell(grid, "kd").runs[0]
+    records.write_run(tmp_path, run)
+    assert "not ended" in text(show.one_run(tmp_path, run.id))
+    heartbeat.write(tmp_path, beat(run))
+    assert "running, epoch 3/9" in text(show.one_run(tmp_path, run.id[:5]))
+    record = replace(
+        make_record(run, 81.5), status="failed", reason="why", traceback="line 1\nline 2\n",
+        attempts=("resumed at epoch 2",),
+    )  # fmt: skip
+    records.write(tmp_path, record)
+    history = "epoch,train_loss,train_acc,test_loss,test_acc,seconds\n"
+    history += "".join(f"{i},1.5,50,1.25,{i / 2},9\n" for i in range(1, 101))
+    (tmp_path / run.id / "history.csv").write_text(history)
+    shown = text(show.one_run(tmp_path, run.id), 500)
+    for part in ("failed: why", '"test_acc": 81.5', "line 2", "attempt: resumed at epoch 2",
+                 '"teacher": {"arch": "r8w4"', "again: kdbench train --method kd"):  # fmt: skip
+        assert part in shown
+    assert 10 <= shown.count(" 1.25 ") <= 15 and " 50 " in shown
+
+
+def test_an_imported_teacher_is_shown(tmp_path: Path) -> None:
+    (tmp_path / "import-01").mkdir()
+    (tmp_path / "import-01" / "run.json").write_text('{"id": "import-01", "student": "vgg8"}')
+    records.write(tmp_path, Record("import-01", "done"))
+    shown = text(show.one_run(tmp_path, "import"))
+    assert "vgg8, imported" in shown and "teachers: {vgg8: import-01}" in shown

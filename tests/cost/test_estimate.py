@@ -1,0 +1,145 @@
+"""Costs before training."""
+
+from typing import Any
+
+import pytest
+from small_grids import first
+
+from kdbench.cost.counting import Shape
+from kdbench.cost.estimate import Estimator, generous, shape
+from kdbench.grid.run import Term
+from kdbench.grid.settings import Dataset
+from kdbench.models import size as cost
+from kdbench.registry import lookup
+
+CIFAR = Shape(3, 32, 100, 50000, 10000)
+
+
+def term(name: str, beta: float = 1.0, **hyper: Any) -> Term:
+    return Term(name, beta, lookup.hyper(name, hyper))
+
+
+def test_shapes_of_data_sets(tmp_path: Any) -> None:
+    assert shape(Dataset(name="cifar100")) == CIFAR
+    assert shape(Dataset(name="cifar10", per_class=100, validation=0.1)) == Shape(
+        3, 32, 10, 900, 10000
+    )
+    assert shape(Dataset(name="digits", per_class=30)) == Shape(1, 8, 10, 300, 1497)
+    for part, n in (("train", 3), ("test", 2)):
+        for name in "ab":
+            (tmp_path / part / name).mkdir(parents=True)
+            for i in range(n):
+                (tmp_path / part / name / f"{i}.png").touch()
+    folder = Dataset(name="imagefolder", root=str(tmp_path), size=24)
+    assert shape(folder) == Shape(3, 24, 2, 6, 4)
+
+
+def test_a_student_alone_costs_three_forwards_a_step() -> None:
+    run = first("student", dataset="cifar100", protocol={"epochs": 2, "batch_size": 64})
+    macs = cost.macs("r8w3", 3, 32, 100)
+    images = 50000 // 64 * 64
+    assert Estimator()(run).flops == 2 * (2 * 3 * images * macs + 2 * 10000 * macs)
+
+
+def test_a_teacher_adds_its_forward_and_a_method_its_term() -> None:
+    changes = {"dataset": "cifar100", "methods": ["kd", "semckd", "ft"]}
+    estimator = Estimator()
+    alone, kd, semckd = (
+        estimator(first(name, **changes)).flops for name in ("student", "kd", "semckd")
+    )
+    assert kd - alone == 2 * (50000 // 64 * 64) * cost.macs("r8w4", 3, 32, 100)
+    assert semckd > kd
+    short = {"ft": {"pretrain_epochs": 1}}
+    flops = estimator(first("ft", dataset="cifar100", methods=[short])).flops
+    none = {"ft": {"pretrain_epochs": 0}}
+    assert flops > estimator(first("ft", dataset="cifar100", methods=[none])).flops > kd
+
+
+def test_extra_parameters_are_the_methods_own() -> None:
+    estimator = Estimator()
+    counted, rough = estimator.terms("resnet8x4", "resnet32x4", CIFAR, 64, [term("semckd")])
+    # Spec, RECIPE.md 1.1: 10.2 M extra parameters on this pair.
+    assert counted.parameters == pytest.approx(10.2e6, rel=0.01) and not rough
+    counted, _ = estimator.terms("vgg8", "vgg13", CIFAR, 64, [term("semckd")])
+    assert counted.parameters == pytest.approx(96.2e6, rel=0.01)
+    counted, _ = estimator.terms("resnet8x4", "resnet32x4", CIFAR, 64, [term("sp"), term("at")])
+    assert counted.parameters == 0 and counted.macs > 0
+
+
+def test_memory_is_sane() -> None:
+    pairs = ["resnet32x4 -> resnet8x4"]
+    run = first("kd", pairs=pairs, dataset="cifar100", protocol="semckd")
+    cost = Estimator()(run)
+    # Weights, momentum 10 MB, the teacher's weights 30 MB, activations of a step with 64 images
+    # and what 500 need in a test. benchmarks/memory.py compares with what a process takes.
+    assert 9 < cost.held / 2**20 < 11 and 28 < cost.teacher / 2**20 < 31
+    assert 600 < cost.working / 2**20 < 1000
+
+
+@pytest.mark.parametrize("name", lookup.names())
+def test_every_method_can_be_counted(name: str) -> None:
+    of = Shape(3, 32, 10, 512, 256)
+    counted, _ = Estimator().terms("r8w3", "r14w3", of, 64, [term(name)])
+    assert counted.incompatible == ""
+    assert counted.pretrains == lookup.describe(name).has_pretrain or name == "fitnets"
+
+
+def test_what_cannot_work_says_why() -> None:
+    counted, _ = Estimator().terms("vgg8", "ResNet50", CIFAR, 64, [term("fsp")])
+    assert "FSP" in counted.incompatible
+
+
+def test_in_a_hurry_another_pair_will_do() -> None:
+    hurried, exact = Estimator(0.0), Estimator()
+    terms = [term("semckd")]
+    assert hurried.terms("r8w3", "r8w4", CIFAR, 64, terms)[1] is False
+    assert hurried.terms("r8w3", "r8w4", CIFAR, 64, terms)[1] is False
+    rough, guessed = hurried.terms("r8w6", "r8w8", CIFAR, 64, terms)
+    real, _ = exact.terms("r8w6", "r8w8", CIFAR, 64, terms)
+    assert guessed and real.macs / 4 < rough.macs < real.macs * 4
+
+
+@pytest.mark.parametrize("pair", ["resnet32x4 -> resnet8x4", "vgg13 -> vgg8", "r8w16 -> r8w3"])
+def test_no_method_needs_more_memory_than_the_generous_guess(pair: str) -> None:
+    changes: dict[str, Any] = {"pairs": [pair], "dataset": "cifar100", "protocol": "semckd"}
+    estimator = Estimator()
+    for name in ("kd", "crd", "semckd", "reviewkd", "vid", "ft", "nst", "ab", "semckd+at"):
+        run = first(name, methods=[name], **changes)
+        counted, most = estimator(run), generous(run)
+        assert counted.held <= most.held and counted.working <= most.working
+        assert (counted.teacher, counted.data) == (most.teacher, most.data)
+
+
+def test_memory_grows_with_the_batch_and_what_the_method_holds() -> None:
+    def cost(name: str, batch: int) -> Any:
+        protocol = {"preset": "semckd", "batch_size": batch}
+        return Estimator()(first(name, methods=[name], dataset="cifar100", protocol=protocol))
+
+    small, large, semckd = cost("kd", 16), cost("kd", 64), cost("semckd", 64)
+    assert small.held == large.held < semckd.held
+    assert small.working < large.working < semckd.working
+    assert large.shown == 4 * small.shown
+    assert large.data == small.data == 50000 * 3 * (32**2 + 40**2) + 10000 * 3 * 32**2 + 8 * 60000
+
+
+@pytest.mark.parametrize("name", ["kd", "semckd", "ab"])
+def test_bf16_halves_activations_and_no_weights(name: str) -> None:
+    def cost(precision: str) -> Any:
+        protocol = {"preset": "semckd", "precision": precision}
+        pairs = ["resnet32x4 -> resnet8x4"]
+        run = first(name, methods=[name], pairs=pairs, dataset="cifar100", protocol=protocol)
+        found = Estimator()(run), generous(run)
+        assert found[0].working <= found[1].working
+        return found[0]
+
+    full, half = cost("fp32"), cost("bf16")
+    assert (half.held, half.teacher, half.data) == (full.held, full.teacher, full.data)
+    assert 0.5 * full.working < half.working < 0.7 * full.working
+    assert half.shown == full.shown / 2
+    assert half.flops == full.flops
+
+
+def test_a_first_phase_counts() -> None:
+    ab = Estimator().terms("r8w3", "r8w4", CIFAR, 64, [term("ab")])[0]
+    kd = Estimator().terms("r8w3", "r8w4", CIFAR, 64, [term("kd")])[0]
+    assert ab.phase_kept > 100 * ab.kept and kd.phase_kept == 0

@@ -1,0 +1,183 @@
+"""``kdbench doctor --tune``: really measured, rightly summed up, kept unless it was disturbed."""
+
+import io
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console, RenderableType
+
+from kdbench.cli import main
+from kdbench.cost import saved_tuning, throughput, tune
+from kdbench.cost.saved_tuning import Tuning, Way
+from kdbench.cost.throughput import Slot, Subject
+from kdbench.errors import UserError
+
+HALF = Slot(precision="bf16")
+SMALL = Subject("r8w4", "r8w3", batch_size=4, channels=1, size=8, classes=10)
+GRID = """
+name: small
+title: Small
+dataset: {name: digits, per_class: 7}
+protocol: {preset: demo, batch_size: 4}
+seeds: [0]
+pairs: [r8w4 -> r8w3, r8w4 -> v5w4]
+methods: [kd]
+"""
+RATES = {Slot(2): [3.0, 9.0, 4.0], Slot(1, 2): [1.0, 2.5, 3.0], Slot(): [2.0] * 3, HALF: [1.3] * 3}
+
+
+def text(what: RenderableType) -> str:
+    console = Console(width=200, file=io.StringIO())
+    with console.capture() as captured:
+        console.print(what, highlight=False, markup=False)
+    return captured.get()
+
+
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two cores, no GPU, and nobody else at work."""
+    monkeypatch.setattr(saved_tuning, "cores", lambda: 2)
+    monkeypatch.setattr("kdbench.runs.environment.cores", lambda: 2)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.1, 0.0, 0.0))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+@given(st.integers(1, 200))
+def test_ways_never_use_more_than_there_is(cores: int) -> None:
+    found = throughput.ways(cores)
+    assert found[0] == Slot(cores, 1)
+    assert {Slot(1, cores), Slot()} <= set(found)
+    assert len(set(found)) == len(found)
+    assert all(1 <= slot.workers * slot.threads <= cores for slot in found)
+
+
+def test_only_steps_that_end_in_time_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(throughput.time, "perf_counter", lambda: clock[0])
+
+    def step() -> None:
+        clock[0] += 2.0 if clock[0] < 6 else 0.5  # the last: alone, and so faster
+
+    assert throughput._rate(step, 6.2) == pytest.approx(3 / 6)
+    clock[0] = 0.0
+    assert throughput._rate(step, 0.1) == pytest.approx(2 / 4)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_step_trains_the_student(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    original = throughput.Learner
+
+    def learner(*args: object, **named: object) -> object:
+        made.append(original(*args, **named))  # type: ignore[arg-type]
+        return made[0]
+
+    monkeypatch.setattr(throughput, "Learner", learner)
+    step = throughput.stepper(SMALL, precision, torch.device("cpu"))  # type: ignore[arg-type]
+    before = [p.detach().clone() for p in made[0].student.parameters()]
+    for _ in range(6):  # more than its epoch has
+        step()
+    assert made[0].steps_done == 6
+    assert not bool(made[0].sums.broken)
+    after = list(made[0].student.parameters())
+    assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_from_a_grid_to_a_tuning_that_is_kept(
+    tmp_path: Path, quiet: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole of it, with real processes."""
+    monkeypatch.setattr(throughput, "SECONDS", 0.6)
+    monkeypatch.setenv("KDBENCH_MACHINE", str(tmp_path / "machine.json"))
+    grid = tmp_path / "small.yaml"
+    grid.write_text(GRID)
+    done = CliRunner().invoke(main, ["doctor", "--tune", "--grid", str(grid)])
+    assert done.exit_code == 0, done.output
+    assert str(SMALL) in done.output
+    kept = saved_tuning.load()
+    assert kept is not None
+    assert [(way.workers, way.threads) for way in kept.ways] == [(2, 1), (1, 2), (1, 1)]
+    assert f"executor: {kept.best()}" in done.output
+    assert json.loads((tmp_path / "machine.json").read_bytes()).keys() == {saved_tuning.name()}
+    told = " ".join(CliRunner().invoke(main, ["doctor"]).output.split())
+    assert f"executor: {kept.best()}" in told
+
+
+def test_a_process_that_dies_ends_it(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match="one of 2 processes died"):
+        throughput.measure(Subject(teacher="nonsense"), [Slot(2)], rounds=1, seconds=0.1)
+    assert "nonsense" in capfd.readouterr().err
+
+
+def test_figures_are_medians_of_rounds(quiet: None) -> None:
+    found = tune.summary(SMALL, RATES)
+    assert [way.steps_per_s for way in found.ways] == [4.0, 2.5, 2.0]
+    assert found.bf16 == 0.65
+    rows = [line.split() for line in text(tune.table(SMALL, RATES)).splitlines()]
+    assert ["2", "1", "fp32", "4.00", "3.00", "to", "9.00", "16", "2.00"] in rows
+    assert ["1", "1", "bf16", "1.30", "1.30", "to", "1.30", "5", "0.65"] in rows
+
+
+def test_what_was_disturbed_is_said_and_not_kept(
+    quiet: None, monkeypatch: pytest.MonkeyPatch, machine_file: Path
+) -> None:
+    monkeypatch.setattr(tune, "measure", lambda subject, slots: RATES)
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.5, 0.0, 0.0))
+    assert "not kept: the load was 0.5" in text(tune.tune(SMALL))
+    assert not machine_file.exists()
+
+
+def test_threads_are_left_to_the_grid() -> None:
+    ways = Way(workers=4, threads=1, steps_per_s=3.0), Way(workers=2, threads=2, steps_per_s=4.0)
+    line, _ = tune.advice(Tuning(subject="", ways=ways, bf16=0.5))
+    assert line == (
+        "executor: {workers: 2, threads: 2}   # put that into a grid before its first run: "
+        "threads change how sums are rounded"
+    )
+    line, _ = tune.advice(Tuning(subject="", ways=ways[:1], bf16=0.5))
+    assert line.startswith("executor: {workers: 4, threads: 1}   # kdbench run does so by itself")
+
+
+@pytest.mark.parametrize(
+    ("bf16", "fast", "said"),
+    [
+        (0.65, False, "0.65 times the speed of fp32 on X, which has no AMX: leave precision at"),
+        (1.01, True, "1.01 times the speed of fp32 on X: leave precision at fp32"),
+        (2.5, True, "2.50 times the speed of fp32 on X: protocol.precision: bf16 pays; it moves"),
+    ],
+)
+def test_precision_follows_the_measurement(bf16: float, fast: bool, said: str) -> None:
+    assert said in tune.precision(bf16, "X", fast)
+
+
+def test_with_gpus_only_precision_is_measured(
+    monkeypatch: pytest.MonkeyPatch, machine_file: Path
+) -> None:
+    asked = []
+
+    def measure(subject: Subject, slots: list[Slot], **more: object) -> dict[Slot, list[float]]:
+        asked.append((slots, more["device"]))
+        return {Slot(): [2.0], HALF: [5.0]}
+
+    monkeypatch.setattr(tune, "measure", measure)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda i: "a GPU")
+    told = text(tune.tune(SMALL))
+    assert "3 GPUs: one worker each" in told
+    assert "2.50 times the speed of fp32 on a GPU: protocol.precision: bf16 pays" in told
+    assert asked == [([Slot(), HALF], "cuda:0")]
+    assert not machine_file.exists()
+
+
+def test_a_grid_is_for_tuning_only(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["doctor", "--grid", str(tmp_path / "g.yaml")])
+    assert done.exit_code == 2
+    assert "--grid and --set belong to --tune" in done.output

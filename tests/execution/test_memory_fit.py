@@ -1,0 +1,332 @@
+"""Memory: what is free, what a cohort needs, cohorts that fit, learners that run out of it."""
+
+import gc
+import os
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_runs import CPU, alone, numbers, taught, train
+
+from kdbench.cost.cohort_memory import LAZY, footprint, process_bytes
+from kdbench.cost.estimate import Estimate, Estimator
+from kdbench.cost.peak_memory import Peak
+from kdbench.execution import local, worker
+from kdbench.execution import memory_fit as sizing
+from kdbench.execution import work as jobs
+from kdbench.execution.memory_fit import JobSizing, Sizing
+from kdbench.grid.grid import Executor
+from kdbench.grid.resources import Slurm
+from kdbench.grid.run import Run
+from kdbench.runs import records
+from kdbench.training import memory
+from kdbench.training.cohort import Cohort
+from kdbench.training.learner import Learner
+from tests.whole.test_invariants import plugin
+
+GB = 2.0**30
+TEACHER = alone(student="r8w4")
+METHODS = ("kd", "at", "sp", "semckd")
+
+# --- counting ------------------------------------------------------------------------------------
+
+
+def test_what_lives_at_once_is_counted() -> None:
+    before = torch.zeros(1000)
+    with Peak() as peak:
+        a = before + 1  # 4000 bytes
+        b = (a * 2).view(10, 100)  # 4000 more; a view is none
+        b += before.view(10, 100)
+        del a
+        c = b.sum()
+    assert (peak.now, peak.most) == (4004, 8000)
+    del b, c
+    assert peak.now == 0
+
+
+def test_activations_of_a_step_count_until_the_backward_pass() -> None:
+    x = torch.zeros(1000, requires_grad=True)
+    with Peak() as peak:
+        y = (x.exp().exp().exp()).sum()
+        kept = peak.now
+        torch.autograd.grad(y, x)
+    assert kept >= 3 * 4000
+    assert peak.now < kept < peak.most + 4000
+
+
+# --- a cohort ------------------------------------------------------------------------------------
+
+SIZES = st.floats(0, 1e10)
+COSTS = st.builds(Estimate, held=SIZES, working=SIZES)
+
+
+@given(st.lists(COSTS, min_size=1, max_size=16), SIZES)
+def test_a_cohort_needs_more_than_its_largest_and_less_than_all_apart(
+    costs: list[Estimate], process: float
+) -> None:
+    together = footprint(costs, process).total
+    apart = [footprint([cost], process).total for cost in costs]
+    assert max(apart) * (1 - 1e-9) <= together <= sum(apart) * (1 + 1e-9)
+    assert footprint(costs[::-1], process).total == pytest.approx(together)
+
+
+def test_only_the_dearest_step_counts_and_what_is_shared_counts_once() -> None:
+    one = Estimate(held=10, working=100, teacher=1000, asked=50, shown=20, data=5)
+    two = Estimate(held=30, working=300, teacher=1000, asked=50, shown=20, data=5)
+    failing = Estimate(problem="skipped: why")
+    assert footprint([one, two, failing], 7.0).total == 7 + LAZY + 5 + 2000 + 20 + 40 + 300
+    assert footprint([one, two]).total == 5 + 1000 + 20 + 40 + 300  # on a GPU
+    assert footprint([failing], 7.0).total == 7
+
+
+def test_this_process_holds_something() -> None:
+    assert 2**25 < process_bytes() < 2**37
+
+
+# --- what is free --------------------------------------------------------------------------------
+
+
+def system(folder: Path, available: int, cgroup: str = "") -> Path:
+    (folder / "self").mkdir(parents=True)
+    (folder / "meminfo").write_text(f"MemTotal: 999 kB\nMemAvailable:   {available} kB\n")
+    (folder / "self" / "cgroup").write_text(cgroup)
+    return folder
+
+
+def group(folder: Path, names: Sequence[str], values: Sequence[object]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, value in zip(names, values, strict=True):
+        (folder / name).write_text(f"{value}\n")
+
+
+def test_free_memory_is_the_kernels_or_what_a_limit_leaves(tmp_path: Path) -> None:
+    proc = system(tmp_path / "proc", 1000, "1:cpu,memory:/job/step\n0::/job/step\n")
+    groups = tmp_path / "cgroup"
+    assert memory.free_memory(proc, groups) == 1024_000
+    new = ("memory.max", "memory.current", "memory.stat")
+    group(groups / "job" / "step", new, ("max", 5, "anon 1\ninactive_file 1"))
+    assert memory.free_memory(proc, groups) == 1024_000
+    group(groups / "job", new, (9000, 5000, "anon 1\ninactive_file 700"))
+    assert memory.free_memory(proc, groups) == 4700
+    old = ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat")
+    group(groups / "memory", old, (4000, 1000, "total_inactive_file 50"))
+    assert memory.free_memory(proc, groups) == 3050
+
+
+def test_where_the_system_says_nothing_there_is_all_or_no_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert memory.free_memory(tmp_path, tmp_path) == pytest.approx(memory_of_this_machine())
+
+    def unknown(name: str) -> int:
+        raise ValueError(name)
+
+    monkeypatch.setattr(memory.os, "sysconf", unknown)
+    assert memory.free_memory(tmp_path, tmp_path) is None
+
+
+def memory_of_this_machine() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+# --- cohorts that fit ----------------------------------------------------------------------------
+
+
+def students(n: int) -> list[Run]:
+    return [taught(TEACHER, METHODS[i % 4], gamma=1.0 + i) for i in range(n)]
+
+
+@pytest.fixture
+def hundred(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Sizing]:
+    """Sizings for which every learner holds 100 bytes, and nothing else counts."""
+    lines: list[str] = []
+
+    def made(limit: float | None) -> Sizing:
+        it = Sizing(limit, gpu=True, tell=lines.append)
+        monkeypatch.setattr(Sizing, "_surely", lambda self, runs: False)
+        monkeypatch.setattr(Sizing, "_cost", lambda self, run: Estimate(held=100))
+        return it
+
+    made.lines = lines  # type: ignore[attr-defined]
+    return made
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 16])
+@pytest.mark.parametrize("room", [None, 50, 120, 450, 99999])
+def test_pieces_fit_and_hold_everybody_once(hundred: Any, n: int, room: float | None) -> None:
+    runs = students(n)
+    pieces = hundred(room).pieces(runs)
+    assert sorted(run.id for piece in pieces for run in piece) == sorted(run.id for run in runs)
+    if room is None:
+        assert len(pieces) == 1
+        return
+    most = max(1, int(0.8 * room / 100))
+    assert max(map(len, pieces)) <= most
+    assert len(pieces) == 1 or len(pieces) - 1 < n / most * 2
+
+
+def test_what_does_not_fit_alone_is_tried_with_one_warning(hundred: Any) -> None:
+    sizing = hundred(50)
+    runs = [taught(TEACHER, "kd", seed=seed) for seed in range(3)]
+    assert [len(piece) for piece in sizing.pieces(runs)] == [1, 1, 1]
+    assert len(hundred.lines) == 1
+    assert hundred.lines[0].startswith("r8w4 -> r8w3, kd: needs about 0.0 GB of memory")
+
+
+def test_small_networks_surely_fit_and_nothing_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def count(self: Estimator, run: Run) -> Estimate:
+        raise AssertionError("counted")
+
+    monkeypatch.setattr(Estimator, "__call__", count)
+    assert len(Sizing(8 * GB).pieces(students(16))) == 1
+
+
+def test_a_job_is_judged_by_what_it_asks_for() -> None:
+    runs = students(4)
+    asked = Executor(kind="slurm", device="cpu", slurm=Slurm(memory="1 MB"))
+    lines: list[str] = []
+    assert not JobSizing(asked, lines.append).fits(runs)
+    assert JobSizing(asked, lines.append).fits(runs[:1]) and len(lines) == 1
+    wide = Executor(kind="slurm", device="cpu", slurm=Slurm(memory="24 GB"))
+    gpu = Executor(kind="slurm", device="cuda", slurm=Slurm(memory="1 MB"))
+    none = Executor(kind="slurm", device="cpu")
+    assert all(JobSizing(it, lines.append).fits(runs) for it in (wide, gpu, none))
+
+
+def test_a_runner_trains_in_cohorts_that_fit_and_no_number_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [TEACHER, *students(4)]
+    executor = Executor(kind="debug", device="cpu")
+    sizes: list[int] = []
+    train = Cohort.train
+
+    def noted(self: Cohort) -> None:
+        sizes.append(len(self.runs))
+        train(self)
+
+    monkeypatch.setattr(Cohort, "train", noted)
+    list(local.run_all(runs, tmp_path / "together", Path("data"), executor))
+    assert sizes == [1, 4]
+    two = footprint([Estimator()(run) for run in runs[1:3]], process_bytes()).total
+    monkeypatch.setattr(Sizing, "_surely", lambda self, runs: False)
+    monkeypatch.setattr(local, "free_memory", lambda: two / sizing.USABLE * 1.0001)
+    big = Estimate(held=two)  # no two of them fit
+
+    def cost(self: Sizing, run: Run) -> Estimate:
+        return big if run.terms else Estimate()
+
+    monkeypatch.setattr(Sizing, "_cost", cost)
+    sizes.clear()
+    list(local.run_all(runs, tmp_path / "apart", Path("data"), executor))
+    assert sizes == [1, 1, 1, 1, 1]
+    for run in runs:
+        assert numbers(tmp_path / "together", run) == numbers(tmp_path / "apart", run)
+
+
+def test_a_gpus_free_memory_is_shared_by_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (6 * 2**30, 80 * 2**30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 3 * 2**30)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 2**30)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    device = torch.device("cuda:1")
+
+    def limit(workers: int, name: str) -> float | None:
+        task = jobs.Work((), Path(), Path(), Executor(device=name), workers, memory=1.0)
+        it = worker._sizing(task, device)
+        assert it.gpu
+        return it.limit
+
+    assert limit(2, "auto") == 8 * GB
+    assert limit(3, "cuda") == 4 * GB
+    assert limit(2, "cuda:1") == 4 * GB
+    work = jobs.Work((), Path(), Path(), Executor(), 2, memory=5.0)
+    assert worker._sizing(work, CPU).limit == 5.0
+
+
+# --- running out ---------------------------------------------------------------------------------
+
+GREEDY = '''
+"""A method for which there is no memory left in its fifth step (2020)."""
+import torch
+from kdbench.method import Method
+
+
+class Exhausts(Method):
+    def loss(self, s, t, batch):
+        if batch.step == 5:
+            raise {error}
+        return s.logits.square().mean()
+'''
+
+
+@pytest.mark.parametrize(
+    "error", ['torch.OutOfMemoryError("CUDA out of memory.")', 'MemoryError("no more")']
+)
+def test_a_learner_without_memory_ends_alone(tmp_path: Path, error: str) -> None:
+    train([TEACHER], tmp_path / "runs")
+    name = error.partition("(")[0].rpartition(".")[2]
+    path = plugin(tmp_path, f"exhausts_{name.lower()}", GREEDY.format(error=error))
+    good, bad = taught(TEACHER, "kd"), taught(TEACHER, path)
+    found = train([bad, good], tmp_path / "runs")
+    assert found[good.id].status == "done"
+    assert found[bad.id].status == "failed"
+    assert found[bad.id].reason.startswith(f"{name}: ")
+    assert found[bad.id].reason.endswith("a smaller executor.cohort or batch_size needs less)")
+    alone_ = tmp_path / "alone"
+    train([TEACHER], alone_)
+    train([good], alone_)
+    assert numbers(alone_, good) == numbers(tmp_path / "runs", good)
+
+
+@pytest.mark.parametrize(
+    ("error", "so"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (RuntimeError("a bug"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_what_means_that_memory_has_ended(error: Exception, so: bool) -> None:
+    assert memory.exhausted(error) is so
+
+
+# --- one learner's activations at a time ---------------------------------------------------------
+
+
+def test_activations_are_gone_before_the_next_learner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train([TEACHER], tmp_path)
+    maps: list[weakref.ref[torch.UntypedStorage]] = []
+    alive: list[int] = []
+    loss, step = Learner._loss, Learner.train_step
+
+    def noting(self: Learner, s: Any, t: Any, batch: Any) -> torch.Tensor:
+        own = [weakref.ref(x.untyped_storage()) for x in (s.stem, *s.stages, s.logits)]
+        assert all(ref() is not None for ref in own)
+        maps.extend(own)
+        return loss(self, s, t, batch)
+
+    def looking(self: Learner, *given: Any) -> None:
+        alive.append(sum(ref() is not None for ref in maps))
+        maps.clear()
+        step(self, *given)
+
+    monkeypatch.setattr(Learner, "_loss", noting)
+    monkeypatch.setattr(Learner, "train_step", looking)
+    gc.disable()  # nothing may have to wait for it
+    try:
+        train([taught(TEACHER, name) for name in ("kd", "semckd", "fitnets", "crd")], tmp_path)
+    finally:
+        gc.enable()
+    assert len(alive) > 40
+    assert not any(alive)
+    assert all(record.status == "done" for record in records.load(tmp_path, [TEACHER.id]).values())

@@ -1,0 +1,119 @@
+import csv
+from pathlib import Path
+
+import pytest
+
+from kdbench.grid import published
+from kdbench.grid.published import lookup
+
+TABLE1 = "SemCKD (AAAI 2021)/Table 1"
+
+
+def test_lookup_by_our_names() -> None:
+    found = lookup(TABLE1, "fitnets", "resnet32x4", "vgg8")
+    assert found is not None
+    assert (found.mean, found.sd, found.dataset) == (72.91, 0.18, "CIFAR-100")
+    assert found.source.startswith("SemCKD (AAAI 2021), Table 1")
+    assert "not stated" in found.notes
+    assert lookup(TABLE1, "semckd", "resnet32x4", "vgg8").mean == 75.27  # type: ignore[union-attr]
+
+
+def test_baselines_are_methods_of_the_table() -> None:
+    teacher = lookup(TABLE1, "teacher", "resnet32x4", "vgg8")
+    student = lookup(TABLE1, "student", "resnet32x4", "vgg8")
+    assert teacher is not None and student is not None
+    assert (teacher.mean, teacher.sd, student.mean) == (79.42, None, 70.46)
+
+
+def test_what_a_table_lacks_is_none() -> None:
+    assert lookup(TABLE1, "semckd", "resnet32x4", "resnet20") is None
+    assert lookup(TABLE1, "simkd", "resnet32x4", "vgg8") is None
+    assert lookup(TABLE1, "semckd", "resnet32x4", "vgg8", dataset="digits") is None
+
+
+def test_a_data_sets_spelling_does_not_matter() -> None:
+    assert lookup(TABLE1, "semckd", "resnet32x4", "vgg8", dataset="cifar100") is not None
+    assert lookup(TABLE1, "semckd", "resnet32x4", "vgg8", dataset="cifar10") is None
+
+
+def test_terms_come_in_any_order() -> None:
+    reference = "NORM (ICLR 2023)/README tables 1-2"
+    pair = ("wrn_40_2", "wrn_16_2")
+    first = lookup(reference, "norm+kd", *pair)
+    assert first is not None and first == lookup(reference, "kd+norm", *pair)
+
+
+def test_the_full_name_goes_before_one_that_starts_alike() -> None:
+    whole = "torchdistill benchmarks/ImageNet ResNet-18"
+    found = lookup(whole, "kd", "ResNet34", "ResNet18")
+    assert found is not None and "(original work column)" not in found.source
+
+
+def test_an_unknown_reference_names_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"did you mean SemCKD \(AAAI 2021\)/Table 1 \(README"):
+        lookup("SemCKD (AAAI 2020)/Table 1", "kd", "a", "b")
+
+
+def test_known_references() -> None:
+    assert published.known(TABLE1)
+    assert all(map(published.known, published.references()))
+    assert not published.known("SemCKD (AAAI 2020)/Table 1")
+    assert not published.known("CRD / RepDistiller (ICLR 2020)/README table")
+
+
+def test_a_reference_that_is_two_tables_is_an_error() -> None:
+    with pytest.raises(ValueError, match="which of"):
+        lookup("CRD / RepDistiller (ICLR 2020)/README table", "kd", "a", "b")
+
+
+def test_a_pair_published_on_two_data_sets_needs_one_named() -> None:
+    reference = "Knowledge-Distillation-Zoo/README table 2"
+    pair = ("resnet110", "resnet20")
+    with pytest.raises(ValueError, match="which data set"):
+        lookup(reference, "kd", *pair)
+    assert lookup(reference, "kd", *pair, dataset="cifar10") != lookup(
+        reference, "kd", *pair, dataset="cifar100"
+    )
+    assert published.datasets(reference) == ["CIFAR-10", "CIFAR-100"]
+
+
+def test_every_figure_has_its_epoch_and_objective() -> None:
+    folder = Path(published.__file__).parent / "reference"
+    with (folder / "results.csv").open(newline="", encoding="utf-8") as file:
+        used = {(row["paper"], row["table"], row["notes"]) for row in csv.DictReader(file)}
+    with (folder / "protocols.csv").open(newline="", encoding="utf-8") as file:
+        rules = list(csv.DictReader(file))
+    keys = [(row["paper"], row["table"], row["notes"]) for row in rules]
+    assert len(keys) == len(set(keys)) and set(keys) == used
+    epochs = {"last", "best", "not stated", "not stated; the code keeps the best"}
+    assert {row["epoch"] for row in rules} == epochs
+    families = {row["objective"].partition(":")[0] for row in rules}
+    assert families == {"crd", "semckd", "own", "its term alone", "CE alone", "not stated"}
+
+
+def test_epoch_and_objective_of_the_two_families() -> None:
+    pair = ("resnet32x4", "resnet8x4")
+    ours = lookup(TABLE1, "fitnets", *pair)
+    crd = "CRD / RepDistiller (ICLR 2020)/README table 1"
+    theirs, kd = lookup(crd, "fitnets", *pair), lookup(crd, "kd", *pair)
+    alone = lookup(crd, "student", *pair)
+    assert ours and theirs and kd and alone
+    assert (ours.epoch, ours.objective) == (
+        "not stated; the code keeps the best", "semckd: CE + KD + term",
+    )  # fmt: skip
+    assert (theirs.epoch, theirs.objective) == ("last", "crd: CE + term, no KD")
+    assert kd.objective == "crd: 0.1 CE + 0.9 KD"
+    assert (alone.epoch, alone.objective) == ("last", "CE alone")
+
+
+def test_every_row_can_be_looked_up() -> None:
+    path = Path(published.__file__).parent / "reference" / "results.csv"
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 739
+    for row in rows:
+        reference = f"{row['paper']}/{row['table']}"
+        names = (row["method"], row["teacher"], row["student"])
+        found = lookup(reference, *names, dataset=row["dataset"])
+        assert found is not None and found.mean == float(row["top1_mean"]), row
+    assert len(published.references()) == len({(row["paper"], row["table"]) for row in rows})

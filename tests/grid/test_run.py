@@ -1,0 +1,103 @@
+"""Run ids: what decides the number decides the id, and nothing else does."""
+
+import hashlib
+import json
+import pickle
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kdbench.grid.run import Run, Teacher, Term
+from kdbench.grid.settings import Dataset, Training
+
+few = settings(max_examples=30, deadline=None)
+names = st.sampled_from(["at", "sp", "vid", "crd"])
+numbers = st.floats(0, 1e6, allow_nan=False).map(lambda x: x + 0.0)
+hypers = st.dictionaries(
+    st.sampled_from(["p", "seed", "training", "dataset"]),
+    st.none()
+    | st.integers(0, 9)
+    | numbers
+    | st.sampled_from(['"seed":null', '"training":null'])
+    | st.just((1, 2)),
+    max_size=3,
+)
+terms = st.lists(
+    st.builds(Term, names, numbers, hypers), max_size=3, unique_by=lambda term: term.method
+).map(tuple)
+runs = st.builds(
+    Run,
+    student=st.sampled_from(["r8w3", "v5w4"]),
+    teacher=st.none() | st.builds(Teacher, st.just("r8w16"), st.sampled_from(["a" * 16, "b" * 16])),
+    dataset=st.builds(Dataset, name=st.just("digits"), per_class=st.none() | st.integers(1, 9)),
+    training=st.builds(Training, epochs=st.integers(1, 9), lr=st.floats(0.01, 1)),
+    gamma=numbers,
+    alpha=numbers,
+    temperature=st.floats(1, 9),
+    terms=terms,
+    seed=st.integers(0, 10**9),
+    pretrain=st.none() | st.tuples(st.integers(1, 9), st.floats(0.01, 1)),
+)
+
+
+@few
+@given(runs)
+def test_an_id_is_sixteen_digits_of_the_canonical_text(run: Run) -> None:
+    text = json.dumps(run.canonical, sort_keys=True, separators=(",", ":"))
+    assert run.id == hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@few
+@given(runs, st.integers(0, 10**6))
+def test_with_seed_is_replace(run: Run, seed: int) -> None:
+    assert run.id and run.shared  # what is known of one seed is not told of another
+    fast, slow = run.with_seed(seed), replace(run, seed=seed)
+    assert fast == slow
+    assert (fast.id, fast.shared) == (slow.id, slow.shared)
+    assert (fast.id == run.id) == (seed == run.seed)
+
+
+@few
+@given(runs)
+def test_json_gives_the_run_back(run: Run) -> None:
+    again = Run.from_json(json.loads(json.dumps(run.to_json())))
+    assert again == run
+    assert again.id == run.id
+    assert pickle.loads(pickle.dumps(run)) == run
+
+
+@few
+@given(runs, st.randoms())
+def test_the_order_of_terms_and_names_of_rows_decide_nothing(run: Run, random: Any) -> None:
+    mixed = list(run.terms)
+    random.shuffle(mixed)
+    mixed = [replace(t, hyper=dict(reversed(t.hyper.items())), path="/elsewhere.py") for t in mixed]
+    other = replace(run, terms=tuple(mixed), method="another", protocol="p")
+    assert other.id == run.id
+
+
+@few
+@given(runs, runs)
+def test_ids_are_equal_where_the_canonical_form_is(a: Run, b: Run) -> None:
+    assert (a.id == b.id) == (a.canonical == b.canonical)
+
+
+@few
+@given(runs)
+def test_a_cohort_shares_all_but_the_objective(run: Run) -> None:
+    assert replace(run, gamma=run.gamma + 1, terms=(), pretrain=None).shared == run.shared
+    assert replace(run, seed=run.seed + 1).shared != run.shared
+    batch = run.training.model_copy(update={"batch_size": 7})
+    assert replace(run, training=batch).shared != run.shared
+
+
+def test_a_weight_of_zero_takes_its_temperature_along() -> None:
+    run = Run(
+        "r8w3", Teacher("r8w4", "a"), Dataset(name="digits"), Training(), 1.0, 0.0, 4.0, (), 0
+    )
+    assert replace(run, temperature=2.0).id == run.id
+    assert replace(run, alpha=1.0, temperature=2.0).id != replace(run, alpha=1.0).id
+    assert run.title == "r8w4 -> r8w3, seed 0"
+    assert replace(run, teacher=None).title == "r8w3, seed 0"

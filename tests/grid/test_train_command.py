@@ -1,0 +1,144 @@
+"""One cell: flags to runs, and every run back to flags that give the same id."""
+
+import shlex
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_grids import PLUGIN, expanded, first, kdbench
+
+from kdbench.cli import main
+from kdbench.grid.run import Run
+from kdbench.grid.train_command import Flags, command, one_cell
+from kdbench.runs import records
+
+
+def again(run: Run, runs: Path) -> tuple[Run, str]:
+    """The run that its command asks for, parsed as the shell and the command line parse it."""
+    told = command(run, partial(records.read_run, runs))
+    program, name, *words = shlex.split(told)
+    assert (program, name) == ("kdbench", "train"), told
+    context = main.commands["train"].make_context("train", words)
+    values = context.params
+    _, needed = one_cell(
+        Flags(
+            **{key: values[key] for key in ("student", "dataset", "protocol", "method", "teacher")},
+            seed=values["seed"],
+            options=values["options"],
+            overrides=values["overrides"],
+        )
+    )
+    return needed[-1], told
+
+
+ROUND: list[tuple[str, dict[str, Any]]] = [
+    ("student", {"protocol": "semckd"}),
+    ("teacher", {"protocol": "semckd"}),
+    ("kd", {"protocol": "crd"}),
+    ("kd", {"protocol": {"preset": "crd", "epochs": 3}, "seeds": [5]}),
+    ("semckd+at", {"methods": ["semckd+at"], "protocol": "semckd"}),
+    ("semckd+at", {"methods": [{"semckd+at": {"at": {"beta": 3, "p": 4}, "alpha": 0.5}}]}),
+    ("ft", {"methods": [{"ft": {"pretrain_epochs": 3, "k": 0.25}}]}),
+    ("fsp", {"methods": ["fsp"], "protocol": "crd"}),
+    ("irg", {"methods": [{"irg": {"variant": "semckd", "layers_s": [1, 2], "layers_t": [1, 2]}}]}),
+    ("at", {"methods": [{"at": {"label": "a label", "beta": 7}}]}),
+    ("label_smoothing", {"methods": [{"label_smoothing": {"epsilon": 0.2}}]}),
+    ("confidence_penalty", {"methods": [{"confidence_penalty": {"threshold": 0.5}}]}),
+    ("kd", {"dataset": {"name": "synthetic", "per_class": 8, "validation": 0.1, "size": 16}}),
+    ("kd", {"dataset": {"name": "imagefolder", "root": "my images", "label": "a, b: {c}"}}),
+    ("kd", {"protocol": {"epochs": 2, "schedule": {"milestones": [1]}, "gamma": 0.5}}),
+    ("kd", {"pairs": [{"teacher": "r8w4", "student": "r8w3", "lr": 0.3}], "protocol": "semckd"}),
+    ("kd", {"pairs": [{"teacher": "vgg8", "student": "MobileNetV2", "lr": 1}], "protocol": "crd"}),
+    ("kd", {"teachers": {"r8w4": "import-0123"}}),
+    ("kd", {"teacher": {"seed": 7}}),
+    ("kd", {"teacher": {"seed": 7, "dataset": {"name": "synthetic", "per_class": 9}}}),
+    ("kd", {"teacher": {"protocol": {"preset": "crd", "epochs": 4}}, "protocol": "semckd"}),
+    ("hkd", {"methods": [{"hkd": {"auxiliary": {"student": "r8w8", "method": "pkt"}}}]}),
+    ("hkd", {"methods": [{"hkd": {"auxiliary": {"student": "r8w8", "method": "pkt"}}}],
+             "teacher": {"seed": 2}}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "changes"), ROUND)
+def test_a_command_gives_the_same_run(method: str, changes: dict[str, Any], tmp_path: Path) -> None:
+    whole = expanded(**changes)
+    for run in whole.runs:
+        records.write_run(tmp_path, run)
+    label = "a label" if "label" in str(changes.get("methods")) and method == "at" else method
+    run = next(one.runs[0] for one in whole.cells if one.method == label)
+    found, told = again(run, tmp_path)
+    assert found.id == run.id
+    assert (found.dataset, found.training) == (run.dataset, run.training)
+    assert "preset: demo" not in told or run.training.epochs != 60
+
+
+def test_a_command_is_short_where_the_preset_says_it_all(tmp_path: Path) -> None:
+    run = first("semckd", methods=["semckd"], protocol="semckd", dataset="cifar100", seeds=[3])
+    assert command(run, partial(records.read_run, tmp_path)) == (
+        "kdbench train --method semckd --teacher r8w4 --student r8w3 --dataset cifar100 "
+        "--protocol semckd --seed 3"
+    )
+    swept = first(
+        "semckd(beta=100)", methods=["semckd"], sweep={"semckd.beta": [100]}, protocol="semckd"
+    )
+    assert command(swept, partial(records.read_run, tmp_path)).endswith(
+        "--protocol semckd --seed 0 --option beta=100"
+    )
+    alone = first("student", protocol="crd")
+    assert command(alone, partial(records.read_run, tmp_path)) == (
+        "kdbench train --student r8w3 --dataset synthetic --protocol crd --seed 0"
+    )
+
+
+def test_plugins_and_combinations_with_them(tmp_path: Path) -> None:
+    path = tmp_path / "it's mine.py"
+    path.write_text(PLUGIN)
+    name = "it's mine"
+    for row in (str(path), {str(path): {"width": 3, "limit": 2.0}}):
+        run = first(name, methods=[row])
+        assert again(run, tmp_path)[0].id == run.id
+    both = {f"kd+{path}": {name: {"width": 4}, "kd": {"temperature": 2}}}
+    run = first(f"kd+{name}", methods=[both])
+    assert again(run, tmp_path)[0].id == run.id
+    path.write_text(PLUGIN + "# changed\n")
+    assert command(run, partial(records.read_run, tmp_path)).startswith(
+        "none gives the same number: "
+    )
+
+
+def test_what_a_cell_needs_comes_before_it() -> None:
+    flags = Flags("r8w3", "synthetic", "demo", "kd", "r8w4", seed=2)
+    _, runs = one_cell(flags)
+    assert [(run.method, run.seed) for run in runs] == [("teacher", 0), ("kd", 2)]
+    _, runs = one_cell(Flags("r8w3", "synthetic", "demo"))
+    assert [(run.method, run.teacher) for run in runs] == [("student", None)]
+    row = "auxiliary={student: r8w8, method: pkt}"
+    _, runs = one_cell(Flags("r8w3", "synthetic", "demo", "hkd", "r8w4", options=(row,)))
+    assert [run.method for run in runs] == ["teacher", "pkt", "hkd"]
+
+
+def test_train_and_show_from_end_to_end(tmp_path: Path) -> None:
+    runs = ("--runs", tmp_path / "runs")
+    flags = (
+        "train", "--method", "at", "--teacher", "r8w4", "--student", "r8w3", "--dataset",
+        "synthetic", "--protocol", "{preset: demo, epochs: 1}", "--option", "beta=3", *runs,
+    )  # fmt: skip
+    result = kdbench(*flags)
+    assert result.exit_code == 0, result.output
+    run_id = result.stdout.splitlines()[-1].split()[0]
+    assert "r8w4 -> r8w3, seed 0, at: done" in result.stdout.splitlines()[-1]
+    repeated = kdbench(*flags)
+    assert repeated.stdout.splitlines() == [result.stdout.splitlines()[-1]]
+    shown = kdbench("show", run_id[:8], *runs).stdout
+    for part in ("at", run_id, "protocol", "result: ", "test_acc", "again: kdbench train"):
+        assert part in shown
+    words = " ".join(shown.partition("again: ")[2].split("\ndone")[0].split())
+    assert one_cell_of(words).id == run_id
+
+
+def one_cell_of(line: str) -> Run:
+    params = main.commands["train"].make_context("train", shlex.split(line)[2:]).params
+    for name in ("runs", "results", "data"):
+        params.pop(name)
+    return one_cell(Flags(**params))[1][-1]

@@ -1,0 +1,170 @@
+"""Grid files to trees: YAML, what extends what, and --set."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from small_grids import tree
+
+from kdbench.grid.expand import expand
+from kdbench.grid.grid import GridError
+from kdbench.grid.parsing import load
+from kdbench.grid.yaml_tree import ROOT, merged, parse_yaml, preset, read, set_value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 0.001), ("5.0e-4", 0.0005), ("-1.5E+2", -150.0), (".5", 0.5), ("1.", 1.0),
+        ("3", 3), ("-3", -3), ("1e", "1e"), ("e3", "e3"), ("2020-01-01", "2020-01-01"),
+        ("true", True), ("~", None), ("[1, 2e1]", [1, 20.0]), ("{a: 1}", {"a": 1}),
+        ("1.2.3", "1.2.3"),         (".inf", float("inf")), ("vgg8", "vgg8"),
+    ],
+)  # fmt: skip
+def test_yaml_as_people_expect_it(text: str, value: Any) -> None:
+    found = parse_yaml(text, "x")
+    assert found == value and type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("a: [1, 2\nb: 3\n", "g.yaml:2:2"),
+        ("a: 1\nb: {c: 1, c: 2}\n", "g.yaml:2:11: not YAML: c is given twice"),
+        ("a: &x {k: 1}\nb: {<<: *x, k: 2}\na: 3\n", "g.yaml:3:1: not YAML: a is given twice"),
+        ("a: !!python/object:os.system x\n", "g.yaml:1:4: not YAML: could not determine"),
+        ("a: \tb\n\tc: 1", "g.yaml:2:1"),
+    ],
+)
+def test_mistakes_have_a_place(text: str, where: str) -> None:
+    with pytest.raises(GridError) as error:
+        parse_yaml(text, "g.yaml", file=True)
+    assert str(error.value).startswith(where) and len(error.value.lines) == 1
+
+
+def files(folder: Path, **texts: str) -> None:
+    for name, text in texts.items():
+        (folder / f"{name}.yaml").write_text(text)
+
+
+def test_extends_merges_mappings_and_replaces_lists(tmp_path: Path) -> None:
+    files(
+        tmp_path,
+        a="x: {p: 1, q: {r: 2}}\nl: [1, 2]\nprotocol: semckd\n"
+        "dataset: {name: digits, per_class: 3}",
+        b="extends: a.yaml\nx: {q: {s: 3}}\nl: [3]\nprotocol: {epochs: 2}\ndataset: cifar10",
+        c="extends: b.yaml\nprotocol: {lr: 1}\nl:\n",
+    )
+    tree, folders = read(tmp_path / "c.yaml")
+    assert tree == {
+        "x": {"p": 1, "q": {"r": 2, "s": 3}},
+        "l": None,
+        "protocol": {"preset": "semckd", "epochs": 2, "lr": 1},
+        "dataset": "cifar10",
+    }
+    assert folders == [tmp_path] * 3
+
+
+@pytest.mark.parametrize("none", ["{}", "null", ""])
+def test_what_is_inherited_can_be_emptied(tmp_path: Path, none: str) -> None:
+    (tmp_path / "a.yaml").write_text(
+        yaml.safe_dump(tree(methods=["kd", "at"], sweep={"at.beta": [1, 2], "kd.alpha": [1, 3]}))
+    )
+    files(
+        tmp_path,
+        b=f"extends: a.yaml\nsweep: {none}",
+        c="extends: b.yaml\nsweep: {at.beta: [7]}",
+        d="extends: a.yaml\nsweep: {at.beta: [7]}",
+    )
+    assert len(load(tmp_path / "a.yaml").sweep) == 2
+    assert load(tmp_path / "b.yaml").sweep == {}
+    assert load(tmp_path / "c.yaml").sweep == {"at.beta": (7,)}
+    assert load(tmp_path / "d.yaml").sweep == {"at.beta": (7,), "kd.alpha": (1, 3)}
+    labels = {cell.method for cell in expand(load(tmp_path / "b.yaml")).cells}
+    assert labels == {"teacher", "student", "kd", "at"}
+
+
+def test_an_empty_mapping_empties_at_any_depth(tmp_path: Path) -> None:
+    files(tmp_path, a="x: {p: {r: 1}, q: 2}", b="extends: a.yaml\nx: {p: {}}", c="extends: b.yaml")
+    assert read(tmp_path / "c.yaml")[0] == {"x": {"p": {}, "q": 2}}
+
+
+def test_extends_from_the_repository_too(tmp_path: Path) -> None:
+    files(tmp_path, a="extends: experiments/demo.yaml\nname: mine")
+    tree, folders = read(tmp_path / "a.yaml")
+    assert tree["name"] == "mine" and tree["pairs"]
+    assert folders == [tmp_path, ROOT / "experiments"]
+
+
+@pytest.mark.parametrize(
+    ("a", "problem"),
+    [
+        ("extends: none.yaml", "a.yaml: extends: none.yaml: no such file"),
+        ("extends: a.yaml", "a.yaml: extends: goes in a circle: "),
+        ("extends: b.yaml", "a.yaml: extends: goes in a circle: "),
+        ("extends: [b.yaml]", "a.yaml: extends: expected the name of one file"),
+        ("- 1", "a.yaml: a grid is a mapping"),
+        ("", "a.yaml: a grid is a mapping"),
+    ],
+)
+def test_extends_that_leads_nowhere(tmp_path: Path, a: str, problem: str) -> None:
+    files(tmp_path, a=a, b="extends: a.yaml")
+    with pytest.raises(GridError) as error:
+        read(tmp_path / "a.yaml")
+    assert problem in str(error.value) and len(error.value.lines) == 1
+
+
+def test_no_file_no_text_and_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    for name, problem in (
+        ("none.yaml", "none.yaml: no such file"),
+        ("binary.yaml", "not a text"),
+        (".", "cannot be read: Is a directory"),
+    ):
+        with pytest.raises(GridError, match=problem):
+            read(tmp_path / name)
+
+
+def test_merged_leaves_its_arguments_alone() -> None:
+    below: dict[str, Any] = {"a": {"b": 1}, "c": [1]}
+    above: dict[str, Any] = {"a": {"d": 2}, "c": [2]}
+    assert merged(below, above) == {"a": {"b": 1, "d": 2}, "c": [2]}
+    assert merged(below, {"a": {}}) == below  # methods without options of their own
+    assert merged(below, {"a": {}}, empties=True) == {"a": {}, "c": [1]}
+    assert below == {"a": {"b": 1}, "c": [1]} and above == {"a": {"d": 2}, "c": [2]}
+
+
+def test_set_reaches_into_short_forms_and_new_places() -> None:
+    tree: dict[str, Any] = {"dataset": "digits", "protocol": "demo", "x": {"y": 1}}
+    for assignment in (
+        "dataset.per_class=10", "protocol.schedule.kind=cosine", "protocol.lr=1e-2", "x.z=[1, 2]",
+        "new.deep.key=text", "sweep.semckd+at.semckd.beta=[1, 2]", "empty=",
+    ):  # fmt: skip
+        set_value(tree, assignment)
+    assert tree == {
+        "dataset": {"name": "digits", "per_class": 10},
+        "protocol": {"preset": "demo", "schedule": {"kind": "cosine"}, "lr": 0.01},
+        "x": {"y": 1, "z": [1, 2]},
+        "new": {"deep": {"key": "text"}},
+        "sweep": {"semckd+at.semckd.beta": [1, 2]},
+        "empty": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("assignment", "problem"),
+    [
+        ("epochs", "expected KEY=VALUE"), ("=3", "expected KEY=VALUE"), ("a..b=3", "expected KEY"),
+        ("a.=3", "expected KEY=VALUE"), ("a=[1", "not YAML"), ("a=\udcff", "not a text in UTF-8"),
+        ("methods.kd.beta=3", "set it as a whole"), ("name.x=3", "set it as a whole"),
+    ],
+)  # fmt: skip
+def test_set_in_another_form(assignment: str, problem: str) -> None:
+    with pytest.raises(GridError) as error:
+        set_value({"methods": ["kd"], "name": "x"}, assignment)
+    assert str(error.value).startswith(f"--set {assignment}: ") and problem in str(error.value)
+
+
+def test_presets_are_trees() -> None:
+    assert preset("semckd")["methods"]["at"] == {"beta": 1000}

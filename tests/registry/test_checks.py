@@ -1,0 +1,217 @@
+"""Each check finds the fault it is for."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from kdbench.registry import checks, lookup
+
+MINE = '''"""{doc}"""
+
+import random
+
+import torch
+from torch import nn
+
+from kdbench.method import Incompatible, Method
+
+
+class Mine(Method):
+    def __init__(self, setup, *, {hyper}):
+        super().__init__(setup)
+        s, t = setup.student, setup.teacher
+        self.scale = scale
+        self.adapter = nn.Linear(s.embedding.shape[1], t.embedding.shape[1])
+        {init}
+
+    def loss(self, s, t, batch):
+        term = (self.adapter(s.embedding) - t.embedding).square().mean()
+        {loss}
+        return term * self.scale
+{more}'''
+
+PHASE = """
+    def pretrain(self, student):
+        return {}
+
+    def pretrain_loss(self, s, t, batch):
+        return {}
+"""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Code put into the file above, the check that is to fail, and what it is to say."""
+
+    check: str
+    message: str
+    doc: str = "Mine (Somebody, 2024)."
+    hyper: str = "scale=1.0"
+    init: str = "pass"
+    loss: str = "pass"
+    more: str = ""
+
+    def write(self, folder: Path) -> str:
+        """The file's path."""
+        path = folder / "mine.py"
+        path.write_text(
+            MINE.format(
+                doc=self.doc, hyper=self.hyper, init=self.init, loss=self.loss, more=self.more
+            )
+        )
+        return str(path)
+
+
+TRACE = """
+    def trace(self, s, t):
+        return {{"x": {}}}
+"""
+
+SCALAR, GRADIENT = "finite scalar loss", "gradient reaches what learns"
+SAME, PRETRAIN = "features and teacher untouched", "phase before training"
+OTHERS = "other architectures"
+
+FAULTS = [
+    Fault("can be loaded", "hyper-parameter scale has no default", hyper="scale"),
+    Fault("can be loaded", "1.0 + 1.0", hyper="scale=1.0 + 1.0"),
+    Fault("cites a paper", "name the paper", doc="Mine."),
+    Fault(SCALAR, "loss has shape [6], expected a scalar", loss="return s.logits.sum(1)"),
+    Fault(SCALAR, "loss is nan, expected a finite number", loss="return term * float('nan')"),
+    Fault(SCALAR, "loss returned float, expected a tensor", loss="return 1.0"),
+    Fault(SCALAR, "type torch.int64, expected a floating", loss="return term.long()"),
+    Fault(SCALAR, "ZeroDivisionError: integer", loss="1 // 0"),
+    Fault(SCALAR, "(mine.py:21)", loss="1 // 0"),
+    Fault("defaults can be given", "changes the loss", init="self.scale = random.random()"),
+    Fault(GRADIENT, "is something detached", loss="return term.detach()"),
+    Fault(GRADIENT, "no gradient reaches any of", loss="return self.adapter.weight.mean()"),
+    Fault(GRADIENT, "reaches spare.weight, spare.bias: use", init="self.spare = nn.Linear(1, 1)"),
+    Fault(SAME, "the teacher's embedding changed", loss="t.embedding.mul_(2)"),
+    Fault(SAME, "the student's logits changed", loss="s.logits.data.add_(1)"),
+    Fault(
+        SAME,
+        "the teacher head's weight got a gradient",
+        init="self.head = setup.teacher_head.requires_grad_()",
+        loss="term = term + self.head(t.embedding).mean()",
+    ),
+    Fault(
+        "state restores",
+        "register_buffer",
+        init="self.count = 0",
+        loss="self.count += 1; term = term * self.count",
+    ),
+    Fault("same seed, same loss", "fixed seed", loss="term = term * random.random()"),
+    Fault(PRETRAIN, "pretrain returned a str", more=PHASE.format("['adapter']", "0")),
+    Fault(PRETRAIN, "neither the student's nor", more=PHASE.format("[nn.Linear(1, 1)]", "0")),
+    Fault(
+        PRETRAIN,
+        "without anything to train",
+        init="self.relu = nn.ReLU()",
+        more=PHASE.format("[self.relu]", "self.loss(s, t, batch)"),
+    ),
+    Fault(
+        PRETRAIN,
+        "Mine has a first phase but no pretrain_loss",
+        more=PHASE.partition("    def pretrain_loss")[0].format("[self.adapter]"),
+    ),
+    Fault(PRETRAIN, "trains none", more=PHASE.format("[self.adapter]", "s.logits.mean()")),
+    Fault(
+        PRETRAIN,
+        "pretrain_loss is inf",
+        more=PHASE.format("[self.adapter]", "1 / t.stem.new_zeros(())"),
+    ),
+    Fault(
+        "batches of 1, 2, 3, 7",
+        "in a batch of 1: loss is nan",
+        loss="term = term / term.new_tensor(len(t.logits) - 1) * (len(t.logits) - 1)",
+    ),
+    Fault(
+        "all-zero features",
+        "stages[0] is not finite",
+        loss="term = term + s.stages[0].square().sum((1, 2, 3)).sqrt().mean()",
+    ),
+    Fault(
+        "duplicate samples",
+        "the student's embedding is not finite",
+        loss="term = term + (s.embedding[0] - s.embedding[-1]).square().sum().sqrt()",
+    ),
+    Fault(
+        OTHERS,
+        "with a shallower teacher: RuntimeError",
+        loss="s.stages[-1].sum(1) - t.stages[-1].sum(1)",
+    ),
+    Fault(OTHERS, "is to raise Incompatible", loss="t.stages[2]"),
+    Fault(
+        OTHERS,
+        "a deeper teacher is refused without the shapes: depths",
+        init="if len(s.stages) < len(t.stages): raise Incompatible('depths')",
+    ),
+    Fault(
+        "bfloat16 features",
+        "loss is inf",
+        loss="term = term * (float('inf') if s.logits.dtype == torch.bfloat16 else 1)",
+    ),
+    Fault(
+        "predictions",
+        "predict returned [6, 10], expected finite [6, 5]",
+        more="\n    def predict(self, s):\n        return self.adapter(s.embedding)\n",
+    ),
+    Fault("trace", "x is no finite tensor", more=TRACE.format("s.logits / 0")),
+    Fault("trace", "of at most 1024 numbers", more=TRACE.format("s.logits.new_zeros(1025)")),
+    Fault("trace", "may only look", more=TRACE.format("torch.rand(())")),
+    Fault("trace", "changes the method", more=TRACE.format("self.adapter.bias.add_(1)")),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.message)
+def test_every_fault_is_found(fault: Fault, tmp_path: Path) -> None:
+    found = {r.name: r.message for r in checks.run(fault.write(tmp_path)) if not r.ok}
+    assert fault.check in found, found
+    assert fault.message in found[fault.check]
+    assert "\n" not in found[fault.check]
+
+
+def test_every_check_has_a_fault() -> None:
+    known = {name for name, _ in checks.CHECKS}
+    assert {fault.check for fault in FAULTS} == known | {"can be loaded"}
+
+
+GOOD_PHASE = PHASE.format("[*student.trunk(), self.adapter]", "self.loss(s, t, batch)")
+
+
+@pytest.mark.parametrize("more", ["", GOOD_PHASE])
+def test_a_good_method_passes(more: str, tmp_path: Path) -> None:
+    found = checks.run(Fault("", "", more=more).write(tmp_path), scale=2)
+    assert [r.name for r in found] == ["can be loaded", *(name for name, _ in checks.CHECKS)]
+    assert all(r.ok for r in found), found
+
+
+def test_what_cannot_work_may_say_so(tmp_path: Path) -> None:
+    """A method for equal depths only is checked on such a pair."""
+    refuse = "if len(s.stages) != len(t.stages): raise Incompatible('3 against 4')"
+    found = checks.run(Fault("", "", init=refuse).write(tmp_path))
+    assert all(r.ok for r in found), found
+
+
+def test_small_batches_may_be_refused(tmp_path: Path) -> None:
+    refuse = "if setup.batch_size < {}: raise Incompatible('needs a batch of {}')"
+    for size, ok in ((3, True), (7, True), (8, False)):
+        (tmp_path / str(size)).mkdir()
+        path = Fault("", "", init=refuse.format(size, size)).write(tmp_path / str(size))
+        about, cls = lookup.describe(path), lookup.load(path)
+        found = checks.result("", checks.batch_sizes, checks.Subject(about, cls, {}))
+        assert found.ok == ok, found
+
+
+def test_unknown_names_and_hyper_parameters_are_results() -> None:
+    assert re.match(r"semkd: unknown method \(did you mean semckd", checks.run("semkd")[0].message)
+    assert checks.run("kd", heat=1)[0].message.startswith("heat: unknown; KD takes temperature")
+
+
+def test_running_checks_draws_no_random_numbers() -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    checks.run("sp")
+    assert torch.equal(before, torch.get_rng_state())

@@ -1,0 +1,184 @@
+import importlib
+import os
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+from fake_grids import GOOD, write
+
+from kdbench.method import Method
+from kdbench.registry import describe, hyper, load, lookup, names
+from kdbench.registry.description import RegistryError
+
+
+def test_loaded_and_imported_are_the_same_class() -> None:
+    cls = load("sp")
+    assert cls.__module__ == "kdbench.methods.sp"
+    assert importlib.import_module("kdbench.methods.sp").SP is cls
+    assert load(str(lookup.folder() / "sp.py")) is cls
+    assert describe(str(lookup.folder() / "sp.py")).name == "sp"
+
+
+def test_in_a_checkout_that_is_not_installed(tmp_path: Path) -> None:
+    """The folder beside the package is found, and imports under the package's name."""
+    root = Path(lookup.__file__).parents[2]
+    for name in ("kdbench", "methods"):
+        (tmp_path / name).symlink_to(root / name)
+    code = (
+        "from kdbench.registry import lookup as registry; cls = registry.load('sp')\n"
+        "import kdbench.methods.sp; assert kdbench.methods.sp.SP is cls, cls"
+    )
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment)
+    assert done.returncode == 0
+
+
+def test_a_file_of_anybody_s(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    about = describe(path)
+    assert (about.name, about.label, about.beta, about.external) == (path, "Mine", 2.0, True)
+    assert about.doc == "Mine (Somebody, 2024)."
+    assert about.objective == {"gamma": 0.5}
+    assert about.hyper == {"width": 8, "scale": -1.0, "where": (1, 2)}
+    assert not about.needs_teacher
+    assert not about.has_pretrain
+    cls = load(path)
+    assert issubclass(cls, Method)
+    assert load(path) is cls
+
+
+def test_two_files_of_the_same_name_are_two_modules(tmp_path: Path) -> None:
+    paths: list[str] = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        paths.append(write(tmp_path / name, GOOD.replace("beta = 2", f"beta = {len(paths)}")))
+    assert [load(path).beta for path in paths] == [0, 1]
+
+
+def test_a_file_that_cannot_be_imported(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD + "\n\nimport nowhere_to_be_found\n")
+    assert describe(path).label == "Mine"
+    for _ in range(2):
+        with pytest.raises(
+            RegistryError, match="cannot be imported: ModuleNotFoundError"
+        ) as caught:
+            load(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_class_that_only_looks_like_a_method(tmp_path: Path) -> None:
+    path = write(tmp_path, "class Method:\n    pass\n\n\nclass Mine(Method):\n    pass\n")
+    with pytest.raises(RegistryError, match=r"Mine is no subclass of kdbench\.method\.Method"):
+        load(path)
+
+
+def test_a_method_without_a_loss(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD.replace("def loss", "def lost"))
+    with pytest.raises(RegistryError, match=r"mine\.py: Mine defines no loss"):
+        load(path)
+
+
+def test_who_names_no_modules_for_a_first_phase_needs_no_loss_for_it(tmp_path: Path) -> None:
+    phase = "    def pretrain(self, student):\n        self.seen = [student]\n        return []\n"
+    assert load(write(tmp_path, f"{GOOD.rstrip()}\n\n{phase}")).__name__ == "Mine"
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(
+        RegistryError, match=r"semkd: unknown method \(did you mean semckd\?\); .* sp"
+    ):
+        describe("semkd")
+    with pytest.raises(RegistryError, match=r"nowhere\.py: no such file"):
+        load("nowhere.py")
+
+
+def test_hyper() -> None:
+    assert hyper("kd", {}) == {"temperature": 4.0, "standardise": False}
+    found = hyper("kd", {"temperature": 2})
+    assert found["temperature"] == 2.0
+    assert isinstance(found["temperature"], float)
+    assert hyper("at", {"p": 3.0}) == {"p": 3}
+    assert describe("at").hyper == {"p": 2}
+
+
+def test_hyper_takes_lists_for_tuples(tmp_path: Path) -> None:
+    assert hyper(write(tmp_path, GOOD), {"where": [3]})["where"] == (3,)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        (
+            "semckd",
+            {"sofd": 1},
+            r"^sofd: unknown; SemCKD takes soft, factor, .* \(did you mean soft\?\)$",
+        ),
+        ("sp", {"x": 1}, "^x: unknown; SP takes no hyper-parameters$"),
+        ("at", {"a": 1, "b": 2}, "^a: unknown; AT takes p; b: unknown; AT takes p$"),
+        ("kd", {"temperature": "warm"}, "^temperature: 'warm' is no float like 4.0$"),
+        ("fitnets", {"relu": 1}, "^relu: 1 is no bool like True$"),
+        ("at", {"p": True}, "^p: True is no int like 2$"),
+        ("at", {"p": float("nan")}, "^p: nan is no int like 2$"),
+        ("at", {"p": 2.5}, "^p: 2.5 is no int like 2$"),
+        ("kd", {"temperature": float("inf")}, "^temperature: inf is no float like 4.0$"),
+    ],
+)
+def test_what_hyper_refuses(name: str, given: dict[str, object], message: str) -> None:
+    with pytest.raises(RegistryError, match=message):
+        hyper(name, given)
+
+
+def installed(monkeypatch: pytest.MonkeyPatch, *points: tuple[str, str]) -> None:
+    """Pretend that packages with these entry points are installed."""
+    made = [EntryPoint(name, value, lookup.GROUP) for name, value in points]
+    monkeypatch.setattr(lookup, "entry_points", lambda group: made)
+
+
+def test_what_is_installed_later_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "later" not in names()
+    about = tmp_path / "kdbench_later-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: kdbench-later\nVersion: 1\n")
+    (about / "entry_points.txt").write_text(f"[{lookup.GROUP}]\nlater = kdbench_later:Mine\n")
+    assert "later" in names()
+
+
+def test_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Described without running the package it is in; several classes may share a file."""
+    package = tmp_path / "kdbench_foo"
+    package.mkdir()
+    write(package, "import not_to_be_run\n", "__init__.py")
+    write(package, GOOD + "\n\nclass Other(Mine):\n    beta = 7.0\n", "inner.py")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    installed(monkeypatch, ("foo", "kdbench_foo.inner:Other"), ("foo", "kdbench_foo.inner:Other"))
+    assert "foo" in names()
+    assert (describe("foo").label, describe("foo").beta) == ("Other", 7.0)
+    assert describe("foo").external
+    assert "kdbench_foo" not in sys.modules
+    with pytest.raises(RegistryError, match="No module named 'not_to_be_run'"):
+        load("foo")
+    write(package, "", "__init__.py")
+    os.utime(package / "__init__.py", ns=(1, 1))
+    assert load("foo").beta == 7.0
+    for name in [name for name in sys.modules if name.startswith("kdbench_foo")]:
+        monkeypatch.delitem(sys.modules, name)
+
+
+def test_entry_points_that_lead_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch, ("foo", "kdbench_nowhere.inner:Foo"), ("bar", "json.decoder:Foo"))
+    with pytest.raises(RegistryError, match=r"kdbench_nowhere\.inner:Foo leads to no file"):
+        describe("foo")
+    with pytest.raises(RegistryError, match="there is no class Foo"):
+        describe("bar")
+
+
+@pytest.mark.parametrize("points", [[("sp", "a:B")], [("foo", "a:B"), ("foo", "c:D")]])
+def test_a_clash_is_an_error(
+    points: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed(monkeypatch, *points)
+    with pytest.raises(RegistryError, match="defined twice, as "):
+        names()

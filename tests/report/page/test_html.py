@@ -1,0 +1,350 @@
+import base64
+import hashlib
+import json
+import re
+from collections import Counter
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import large_page
+import pytest
+from fake_grids import cell_of, make_cells, make_grid, make_record
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kdbench.grid.grid import Report
+from kdbench.grid.run import Cell, Teacher
+from kdbench.grid.settings import Dataset
+from kdbench.report.page import html as page
+from kdbench.report.page import main_table
+from kdbench.report.plots import pictures
+from kdbench.report.tables.table import Table
+from kdbench.runs.evidence import Evidence
+from kdbench.stats.cell_summary import summaries
+from kdbench.stats.cell_table import tidy
+
+SMALL: dict[str, Any] = {
+    "methods": ("kd", "at", "fsp", "nst", "crd", "dkd", "reviewkd"),
+    "pairs": (("wrn_40_2", "ShuffleV1"), ("ResNet50", "vgg8"), ("resnet56", "resnet20")),
+}
+
+
+class Reader(HTMLParser):
+    """Tags, attributes and texts of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: Counter[str] = Counter()
+        self.attributes: Counter[str] = Counter()
+        self.values: list[str] = []
+        self.texts: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes.update(name for name, _ in attrs)
+        self.values += [value or "" for _, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def data_of(text: str) -> dict[str, Any]:
+    """The JSON of a page."""
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    assert found
+    values: dict[str, Any] = json.loads(found[1])
+    return values
+
+
+def answer(text: str, question: str) -> str:
+    """What the page says to one of the five questions."""
+    block = text.partition(f"<h3>{question}</h3>")[2].partition("</div>")[0]
+    return " ".join(Reader(block).texts)
+
+
+def cell(data: dict[str, Any], method: str, pair: str) -> dict[str, Any]:
+    [found] = [c for c in data["cells"] if c["method"] == method and c["pair"].startswith(pair)]
+    found["lines"] = {name: value for _, lines in found["sections"] for name, value in lines}
+    return dict(found)
+
+
+# --- what it says ---
+
+
+def test_five_questions_are_answered() -> None:
+    text = large_page.html(large_page.evidence(**SMALL))
+    which = answer(text, "Which method would you use?")
+    assert "crd has the highest mean accuracy over the 3 pairs" in which or "at has" in which
+    assert "points, mean over 3 pairs, 95 % interval [" in answer(text, "How sure is that?")
+    assert "the training time of kd" in answer(text, "What did it cost?")
+    measured = answer(text, "How was it measured?")
+    assert "7 methods × 3 teacher-student pairs × 5 seeds" in measured
+    assert "after the last epoch" in measured
+    assert "5 diverged" not in answer(text, "What is missing?")
+    assert "6 diverged, 5 failed, 15 skipped and 12 missing" in answer(text, "What is missing?")
+
+
+def test_the_answer_does_not_single_out_what_the_data_does_not() -> None:
+    found = large_page.evidence(("kd", "at"), (("vgg13", "vgg8"),), (0, 1, 2), whole=True)
+    noisy = {
+        run.id: make_record(run, 70.0 + 3 * ((run.seed + shift) % 3) + shift / 100)
+        for shift, one in enumerate(found.cells)
+        for run in one.runs
+    }
+    text = large_page.html(replace(found, records=noisy))
+    which = answer(text, "Which method would you use?")
+    assert "at has the highest mean accuracy" in which
+    assert "The data does not single it out: the one other cannot be told from the best" in which
+    assert "Attention transfer (Zagoruyko & Komodakis, ICLR 2017" in which
+    assert "A test tells 0 of 1 differences" in answer(text, "How sure is that?")
+    assert "Nothing: all 10 runs are done." in answer(text, "What is missing?")
+
+
+def test_without_records_the_page_says_so() -> None:
+    found = replace(large_page.evidence(**SMALL), records={}, history=lambda run_id: [])
+    text = large_page.html(found)
+    assert "No method has a result yet." in answer(text, "Which method would you use?")
+    assert "There are no learning curves." in text
+    assert not data_of(text)["curves"]
+
+
+def test_a_method_that_lacks_a_pair_is_not_the_answer() -> None:
+    found = large_page.evidence(("kd", "semckd"), (("vgg13", "vgg8"), ("vgg13", "MobileNetV2")))
+    kept = dict(found.records)
+    for run in cell_of(found.cells, "semckd").runs:
+        del kept[run.id]
+    which = answer(large_page.html(replace(found, records=kept)), "Which method would you use?")
+    assert which.strip().startswith("kd has the highest mean accuracy over the 2 pairs")
+
+
+def test_one_seed_is_a_hint_only() -> None:
+    text = large_page.html(
+        large_page.evidence(("kd", "semckd"), (("vgg13", "vgg8"),), (0,), whole=True)
+    )
+    assert "no more than a hint" in answer(text, "Which method would you use?")
+    assert "no interval" in answer(text, "How sure is that?")
+
+
+def test_an_unknown_baseline_leaves_its_columns_out() -> None:
+    found = large_page.evidence(("kd", "at"), (("vgg13", "vgg8"),), report=Report(baseline="none"))
+    text = large_page.html(found)
+    assert '<span class="delta">' not in text
+    assert "nan" not in Reader(text).texts
+
+
+def test_a_drawer_tells_what_the_records_say() -> None:
+    found = large_page.evidence(**SMALL, report=Report())
+    frame = tidy(found.grid, found.cells, found.records)
+    told = data_of(page.render(found, frame, command=lambda run: f"again {run.id}"))
+    one = cell(told, "at", "resnet56")
+    row = frame[(frame["method"] == "at") & (frame["student"] == "resnet20")].iloc[0]
+    assert one["lines"]["Last epoch, mean ± sd"] == f"{row['mean']:.2f} ± {row['sd']:.2f} %"
+    assert one["lines"]["p, Holm-adjusted within the pair"] in (f"{row['p_holm']:.3f}", "< 0.001")
+    assert one["lines"]["Loss"] == "1 · CE + 1 · T² · KL with T = 4 + 2 · at(p=2)"
+    assert one["lines"]["Versions"] == "torch 2.9.0, kdbench 0.1.0"
+    runs = next(c for c in found.cells if c.method == "at" and c.student == "resnet20").runs
+    assert one["command"] == f"again {runs[0].id}"
+    assert [run[0] for run in one["runs"]] == [0, 1, 2, 3, 4]
+    assert one["runs"][1][3] == pytest.approx(large_page.accuracy(runs[1]), abs=1e-4)
+    decides = {key: value for key, value in runs[0].canonical.items() if key != "seed"}
+    assert one["config"] == json.dumps(decides, indent=1)
+    failed = cell(told, "nst", "wrn_40_2")
+    assert failed["runs"][0][2:] == [
+        "failed", None, None, None, "OutOfMemoryError: 64 GiB are not there",
+    ]  # fmt: skip
+    assert cell(told, "reviewkd", "ResNet50")["status"] == "missing: not trained yet"
+
+
+def test_a_page_of_too_many_cells_has_their_numbers_and_says_where_the_rest_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = large_page.evidence(**SMALL)
+    whole = large_page.html(found)
+    monkeypatch.setattr(page, "CELLS", len(found.cells))
+    assert large_page.html(found) == whole
+    monkeypatch.setattr(page, "CELLS", len(found.cells) - 1)
+    text = large_page.html(found)
+    said = " ".join(" ".join(Reader(text).texts).split())
+    assert "too many cells for each to open" in said and "kdbench show ID" in said
+    for lost in ("Press a cell", "the bar draws", "no cell opens", "Learning curves have"):
+        assert lost in whole and lost not in text
+    assert "data-c=" not in text and '<svg class="bar' not in text
+    assert data_of(text)["cells"] == []
+
+    def numbers(html: str) -> list[str]:
+        table = html.partition('<table id="board"')[2].partition('<h2 id="further"')[0]
+        return [shown for part in Reader(table).texts if (shown := part.strip())]
+
+    assert numbers(text) == numbers(whole)
+    code = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+    assert code.findall(text) == code.findall(whole)
+
+
+def test_published_figures_and_imported_teachers() -> None:
+    report = Report(reference="CRD / RepDistiller (ICLR 2020)/README table 1")
+    grid = make_grid([("vgg13", "vgg8")], report=report, dataset=Dataset(name="cifar100"))
+    grid = grid.model_copy(update={"teachers": {"vgg13": "import-1234"}})
+    cells = [
+        Cell("teacher", c.teacher, c.student, ())
+        if c.method == "teacher"
+        else replace(
+            c,
+            runs=tuple(
+                replace(r, teacher=Teacher("vgg13", "import-1234") if r.teacher else None)
+                for r in c.runs
+            ),
+        )
+        for c in make_cells(grid, ("kd", "at"))
+    ]
+    records = {r.id: make_record(r, 72.0) for c in cells for r in c.runs}
+    told = data_of(large_page.html(Evidence(grid, cells, records, lambda run_id: [])))
+    lines = cell(told, "kd", "vgg13")["lines"]
+    assert lines["Published"] == "72.98 %"
+    assert lines["Here − published"] == "−0.98 points"
+    assert cell(told, "teacher", "vgg13")["status"] == "imported checkpoint"
+
+
+def test_the_map_has_every_status() -> None:
+    found = large_page.evidence(**SMALL)
+    frame = tidy(found.grid, found.cells, found.records)
+    table = {
+        row.name: row
+        for row in main_table.rows(found, frame, summaries(found.cells, found.records), "kd")
+    }
+    assert [box.letter for box in table["kd"].boxes] == ["D", "D", "D"]
+    assert [box.letter for box in table["nst"].boxes] == ["F", "D", "D"]
+    assert [box.letter for box in table["dkd"].boxes] == ["D", "X", "D"]
+    assert [box.letter for box in table["crd"].boxes] == ["D", "P", "D"]
+    assert [box.letter for box in table["fsp"].boxes] == ["S", "S", "S"]
+    assert [box.letter for box in table["reviewkd"].boxes] == ["M", "M", "P"]
+    assert table["crd"].boxes[1].flag == "4 of 5 seeds: 1 diverged"
+    assert [column.architecture for column in main_table.columns(found, frame)] == [
+        "cross", "cross", "same",
+    ]  # fmt: skip
+
+
+def test_the_mean_difference_is_paired_over_seeds_and_pairs() -> None:
+    found = large_page.evidence(**SMALL, whole=True)
+    frame = tidy(found.grid, found.cells, found.records)
+    at = next(
+        row
+        for row in main_table.rows(found, frame, summaries(found.cells, found.records), "kd")
+        if row.name == "at"
+    )
+    of_at = frame[frame["method"] == "at"]
+    assert at.overall.mean == pytest.approx(of_at["diff"].mean())
+    assert (at.overall.n, at.compared, at.pairs) == (5, 3, 3)
+    assert at.accuracy == pytest.approx(of_at["mean"].mean())
+
+
+# --- what it is ---
+
+
+def test_the_same_evidence_gives_the_same_bytes() -> None:
+    found = large_page.evidence(**SMALL)
+    backwards = replace(found, records=dict(reversed(list(found.records.items()))))
+    assert large_page.html(found) == large_page.html(backwards)
+
+
+def test_a_large_grid_stays_below_three_megabytes() -> None:
+    found = large_page.evidence()
+    figure = pictures.svg(pictures.accuracy(found.grid.title, found.cells, found.records)).decode()
+    command = "kdbench train --dataset '{name: cifar100, per_class: 125}' " + "--option a=1 " * 20
+    text = large_page.html(
+        found,
+        plots=lambda: {f"Figure {i}": figure for i in range(12)},
+        command=lambda run: command,
+    )
+    assert len(text.encode()) < 3_000_000
+    assert len(data_of(text)["curves"]) > 900
+
+
+def test_nothing_is_loaded_and_only_our_script_runs() -> None:
+    text = large_page.html(
+        large_page.evidence(**SMALL), plots=lambda: {"One": "<svg width='9pt'><a id='x'/></svg>"}
+    )
+    code = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    style = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+    digest = {
+        kind: base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()
+        for kind, [one] in (("script", code), ("style", style))
+    }
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)
+    assert policy
+    told = policy[1].replace("&#39;", "'")
+    assert told.startswith("default-src 'none';")
+    assert f"script-src 'sha256-{digest['script']}'" in told
+    assert f"style-src 'sha256-{digest['style']}'" in told
+    reader = Reader(text)
+    assert not {"link", "iframe", "object", "embed", "base"} & set(reader.tags)
+    assert not [name for name in reader.attributes if name.startswith("on") or name == "style"]
+    assert not [value for value in reader.values if re.match(r"(?i)\s*(https?:|//)", value)]
+
+
+HOSTILE = (
+    "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</script><script>alert(1)//",
+    "</title></style><b>", "{{ 7 * 7 }}{% raw %}", "<!--", "&lt;&amp;", "]]>", "'\u2028\u2029",
+    "\u202eevil", "a\x00b", "$x$ | `y`", "javascript:alert(1)",
+)  # fmt: skip
+NAMES = st.sampled_from(HOSTILE) | st.text(min_size=1, max_size=20)
+
+
+def hostile(name: str) -> str:
+    """A page with a name in all the places that a grid, a plugin or a record can fill."""
+    method = name.replace("+", " ") or "x"
+    grid = make_grid(
+        [("vgg13", "vgg8")], (0, 1), title=name, source=name,
+        report=Report(baseline="kd", supports=name, against=name),
+    )  # fmt: skip
+    cells = make_cells(grid, ("kd", "odd"))
+    records = {r.id: make_record(r, 70.0 + r.seed) for c in cells for r in c.runs}
+    odd = cell_of(cells, "odd")
+    renamed = tuple(replace(run, method=method) for run in odd.runs)
+    cells[cells.index(odd)] = Cell(method, odd.teacher, odd.student, renamed)
+    first = odd.runs[0].id
+    records[first] = replace(records[first], status="failed", result=None, reason=name)
+    last = odd.runs[1].id
+    environment = {"device": name, "commit": name, "versions": {name: name}}
+    records[last] = replace(records[last], environment=environment)
+    frame = tidy(grid, cells, records)
+    table = Table(name, frame[["method"]].rename(columns={"method": name}), notes=(name,))
+    return page.render(
+        Evidence(grid, cells, records, lambda run_id: []),
+        frame,
+        digest=name,
+        further=[table],
+        plots=lambda: {name: f"<svg>{name}</svg>"},
+        command=lambda run: name,
+    )
+
+
+PLAIN = Reader(hostile("plain"))
+
+
+@settings(deadline=None, max_examples=25)
+@given(NAMES)
+def test_text_from_outside_is_only_text(name: str) -> None:
+    # These are rows of every table, and would add or merge rows, not markup.
+    if name.replace("+", " ") in ("kd", "teacher", "student"):
+        return
+    text = hostile(name)
+    reader = Reader(text)
+    assert reader.tags == PLAIN.tags
+    assert reader.attributes == PLAIN.attributes
+    told = data_of(text)
+    assert cell(told, name.replace("+", " "), "vgg13")["command"] == name
+    if name in HOSTILE and "\x00" not in name:
+        assert name in "".join(reader.texts)
+
+
+def test_half_a_surrogate_pair_is_replaced() -> None:
+    found = large_page.evidence(("kd",), (("vgg13", "vgg8"),), (0,), title="a\ud800b")
+    assert "<h1>a?b</h1>" in large_page.html(found)
+
+
+def test_hostile_names_one_by_one() -> None:
+    for name in HOSTILE:
+        assert Reader(hostile(name)).tags == PLAIN.tags, name

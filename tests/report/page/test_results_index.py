@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import large_page
+
+from kdbench.report.page import html
+from kdbench.report.page.results_index import Entry, entries
+from tests.report.page.test_html import HOSTILE, Reader
+
+
+def test_every_grid_is_listed(tmp_path: Path) -> None:
+    found = large_page.evidence(("kd", "at", "fsp"), (("vgg13", "vgg8"),), (0, 1))
+    large_page.write(tmp_path, found)
+    [one] = entries(tmp_path)
+    assert one == Entry(
+        "fake", "Fifteen methods on thirteen pairs", "fake/index.html", "digits", "crd",
+        methods=3, pairs=1, seeds=2, done=6, runs=8,
+    )  # fmt: skip
+    assert one.coverage == "6 of 8 (75 %)"
+    text = html.index(tmp_path)
+    assert '<a href="fake/index.html">Fifteen methods on thirteen pairs</a>' in text
+    assert html.index(tmp_path) == text
+
+
+def test_nearly_all_is_not_all() -> None:
+    assert Entry("a", "a", "a", done=9999, runs=10000).coverage == "9,999 of 10,000 (99 %)"
+    assert Entry("a", "a", "a").coverage == "0 of 0 (0 %)"
+
+
+def test_a_damaged_or_older_folder_is_listed_all_the_same(tmp_path: Path) -> None:
+    for name, content in {"old": "a,b\n1,2\n", "binary": "\udcff\x00"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "leaderboard.csv").write_text(content, errors="surrogateescape")
+    (tmp_path / "old" / "leaderboard.md").write_text("# Old\n")
+    binary, old = entries(tmp_path)
+    assert "cannot be read" in binary.trouble and "cannot be read: KeyError" in old.trouble
+    assert (old.title, old.link) == ("old", "old/leaderboard.md")
+    assert "cannot be read" in html.index(tmp_path)
+
+
+def test_no_results_at_all(tmp_path: Path) -> None:
+    assert "no leaderboard here yet" in html.index(tmp_path / "none")
+
+
+def test_names_of_folders_and_titles_are_only_text(tmp_path: Path) -> None:
+    plain = Reader(html.index(_folder(tmp_path / "plain", "plain")))
+    for i, name in enumerate(HOSTILE):
+        if "\x00" in name:
+            continue  # no folder can be called so
+        reader = Reader(html.index(_folder(tmp_path / str(i), name)))
+        assert reader.tags == plain.tags, name
+        assert reader.attributes == plain.attributes, name
+        [link] = [value for value in reader.values if value.endswith(".csv")]
+        assert ":" not in link and '"' not in link
+
+
+def _folder(results: Path, name: str) -> Path:
+    folder = results / name.replace("/", "|")
+    folder.mkdir(parents=True)
+    keys = "method,pair,dataset,protocol,n,expected\n"
+    (folder / "leaderboard.csv").write_text(keys + "kd,a,b,c,1,2\n")
+    return results

@@ -1,0 +1,194 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fake_grids import make_record
+from small_grids import expanded, python, write
+
+from kdbench.report.plots import in_background
+from kdbench.runs import records
+
+pytestmark = pytest.mark.skipif(
+    not in_background.THREADS.is_dir(), reason="without a count of threads nothing is forked"
+)
+
+REPORT = """
+import os, signal, sys, threading, time
+from kdbench.report.plots import in_background as drawing
+from kdbench.runs import environment as machine
+machine.cores = lambda: {cores}
+{more}
+from kdbench.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    print("drawn here:", "matplotlib" in sys.modules)
+    sys.exit(end.code)
+"""
+KILLED = "drawing._work = lambda *_: os.kill(os.getpid(), signal.SIGKILL)"
+SILENT = "drawing._work = lambda *_: None"
+THREAD = "threading.Thread(target=time.sleep, args=(3,), daemon=True).start()"
+BROKEN = """
+def spoil(real):
+    def spoilt(*args):
+        from kdbench.report.plots import accuracy_per_seed as seeds
+        seeds._legend = broken
+        return real(*args)
+    return spoilt
+def broken(*_):
+    raise ArithmeticError("no ink")
+drawing._work, drawing.Here.__call__ = spoil(drawing._work), spoil(drawing.Here.__call__)
+"""
+
+BESIDE = """
+import os, sys, time
+from pathlib import Path
+from kdbench.report.plots import in_background as drawing
+from kdbench.runs import environment as machine
+machine.cores = lambda: 2
+def work(*args):
+    from kdbench.report.plots import pictures as plots
+    def pictures(_, frame, ranks):
+        Path(sys.argv[1]).write_text(str(os.getpid()))
+        {there}
+    plots.pictures = pictures
+    real(*args)
+real, drawing._work = drawing._work, work
+with drawing.beside(None) as draw:
+    {here}
+"""
+LONG = "time.sleep(600)"
+WAIT = """told = Path(sys.argv[1])
+    while not (told.exists() and told.read_text()):
+        time.sleep(0.05)
+    """
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> list[str]:
+    """A report of two methods and two seeds."""
+    changes = {"methods": ["kd", "at"], "seeds": [0, 1]}
+    for i, run in enumerate(expanded(**changes).runs):
+        records.folder(tmp_path / "runs", run.id).mkdir(parents=True)
+        records.write(tmp_path / "runs", make_record(run, 70.0 + i))
+    folders = ("--runs", tmp_path / "runs", "--results", tmp_path / "results")
+    return ["report", "--grid", *map(str, (write(tmp_path, **changes), *folders))]
+
+
+def report(
+    command: list[str], cores: int = 2, more: str = ""
+) -> tuple[subprocess.CompletedProcess[str], dict[str, bytes]]:
+    """How it ends, and the files that it has written."""
+    done = python(REPORT.format(cores=cores, more=more), *command)
+    written = [path for path in Path(command[-1]).rglob("*") if path.is_file()]
+    found = {str(path): path.read_bytes() for path in written}
+    for path in written:
+        path.unlink()
+    return done, found
+
+
+def test_the_same_bytes_whoever_draws(command: list[str]) -> None:
+    _, plain = report(command, cores=1)
+    assert sum(name.endswith((".svg", ".png")) for name in plain) == 8
+    for cores, more, here in (
+        (2, "", False), (1, "", True), (2, THREAD, True), (2, KILLED, True), (2, SILENT, True)
+    ):  # fmt: skip
+        done, files = report(command, cores, more)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"drawn here: {here}" in done.stdout
+        assert files == plain
+
+
+@pytest.mark.parametrize("asked", [None, "3"])
+def test_a_report_starts_no_threads_for_matrices(command: list[str], asked: str | None) -> None:
+    name = "OPENBLAS_NUM_THREADS"
+    more = f"os.environ.pop({name!r}, None)"
+    more = f"os.environ[{name!r}] = {asked!r}" if asked else more
+    code = REPORT.format(cores=1, more=more).replace(
+        "sys.exit(end.code)",
+        f"""
+    import threadpoolctl
+    found = [one for one in threadpoolctl.threadpool_info() if one["internal_api"] == "openblas"]
+    print(all(one["num_threads"] == 1 for one in found), os.environ.get({name!r}))
+""",
+    )
+    told = python(code, *command).stdout.split()[-2:]
+    assert told[1] == str(asked)
+    assert told[0] == "True" or asked
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_an_error_is_told_once_with_its_traceback(command: list[str], cores: int) -> None:
+    done, files = report(command, cores, BROKEN)
+    assert done.returncode == 1 and not files
+    assert done.stderr.count("Traceback") == 1 and done.stderr.count("no ink") == 1
+    assert "in broken" in done.stderr
+
+
+def start(folder: Path, there: str, here: str) -> tuple[subprocess.Popen[str], int]:
+    """A process that has another one draw, and the number of that one, which draws already."""
+    told = folder / "process"
+    code = BESIDE.format(there=there, here=here)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(told)],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    wait_until(lambda: told.exists() and bool(told.read_text()))
+    return process, int(told.read_text())
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if true():
+            return
+        time.sleep(0.1)
+    raise TimeoutError
+
+
+def gone(number: int) -> bool:
+    """Whether a process has ended; nobody may have asked for its exit code yet."""
+    try:
+        stat = Path(f"/proc/{number}/stat").read_text()
+    except OSError:
+        return True
+    return stat.rpartition(")")[2].split()[0] in "ZX"
+
+
+@pytest.mark.usefixtures("heeds_ctrl_c")
+@pytest.mark.parametrize("here", ["draw(1, 2)()", LONG])
+def test_ctrl_c_ends_both_quietly(tmp_path: Path, here: str) -> None:
+    process, other = start(tmp_path, LONG, here)
+    if here == LONG:  # the other first: it says nothing
+        os.kill(other, signal.SIGINT)
+        wait_until(lambda: gone(other))
+    os.killpg(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert told.count("Traceback") == 1 and told.endswith("KeyboardInterrupt\n")
+    assert gone(other)
+
+
+def test_what_cannot_be_sent_is_told(tmp_path: Path) -> None:
+    process, other = start(tmp_path, "frame(), ranks()", WAIT + "draw(1, lambda: 0)()")
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 1 and "pickle" in told and gone(other)
+
+
+def test_an_error_elsewhere_ends_the_other_process(tmp_path: Path) -> None:
+    process, other = start(tmp_path, LONG, WAIT + "raise ArithmeticError")
+    assert process.wait(60) == 1 and gone(other)
+    process.communicate()
+
+
+def test_nobody_is_left_when_a_report_is_killed(tmp_path: Path) -> None:
+    process, other = start(tmp_path, "frame(), ranks()", LONG)
+    assert not gone(other)
+    process.kill()
+    process.communicate(timeout=60)
+    wait_until(lambda: gone(other))

@@ -1,0 +1,222 @@
+from dataclasses import replace
+
+from fake_grids import (
+    cell_of,
+    ended,
+    make_cells,
+    make_grid,
+    make_record,
+    make_records,
+    row_of,
+    typical,
+    whole_of,
+)
+
+from kdbench.grid.run import Cell, Teacher
+from kdbench.report.tables import accuracy, supplementary
+from kdbench.report.text.markdown import render
+from kdbench.stats import over_seeds
+from kdbench.stats.cell_table import tidy
+
+
+def test_accuracy_puts_teacher_and_student_first_and_ari_last() -> None:
+    grid = make_grid([("big", "small"), ("big", "tiny")])
+    cells = make_cells(grid, ("kd", "at", "semckd", "semckd+at"))
+    cells = sorted(cells, key=lambda cell: cell.method)
+    frame = tidy(grid, cells, make_records(cells, typical))
+    table = accuracy.accuracy(frame, ari_of="semckd")
+    assert list(table.rows["Method"])[:2] == ["teacher", "student"]
+    assert list(table.rows.columns) == ["Method", "big → small", "big → tiny", "ARI of semckd, %"]
+    assert row_of(table, "at")["big → small"] == "83.50 ± 0.46"
+    assert row_of(table, "teacher") == {
+        "Method": "teacher", "big → small": "95.00", "big → tiny": "95.00", "ARI of semckd, %": "",
+    }  # fmt: skip
+    mean = {name: frame.loc[frame["method"] == name, "mean"].tolist() for name in frame["method"]}
+    values = {
+        name: over_seeds.average_relative_improvement(mean["semckd"], mean[name], mean["student"])
+        for name in ("kd", "at")
+    }
+    assert row_of(table, "at")["ARI of semckd, %"] == f"{values['at']:.2f}"
+    # A combination with the method itself is no competitor of it.
+    average = sum(values.values()) / 2
+    assert row_of(table, "semckd")["ARI of semckd, %"] == f"mean {average:.2f}"
+    assert "over at, kd." in table.notes[2]
+
+
+def test_bold_is_the_best_and_what_a_test_does_not_tell_from_it() -> None:
+    grid = make_grid()
+    cells = make_cells(grid, ("kd", "at", "semckd"))
+    exact = {"student": (80.0, 80.2, 80.1), "kd": (84.2, 83.6, 84.3), "at": (82.0, 82.11, 82.3),
+             "semckd": (84.0, 84.1, 84.3), "teacher": (95.0,) * 3}  # fmt: skip
+    records = make_records(cells, lambda run: exact[run.method][run.seed])
+    table = accuracy.accuracy(tidy(grid, cells, records))
+    names = list(table.rows["Method"])
+    assert {names[i] for i, _ in table.bold} == {"semckd", "kd"}
+    assert "| **84.03 ± 0.38** |" in render(table)
+
+
+def test_cells_that_are_not_whole_say_so() -> None:
+    grid = make_grid()
+    cells = make_cells(grid, ("kd", "at", "vid", "sp", "fsp", "semckd", "mixed"))
+    BASE_ALL = {"vid": 1.0, "sp": 1.0, "fsp": 1.0, "mixed": 1.0}
+    records = make_records(cells, lambda run: BASE_ALL.get(run.method) or typical(run))
+    at, vid = cell_of(cells, "at").runs, cell_of(cells, "vid").runs
+    records[at[1].id] = ended(at[1], "diverged", "loss is nan in epoch 1")
+    del records[at[2].id]
+    for run in vid:
+        records[run.id] = ended(run, "diverged", "loss is nan in epoch 1")
+    for run in cell_of(cells, "sp").runs:
+        records[run.id] = ended(run, "failed", "RuntimeError: out of | memory")
+    for run in cell_of(cells, "fsp").runs:
+        records[run.id] = ended(run, "skipped", "FSP needs equal channels")
+    mixed = cell_of(cells, "mixed").runs
+    records[mixed[0].id] = ended(mixed[0], "failed", "boom")
+    del records[mixed[1].id], records[mixed[2].id]
+    del records[cell_of(cells, "kd").runs[0].id]
+    for run in cell_of(cells, "semckd").runs:
+        del records[run.id]
+    frame = tidy(grid, cells, records)
+    table = accuracy.accuracy(frame, ari_of="semckd")
+    shown = {method: row_of(table, method)["big → small"] for method in table.rows["Method"]}
+    assert shown["at"] == "83.00 (1/3, diverged 1/3)"
+    assert shown["kd"] == "82.70 ± 0.00 (2/3)"
+    assert shown["vid"] == "diverged 3/3"
+    assert shown["sp"] == "failed"
+    assert shown["fsp"] == "skipped: FSP needs equal channels"
+    assert shown["semckd"] == "missing"
+    assert shown["mixed"] == "failed 1/3, missing 2/3"
+    status = dict(zip(frame["method"], frame["status"], strict=True))
+    assert status == {
+        "teacher": "done", "student": "done", "kd": "partial", "at": "partial",
+        "vid": "diverged", "sp": "failed", "fsp": "skipped", "semckd": "missing", "mixed": "failed",
+    }  # fmt: skip
+    assert row_of(table, "kd")["ARI of semckd, %"] == ""
+    lines = accuracy.reasons(frame)
+    assert lines[0] == (
+        f"at, diverged 1/3: loss is nan in epoch 1 (big → small; kdbench show {at[1].id})"
+    )
+    assert any("FSP needs equal channels" in line for line in lines)
+    differences = accuracy.differences(frame, "kd")
+    assert row_of(differences, "at")["big → small"] == "–"
+    assert row_of(differences, "vid")["big → small"] == "–"
+
+
+def test_no_record_at_all_is_a_table_of_what_is_missing() -> None:
+    grid = make_grid()
+    cells = make_cells(grid)
+    frame = tidy(grid, cells, {})
+    table = accuracy.accuracy(frame, ari_of="semckd")
+    assert set(table.rows["big → small"]) == {"missing"}
+    overall = whole_of(grid, cells, {}).overall.frame
+    assert accuracy.improvements(frame, "semckd", overall).rows.empty
+    assert set(frame["status"]) == {"missing"}
+
+
+def test_ari_marks_denominators_that_are_within_the_noise() -> None:
+    grid = make_grid([("big", "small"), ("big", "tiny")])
+    cells = make_cells(grid)
+    records = make_records(cells, typical)
+    # On the second pair kd is at the student's level, and noisy.
+    for seed, run in enumerate(cells[7].runs):
+        assert (run.method, run.student) == ("kd", "tiny")
+        records[run.id] = make_record(run, 80.6 + (0.5, -0.5, 0.1)[seed])
+    frame = tidy(grid, cells, records)
+    overall = whole_of(grid, cells, records).overall.frame
+    ratios = accuracy.improvements(frame, "semckd", overall)
+    assert row_of(ratios, "at")["ARI [95 %]"].startswith("33.3 [")
+    # In some resample kd gains nothing on the second pair.
+    assert row_of(ratios, "kd")["ARI [95 %]"].endswith(", ∞]")
+    assert row_of(ratios, "kd")["big → tiny"].endswith(" †")
+    assert not row_of(ratios, "kd")["big → small"].endswith("†")
+    assert not row_of(ratios, "at")["big → tiny"].endswith("†")
+    assert row_of(accuracy.accuracy(frame, ari_of="semckd"), "kd")["ARI of semckd, %"].endswith(
+        " †"
+    )
+    assert row_of(ratios, "at")["Mean difference, points"] == "+1.00"
+
+
+def test_ari_over_some_pairs_says_over_how_many() -> None:
+    grid = make_grid([("big", "small"), ("big", "tiny")])
+    cells = make_cells(grid)
+    records = make_records(cells, typical)
+    for run in cells[8].runs:
+        assert (run.method, run.student) == ("at", "tiny")
+        del records[run.id]
+    table = accuracy.accuracy(tidy(grid, cells, records), ari_of="semckd")
+    assert row_of(table, "at")["ARI of semckd, %"].endswith("(1/2 pairs)")
+
+
+def test_one_seed_is_shown_without_a_spread_and_tells_nothing_apart() -> None:
+    grid = make_grid(seeds=[0])
+    cells = make_cells(grid)
+    frame = tidy(grid, cells, make_records(cells, typical))
+    table = accuracy.accuracy(frame, ari_of="semckd")
+    assert row_of(table, "kd")["big → small"] == "82.10"
+    assert len(table.bold) == 4
+    assert row_of(table, "kd")["ARI of semckd, %"].endswith("†")
+    assert row_of(accuracy.differences(frame, "kd"), "at")["big → small"] == "+0.90 (1 seed)"
+
+
+def test_costs_are_relative_to_the_baseline_with_the_teachers_forward() -> None:
+    grid = make_grid()
+    cells = make_cells(grid)
+    records = make_records(cells, typical)
+    for run in cell_of(cells, "semckd").runs:
+        records[run.id] = make_record(run, 84.0, seconds=34.0, extra=10_200_000)
+    table = supplementary.costs(tidy(grid, cells, records), "kd")
+    semckd = row_of(table, "semckd")
+    assert semckd["Time / kd"] == "3.00"
+    assert semckd["Seconds"] == "36.0"
+    assert semckd["Extra parameters in training"] == "10,200,000"
+    assert semckd["Parameters deployed"] == "1,000"
+    assert row_of(table, "student")["Time / kd"] == "0.83"
+
+
+def test_best_epoch_is_flagged_in_its_title() -> None:
+    grid = make_grid()
+    cells = make_cells(grid)
+    table = supplementary.best_epoch(tidy(grid, cells, make_records(cells, typical)))
+    assert "selected on the test set; not the headline" in table.title
+    assert row_of(table, "at")["big → small"] == "84.00"
+
+
+def test_an_imported_teacher_shows_what_its_students_saw() -> None:
+    grid = make_grid(teachers={"big": "import-0123"})
+    cells = make_cells(grid)
+    [own] = cells[0].runs
+    runs = {
+        cell.method: tuple(replace(r, teacher=Teacher("big", "import-0123")) for r in cell.runs)
+        for cell in cells[2:]
+    }
+    cells = [
+        Cell("teacher", "big", "small", ()),
+        cells[1],
+        *(replace(cell, runs=runs[cell.method]) for cell in cells[2:]),
+    ]
+    frame = tidy(grid, cells, make_records(cells, typical))
+    teacher = frame.iloc[0]
+    assert (teacher["status"], teacher["mean"], teacher["runs"]) == (
+        "imported",
+        95.0,
+        "import-0123",
+    )
+    assert row_of(accuracy.accuracy(frame), "teacher")["big → small"] == "95.00 (imported)"
+    assert own.id not in frame["runs"].tolist()
+    empty = tidy(grid, cells, {})
+    assert row_of(accuracy.accuracy(empty), "teacher")["big → small"] == "imported"
+
+
+def test_a_pair_that_comes_twice_has_two_columns() -> None:
+    grid = make_grid([("big", "small"), ("big", "small")])
+    cells = make_cells(grid)
+    table = accuracy.accuracy(tidy(grid, cells, make_records(cells, typical)))
+    assert list(table.rows.columns) == ["Method", "big → small", "big → small (2)"]
+
+
+def test_objectives_say_each_rows_weights() -> None:
+    grid = make_grid()
+    table = supplementary.objectives(make_cells(grid, ("kd", "semckd+at")))
+    assert row_of(table, "student") == {
+        "Method": "student", "gamma (CE)": "1", "alpha (T²·KL)": "0", "T": "–", "beta · term": "",
+    }  # fmt: skip
+    assert row_of(table, "semckd+at")["beta · term"] == "2 · semckd(p=2) + 2 · at(p=2)"

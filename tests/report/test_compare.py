@@ -1,0 +1,223 @@
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fake_grids import (
+    PAIRS,
+    PROTOCOL,
+    evidence_of,
+    make_cells,
+    make_grid,
+    make_record,
+    make_records,
+)
+from small_grids import kdbench, mistakes
+from small_grids import write as write_grid
+
+from kdbench.grid.run import Run
+from kdbench.report import compare
+from kdbench.report.compare import CompareError, lines, methods, sentence
+from kdbench.runs import archive, records
+from kdbench.runs.evidence import Evidence
+from kdbench.stats import over_seeds
+
+BASE = {"student": 70.0, "teacher": 80.0, "kd": 72.0, "at": 72.1, "semckd": 73.0}
+NOISE = {"kd": (0.0, 0.2, -0.1, 0.1), "at": (0.4, -0.3, 0.2, -0.2), "semckd": (0.3, 0.1, 0.0, 0.3)}
+
+
+def usual(run: Run) -> float:
+    return BASE[run.method] + NOISE.get(run.method, (0.0,) * 4)[run.seed % 4] + 0.5 * run.seed
+
+
+def evidence(accuracy: Callable[[Run], float] = usual, **changes: object) -> Evidence:
+    grid = make_grid(**{"pairs": PAIRS, "seeds": (0, 1, 2, 3)} | changes)  # type: ignore[arg-type]
+    cells = make_cells(grid)
+    return evidence_of(grid, cells, make_records(cells, accuracy))
+
+
+def test_a_difference_that_is_seen() -> None:
+    found = methods("semckd", "kd", evidence())
+    whole = found.overall
+    least = over_seeds.detectable(whole.se, whole.freedom)
+    assert sentence(found) == (
+        f"semckd is better than kd on 2 of 2 pairs; +1.12 points [{whole.low:+.2f}, "
+        f"{whole.high:+.2f}] on average over 2 pairs, 4 seeds; a difference below {least:.2f} "
+        "would not be seen at this n"
+    )
+    assert 0 < whole.low < 1.125 < whole.high
+    assert lines(found)[1].startswith("  big → small: +1.12 [")
+    turned = methods("kd", "semckd", evidence())
+    assert sentence(turned).startswith("kd is worse than semckd on 2 of 2 pairs; -1.12 points [")
+
+
+def test_a_difference_that_is_not_seen() -> None:
+    told = sentence(methods("at", "kd", evidence()))
+    assert told.startswith("at and kd are not distinguishable: +0.07 points [-")
+    assert "would not be seen at this n" in told
+
+
+def test_the_verdict_says_where_it_is_otherwise() -> None:
+    def split(run: Run) -> float:
+        worse = run.method == "semckd" and run.student == "tiny"
+        return usual(run) - (1.7 if worse else 0.0) + (2.0 if run.method == "semckd" else 0.0)
+
+    told = sentence(methods("semckd", "kd", evidence(split)))
+    assert told.startswith("semckd is better than kd on 2 of 2 pairs")
+
+    def against(run: Run) -> float:
+        better = 4.0 if run.method == "semckd" and run.student == "small" else 0.0
+        worse = -1.6 if run.method == "semckd" and run.student == "tiny" else 0.0
+        return usual(run) + better + worse
+
+    told = sentence(methods("semckd", "kd", evidence(against)))
+    assert told.startswith("semckd is better than kd on 1 of 2 pairs (1 the other way); +2.32")
+
+
+def test_one_seed_tells_nothing() -> None:
+    told = sentence(methods("semckd", "kd", evidence(seeds=(0,))))
+    assert told == (
+        "semckd and kd are not distinguishable: +1.30 points on average over 2 pairs, one seed in "
+        "common on at least one of 2 pairs; no interval"
+    )
+
+
+def test_no_common_seeds() -> None:
+    some = evidence(pairs=PAIRS[:1])
+    kept = {
+        run.id: some.records[run.id]
+        for cell in some.cells
+        for run in cell.runs
+        if run.seed % 2 == (cell.method == "kd")
+    }
+    found = methods("semckd", "kd", replace(some, records=kept))
+    assert sentence(found) == "semckd and kd cannot be compared: no common seeds"
+    assert lines(found)[1] == "  big → small: left out, no common seeds"
+    assert math.isnan(found.overall.mean)
+    nothing = sentence(methods("semckd", "kd", replace(some, records={})))
+    assert nothing == "semckd and kd cannot be compared: semckd is missing"
+
+
+def test_all_seeds_differ_by_the_same() -> None:
+    told = sentence(methods("semckd", "kd", evidence(lambda run: BASE[run.method])))
+    assert told.startswith("semckd and kd are not distinguishable: +1.00 points")
+    assert told.endswith("all seeds differ by the same; no interval")
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("semkd", "kd"), "semkd: unknown; accepted: at, kd, semckd, student (did you mean semckd"),
+        (("kd", "teacher"), "teacher: unknown"),
+        (("kd", "kd"), "both are the row kd"),
+    ],
+)
+def test_rows_that_are_none(names: tuple[str, str], told: str) -> None:
+    with pytest.raises(CompareError) as error:
+        methods(*names, evidence())
+    assert told in str(error.value) and "\n" not in str(error.value)
+
+
+def test_other_protocols_are_refused_unless_asked_for() -> None:
+    short = evidence(protocol=PROTOCOL.model_copy(update={"epochs": 1, "alpha": 0.5}))
+    with pytest.raises(CompareError) as error:
+        methods("semckd", "semckd", evidence(), short)
+    message = str(error.value)
+    assert "different protocols (epochs 2 and 1; alpha 1.0 and 0.5)" in message
+    assert "--mix" in message and "\n" not in message
+    found = methods("semckd", "kd", evidence(), short, mix=True)
+    assert lines(found)[-1] == (
+        "  ATTENTION: semckd under fake, kd under fake: the difference is of methods and protocols "
+        "together"
+    )
+    named = short.grid.protocol.model_copy(update={"name": "other"})
+    other = replace(short, grid=short.grid.model_copy(update={"protocol": named}))
+    assert methods("semckd", "kd", evidence(), other, mix=True).protocols == ("demo", "other")
+
+
+def test_a_row_of_each_of_two_grids_of_one_protocol() -> None:
+    found = methods("semckd", "kd", evidence(), evidence(name="again"))
+    assert found.protocols is None
+    assert found.overall == methods("semckd", "kd", evidence()).overall
+
+
+# --- the command ---
+
+
+def test_the_command_reads_an_archive(tmp_path: Path) -> None:
+    path = tmp_path / "records.parquet"
+    archive.write(evidence(), path)
+    done = kdbench("compare", "semckd", "kd", "--from", path)
+    assert done.exit_code == 0
+    assert done.stdout.startswith("semckd is better than kd on 2 of 2 pairs; +1.12 points")
+    assert len(done.stdout.splitlines()) == 3
+
+
+def test_the_command_refuses_two_protocols(tmp_path: Path) -> None:
+    first, second = tmp_path / "a", tmp_path / "b"
+    archive.write(evidence(), first)
+    archive.write(evidence(protocol=PROTOCOL.model_copy(update={"epochs": 1})), second)
+    args = ("compare", "semckd", "kd", "--from", first, "--from", second)
+    [line] = mistakes(*args)
+    assert "different protocols (epochs 2 and 1)" in line
+    done = kdbench(*args, "--mix")
+    assert done.exit_code == 0 and "ATTENTION" in done.stdout
+    [line] = mistakes(*args, "--from", first)
+    assert line == "compare: at most two grids, one for A and one for B"
+
+
+def test_the_command_needs_somewhere_to_look(tmp_path: Path) -> None:
+    assert mistakes("compare", "kd", "at") == ["--grid or --from: one of them is needed"]
+    assert "there is no --grid" in mistakes("compare", "kd", "at", "--from", some(tmp_path),
+                                            "--set", "seeds=[0]")[0]  # fmt: skip
+    grid = write_grid(tmp_path)
+    done = kdbench("compare", "kd", "student", "--grid", grid, "--runs", tmp_path / "none")
+    assert done.stdout.startswith("kd and student cannot be compared: kd is missing")
+
+
+def some(folder: Path) -> Path:
+    archive.write(evidence(), folder / "some.parquet")
+    return folder / "some.parquet"
+
+
+def two(folder: Path, **changes: object) -> tuple[Run, Run]:
+    """Two runs on disk; ``changes`` are of the second one's training."""
+    cells = make_cells(make_grid())
+    one, other = cells[2].runs[0], cells[3].runs[0]
+    other = replace(other, training=other.training.model_copy(update=changes))
+    for run, accuracy in ((one, 71.0), (other, 72.5)):
+        records.write_run(folder, run)
+        records.write(folder, make_record(run, accuracy))
+    return one, other
+
+
+def test_two_runs_say_little(tmp_path: Path) -> None:
+    one, other = two(tmp_path)
+    done = kdbench("compare", other.id, tmp_path / one.id, "--runs", tmp_path)
+    assert done.exit_code == 0
+    first, second = done.stdout.splitlines()
+    assert "72.50" in first and "71.00; +1.50 points" in first
+    assert "no difference between methods can be told from chance" in second
+
+
+def test_two_runs_of_different_protocols_are_refused(tmp_path: Path) -> None:
+    one, other = two(tmp_path, epochs=7)
+    args = ("compare", one.id, other.id, "--runs", tmp_path)
+    [line] = mistakes(*args)
+    assert "different protocols (epochs 2 and 7)" in line
+    assert "ATTENTION: different protocols: epochs 2 and 7" in kdbench(*args, "--mix").stdout
+
+
+def test_two_runs_that_cannot_be_compared(tmp_path: Path) -> None:
+    one, other = two(tmp_path)
+    (tmp_path / other.id / "record.json").unlink()  # the first record of a run stays
+    records.write(tmp_path, make_record(other, 72.5, data="e" * 64))
+    assert (
+        "measured on different data" in mistakes("compare", one.id, other.id, "--runs", tmp_path)[0]
+    )
+    (tmp_path / other.id / "record.json").unlink()
+    with pytest.raises(CompareError, match="not there yet: no result"):
+        compare.two_runs(tmp_path, one.id, other.id)
+    with pytest.raises(CompareError, match="no run; expected a folder"):
+        compare.two_runs(tmp_path, one.id, "nothing")

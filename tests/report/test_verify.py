@@ -1,0 +1,92 @@
+import re
+from pathlib import Path
+
+import pytest
+from fake_grids import PAIRS, evidence_of, make_cells, make_grid, make_records, typical
+from small_grids import kdbench
+
+from kdbench.report import leaderboard, verify
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    grid = make_grid(PAIRS)
+    cells = make_cells(grid)
+    leaderboard.write(evidence_of(grid, cells, make_records(cells, typical)), tmp_path)
+    (tmp_path / "other").mkdir()
+    return tmp_path
+
+
+def test_results_are_what_their_records_give(results: Path) -> None:
+    assert verify.folders(results) == [results / "fake"]
+    assert verify.differing(results / "fake") == []
+    done = kdbench("verify", "--results", results)
+    assert done.exit_code == 0 and "checked fake; 0 files differ" in done.stdout
+
+
+def test_a_changed_number_is_found(results: Path) -> None:
+    page, csv = results / "fake" / "leaderboard.md", results / "fake" / "leaderboard.csv"
+    text = page.read_text()
+    page.write_text(text.replace("83.50", "83.51", 1))
+    csv.unlink()
+    (results / "fake" / "plots" / "accuracy.png").write_bytes(b"GIF")
+    found = verify.differing(results / "fake")
+    number = 1 + text[: text.index("83.50")].count("\n")
+    assert found == [
+        f"{csv}: missing",
+        f"{page}: differs in line {number}",
+        f"{results / 'fake' / 'plots' / 'accuracy.png'}: no PNG image",
+    ]
+    done = kdbench("verify", "--results", results)
+    assert done.exit_code == 1
+    # And the overview, which reads the CSV that is missing.
+    assert "4 files differ" in done.stdout and f"{csv}: missing" in done.stdout
+
+
+def test_a_table_of_other_bytes_and_the_same_content_is_the_same(results: Path) -> None:
+    import pyarrow.parquet as pq
+
+    path = results / "fake" / "leaderboard.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table, path, compression="snappy")
+    assert verify.differing(results / "fake") == []
+    pq.write_table(table.slice(1), path)
+    assert verify.differing(results / "fake") == [f"{path}: differs"]
+    path.write_bytes(b"")
+    assert verify.differing(results / "fake") == [f"{path}: differs"]
+
+
+def test_longer_and_shorter_files_differ(results: Path) -> None:
+    page = results / "fake" / "leaderboard.md"
+    lines = len(page.read_text().splitlines())
+    page.write_text(page.read_text() + "more\n")
+    assert verify.differing(results / "fake") == [f"{page}: differs in line {lines + 1}"]
+
+
+def test_a_file_that_no_record_gives_is_told(results: Path) -> None:
+    extra = [results / "fake" / name for name in ("notes.md", "plots/old/accuracy.svg")]
+    for path in extra:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    (results / "fake" / "plots" / "dangling.svg").symlink_to("nowhere")
+    (results / "fake" / "empty").mkdir()
+    assert verify.differing(results / "fake") == [
+        f"{results / 'fake' / name}: not made from the records"
+        for name in ("notes.md", "plots/dangling.svg", "plots/old/accuracy.svg")
+    ]
+    done = kdbench("verify", "--results", results)
+    assert done.exit_code == 1
+    assert "3 files differ" in done.stdout and f"{extra[0]}: not made from" in done.stdout
+
+
+def test_nothing_to_verify_says_so(tmp_path: Path) -> None:
+    done = kdbench("verify", "--results", tmp_path)
+    assert done.exit_code == 0 and "nothing: no records.parquet" in done.stdout
+
+
+def test_make_knows_it() -> None:
+    assert re.search(
+        r"^verify-results:.*\n\t.*kdbench verify", (ROOT / "Makefile").read_text(), re.M
+    )

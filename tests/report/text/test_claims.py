@@ -1,0 +1,69 @@
+from dataclasses import replace
+
+from fake_grids import make_cells, make_grid, make_records, page, typical, whole_of
+
+from kdbench.grid.grid import Report
+from kdbench.report import leaderboard
+
+
+def test_the_top_says_what_was_run() -> None:
+    text = page()
+    assert text.startswith("# A fake grid\n")
+    assert "kdbench report --grid experiments/fake.yaml " in text
+    assert "kdbench run --grid experiments/fake.yaml " in text
+    assert f"digits; 1,000 training and 400 test images; digest {'d' * 64}" in text
+    assert "demo: 2 epochs; batch 64; SGD, learning rate 0.05;" in text
+    assert "gamma 1, alpha 1, T 4 unless a method says otherwise" in text
+    assert "after the last epoch" in text
+    assert "- **Seeds**: 0, 1, 2, the same" in text
+    assert "95.00 %, weights aaaaaaaaaaaaaaaa\n" in text
+    assert "- **Machine**: cpu (A Processor), 1 thread, torch 2.9.0\n" in text
+    assert "- **Code**: kdbench 0.1.0, commit 0123456789ab\n" in text
+    assert "- **Runs**: 25: 25 done, 0 diverged, 0 failed, 0 skipped, 0 missing\n" in text
+    assert "ATTENTION" not in text
+
+
+def test_different_machines_and_commits_are_pointed_out() -> None:
+    text = page(commit="f" * 40, dirty=True, threads=2)
+    assert "**Machine**: ATTENTION: not the same for all runs: cpu (A Processor), 1 thread" in text
+    assert "commit ffffffffffff WITH UNCOMMITTED CHANGES (1 runs)" in text
+
+
+def test_vector_instructions_are_part_of_the_machine() -> None:
+    assert "cpu (A Processor, AVX2), 1 thread" in page(cpu_capability="AVX2", onednn_limit=None)
+    text = page(cpu_capability="AVX512", onednn_limit="AVX2")
+    assert "cpu (A Processor, AVX512, oneDNN limited to AVX2), 1 thread" in text
+    assert "**Machine**: ATTENTION: not the same for all runs: cpu (A Processor), 1 thread" in text
+
+
+def test_what_it_supports_and_what_not() -> None:
+    report = Report(ari_of="semckd", supports="the pipeline works", against="any ranking")
+    text = page({"report": report})
+    assert "**What this supports**\n\n- the pipeline works\n- Different from kd" in text
+    assert "**What it does not**\n\n- any ranking\n- Test set: one accuracy of 82." in text
+    assert "on 400 images has a standard error of 1.89 points" in text
+    assert "with 3 seeds and a spread of paired differences to kd of 0." in text
+    assert "one training of each (seed 0, or an imported checkpoint)" in text
+    assert "The grid's file does not say." in page()
+
+
+def test_a_baseline_that_is_not_there_is_said() -> None:
+    text = page({"report": Report(baseline="crd")})
+    assert "the baseline of the report is no row of this grid" in text
+    assert "## Difference to" not in text
+
+
+def test_one_seed_says_that_nothing_can_be_told() -> None:
+    assert "no difference between two methods can be told from chance" in page({"seeds": (0,)})
+
+
+def test_students_of_different_teacher_weights_are_pointed_out() -> None:
+    grid = make_grid()
+    cells = make_cells(grid)
+    records = make_records(cells, typical)
+    run = cells[2].runs[1]
+    result = records[run.id].result
+    assert result
+    records[run.id] = replace(records[run.id], result=replace(result, teacher_weights="b" * 64))
+    text = leaderboard.markdown(whole_of(grid, cells, records))
+    assert "ATTENTION: not all students learned from the same weights" in text

@@ -1,0 +1,129 @@
+import csv
+import io
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from fake_grids import PAIRS, ended, evidence_of, make_cells, make_grid, make_records, typical
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdbench.grid.grid import Report
+from kdbench.report.text import latex
+from kdbench.stats.aggregate import aggregate
+
+HOSTILE = r"\input{/etc/passwd} $x_1^2$ & 50% #1 ~ {a} <b>|`'" + '"- --- [*] é ß 方法 ± →'
+WRAPPER = (
+    r"\documentclass{article}\usepackage{booktabs}\begin{document}"
+    r"\input{leaderboard}\end{document}"
+)
+needs_latex = pytest.mark.skipif(
+    shutil.which("pdflatex") is None,
+    reason="needs pdflatex: apt-get install texlive-latex-base texlive-latex-recommended",
+)
+
+
+def written(methods: tuple[str, ...] = ("kd", "at", "semckd"), **changes: object) -> dict[str, str]:
+    """The .tex and .csv of a grid in which one cell is not whole and one was skipped."""
+    grid = make_grid(**{"pairs": PAIRS} | changes)  # type: ignore[arg-type]
+    cells = make_cells(grid, (*methods, "fsp"))
+    records = make_records(
+        cells, lambda run: 81.0 if run.method in ("fsp", HOSTILE) else typical(run)
+    )
+    for cell in cells:
+        for run in cell.runs:
+            if run.method == "fsp":
+                records[run.id] = ended(run, "skipped", "FSP needs equal channels")
+    del records[cells[2].runs[0].id]
+    whole = aggregate(evidence_of(grid, cells, records))
+    return {"tex": latex.leaderboard(whole), "csv": whole.frame.to_csv(float_format="%.10g")}
+
+
+def rows(tex: str) -> list[list[str]]:
+    """The cells of the table's body, without marks and with ± and - as they are."""
+    out = []
+    for body in re.findall(r"\\midrule\n(.*?)\\bottomrule", tex, re.DOTALL):
+        for line in body.splitlines():
+            text = re.sub(r"\\(?:textbf|underline)\{(.*?)\}(?= &| \\\\)", r"\1", line)
+            text = text.replace(r"$\pm$", "±").replace("$-$", "-").replace("{-}", "-")
+            out.append([cell.strip() for cell in text.removesuffix(r"\\").split(" & ")])
+    return out
+
+
+def test_its_cells_are_those_of_the_csv() -> None:
+    files = written()
+    table = {row[0]: row[1:3] for row in rows(files["tex"])}
+    count = 0
+    for row in csv.DictReader(io.StringIO(files["csv"])):
+        shown = table[row["method"]][[student for _, student in PAIRS].index(row["student"])]
+        if row["status"] == "skipped":
+            assert shown == "skipped"
+            continue
+        text = f"{float(row['mean']):.2f}"
+        text += f" ± {float(row['sd']):.2f}" if row["sd"] else ""
+        text += f" ({row['n']}/{row['expected']})" if row["status"] == "partial" else ""
+        assert shown == text
+        count += 1
+    assert count == 10
+
+
+def test_the_best_is_bold_and_what_is_not_told_from_it_underlined() -> None:
+    tex = written()["tex"]
+    assert tex.count(r"\textbf{84.50 $\pm$ 0.40}") == 2
+    assert r"\underline{83.50 $\pm$ 0.46}" not in tex
+    exact = {"student": (80.0, 80.2, 80.1), "kd": (84.2, 83.6, 84.3), "semckd": (84.0, 84.1, 84.3),
+             "teacher": (95.0,) * 3}  # fmt: skip
+    grid = make_grid(report=Report())
+    cells = make_cells(grid, ("kd", "semckd"))
+    records = make_records(cells, lambda run: exact[run.method][run.seed])
+    tex = latex.leaderboard(aggregate(evidence_of(grid, cells, records)))
+    assert r"kd & \underline{84.03 $\pm$ 0.38} \\" in tex
+    assert r"semckd & \textbf{84.13 $\pm$ 0.15} \\" in tex
+    assert r"student & 80.10" in tex
+    assert "ARI" not in tex
+
+
+def test_the_papers_layout() -> None:
+    tex = written()["tex"]
+    assert [row[0] for row in rows(tex)] == ["teacher", "student", "kd", "at", "semckd", "fsp"]
+    assert "Teacher & big & big &  \\\\\nStudent & small & tiny & ARI of semckd, \\% \\\\" in tex
+    assert rows(tex)[3][-1] == "33.33" and rows(tex)[4][-1].startswith("mean ")
+
+
+def test_many_pairs_go_into_panels() -> None:
+    tex = written(pairs=[("big", f"s{i}") for i in range(9)])["tex"]
+    assert tex.count(r"\begin{tabular}") == 2 and tex.count("ARI of") == 1
+    tex = written(pairs=[("big", f"s{i}") for i in range(30)])["tex"]
+    assert tex.count(r"\begin{tabular}") == 4 and "2 further pairs are not shown" in tex
+
+
+def test_escape() -> None:
+    assert latex.escape("wrn_40_2 & 5%") == r"wrn\_40\_2 \& 5\%"
+    assert latex.escape("-3.1 [-2, a-b --") == r"$-$3.1 {[}$-$2, a{-}b {-}{-}"
+    assert latex.escape("a\n\n b\x07方") == r"a b{[}U+0007{]}{[}U+65B9{]}"
+
+
+@given(st.text())
+def test_nothing_that_is_escaped_is_a_command(text: str) -> None:
+    made = latex.escape(text)
+    known = sorted(latex.SPECIAL.values(), key=len, reverse=True)
+    for one in known:
+        made = made.replace(one, "")
+    assert not set(made) & set("\\{}$&#^_~%<>|`'\"[]*")
+    assert made.isprintable()
+
+
+@needs_latex
+@pytest.mark.parametrize("pairs", [PAIRS, [("big_1", f"s{i}") for i in range(9)]])
+def test_it_compiles(tmp_path: Path, pairs: list[tuple[str, str]]) -> None:
+    files = written(("kd", HOSTILE, "at", "semckd"), pairs=pairs, title=HOSTILE)
+    (tmp_path / "leaderboard.tex").write_text(files["tex"])
+    (tmp_path / "paper.tex").write_text(WRAPPER)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape"]
+    done = subprocess.run(
+        [*command, "paper.tex"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "paper.pdf").stat().st_size > 10_000

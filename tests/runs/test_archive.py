@@ -1,0 +1,191 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fake_grids import PAIRS, ended, evidence_of, make_cells, make_grid, make_records, typical
+from small_grids import expanded, kdbench, mistakes, small
+from small_grids import write as grid_file
+
+from kdbench.grid.grid import Grid, Row
+from kdbench.grid.run import Cell, Run, Term
+from kdbench.grid.settings import Dataset
+from kdbench.report import leaderboard
+from kdbench.runs import archive, records
+from kdbench.runs.archive import ArchiveError
+from kdbench.runs.evidence import Evidence, gather
+from kdbench.stats.aggregate import aggregate
+
+
+def whole(**changes: object) -> Evidence:
+    """Done, failed and missing runs."""
+    grid = make_grid(PAIRS, **changes)  # type: ignore[arg-type]
+    cells = make_cells(grid)
+    found = make_records(cells, typical)
+    *_, bad, gone = [run for cell in cells for run in cell.runs]
+    found[bad.id] = ended(bad, "failed", "ValueError: ü | x")
+    del found[gone.id]
+    return evidence_of(grid, cells, found, epochs=60)
+
+
+def files(evidence: Evidence) -> dict[str, bytes]:
+    return leaderboard.files(aggregate(evidence))
+
+
+def test_the_leaderboard_from_the_archive_is_the_leaderboard(tmp_path: Path) -> None:
+    before = whole()
+    archive.write(before, tmp_path / "records.parquet")
+    after = archive.load(tmp_path / "records.parquet")
+    assert files(after) == files(before)
+    assert after.records == before.records
+    assert after.cells == tuple(before.cells)
+    for run in {run.id for cell in before.cells for run in cell.runs}:
+        assert after.history(run) == before.history(run)
+    assert after.history("unknown") == []
+
+
+def test_a_row_per_run_in_one_order(tmp_path: Path) -> None:
+    evidence = whole()
+    content = archive.dump(evidence)
+    turned = Evidence(
+        evidence.grid,
+        evidence.cells,
+        dict(reversed(list(evidence.records.items()))),
+        evidence.history,
+    )
+    assert archive.dump(turned) == content == archive.dump(evidence)
+    (tmp_path / "x").write_bytes(content)
+    table = pq.read_table(tmp_path / "x")
+    assert table.column_names == ["id", "run", "record", "history"]
+    rows = table.to_pylist()
+    ids = [row["id"] for row in rows]
+    assert ids == sorted({run.id for cell in evidence.cells for run in cell.runs})
+    for row in rows:
+        assert Run.from_json(json.loads(row["run"])).id == row["id"]
+        assert row["record"] is None or json.loads(row["record"])["run"] == row["id"]
+
+
+def test_nothing_private_is_in_it(tmp_path: Path) -> None:
+    data = Dataset(name="imagefolder", root="/home/somebody/pictures")
+    evidence = whole(dataset=data, methods=(Row(name="/home/somebody/mine.py"),))
+    run = evidence.cells[2].runs[0]
+    plugin = Term("mine", 1.0, path="/home/somebody/mine.py", source="0" * 64)
+    own = replace(run, terms=(plugin,))
+    first = evidence.records[run.id]
+    secret = {"host": "alpha-centauri", "started": "2026-01-01T00:00:00Z", "ended": "x"}
+    record = replace(first, run=own.id, environment=first.environment | secret,
+                     traceback='File "/home/somebody/mine.py"')  # fmt: skip
+    cells = [*evidence.cells, Cell("mine", "big", "small", (own,))]
+    path = tmp_path / "records.parquet"
+    archive.write(
+        Evidence(evidence.grid, cells, {**evidence.records, own.id: record}, lambda _: []), path
+    )
+    text = str(pq.read_table(path).to_pylist()) + str(pq.read_schema(path).metadata)
+    assert "mine" in text and "pictures" in text
+    for private in ("somebody", "alpha-centauri", "2026-01"):
+        assert private not in text
+    loaded = archive.load(path)
+    assert loaded.records[own.id].environment == first.environment
+    assert loaded.grid.dataset.title == data.title
+
+
+def test_gathered_evidence_and_its_archive_agree(tmp_path: Path) -> None:
+    """Evidence from a folder of runs holds nothing that the archive leaves out."""
+    grid = make_grid()
+    cells = make_cells(grid)
+    runs = tmp_path / "runs"
+    for run_id, record in make_records(cells, typical).items():
+        (runs / run_id).mkdir(parents=True)
+        records.write(runs, replace(record, environment=record.environment | {"host": "h"}))
+        (runs / run_id / "history.csv").write_text(
+            "epoch,train_loss,test_acc,val_acc,seconds\n1,0.123456789,80.25,,1.5\n2,0.1,81,2,1\n"
+        )
+    evidence = gather(grid, cells, runs)
+    archive.write(evidence, tmp_path / "a")
+    assert files(archive.load(tmp_path / "a")) == files(evidence)
+    history = evidence.history(cells[0].runs[0].id)
+    assert history == archive.load(tmp_path / "a").history(cells[0].runs[0].id)
+    assert history == [
+        {"epoch": 1, "train_loss": 0.123457, "test_acc": 80.25},
+        {"epoch": 2, "train_loss": 0.1, "test_acc": 81, "val_acc": 2},
+    ]
+
+
+def test_the_command_reports_a_grid_from_an_archive(tmp_path: Path) -> None:
+    """Of an archive only the grid's own runs count; what the archive lacks is missing."""
+    expansion = expanded(seeds=[0, 1])
+    found = make_records(expansion.cells, lambda run: 80.0 + run.seed)
+    archive.write(evidence_of(small(seeds=[0, 1]), expansion.cells, found), tmp_path / "a")
+    flags = ("--from", tmp_path / "a", "--results", tmp_path)
+    done = kdbench("report", "--grid", grid_file(tmp_path, seeds=[1, 2]), *flags)
+    assert done.exit_code == 0, done.output
+    text = (tmp_path / "small" / "leaderboard.md").read_text()
+    assert "| kd | **81.00 (1/2)** |" in text
+    assert "5: 3 done, 0 diverged, 0 failed, 0 skipped, 2 missing" in text
+    done = kdbench("report", *flags)
+    assert done.exit_code == 0
+    assert "| kd | **80.50 ± 0.71** |" in (tmp_path / "small" / "leaderboard.md").read_text()
+    assert mistakes("report") == ["--grid or --from: one of them is needed"]
+
+
+def test_what_is_no_archive_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "records.parquet"
+    with pytest.raises(ArchiveError, match="no such file"):
+        archive.load(path)
+    path.write_bytes(b"PAR1 not really")
+    with pytest.raises(ArchiveError, match="no records of kdbench"):
+        archive.load(path)
+    pq.write_table(pa.table({"id": ["a"]}), path)
+    with pytest.raises(ArchiveError, match="no records of kdbench") as error:
+        archive.load(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (b'"schema":1,"numerics"', b'"schema":9,"numerics"', "another version"),
+        (b'"numerics":', b'"numerics":9', "this kdbench calculates by"),
+        (b'"seeds":[0,1,2]', b'"sxxds":[0,1,2]', "damaged"),
+    ],
+)
+def test_other_versions_are_refused(tmp_path: Path, old: bytes, new: bytes, told: str) -> None:
+    path = tmp_path / "records.parquet"
+    archive.write(whole(), path)
+    table = pq.read_table(path)
+    text = table.schema.metadata[b"kdbench"]
+    assert old in text
+    pq.write_table(table.replace_schema_metadata({b"kdbench": text.replace(old, new, 1)}), path)
+    with pytest.raises(ArchiveError, match=told):
+        archive.load(path)
+
+
+def test_a_run_that_is_not_its_id_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "records.parquet"
+    archive.write(whole(), path)
+    table = pq.read_table(path)
+    runs = [text.replace('"gamma":1.0', '"gamma":2.0') for text in table["run"].to_pylist()]
+    changed = table.set_column(1, "run", pa.array(runs))
+    pq.write_table(changed, path)
+    with pytest.raises(ArchiveError, match="is not the run that it says"):
+        archive.load(path)
+
+
+def test_a_grid_survives(tmp_path: Path) -> None:
+    grid = make_grid(PAIRS, teachers={"big": "import-0123"}, seeds=(3, 5, 8))
+    cells = make_cells(grid)
+    archive.write(evidence_of(grid, cells, {}), tmp_path / "a")
+    again: Grid = archive.load(tmp_path / "a").grid
+    assert again == grid
+
+
+def test_a_frame_is_the_same_bytes_and_values(tmp_path: Path) -> None:
+    frame = aggregate(whole()).frame
+    assert archive.table(frame) == archive.table(frame.copy())
+    (tmp_path / "f").write_bytes(archive.table(frame))
+    table = pq.read_table(tmp_path / "f")
+    assert table.column_names == list(frame.columns)
+    assert table["mean"].to_pylist()[:3] == frame["mean"].tolist()[:3]
+    assert table["seeds"].to_pylist()[1] == "0 1 2"

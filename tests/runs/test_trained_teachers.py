@@ -1,0 +1,39 @@
+"""Teachers that a grid names by their runs' ids."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_grids import small
+
+from kdbench.grid.grid import GridError
+from kdbench.runs import records
+from kdbench.runs.records import Record
+from kdbench.runs.trained_teachers import check_teachers
+
+
+def adopted(runs: Path, run_id: str, about: str, status: Any = "done") -> None:
+    (runs / run_id).mkdir(parents=True)
+    (runs / run_id / "run.json").write_text(about)
+    records.write(runs, Record(run_id, status))
+
+
+def test_imported_teachers_must_be_there_and_fit(tmp_path: Path) -> None:
+    adopted(tmp_path, "import-a", '{"student": "r8w4", "dataset": {"name": "synthetic"}}')
+    adopted(tmp_path, "import-b", '{"student": "r8w16", "dataset": {"name": "cifar100"}}')
+    adopted(tmp_path, "0123", '{"student": "v5w4", "dataset": {"name": "digits"}}', "diverged")
+    check_teachers(small(teachers={"r8w4": "import-a"}), tmp_path)
+    grid = small(
+        pairs=["r8w4 -> r8w3", "r8w8 -> r8w3", "v5w4 -> r8w3"],
+        teachers={"r8w4": "none", "r8w8": "import-b", "v5w4": "0123"},
+    )
+    with pytest.raises(GridError) as error:
+        check_teachers(grid, tmp_path)
+    assert [line.partition("teachers.")[2] for line in error.value.lines] == [
+        f"r8w4: none: no such run in {tmp_path}; `kdbench teacher import` and `kdbench status` "
+        "tell ids",
+        "r8w8: import-b: this run trained a r8w16",
+        "r8w8: import-b: trained on cifar100, with 100 classes and 3 channels, not 10 and 3",
+        "v5w4: 0123: this run is diverged: ",
+        "v5w4: 0123: trained on digits, with 10 classes and 1 channels, not 10 and 3",
+    ]

@@ -1,0 +1,173 @@
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+from fake_grids import (
+    PAIRS,
+    evidence_of,
+    make_cells,
+    make_grid,
+    make_records,
+    row_of,
+    typical,
+    whole_of,
+)
+
+from kdbench.grid.grid import Report
+from kdbench.grid.run import Run
+from kdbench.report.tables.over_pairs import across_pairs
+from kdbench.stats import over_seeds
+from kdbench.stats.method_table import COLUMNS, Overall, overall
+from kdbench.stats.pair_tests import CriticalDifference
+
+NAMES = ("kd", "at", "semckd")
+
+
+def noisy(run: Run) -> float:
+    draw = np.random.default_rng([len(run.method), run.seed, len(run.student)])
+    return typical(run) + float(draw.normal(0, 0.8))
+
+
+def of(result: Overall, method: str) -> dict[str, object]:
+    [row] = result.frame[result.frame["method"] == method].to_dict("records")
+    return {str(key): value for key, value in row.items()}
+
+
+def test_columns_against_independent_calculations() -> None:
+    grid = make_grid(PAIRS, seeds=(0, 1, 2, 3))
+    cells = make_cells(grid, NAMES)
+    records = make_records(cells, noisy)
+    result = overall(evidence_of(grid, cells, records))
+    assert list(result.frame.columns) == list(COLUMNS)
+    acc = {
+        (c.method, c.student): np.array([noisy(run) for run in c.runs]) for c in cells
+    }  # fmt: skip
+    students = [student for _, student in PAIRS]
+    means = np.array([[acc[m, s].mean() for m in NAMES] for s in students])
+    ranks = np.mean([scipy.stats.rankdata(-row) for row in means], axis=0)
+    for i, method in enumerate(NAMES):
+        row = of(result, method)
+        assert row["rank"] == pytest.approx(ranks[i])
+        gaps = [(acc[method, s] - acc["student", s].mean()) / (95 - acc["student", s].mean())
+                for s in students]  # fmt: skip
+        assert row["iqm_gap"] == pytest.approx(scipy.stats.trim_mean(np.concatenate(gaps), 0.25))
+        assert row["iqm_gap_lo"] < row["iqm_gap"] < row["iqm_gap_hi"]  # type: ignore[operator]
+        if method == "kd":
+            assert math.isnan(row["diff"])  # type: ignore[arg-type]
+            continue
+        gains = [acc[method, s] - acc["kd", s] for s in students]
+        assert row["diff"] == pytest.approx(np.mean([g.mean() for g in gains]))
+        assert row["diff_median"] == pytest.approx(np.median([g.mean() for g in gains]))
+        wins = [scipy.stats.mannwhitneyu(acc[method, s], acc["kd", s]).statistic / 16
+                for s in students]  # fmt: skip
+        assert row["p_better"] == pytest.approx(np.mean(wins))
+        assert (row["pairs"], row["pairs_expected"], row["seeds_min"]) == (2, 2, 4)
+    ari = over_seeds.average_relative_improvement(
+        *([acc[m, s].mean() for s in students] for m in ("semckd", "at", "student"))
+    )
+    row = of(result, "at")
+    assert row["ari"] == pytest.approx(ari) and row["ari_pairs"] == 2
+    assert row["ari_lo"] < ari < row["ari_hi"]  # type: ignore[operator]
+
+
+def test_a_pair_that_a_method_lacks_is_dropped_for_it_alone() -> None:
+    grid = make_grid(PAIRS)
+    cells = make_cells(grid)
+    records = make_records(cells, typical)
+    for run in cells[8].runs:
+        assert (run.method, run.student) == ("at", "tiny")
+        del records[run.id]
+    del records[cells[2].runs[0].id]  # kd on small has seeds 1 and 2
+    whole = whole_of(grid, cells, records)
+    at, semckd = of(whole.overall, "at"), of(whole.overall, "semckd")
+    assert (at["pairs"], at["iqm_pairs"], at["seeds_min"]) == (1, 1, 2)
+    assert (semckd["pairs"], semckd["seeds_min"]) == (2, 2)
+    # Without a result on every pair there is no rank; the others are ranked without it.
+    assert whole.overall.ranked == ("kd", "semckd")
+    assert math.isnan(at["rank"]) and semckd["rank"] == 1.0  # type: ignore[arg-type]
+    table = across_pairs(whole.overall, whole.frame, 0.2)
+    assert row_of(table, "at")["Pairs"] == "1/2" and row_of(table, "at")["Rank"] == "–"
+    assert any("without a result: 1 of 6; with some of their seeds: 1." in n for n in table.notes)
+    assert any("among the 2 methods with a result on all 2 pairs" in n for n in table.notes)
+
+
+def test_nothing_ranks_on_the_best_epoch() -> None:
+    from dataclasses import replace
+
+    grid = make_grid(PAIRS)
+    cells = make_cells(grid)
+    records = make_records(cells, typical)
+    before = whole_of(grid, cells, records)
+    for key, record in records.items():
+        assert record.result
+        better = replace(record.result, best_acc=99.0 - len(key) * hash(key) % 7)
+        records[key] = replace(record, result=better)
+    after = whole_of(grid, cells, records)
+    assert after.overall.frame.equals(before.overall.frame)
+    changed = [c for c in before.frame if not before.frame[c].equals(after.frame[c])]
+    assert changed == ["best_mean"]
+
+
+def test_few_pairs_have_no_test_and_say_why() -> None:
+    grid = make_grid(PAIRS)
+    cells = make_cells(grid)
+    whole = whole_of(grid, cells, make_records(cells, typical))
+    assert whole.overall.comparisons == 2
+    assert whole.overall.frame["p_wilcoxon_holm"].isna().all()
+    assert "on 2 pairs cannot give a p below" in whole.overall.refusal
+    assert isinstance(whole.overall.diagram, str) and "every two of 3" in whole.overall.diagram
+    table = across_pairs(whole.overall, whole.frame, 0.2)
+    assert "p (Wilcoxon)" not in table.rows
+    assert {whole.overall.refusal, whole.overall.diagram} <= set(table.notes)
+
+
+def test_many_pairs_have_wilcoxons_test() -> None:
+    grid = make_grid([("big", f"s{'x' * i}") for i in range(8)])
+    cells = make_cells(grid, NAMES)
+    whole = whole_of(grid, cells, make_records(cells, noisy))
+    found = whole.overall
+    assert found.refusal == ""
+    at = whole.frame[whole.frame["method"] == "at"]["diff"]
+    semckd = whole.frame[whole.frame["method"] == "semckd"]["diff"]
+    ps = [scipy.stats.wilcoxon(values).pvalue for values in (at, semckd)]
+    low, high = sorted(ps)
+    adjusted = {low: min(1, 2 * low), high: max(2 * low, high)}
+    assert of(found, "at")["p_wilcoxon_holm"] == pytest.approx(adjusted[ps[0]])
+    assert of(found, "semckd")["p_wilcoxon_holm"] == pytest.approx(adjusted[ps[1]])
+    table = across_pairs(found, whole.frame, 0.2)
+    assert row_of(table, "kd")["p (Wilcoxon)"] == "–"
+    assert any("Holm-adjusted over 2 methods" in note for note in table.notes)
+    assert any("All 3 methods with each other over 8 pairs: Friedman p = " in note
+               for note in table.notes)  # fmt: skip
+    assert isinstance(found.diagram, CriticalDifference)
+    assert found.diagram.methods[0] == "semckd"
+
+
+def test_without_a_baseline_or_records() -> None:
+    grid = make_grid(PAIRS, report=Report(baseline="at"))
+    cells = make_cells(grid, ("kd", "semckd"))
+    whole = whole_of(grid, cells, make_records(cells, typical))
+    assert whole.overall.baseline is None and whole.overall.refusal == ""
+    table = across_pairs(whole.overall, whole.frame, 0.2)
+    assert list(table.rows.columns) == ["Method", "Rank", "Recovered gap (IQM)", "Pairs"]
+    nothing = whole_of(grid, cells, {})
+    assert nothing.overall.ranked == ()
+    assert across_pairs(nothing.overall, nothing.frame, 0.2).rows.empty
+
+
+def test_one_seed_shows_values_without_intervals() -> None:
+    grid = make_grid(PAIRS, seeds=[0])
+    cells = make_cells(grid)
+    whole = whole_of(grid, cells, make_records(cells, typical))
+    row = row_of(across_pairs(whole.overall, whole.frame, 0.2), "at")
+    assert row["Mean − kd"] == "+0.90" and row["Rank"] == "2.0"
+    assert row["P(better than kd)"] == "1.00" and row["W/T/L"] == "2/0/0"
+
+
+def test_a_teacher_that_does_not_lead_leaves_no_gap() -> None:
+    grid = make_grid(PAIRS)
+    cells = make_cells(grid)
+    records = make_records(cells, lambda run: typical(run) + 20 * (run.student == "tiny"))
+    row = of(overall(evidence_of(grid, cells, records)), "at")
+    assert (row["iqm_pairs"], row["pairs"]) == (1, 2)

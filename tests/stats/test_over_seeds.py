@@ -1,0 +1,179 @@
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from kdbench.grid import published
+from kdbench.stats import over_seeds
+
+PAPER = "SemCKD (AAAI 2021)/Table 1"
+PAIRS = [
+    ("resnet32x4", "vgg8"), ("resnet32x4", "vgg13"), ("vgg13", "ShuffleV2"),
+    ("resnet32x4", "ShuffleV2"), ("wrn_40_2", "MobileNetV2"), ("vgg13", "vgg8"),
+    ("resnet32x4", "resnet8x4"),
+]  # fmt: skip
+
+
+def column(method: str) -> list[float]:
+    figures = [published.lookup(PAPER, method, teacher, student) for teacher, student in PAIRS]
+    return [figure.mean for figure in figures if figure]
+
+
+@pytest.mark.parametrize(
+    ("method", "ours", "printed"),
+    [
+        ("kd", 72.57, 72.65), ("fitnets", 71.75, 71.92), ("at", 75.00, 75.21),
+        ("sp", 65.01, 64.95), ("vid", 64.11, 64.11), ("hkd", 61.11, 61.23),
+    ],
+)  # fmt: skip
+def test_ari_is_the_papers(method: str, ours: float, printed: float) -> None:
+    assert len(column(method)) == 7
+    value = over_seeds.average_relative_improvement(
+        column("semckd"), column(method), column("student")
+    )
+    assert value == pytest.approx(ours, abs=0.01)
+    # The paper's means are rounded to two decimals before they get here.
+    assert value == pytest.approx(printed, abs=0.25)
+
+
+def test_ari_by_hand() -> None:
+    # (74-72)/(72-70) = 1 and (66-65)/(65-60) = 0.2
+    assert over_seeds.relative_improvements([74, 66], [72, 65], [70, 60]) == [100.0, 20.0]
+    assert over_seeds.average_relative_improvement([74, 66], [72, 65], [70, 60]) == 60.0
+    arrays = (np.array([74.0, 66.0]), np.array([72.0, 65.0]), np.array([70.0, 60.0]))
+    assert over_seeds.average_relative_improvement(*arrays) == 60.0  # type: ignore[arg-type]
+
+
+def test_ari_refuses_what_does_not_fit() -> None:
+    with pytest.raises(ValueError, match="reference has 2, method 1, student 2"):
+        over_seeds.average_relative_improvement([1, 2], [1], [1, 2])
+    with pytest.raises(ValueError, match="no pair"):
+        over_seeds.average_relative_improvement([], [], [])
+
+
+def test_ari_over_a_gain_of_nothing() -> None:
+    assert over_seeds.relative_improvements([71, 69, 70], [70, 70, 70], [70, 70, 70])[:2] == [
+        math.inf, -math.inf,
+    ]  # fmt: skip
+    assert math.isnan(over_seeds.relative_improvements([70], [70], [70])[0])
+    assert over_seeds.average_relative_improvement([71, 72], [70, 71], [70, 70]) == math.inf
+    assert math.isnan(over_seeds.average_relative_improvement([71, 69], [70, 70], [70, 70]))
+    # 0.1 + 0.2 is not 0.3: a gain of rounding is a gain of nothing.
+    assert over_seeds.relative_improvements([1.0], [0.1 + 0.2], [0.3]) == [math.inf]
+    assert math.isnan(over_seeds.average_relative_improvement([math.nan], [2], [1]))
+    assert math.isnan(over_seeds.average_relative_improvement([3], [2], [math.nan]))
+
+
+@pytest.mark.parametrize(
+    ("method", "se", "answer"),
+    [(72, 0.4, False), (72, 1.0, False), (72, 1.01, True), (69, 0.1, True), (70, 0.0, True),
+     (72, math.nan, True), (math.nan, 0.1, True)],
+)  # fmt: skip
+def test_unreliable_denominators(method: float, se: float, answer: bool) -> None:
+    assert over_seeds.unreliable(method, 70, se) is answer
+
+
+def test_difference_is_scipys_paired_t_test() -> None:
+    a = {0: 71.3, 1: 72.1, 2: 70.9, 3: 71.0}
+    b = {3: 70.2, 2: 70.6, 1: 71.0, 0: 71.1, 9: 50.0}
+    found = over_seeds.difference(a, b)
+    test = scipy.stats.ttest_rel([a[s] for s in a], [b[s] for s in a])
+    interval = test.confidence_interval(0.95)
+    assert found.n == 4
+    assert found.p == pytest.approx(test.pvalue)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert found.mean == pytest.approx((0.2 + 1.1 + 0.3 + 0.8) / 4)
+    assert found.se == pytest.approx(found.sd / 2)
+
+
+def test_difference_without_a_spread_claims_nothing() -> None:
+    one = over_seeds.difference({0: 2.0}, {0: 1.0, 1: 5.0})
+    assert (one.n, one.mean) == (1, 1.0)
+    same = over_seeds.difference({0: 2.1, 1: 3.1}, {0: 1.0, 1: 2.0})
+    assert same.mean == pytest.approx(1.1)
+    none = over_seeds.difference({0: 1.0}, {1: 1.0})
+    assert none.n == 0 and math.isnan(none.mean)
+    for found in (one, same, none):
+        assert all(map(math.isnan, (found.low, found.high, found.p)))
+
+
+def test_t_interval_is_scipys() -> None:
+    values = [71.3, 72.1, 70.9, 71.0]
+    wanted = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert over_seeds.t_interval(values) == pytest.approx((wanted.low, wanted.high))
+    for nothing in ([], [71.0], [71.0, 71.0]):
+        assert all(map(math.isnan, over_seeds.t_interval(nothing)))
+
+
+def test_mean_and_spread_are_numpys() -> None:
+    values = [71.3, 72.1, 70.9, 71.0]
+    assert over_seeds.mean(values) == pytest.approx(np.mean(values))
+    assert over_seeds.spread(values) == pytest.approx(np.std(values, ddof=1))
+    assert math.isnan(over_seeds.mean([])) and math.isnan(over_seeds.spread([1.0]))
+
+
+def test_holm_by_hand() -> None:
+    # 0.01*4, 0.02*3, max(0.06, 0.03*2), max(0.06, 0.04*1)
+    assert over_seeds.holm([0.02, 0.01, 0.04, 0.03]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert over_seeds.holm([0.5, 0.9]) == [1.0, 1.0]
+    assert over_seeds.holm([]) == []
+    adjusted = over_seeds.holm([math.nan, 0.02, 0.03])
+    assert math.isnan(adjusted[0]) and adjusted[1:] == pytest.approx([0.04, 0.04])
+
+
+def test_not_distinguishable_from_best() -> None:
+    best = {0: 75.0, 1: 75.5, 2: 74.8}
+    near = {0: 74.9, 1: 75.6, 2: 74.6}
+    far = {0: 70.0, 1: 70.6, 2: 69.9}
+    alone = {7: 60.0}
+    found = over_seeds.not_distinguishable_from_best(
+        {"far": far, "best": best, "near": near, "alone": alone, "none": {}}
+    )
+    assert found == {"best", "near", "alone"}
+    assert over_seeds.not_distinguishable_from_best({}) == set()
+    assert over_seeds.not_distinguishable_from_best({"none": {}}) == set()
+    assert over_seeds.not_distinguishable_from_best({"only": best}) == {"only"}
+
+
+def test_not_distinguishable_adjusts_for_the_number_of_methods() -> None:
+    best = {0: 75.0, 1: 75.5, 2: 74.8}
+    near = {0: 74.5, 1: 74.8, 2: 74.4}
+    p = over_seeds.difference(near, best).p
+    assert 0.025 < p < 0.05
+    assert over_seeds.not_distinguishable_from_best({"best": best, "near": near}) == {"best"}
+    other = {0: 75.1, 1: 75.2, 2: 74.7}
+    found = over_seeds.not_distinguishable_from_best({"best": best, "near": near, "other": other})
+    assert found == {"best", "near", "other"}
+
+
+def test_recovered_gap() -> None:
+    assert over_seeds.recovered_gap(74, 72, 80) == 0.25
+    assert over_seeds.recovered_gap(71, 72, 80) == -0.125
+    assert over_seeds.recovered_gap(73, 72, 72) == math.inf
+
+
+def test_standard_error_of_one_accuracy() -> None:
+    assert over_seeds.standard_error(75, 10_000) == pytest.approx(0.433, abs=1e-3)
+    assert over_seeds.standard_error(100, 10) == 0
+    assert math.isnan(over_seeds.standard_error(75, 0))
+
+
+def test_pooled_sd() -> None:
+    a = over_seeds.difference({0: 1.0, 1: 2.0, 2: 3.0}, dict.fromkeys(range(3), 0.0))
+    b = over_seeds.difference({0: 1.0, 1: 5.0}, dict.fromkeys(range(3), 0.0))
+    alone = over_seeds.difference({0: 1.0}, {0: 0.0})
+    assert over_seeds.pooled_sd([a, b, alone]) == pytest.approx(math.sqrt((2 * 1.0 + 1 * 8.0) / 3))
+    assert math.isnan(over_seeds.pooled_sd([alone]))
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_detectable_difference_has_its_power(n: int) -> None:
+    difference = over_seeds.detectable_difference(0.3, n)
+    quantile = scipy.stats.t.ppf(0.975, n - 1)
+    shift = difference / (0.3 / math.sqrt(n))
+    assert scipy.stats.nct.sf(quantile, n - 1, shift) == pytest.approx(0.8, abs=1e-4)
+
+
+def test_detectable_difference_of_one_seed_is_unknown() -> None:
+    assert math.isnan(over_seeds.detectable_difference(0.3, 1))

@@ -1,0 +1,74 @@
+"""Evidence to draw, by hand, and what can be read back from a figure."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from fake_grids import make_cells, make_grid, make_records, typical
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.lines import Line2D
+
+from kdbench.grid.run import Run
+from kdbench.runs.evidence import Evidence, History
+from kdbench.stats.cell_table import tidy
+
+HOSTILE = (
+    *("$x_1$", "_a_", "a" * 300, "<b>&amp;--><script>", "方法 é 🎉", "x\n\x00y"),
+    *("%s{0}\\frac", "${\\"),
+)
+"""Names that YAML can write."""
+
+
+def make_evidence(
+    pairs: Sequence[tuple[str, str]] = (("big", "small"),),
+    methods: Sequence[str] = ("kd", "at", "semckd"),
+    accuracy: Callable[[Run], float] = typical,
+    history: Callable[[str], History] = lambda run: [],
+    **changes: Any,
+) -> Evidence:
+    grid = make_grid(pairs, **changes)
+    cells = make_cells(grid, methods)
+    return Evidence(grid, cells, make_records(cells, accuracy), history)
+
+
+def frame_of(evidence: Evidence) -> Any:
+    return tidy(evidence.grid, evidence.cells, evidence.records)
+
+
+def points(axis: Axes, marker: str = "o", colour: str | None = None) -> list[tuple[float, float]]:
+    """What stands at the marks of one kind, in the order of drawing."""
+    found: list[tuple[float, float]] = []
+    for line in axis.lines:
+        if line.get_marker() == marker and colour in (None, line.get_color()):
+            found += [(x, y) for x, y in np.asarray(line.get_xydata(), float).tolist()]
+    return found
+
+
+def curve(axis: Axes, colour: str) -> Line2D | None:
+    """The line of a colour."""
+    lines = [
+        line for line in axis.lines if line.get_color() == colour and line.get_linestyle() != "None"
+    ]
+    return lines[0] if lines else None
+
+
+def texts(axis: Axes) -> list[str]:
+    return [text.get_text() for text in axis.texts]
+
+
+def ticks(axis: Axes, which: str = "y") -> list[str]:
+    labels = axis.get_yticklabels() if which == "y" else axis.get_xticklabels()
+    return [text.get_text() for text in labels]
+
+
+def luminance(colour: Any, alpha: float = 1.0) -> float:
+    """Relative luminance of a colour on white (WCAG 2.1); 0 black, 1 white."""
+    rgb = alpha * np.asarray(to_rgb(colour)) + 1 - alpha
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def contrast(one: float, other: float) -> float:
+    """Ratio of two luminances, 1 to 21."""
+    return (max(one, other) + 0.05) / (min(one, other) + 0.05)

@@ -1,0 +1,232 @@
+"""How each golden case becomes one of our methods: reference names -> ours.
+
+The other methods' builders stand in ``golden_names_more.py``; ``test_golden.py`` merges the two.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdbench.method import Batch, Features, Method, Setup
+from kdbench.registry import lookup
+from kdbench.training.objective import total
+
+
+@dataclass(frozen=True)
+class Case:
+    """One golden file, float64.
+
+    Attributes:
+        folder: the method's folder, such as ``at``.
+        name: the case, such as ``match_b4``.
+        meta: what the file says about itself.
+        arrays: everything else in the file, by its key.
+        inputs: the student's tensors (``s_stage0`` ...), leaves that require gradients.
+        student: the same as ``Features``; ``preacts`` are the stages where the file has none.
+        teacher: constants.
+        batch: labels, and ``index`` where the file has one (else 0..B-1); images are zeros.
+    """
+
+    folder: str
+    name: str
+    meta: dict[str, Any]
+    arrays: dict[str, Tensor]
+    inputs: dict[str, Tensor]
+    student: Features
+    teacher: Features
+    batch: Batch
+
+    @property
+    def hyper(self) -> dict[str, Any]:
+        """The reference's hyper-parameters."""
+        hyper: dict[str, Any] = self.meta["hyper"]
+        return hyper
+
+    @property
+    def variant(self) -> str:
+        """Which reference behaviour."""
+        return str(self.meta["variant"])
+
+    @property
+    def phase(self) -> str:
+        """``distill`` or ``pretrain``."""
+        return str(self.meta["phase"])
+
+    def starting(self, prefix: str) -> dict[str, Tensor]:
+        """Arrays under ``prefix/``, without it: ``starting("grad_param")``."""
+        return {
+            key.removeprefix(f"{prefix}/"): value
+            for key, value in self.arrays.items()
+            if key.startswith(f"{prefix}/")
+        }
+
+    @property
+    def params(self) -> dict[str, Tensor]:
+        """Reference parameters and buffers before the forward pass."""
+        return self.starting("param")
+
+    def setup(self, **changes: Any) -> Setup:
+        """A ``Setup`` with the case's shapes; 32 training samples unless changed."""
+        setup = Setup(
+            student=self.student,
+            teacher=self.teacher,
+            train_labels=torch.arange(32) % int(self.meta["num_classes"]),
+            batch_size=int(self.meta["batch_size"]),
+            num_classes=int(self.meta["num_classes"]),
+        )
+        return replace(setup, **changes)
+
+
+@dataclass(frozen=True)
+class Built:
+    """A case's method, and how the reference's names map to ours.
+
+    ``test_golden.py`` makes the method float64, copies ``param/<reference>`` into
+    ``state_dict()[ours]`` for every pair of ``param_names``, runs it, and compares. Nothing is
+    skipped: a reference tensor in none of ``param_names``, ``read`` and ``ignore`` is a failure,
+    and so is a parameter of ours to which nothing maps.
+
+    Attributes:
+        method: in the mode it is to be run in (frozen parts in eval mode).
+        param_names: reference name -> our name in ``state_dict``, parameters and buffers.
+        run: case, method -> loss; None: ``loss``, or ``pretrain_loss`` in phase ``pretrain``.
+        read: reference name -> our value after the run, where no entry of ``state_dict`` has the
+            reference's form; such tensors are loaded by the builder itself.
+        ignore: reference name (or ``ours:<name>``) -> why there is nothing to compare.
+    """
+
+    method: Method
+    param_names: dict[str, str] = field(default_factory=dict)
+    run: Callable[[Case, Method], Tensor] | None = None
+    read: dict[str, Callable[[Method], Tensor]] = field(default_factory=dict)
+    ignore: dict[str, str] = field(default_factory=dict)
+
+
+Builder = Callable[[Case], Built]
+
+
+def read_case(path: Path) -> Case:
+    """A golden file as a case; leaves are fresh on every call."""
+    with np.load(path) as file:
+        meta = json.loads(str(file["meta"]))
+        arrays = {key: torch.from_numpy(file[key]) for key in file.files if key != "meta"}
+    inputs = {
+        key: value.clone().requires_grad_() for key, value in arrays.items() if key[:2] == "s_"
+    }
+    batch_size = len(arrays["labels"])
+    return Case(
+        folder=path.parent.name,
+        name=path.stem,
+        meta=meta,
+        arrays=arrays,
+        inputs=inputs,
+        student=_features(inputs, "s"),
+        teacher=_features(arrays, "t"),
+        batch=Batch(
+            images=torch.zeros(batch_size, 3, 8, 8, dtype=torch.float64),
+            labels=arrays["labels"],
+            index=arrays.get("index", torch.arange(batch_size)),
+        ),
+    )
+
+
+def _features(arrays: dict[str, Tensor], who: str) -> Features:
+    def numbered(kind: str) -> tuple[Tensor, ...]:
+        count = sum(key.startswith(f"{who}_{kind}") for key in arrays)
+        return tuple(arrays[f"{who}_{kind}{i}"] for i in range(count))
+
+    stages = numbered("stage")
+    return Features(
+        stem=arrays[f"{who}_stem"],
+        stages=stages,
+        preacts=numbered("preact") or stages,
+        embedding=arrays[f"{who}_embedding"],
+        logits=arrays[f"{who}_logits"],
+    )
+
+
+def same_names(case: Case, **prefixes: str) -> dict[str, str]:
+    """Every reference name, its first part replaced: ``same_names(case, vid="parts")``."""
+    names = {}
+    for name in case.params:
+        head, dot, tail = name.partition(".")
+        names[name] = prefixes.get(head, head) + dot + tail
+    return names
+
+
+def build(case: Case, **hyper: Any) -> Method:
+    """The method named by the case's folder."""
+    return lookup.load(case.folder)(case.setup(), **hyper)
+
+
+def at(case: Case) -> Built:
+    return Built(build(case, p=case.hyper["p"]))
+
+
+def fitnets(case: Case) -> Built:
+    hyper = case.hyper
+    method = build(case, hint_layer=hyper["hint_layer"], relu=hyper["use_relu"])
+    return Built(method, same_names(case))
+
+
+def kd(case: Case) -> Built:
+    return Built(build(case, temperature=case.hyper["T"]))
+
+
+def objective(case: Case) -> Built:
+    """The whole objective around the term that the case names."""
+    hyper = case.hyper
+
+    def run(case: Case, method: Method) -> Tensor:
+        s, t = case.student, case.teacher
+        terms = [(hyper["beta"], method.loss(s, t, case.batch))]
+        weights = (hyper["gamma"], hyper["alpha"], hyper["T"])
+        return total(s.logits, case.batch.labels, t.logits, terms, *weights)
+
+    return Built(lookup.load(hyper["term"])(case.setup()), run=run)
+
+
+def semckd(case: Case) -> Built:
+    """Names: ``query_weight<i>``, ``key_weight<j>`` (or ``query_<i>``), ``regressor<i><j>``."""
+    hyper = case.hyper
+    soft = hyper.get("soft", 1.0)
+    method = build(case, soft=soft, factor=hyper["factor"])
+    names, teacher_stages = {}, len(case.teacher.stages)
+    for name in case.params:
+        found = re.fullmatch(r"([a-z]+)(?:_weight|_|)(\d)(\d?)\.(.+)", name)
+        assert found, f"semckd: no such reference name: {name}"
+        kind, i, j, rest = found.groups()
+        if kind == "regressor":
+            rest = rest.removeprefix("regressor.")
+            names[name] = f"regressors.{int(i) * teacher_stages + int(j)}.{rest}"
+        else:
+            names[name] = f"{ {'query': 'queries', 'key': 'keys'}[kind] }.{i}.{rest}"
+    return Built(method, names)
+
+
+def sp(case: Case) -> Built:
+    return Built(build(case))
+
+
+def vid(case: Case) -> Built:
+    hyper = case.hyper
+    method = build(case, variance=hyper["init_pred_var"], eps=hyper["eps"])
+    return Built(method, same_names(case, vid="parts"))
+
+
+BUILDERS: dict[str, Builder] = {
+    "at": at,
+    "fitnets": fitnets,
+    "kd": kd,
+    "objective": objective,
+    "semckd": semckd,
+    "sp": sp,
+    "vid": vid,
+}

@@ -1,0 +1,184 @@
+"""How the golden cases of the other methods become ours; ``golden_names.py`` says what is what."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from golden_cases import Builder, Built, Case, same_names
+from torch import Tensor, nn
+
+from kdbench.method import Batch, Method, Setup
+from kdbench.registry import lookup
+
+
+def build(case: Case, setup: Setup | None = None, **hyper: Any) -> Method:
+    """The method named by the case's folder."""
+    return lookup.load(case.folder)(setup or case.setup(), **hyper)
+
+
+def teacher_head(case: Case) -> nn.Linear:
+    """The case's frozen classifier, ``cls_t``."""
+    classes, width = case.params["cls_t.weight"].shape
+    return nn.Linear(width, classes).requires_grad_(False)
+
+
+def ab(case: Case) -> Built:
+    names = same_names(case, connector="")
+    names = {name: ours.removeprefix(".") for name, ours in names.items()}
+    return Built(build(case, margin=case.hyper["margin"]), names)
+
+
+def cc(case: Case) -> Built:
+    hyper = case.hyper
+    if case.variant == "paper":
+        return Built(build(case, variant="paper", order=hyper["P_order"], rbf=hyper["gamma"]))
+    names = {name: name.replace(".linear.", ".") for name in case.params}
+    return Built(build(case, variant=case.variant, width=hyper["feat_dim"]), names)
+
+
+def crd(case: Case) -> Built:
+    """The file's drawn indices take the place of our own draw; column 0 is the positive."""
+    hyper, n = case.hyper, case.hyper["n_data"]
+    method = build(
+        case,
+        case.setup(train_labels=torch.arange(n) % int(case.meta["num_classes"])),
+        k=hyper["nce_k"],
+        tau=hyper["nce_t"],
+        momentum=hyper["nce_m"],
+        width=hyper["feat_dim"],
+        mode=hyper["mode"],
+    ).double()
+    drawn = case.arrays["contrast_idx"]
+    negatives = torch.zeros(len(drawn), n, dtype=torch.int64)
+    negatives.scatter_add_(1, drawn[:, 1:], torch.ones_like(drawn[:, 1:]))
+
+    def run(case: Case, method: Method) -> Tensor:
+        def draw(batch: Batch) -> tuple[Tensor, Tensor]:
+            return drawn[:, 0], negatives
+
+        vars(method)["draw"] = draw
+        return method.loss(case.student, case.teacher, case.batch)
+
+    def params(method: Method) -> Tensor:
+        z = method.get_buffer("z")
+        return torch.cat([start[:2], z, start[4:]])
+
+    start = case.params["contrast.params"]  # K, tau, Z of v1, Z of v2, momentum
+    method.get_buffer("z").copy_(start[2:4])
+    names = {
+        name: name.replace(".linear.", ".").removeprefix("contrast.")
+        for name in case.params
+        if name != "contrast.params"
+    }
+    return Built(method, names, run=run, read={"contrast.params": params})
+
+
+def dkd(case: Case) -> Built:
+    hyper = case.hyper
+    weights = {"target": hyper["alpha"], "rest": hyper["beta"], "tau": hyper["T"]}
+    return Built(build(case, warmup=0, **weights))
+
+
+def fsp(case: Case) -> Built:
+    return Built(build(case))
+
+
+def ft(case: Case) -> Built:
+    """Ours has no empty places between convolutions, where the reference's count by threes."""
+    hyper = dict(case.hyper)
+    method = build(case, variant=case.variant, **hyper)
+    names = {}
+    for name in case.params:
+        net, part, index, rest = name.split(".")
+        if net == "translator":
+            names[name] = f"translator.{index}.{rest}"
+        else:
+            names[name] = f"{part}.{int(index) * 2 // 3}.{rest}"
+    unused = {}
+    if case.phase == "pretrain":
+        reason = "the translator takes no part in the first phase"
+        translator = method.get_submodule("translator")
+        unused = {f"ours:translator.{name}": reason for name, _ in translator.named_parameters()}
+    return Built(method, names, ignore=unused)
+
+
+def hkd(case: Case) -> Built:
+    hyper = case.hyper
+    method = build(
+        case,
+        variant=case.variant,
+        stage_weight=hyper["init_weight"],
+        decay=hyper["decay"],
+        eps=hyper["eps"],
+    )
+
+    def run(case: Case, method: Method) -> Tensor:
+        batch = replace(case.batch, epoch=hyper.get("epoch", 0) + 1)
+        return method.loss(case.student, case.teacher, batch)
+
+    return Built(method, run=run)
+
+
+def irg(case: Case) -> Built:
+    hyper = case.hyper
+    if case.variant == "zoo":
+        weights = {"vertex": hyper["w_vert"], "edge": hyper["w_edge"], "change": hyper["w_tran"]}
+        return Built(build(case, variant="zoo", stages=tuple(hyper["stages"]), **weights))
+    return Built(
+        build(
+            case,
+            variant=case.variant,
+            graph=hyper["w_graph"],
+            transform=hyper["w_transform"],
+            layers_s=tuple(hyper["transform_layer_s"]),
+            layers_t=tuple(hyper["transform_layer_t"]),
+            edge_transform=not hyper["no_edge_transform"],
+        )
+    )
+
+
+def nst(case: Case) -> Built:
+    return Built(build(case))
+
+
+def pkt(case: Case) -> Built:
+    return Built(build(case, eps=case.hyper["eps"]))
+
+
+def reviewkd(case: Case) -> Built:
+    return Built(build(case, warmup=0), same_names(case))
+
+
+def rkd(case: Case) -> Built:
+    hyper = case.hyper
+    return Built(build(case, distance=hyper["w_d"], angle=hyper["w_a"], eps=hyper["eps"]))
+
+
+def simkd(case: Case) -> Built:
+    method = build(case, case.setup(teacher_head=teacher_head(case)), **case.hyper)
+    names = {name: ours.removeprefix(".") for name, ours in same_names(case, simkd="").items()}
+    return Built(method, names | {"cls_t.weight": "head.weight", "cls_t.bias": "head.bias"})
+
+
+def srrl(case: Case) -> Built:
+    method = build(case, case.setup(teacher_head=teacher_head(case)))
+    names = {name: ours.removeprefix(".") for name, ours in same_names(case, srrl="").items()}
+    return Built(method, names | {"cls_t.weight": "head.weight", "cls_t.bias": "head.bias"})
+
+
+BUILDERS: dict[str, Builder] = {
+    "ab": ab,
+    "cc": cc,
+    "crd": crd,
+    "dkd": dkd,
+    "fsp": fsp,
+    "ft": ft,
+    "hkd": hkd,
+    "irg": irg,
+    "nst": nst,
+    "pkt": pkt,
+    "reviewkd": reviewkd,
+    "rkd": rkd,
+    "simkd": simkd,
+    "srrl": srrl,
+}

@@ -1,0 +1,34 @@
+"""Every variant of a method that is a hyper-parameter, for tests that go over all of them."""
+
+from typing import Any
+
+from kdbench.registry import lookup
+
+OTHERS: dict[str, list[dict[str, Any]]] = {
+    "ab": [{"main": True}],
+    "cc": [{"variant": "paper"}],
+    "crd": [{"mode": "relax"}],
+    "dist": [{"standardise": True}],
+    "dkd": [{"standardise": True}, {"warmup": 0}],
+    "fitnets": [{"stages": "two"}, {"relu": False}],
+    "fsp": [{"main": True}],
+    "ft": [{"variant": "paper"}],
+    "hkd": [{"variant": "semckd_repo"}],
+    "irg": [{"variant": "zoo"}],
+    "kd": [{"standardise": True}],
+    "semckd": [
+        *({"attention": how} for how in ("equal", "raw", "one_to_one", "hard", "shared")),
+        {"attention": "straight_through"},
+        {"projection": "linear"},
+        {"soft": 0.5, "factor": 2},
+    ],
+    "tfkd": [{"form": "self"}],
+    "ttm": [{"weighted": True}, {"standardise": True}],
+}
+
+ALL = [(name, hyper) for name in lookup.names() for hyper in ({}, *OTHERS.get(name, []))]
+
+
+def label(name: str, hyper: dict[str, Any]) -> str:
+    """For a test's id."""
+    return name + "".join(f"-{key}={value}" for key, value in hyper.items())

@@ -1,0 +1,128 @@
+"""Random features and ready-made set-ups for tests.
+
+The toy network is ``kdbench.registry.toy_networks.Toy``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdbench.method import Batch, Features, Method, Setup, each, tensors
+from kdbench.registry import lookup
+from kdbench.registry.toy_networks import Toy
+
+__all__ = [
+    "Toy",
+    "batch",
+    "build",
+    "each",
+    "features",
+    "gradient_is_right",
+    "permuted",
+    "setup",
+    "tensors",
+    "train_labels",
+]
+
+
+def features(
+    batch_size: int = 4,
+    channels: Sequence[int] = (4, 6, 8),
+    sizes: Sequence[int] | None = None,
+    *,
+    num_classes: int = 5,
+    width: int | None = None,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    grad: bool = False,
+) -> Features:
+    """Random ``Features``: independent normal tensors, stages being the ReLU of the preacts.
+
+    Args:
+        batch_size: B.
+        channels: of the stages.
+        sizes: height and width of each stage; by default 8, 8, 4, 2, ... from the stem on.
+        num_classes: K.
+        width: D; by default the last stage's channels.
+        seed: of the numbers.
+        dtype: of all tensors.
+        grad: make every tensor a leaf that requires a gradient.
+    """
+    sizes = sizes or [max(1, 8 // 2**i) for i in range(len(channels))]
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+
+    preacts = tuple(
+        draw(batch_size, c, size, size) for c, size in zip(channels, sizes, strict=True)
+    )
+    made = Features(
+        stem=draw(batch_size, channels[0], sizes[0], sizes[0]),
+        stages=tuple(x.relu() for x in preacts),
+        preacts=preacts,
+        embedding=draw(batch_size, width or channels[-1]),
+        logits=draw(batch_size, num_classes),
+    )
+    return each(made, lambda x: x.requires_grad_(grad))
+
+
+def batch(batch_size: int = 4, *, num_classes: int = 5, n: int = 40, seed: int = 0) -> Batch:
+    """A batch of random images whose index and labels agree with ``train_labels``."""
+    generator = torch.Generator().manual_seed(seed)
+    index = torch.randperm(n, generator=generator)[:batch_size]
+    return Batch(
+        images=torch.randn(batch_size, 3, 8, 8, generator=generator),
+        labels=train_labels(n, num_classes)[index],
+        index=index,
+    )
+
+
+def train_labels(n: int = 40, num_classes: int = 5) -> Tensor:
+    """0, 1, ..., K-1, 0, 1, ... of length n."""
+    return torch.arange(n) % num_classes
+
+
+def setup(student: Features, teacher: Features, **changes: Any) -> Setup:
+    """A ``Setup`` for these features; the teacher's head is a frozen linear layer."""
+    batch_size, num_classes = student.logits.shape
+    head = nn.Linear(teacher.embedding.shape[1], num_classes).to(teacher.embedding.dtype)
+    made = Setup(
+        student=student,
+        teacher=teacher,
+        train_labels=train_labels(num_classes=num_classes),
+        batch_size=batch_size,
+        num_classes=num_classes,
+        teacher_head=head.requires_grad_(False),
+    )
+    return replace(made, **changes)
+
+
+def build(name: str, s: Features, t: Features, **hyper: Any) -> Method:
+    """A method for these features, in their precision, always with the same weights."""
+    torch.manual_seed(0)
+    return lookup.load(name)(setup(s, t), **hyper).to(s.logits.dtype)
+
+
+def permuted(f: Features, order: Sequence[int]) -> Features:
+    """The same samples in another order."""
+    return each(f, lambda x: x[list(order)])
+
+
+def gradient_is_right(method: Method, s: Features, t: Features) -> bool:
+    """Compare with finite differences, in float64, every gradient to the student and to parameters.
+
+    Raises:
+        GradcheckError: where they differ.
+    """
+    given = batch(len(s.logits))
+    leaves = each(s, lambda x: x.detach().clone().requires_grad_())
+    reached = [*tensors(leaves).values(), *method.parameters()]
+    loss = method.loss(leaves, t, given)
+    grads = torch.autograd.grad(loss, reached, allow_unused=True)
+    used = [x for x, grad in zip(reached, grads, strict=True) if grad is not None]
+    assert used
+    return torch.autograd.gradcheck(lambda *_: method.loss(leaves, t, given), used)

@@ -1,0 +1,359 @@
+"""Processes that are ranks, and what each of them does, for tests."""
+
+import copy
+import multiprocessing
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import islice
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from method_variants import label
+from tiny_runs import CPU, TRAINING, alone, data, stop_after, taught
+from torch import Tensor, nn
+
+from kdbench.data.batches import eval_batches, train_batches
+from kdbench.execution.work import JobError, Work
+from kdbench.execution.worker import work
+from kdbench.grid.grid import Executor
+from kdbench.grid.run import Run
+from kdbench.grid.settings import Training
+from kdbench.method import Features, Incompatible, each, tensors
+from kdbench.models import zoo
+from kdbench.training import ranks
+from kdbench.training.build import dry_run
+from kdbench.training.global_batch_norm import convert
+from kdbench.training.learner import Learner
+from kdbench.training.ranks import RankLost, World
+
+LOST = 9
+"""Exit code of a rank that has lost another."""
+
+
+def start(
+    size: int, target: Callable[..., None], *args: Any, seconds: float = 60.0
+) -> list[BaseProcess]:
+    """Start ``target(world, *args)`` on each of several ranks."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("spawn")
+    processes: list[BaseProcess] = []
+    for rank in range(size):
+        about: dict[str, Any] = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size}
+        about |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
+        process = context.Process(target=_rank, args=(about, seconds, target, args), daemon=True)
+        process.start()
+        processes.append(process)
+    return processes
+
+
+def _rank(
+    about: dict[str, Any], seconds: float, target: Callable[..., None], args: Sequence[Any]
+) -> None:
+    os.environ.update({key: str(value) for key, value in about.items()})
+    torch.set_num_threads(1)
+    try:
+        with ranks.joined("cpu", seconds) as world:
+            target(world, *args)
+    except RankLost:
+        os._exit(LOST)
+    os._exit(0)  # as a job does: gloo's threads may outlive the interpreter, and abort it
+
+
+def together(size: int, target: Callable[..., None], *args: Any) -> None:
+    """Run ``target`` on all ranks to its end."""
+    processes = start(size, target, *args)
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * size
+
+
+# --- the steps of every method ---------------------------------------------------------------
+
+PAIRS = (("v8w4", "v5w4"), ("r8w5", "r8w3"))
+"""Equal channels, which some methods need; other channels, and batch norms in every corner."""
+
+DRAWS = '''
+"""A method that draws as it likes, and looks at all of a batch (2020)."""
+import torch
+from kdbench.method import Method
+
+
+class Draws(Method):
+    def __init__(self, setup):
+        super().__init__(setup)
+        self.weight = torch.nn.Parameter(torch.randn(10))
+
+    def pretrain(self, student):
+        self.heads = [student.head]
+        return []
+
+    def loss(self, s, t, batch):
+        noise = torch.rand(len(s.logits), 1, dtype=s.logits.dtype)
+        own = self.heads[0](s.embedding.flip(0))  # the student's module, on the global batch
+        seen = batch.images.mean((1, 2, 3))[:, None]
+        return ((s.logits * self.weight + own * seen) * noise).square().mean()
+'''
+
+
+Chosen = Sequence[tuple[int, str, dict[str, Any]]]
+"""Which of ``PAIRS``, method, hyper-parameters."""
+
+
+def lessons(world: World, folder: Path, chosen: Chosen, training: Training = TRAINING) -> None:
+    """Take a few steps with each method, and leave what they gave in ``folder``."""
+    path = folder / "draws.py"
+    if world.first:
+        path.write_text(DRAWS.lstrip())
+    world.any(False)
+    found = {"norm": normalise(world), "gather": gathered(world)}
+    for pair, name, hyper in [*chosen, (0, str(path), {})]:
+        large, small = PAIRS[pair]
+        title = f"{label(Path(name).stem, hyper)} {large} {small}"
+        found[title] = lesson(world, large, small, name, hyper, training)
+    torch.save(found, folder / f"{world.size}-{world.rank}.pt")
+
+
+def repeated(self: World, x: Tensor) -> Tensor:
+    """``World.concatenated`` without a gather: this rank's rows, as often as there are ranks."""
+    return torch.cat([x.detach()] * self.size)
+
+
+MISTAKES: dict[str, tuple[str, Any]] = {
+    "no gather": ("kdbench.training.ranks.World.concatenated", repeated),
+    "no common batch norm": ("kdbench.training.learner.convert", lambda student, world: None),
+    "no sum of gradients": (
+        "kdbench.training.ranks.World.sum_gradients",
+        lambda world, parameters: None,
+    ),
+}
+"""What ranks may leave out: what is replaced by what."""
+
+
+def mistaken_lessons(world: World, folder: Path, chosen: Chosen) -> None:
+    """``lessons`` in ``folder/MISTAKE``, with each of ``MISTAKES``."""
+    for name, (target, replacement) in MISTAKES.items():
+        with patch(target, replacement):
+            lessons(world, folder / name, chosen)
+
+
+def lesson(
+    world: World,
+    large: str,
+    small: str,
+    name: str,
+    hyper: dict[str, Any],
+    training: Training,
+) -> Any:
+    """Losses, gradients and all state of three steps a phase, in float64."""
+    run = taught(alone(student=large), name, student=small, hyper=hyper, training=training)
+    torch.manual_seed(1)
+    teacher = zoo.create(large, num_classes=10, in_channels=1)
+    some = data()
+    try:
+        learner = Learner(
+            run,
+            num_classes=10,
+            in_channels=1,
+            size=8,
+            train_labels=some.train_labels,
+            teacher=dry_run(teacher, 1, 8),
+            teacher_head=teacher.head.requires_grad_(False),
+            device=CPU,
+            world=world,
+        )
+    except Incompatible as error:
+        return str(error)
+    learner.student.double()
+    learner.methods.double()
+    teacher.double().eval().requires_grad_(False)
+    seen: dict[str, Any] = {"losses": [], "gradients": []}
+    loss = learner._loss
+
+    def heard(*args: Any) -> Tensor:
+        value = loss(*args)
+        seen["losses"].append(value.detach())
+        return value
+
+    def look(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        of = [p for group in optimizer.param_groups for p in group["params"]]
+        seen["gradients"].append([p.grad.clone() for p in of if p.grad is not None])
+
+    learner.__dict__["_loss"] = heard
+    while learner.phase != "end":
+        learner.optimizer.register_step_pre_hook(look)
+        phase = learner.phase
+        batches = train_batches(
+            some, batch_size=16, seed=0, epoch=1, purpose=phase, dtype=torch.float64
+        )
+        for images, labels, index in islice(batches, 3):
+            with torch.no_grad():
+                t = world.gather(teacher(images[world.rows(16)]))
+            learner.train_step(images, labels, index, t)
+        seen[f"hits {phase}"] = learner.sums.hits
+        while learner.phase == phase:
+            learner.next_epoch()
+    test = some.test_images[:30], some.test_labels[:30]
+    shard = {"rank": world.rank, "ranks": world.size}
+    seen["test"] = learner.evaluate(eval_batches(*test, some, 8, dtype=torch.float64, **shard))  # type: ignore[arg-type]
+    seen["model"] = learner.student.state_dict()
+    seen["methods"] = learner.methods.state_dict()
+    return seen
+
+
+def of_one(x: Tensor) -> Features:
+    """Features that are all one tensor."""
+    return Features(x, (x,), (x,), x, x)
+
+
+def normalise(world: World) -> Any:
+    """Two training steps and a test of batch norms, on this rank's rows of eight samples."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.BatchNorm1d(60, momentum=None)
+    ).double()
+    convert(net, world)
+    net = copy.deepcopy(net)  # as a method may do with a student
+    seen: list[Any] = []
+    for step in range(2):
+        x = (torch.randn(8, 3, 4, 5, dtype=torch.float64) * 3 + 50)[world.rows(8)]
+        x.requires_grad_()
+        whole = world.gather(of_one(net(x))).logits
+        net.zero_grad()
+        loss = (whole.cos() * torch.arange(len(whole))[:, None]).sum()
+        loss.backward(torch.full_like(loss, 1 / world.size))
+        world.sum_gradients(net.parameters())
+        assert x.grad is not None
+        slope = world.concatenated(x.grad) if world.size > 1 else x.grad
+        seen += [
+            step,
+            whole.detach(),
+            slope,
+            *(p.grad.clone() for p in net.parameters() if p.grad is not None),
+        ]
+    half = nn.BatchNorm2d(3)
+    shell = nn.Sequential(half)
+    convert(shell, world)
+    x = torch.randn(8, 3, 4, 4).bfloat16().to(memory_format=torch.channels_last)
+    y = shell(x[world.rows(8)])
+    seen += [y.dtype, world.gather(of_one(y)).logits.detach().float()]
+    test = net.eval()(torch.ones(2, 3, 4, 5).double()).detach()
+    return [seen, net.state_dict(), shell.state_dict(), test]
+
+
+def gathered(world: World) -> Any:
+    """What features of several types and memory orders look like when gathered."""
+    torch.manual_seed(0)
+    maps = torch.randn(6, 3, 4, 5)
+    last = maps.to(memory_format=torch.channels_last)
+    made = Features(maps, (last, maps.double()), (last, last.bfloat16()), maps[:, 0, 0], maps[:, 1])
+    got = world.gather(each(made, lambda x: x[world.rows(6)]))
+    values = tensors(got)
+    channels = [
+        x.is_contiguous(memory_format=torch.channels_last) for x in values.values() if x.dim() == 4
+    ]
+    return [values, channels]
+
+
+# --- whole runs ------------------------------------------------------------------------------
+
+RAISES = '''
+"""A method that raises in its sixth step, on some ranks (2020)."""
+import os
+from kdbench.method import Method
+
+
+class Raises(Method):
+    def __init__(self, setup, *, ranks="01"):
+        super().__init__(setup)
+        self.ranks = ranks
+
+    def loss(self, s, t, batch):
+        if batch.step == 5 and os.environ.get("RANK", "0") in self.ranks:
+            raise RuntimeError("a bug in step 5")
+        return s.logits.square().mean()
+'''
+
+ENDS = '''
+"""A method that ends one of two ranks in its seventh step, or stops answering (2020)."""
+import os
+import signal
+import time
+from kdbench.method import Method
+
+
+class Ends(Method):
+    def __init__(self, setup, *, rank="0", how="kill"):
+        super().__init__(setup)
+        self.rank, self.how = rank, how
+
+    def loss(self, s, t, batch):
+        if batch.step == 6 and os.environ.get("RANK") == self.rank:
+            os.kill(os.getpid(), signal.SIGKILL if self.how == "kill" else signal.SIGSTOP)
+        return s.logits.square().mean()
+'''
+
+EXECUTOR = Executor(kind="debug", device="cpu", ranks=2)
+
+
+DIGITS = 1e-9
+"""Largest difference of float64 weights after a run, relative to a tensor's largest entry."""
+
+
+@contextmanager
+def float64() -> Iterator[None]:
+    """Whole runs in float64.
+
+    Training amplifies rounding: after twelve steps of float32, two runs whose sums were only taken
+    in another order differ in the third digit, on some processors in the second. In float64 the
+    same amplification leaves nine digits, so a tolerance can tell rounding from a mistake.
+    """
+    train_wide = partial(train_batches, dtype=torch.float64)
+    eval_wide = partial(eval_batches, dtype=torch.float64)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with (
+            patch("kdbench.training.cohort.train_batches", train_wide),
+            patch("kdbench.training.cohort.eval_batches", eval_wide),
+        ):
+            yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@float64()
+def train(
+    world: World, runs: Sequence[Run], folder: Path, stop_at: int = 0, every: float = 60.0
+) -> None:
+    """Train runs as a worker does, but in float64.
+
+    Args:
+        world: the ranks. runs: what to train. folder: of runs. every: seconds between checkpoints.
+        stop_at: the last rank asks to stop after so many steps; 0: never.
+    """
+    asked = stop_after(stop_at) if stop_at and world.rank == world.size - 1 else lambda: False
+    executor = EXECUTOR.model_copy(update={"checkpoint_seconds": every})
+    task = Work((tuple(runs),), folder, Path("data"), executor)
+
+    def tell(beats: object, line: str) -> None:
+        if line:
+            with (folder / "told.txt").open("a") as file:
+                file.write(f"{line}\n")
+
+    work(task, 0, asked, tell, world)
+
+
+def several(world: World, jobs: Sequence[tuple[Any, ...]]) -> None:
+    """``train`` for each of ``jobs``: runs, folder, step to stop at."""
+    for runs, folder, stop_at in jobs:
+        try:
+            train(world, runs, folder, stop_at=stop_at)
+        except JobError as error:
+            (folder / f"error-{world.rank}.txt").write_text(str(error))

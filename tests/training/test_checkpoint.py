@@ -1,0 +1,151 @@
+"""Checkpoints: atomic, verified, the one before it used when one is damaged."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_runs import alone, numbers, stop_after, train
+
+from kdbench.runs import records
+from kdbench.training import checkpoint
+from kdbench.training.cohort import Stopped
+
+
+def state(value: float) -> dict[str, object]:
+    weights = torch.full((200, 50), value)
+    return {"model": {"w": weights}, "epoch": int(value), "history": [{"a": 1}]}
+
+
+def test_the_newest_is_loaded_and_the_one_before_is_kept(tmp_path: Path) -> None:
+    for value in (1.0, 2.0, 3.0):
+        checkpoint.save(tmp_path, state(value))
+    loaded = checkpoint.load(tmp_path)
+    assert loaded is not None
+    assert loaded["epoch"] == 3
+    assert checkpoint.read(tmp_path / checkpoint.PREVIOUS)["epoch"] == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == [checkpoint.PREVIOUS, checkpoint.NAME]
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100, 5000, -1])
+def test_a_truncated_checkpoint_is_detected_and_the_one_before_used(
+    tmp_path: Path, keep: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoint.save(tmp_path, state(1.0))
+    checkpoint.save(tmp_path, state(2.0))
+    path = tmp_path / checkpoint.NAME
+    path.write_bytes(path.read_bytes()[:keep])
+    loaded = checkpoint.load(tmp_path)
+    assert loaded is not None
+    assert loaded["epoch"] == 1
+    assert "damaged checkpoint" in caplog.text
+
+
+def test_every_flipped_bit_of_the_weights_is_detected(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, state(1.0))
+    path = tmp_path / checkpoint.NAME
+    whole = path.read_bytes()
+    for position in range(5000, 40000, 3500):
+        broken = bytearray(whole)
+        broken[position] ^= 4
+        path.write_bytes(broken)
+        with pytest.raises(checkpoint.CheckpointDamaged, match="checksum"):
+            checkpoint.read(path)
+
+
+def test_a_kill_between_the_renames_costs_nothing(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, state(1.0))
+    checkpoint.save(tmp_path, state(2.0))
+    (tmp_path / checkpoint.NAME).rename(tmp_path / "checkpoint.new.pt")
+    loaded = checkpoint.load(tmp_path)
+    assert loaded is not None
+    assert loaded["epoch"] == 2
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.system, (f"touch {tmp_path}/ran",)
+
+    torch.save({"model": Evil()}, tmp_path / checkpoint.NAME)
+    with pytest.raises(checkpoint.CheckpointDamaged):
+        checkpoint.read(tmp_path / checkpoint.NAME)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_nothing_there_is_no_checkpoint(tmp_path: Path) -> None:
+    assert checkpoint.load(tmp_path) is None
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint.save(tmp_path, state(1.0))
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(records.os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        checkpoint.save(tmp_path, state(2.0))
+    loaded = checkpoint.load(tmp_path)
+    assert loaded is not None
+    assert loaded["epoch"] == 1
+    assert [p.name for p in tmp_path.iterdir()] == [checkpoint.NAME]
+
+
+def test_training_goes_on_from_before_a_damaged_checkpoint(tmp_path: Path) -> None:
+    run = alone()
+    train([run], tmp_path / "whole")
+    with pytest.raises(Stopped):
+        train([run], tmp_path / "broken", checkpoint_seconds=0.0, stop=stop_after(7))
+    path = tmp_path / "broken" / run.id / checkpoint.NAME
+    path.write_bytes(path.read_bytes()[:-100])
+    train([run], tmp_path / "broken")
+    assert numbers(tmp_path / "whole", run) == numbers(tmp_path / "broken", run)
+
+
+def test_a_checkpoint_of_another_run_is_not_used(tmp_path: Path) -> None:
+    one, other = alone(0), alone(1)
+    with pytest.raises(Stopped):
+        train([one], tmp_path, stop=stop_after(3))
+    (tmp_path / other.id).mkdir()
+    source = tmp_path / one.id / checkpoint.NAME
+    (tmp_path / other.id / checkpoint.NAME).write_bytes(source.read_bytes())
+    record = train([other], tmp_path)[other.id]
+    assert (record.status, record.reason) == (
+        "failed",
+        "ValueError: the checkpoint belongs to another run",
+    )
+
+
+def test_digest_tells_names_types_shapes_and_bits() -> None:
+    w = torch.arange(6.0)
+    told = {
+        checkpoint.digest({"w": w}),
+        checkpoint.digest({"v": w}),
+        checkpoint.digest({"w": w.double()}),
+        checkpoint.digest({"w": w.reshape(2, 3)}),
+        checkpoint.digest({"w": w + torch.tensor([0, 0, 0, 0, 0, 1e-6])}),
+    }
+    assert len(told) == 5
+    channels_last = torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last)
+    assert checkpoint.digest({"w": channels_last}) == checkpoint.digest(
+        {"w": channels_last.contiguous()}
+    )
+
+
+def test_what_a_run_left_is_what_its_record_names(tmp_path: Path) -> None:
+    run = alone()
+    record = train([run], tmp_path)[run.id]
+    path = tmp_path / run.id / checkpoint.NAME
+    state = checkpoint.trained(path, record)
+    assert record.result and checkpoint.digest(state["model"]) == record.result.weights
+    checkpoint.save(path.parent, {"epoch": 1}, final=True)
+    with pytest.raises(checkpoint.CheckpointDamaged, match="holds no network"):
+        checkpoint.trained(path, record)
+    state["model"]["fc.bias"][0] += 1
+    checkpoint.save(path.parent, state, final=True)
+    with pytest.raises(checkpoint.OtherWeights, match=f"the weights that {run.id}'s record names"):
+        checkpoint.trained(path, record)

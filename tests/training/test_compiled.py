@@ -1,0 +1,105 @@
+"""``compile: true``: other rounding, and otherwise everything that holds without it."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from rank_processes import DIGITS, float64
+from small_grids import mistakes, write
+from tiny_runs import TRAINING, alone, numbers, stop_after, taught, train
+
+from kdbench.grid.settings import Training
+from kdbench.runs import records
+from kdbench.training import checkpoint, compiled
+from kdbench.training.cohort import Stopped
+
+COMPILED = TRAINING.model_copy(update={"compile": True})
+
+
+def test_it_is_part_of_the_protocol_and_its_absence_is_not() -> None:
+    assert "compile" not in TRAINING.canonical
+    off = Training.model_validate(TRAINING.model_dump() | {"compile": False})
+    assert off == TRAINING
+    assert "compile" not in alone().to_json()["training"]
+    assert COMPILED.canonical == TRAINING.canonical | {"compile": True}
+    assert alone(training=COMPILED).id != alone().id
+
+
+def test_without_a_compiler_nothing_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    grid = write(tmp_path, protocol={"preset": "demo", "epochs": 1, "compile": True})
+    [told] = mistakes("run", "--grid", grid, "--runs", tmp_path / "runs")
+    assert told.startswith("protocol.compile: true: on CPUs that needs a C++ compiler")
+    assert "CXX=no-such-compiler" in told
+    assert not list((tmp_path / "runs").rglob("record.json"))
+
+
+def test_on_gpus_it_needs_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled.importlib.util, "find_spec", lambda name: None)
+    assert "triton" in compiled.hindrance(torch.device("cuda", 0))
+
+
+needs_compiler = pytest.mark.skipif(
+    not any(map(shutil.which, compiled.COMPILERS)), reason="no C++ compiler"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@needs_compiler
+def test_compiled_learners_keep_every_invariant(tmp_path: Path) -> None:
+    """Alone, in a cohort, and stopped and resumed: the same bits."""
+    folder = tmp_path / "whole"
+    teacher = alone(student="r8w4", training=COMPILED)
+    assert train([teacher], folder)[teacher.id].status == "done"
+    runs = [taught(teacher, name, training=COMPILED) for name in ("kd", "semckd+at", "fitnets")]
+    runs.append(taught(teacher, "kd", student="v5w4", training=COMPILED))
+    found = train(runs, folder)
+    assert {found[run.id].status for run in runs} == {"done"}
+
+    for run in runs:
+        compiled.forget()
+        apart = tmp_path / run.id
+        shutil.copytree(records.folder(folder, teacher.id), apart / teacher.id)
+        with pytest.raises(Stopped):
+            train([run], apart, stop=stop_after(6))
+        train([run], apart)
+        assert numbers(apart, run) == numbers(folder, run), run.method
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@needs_compiler
+def test_compiled_runs_are_plain_ones_but_for_rounding(tmp_path: Path) -> None:
+    """In float64, where rounding does not grow to a visible size over the steps."""
+    teacher = alone(student="r8w4")
+    train([teacher], tmp_path / "school")
+    weights = []
+    for training in (TRAINING, COMPILED):
+        folder = tmp_path / str(training.compile)
+        shutil.copytree(tmp_path / "school", folder)
+        runs = [taught(teacher, name, training=training) for name in ("kd", "semckd+at", "fitnets")]
+        with float64():
+            found = train(runs, folder)
+        assert {record.status for record in found.values()} == {"done"}
+        weights.append(
+            [checkpoint.read(folder / run.id / "checkpoint.pt")["model"] for run in runs]
+        )
+    for plain, other in zip(*weights, strict=True):
+        assert any(not torch.equal(plain[name], other[name]) for name in plain)
+        for name, value in plain.items():
+            assert value.dtype in (torch.float64, torch.int64)
+            atol = DIGITS * float(value.abs().max())
+            torch.testing.assert_close(other[name], value, rtol=0, atol=atol, msg=name)
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_beyond_torchs_limit_of_variants_it_fails_and_does_not_go_on_uncompiled() -> None:
+    compiled.forget()
+    call = compiled.compiled(torch.nn.Linear(2, 2))
+    with torch._dynamo.config.patch(recompile_limit=1):
+        call(torch.zeros(3, 2))
+        with pytest.raises(Exception, match="recompile"):
+            call(torch.zeros(4, 2))

@@ -1,0 +1,43 @@
+"""``compile: true`` together with ``executor.ranks``: batch norm over all ranks' rows, compiled."""
+
+from pathlib import Path
+
+import pytest
+import rank_processes
+import torch
+from tiny_runs import alone, taught
+
+from kdbench.runs import records
+from kdbench.training.ranks import ALONE
+from tests.training.test_compiled import COMPILED, needs_compiler
+from tests.training.test_ranks import agree, copied, same_curve
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), needs_compiler]
+
+
+def test_two_ranks_take_the_steps_of_a_plain_one(tmp_path: Path) -> None:
+    """In float64, where compiling leaves nothing but the last digits."""
+    chosen: rank_processes.Chosen = [
+        (pair, name, {}) for name in ("semckd", "fitnets") for pair in (0, 1)
+    ]
+    rank_processes.lessons(ALONE, tmp_path, chosen)
+    rank_processes.together(2, rank_processes.lessons, tmp_path, chosen, COMPILED)
+    plain, *both = (
+        torch.load(tmp_path / f"{who}.pt", weights_only=False) for who in ("1-0", "2-0", "2-1")
+    )
+    assert sum(isinstance(seen, dict) for seen in plain.values()) == 5
+    for there in both:
+        for key, seen in plain.items():
+            agree(seen, there[key], key)
+
+
+def test_a_run_of_two_ranks(tmp_path: Path) -> None:
+    teacher = alone(student="r8w4")
+    rank_processes.train(ALONE, [teacher], tmp_path / "school")
+    run = taught(teacher, "kd", training=COMPILED)
+    one, two = (copied((tmp_path / "school", teacher), tmp_path / name) for name in ("one", "two"))
+    rank_processes.train(ALONE, [run], one)
+    rank_processes.together(2, rank_processes.train, [run], two)
+    found = records.read(two, run.id)
+    assert found and found.status == "done" and found.environment["ranks"] == 2
+    same_curve(one, two, run)

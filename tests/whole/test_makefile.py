@@ -1,0 +1,69 @@
+"""What ``make table1`` would run; make itself runs, in the mode that only prints."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MAKE = shutil.which("make")
+
+pytestmark = pytest.mark.skipif(MAKE is None, reason="needs make")
+
+
+def make(tools: Path, *args: str) -> str:
+    """``make -n`` with no other programs than those in a folder."""
+    done = subprocess.run(
+        [str(MAKE), "-n", *args], env={"PATH": str(tools)}, cwd=ROOT, capture_output=True,
+        text=True, timeout=60, check=True,
+    )  # fmt: skip
+    return done.stdout
+
+
+def program(tools: Path, name: str, does: str) -> None:
+    """A program; every start of it is noted in ``asked``."""
+    file = tools / name
+    file.write_text(f"#!/bin/sh\necho {name} >> {tools}/asked\n{does}\n")
+    file.chmod(0o755)
+
+
+NODES = "echo 'main* up infinite 4 idle n[1-4]'"
+SILENT = "echo 'Unable to contact slurm controller' >&2; exit 1"
+
+
+@pytest.mark.parametrize(
+    ("programs", "grid"),
+    [
+        ({}, "demo"),
+        ({"sbatch": "exit 0"}, "demo"),
+        ({"sbatch": "exit 0", "sinfo": SILENT}, "demo"),
+        ({"sbatch": "exit 0", "sinfo": f"{NODES}; exit 1"}, "demo"),
+        ({"sbatch": "exit 0", "sinfo": "exit 0"}, "demo"),
+        ({"sbatch": "exit 0", "sinfo": NODES}, "table1"),
+        ({"timeout": 'test "$1" = 5 && shift && exec "$@"', "sinfo": NODES}, "table1"),
+        ({"timeout": "exit 124", "sinfo": NODES}, "demo"),
+        ({"nvidia-smi": "echo 'GPU 0: H200'"}, "table1"),
+        ({"nvidia-smi": "exit 9"}, "demo"),
+        ({"nvidia-smi": "exit 9", "sinfo": NODES}, "table1"),
+    ],
+)
+def test_the_paper_needs_a_gpu_or_a_slurm_that_answers(
+    tmp_path: Path, programs: dict[str, str], grid: str
+) -> None:
+    for name, does in programs.items():
+        program(tmp_path, name, does)
+    assert f"/kdbench run --grid experiments/{grid}.yaml\n" in make(tmp_path, "table1")
+    asked = (tmp_path / "asked").read_text().split() if programs.keys() - {"sbatch"} else []
+    assert len(asked) == len(set(asked))
+
+
+def test_a_profile_that_is_given_is_taken_and_nobody_asked(tmp_path: Path) -> None:
+    for name in ("sinfo", "nvidia-smi"):
+        program(tmp_path, name, NODES)
+    for profile in ("demo", "quick"):
+        grid = f"--grid experiments/{profile}.yaml\n"
+        assert grid in make(tmp_path, "table1", f"PROFILE={profile}")
+    for target in ("help", "lint", "test", "setup"):
+        make(tmp_path, target)
+    assert not (tmp_path / "asked").exists()
