@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.subjects import CLASSES, learner, machine, noise, teacher
 from kdbench.data.batches import train_batches
-from kdbench.data.dataset import Data
+from kdbench.data.dataset import LoadedData
 from kdbench.training.learner import Learner
 from kdbench.training.memory import keep_memory
 from kdbench.training.teacher import LoadedTeacher
@@ -33,7 +33,7 @@ TARGET = {8: 0.58}
 """Cohort size -> ratio that is asked for."""
 
 
-def by_size(data: Data, asked: LoadedTeacher, sizes: list[int], rounds: int) -> None:
+def by_size(data: LoadedData, asked: LoadedTeacher, sizes: list[int], rounds: int) -> None:
     """A line for each size of a cohort."""
     every = [learner(METHODS[i % len(METHODS)], data, asked) for i in range(max(sizes))]
     images, labels, index = next(
@@ -66,7 +66,7 @@ def by_size(data: Data, asked: LoadedTeacher, sizes: list[int], rounds: int) -> 
         print(json.dumps(line | judged | machine()), flush=True)
 
 
-def by_batch(data: Data, asked: LoadedTeacher, sizes: list[int], rounds: int) -> None:
+def by_batch(data: LoadedData, asked: LoadedTeacher, sizes: list[int], rounds: int) -> None:
     """A line for each size of a batch."""
     steps: dict[int, Callable[[], None]] = {}
     for size in sizes:

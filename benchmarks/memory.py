@@ -24,14 +24,14 @@ import torch
 
 from kdbench.cost.cohort_memory import footprint, process_bytes
 from kdbench.cost.estimate import Estimator
-from kdbench.data.dataset import Data
+from kdbench.data.dataset import LoadedData
 from kdbench.grid.run import Run, Teacher, Term
 from kdbench.grid.settings import DATASETS, Dataset, Training
 from kdbench.models import zoo
 from kdbench.models.fold_batch_norm import folded
 from kdbench.registry import lookup
 from kdbench.training.cohort import Cohort
-from kdbench.training.context import Place
+from kdbench.training.context import TrainingContext
 from kdbench.training.learner import Learner
 from kdbench.training.teacher import LoadedTeacher
 
@@ -104,13 +104,13 @@ class Short(Cohort):
         super()._epoch(phase, epoch, group)
 
 
-def random_data(name: str) -> Data:
+def random_data(name: str) -> LoadedData:
     """Noise in the shape of a data set; few images to test on."""
     from kdbench.cost.estimate import shape
 
     of = shape(Dataset.model_validate({"name": name}))
     size = (of.size, of.size, of.channels)
-    return Data(
+    return LoadedData(
         name=name,
         title=name,
         classes=tuple(map(str, range(of.classes))),
@@ -126,7 +126,7 @@ def random_data(name: str) -> Data:
     )
 
 
-def untrained(name: str, data: Data) -> LoadedTeacher:
+def untrained(name: str, data: LoadedData) -> LoadedTeacher:
     """A teacher as a cohort gets it."""
     network = zoo.create(name, num_classes=data.num_classes, in_channels=data.channels)
     network.eval().requires_grad_(False)
@@ -151,7 +151,9 @@ def measured(setting: Setting) -> dict[str, float]:
     lines: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         tell = lambda beats, line: lines.append(line) if line else None  # noqa: E731
-        place = Place(Path(folder), torch.device("cpu"), checkpoint_seconds=1e9, tell=tell)
+        place = TrainingContext(
+            Path(folder), torch.device("cpu"), checkpoint_seconds=1e9, report=tell
+        )
         Short(runs, teacher, data, place).train()
     if wrong := [line for line in lines if ": done" not in line and ": skipped" not in line]:
         raise RuntimeError("; ".join(wrong))

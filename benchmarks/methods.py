@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.subjects import CLASSES, learner, machine, noise, teacher
 from kdbench.data.batches import train_batches
-from kdbench.data.dataset import Data
+from kdbench.data.dataset import LoadedData
 from kdbench.registry import lookup
 from kdbench.training.memory import keep_memory
 from kdbench.training.teacher import LoadedTeacher
@@ -46,7 +46,7 @@ SAMPLES = 50_000
 class Inputs(NamedTuple):
     """A data set of noise, a batch of it, and a teacher."""
 
-    data: Data
+    data: LoadedData
     images: Tensor
     labels: Tensor
     positions: Tensor

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from kdbench.cost import throughput
-from kdbench.cost.throughput import Slot
+from kdbench.cost.throughput import CoreSplit
 from kdbench.execution import local
 from kdbench.grid import expand, parsing
 from kdbench.grid.grid import Executor
@@ -31,10 +31,10 @@ TARGET = 1.8
 """How many times faster two workers of one thread are to be than one."""
 
 ROOT = Path(__file__).resolve().parents[1]
-ONE, TWO, THREADS = WAYS = (Slot(1, 1), Slot(2, 1), Slot(1, 2))
+ONE, TWO, THREADS = WAYS = (CoreSplit(1, 1), CoreSplit(2, 1), CoreSplit(1, 2))
 
 
-def train(slot: Slot, epochs: int) -> tuple[float, dict[str, Result | None]]:
+def train(slot: CoreSplit, epochs: int) -> tuple[float, dict[str, Result | None]]:
     """Train the grid; seconds, and the numbers of every run."""
     overrides = [f"protocol.epochs={epochs}", f"protocol.pretrain_epochs={max(1, epochs // 6)}"]
     runs = expand.expand(parsing.load(ROOT / "experiments" / "demo.yaml", overrides)).runs
@@ -51,8 +51,8 @@ def train(slot: Slot, epochs: int) -> tuple[float, dict[str, Result | None]]:
 
 def grid(rounds: int, epochs: int) -> None:
     """Measure the grid, and print."""
-    seconds: dict[Slot, list[float]] = {slot: [] for slot in WAYS}
-    numbers: dict[Slot, dict[str, Result | None]] = {}
+    seconds: dict[CoreSplit, list[float]] = {slot: [] for slot in WAYS}
+    numbers: dict[CoreSplit, dict[str, Result | None]] = {}
     for i in range(rounds):
         for slot in WAYS if i % 2 == 0 else WAYS[::-1]:
             spent, numbers[slot] = train(slot, epochs)
@@ -73,7 +73,7 @@ def grid(rounds: int, epochs: int) -> None:
 
 def networks(rounds: int, seconds: float) -> None:
     """Measure the networks, and print."""
-    subject = throughput.Subject(batch_size=64)
+    subject = throughput.Workload(batch_size=64)
     rates = throughput.measure(subject, WAYS, rounds=rounds, seconds=seconds)
     for slot in (TWO, THREADS):
         say(
@@ -85,12 +85,12 @@ def networks(rounds: int, seconds: float) -> None:
         )
 
 
-def named(slot: Slot) -> str:
+def named(slot: CoreSplit) -> str:
     """A way, for people."""
     return f"{slot.workers} x {slot.threads} thread{'s' if slot.threads > 1 else ''}"
 
 
-def say(what: str, ratios: list[float], slot: Slot, **more: Any) -> None:
+def say(what: str, ratios: list[float], slot: CoreSplit, **more: Any) -> None:
     """Print a JSON line; two workers have a target."""
     ratio = statistics.median(ratios)
     target = {"target": TARGET, "reached": ratio >= TARGET} if slot == TWO else {}

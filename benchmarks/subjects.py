@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from kdbench.data.dataset import STATISTICS, Data
+from kdbench.data.dataset import STATISTICS, LoadedData
 from kdbench.grid.run import Run, Teacher, Term
 from kdbench.grid.settings import Dataset, Training
 from kdbench.models import zoo
@@ -20,7 +20,7 @@ TEACHER, STUDENT = "resnet32x4", "resnet8x4"
 CLASSES = 100
 
 
-def noise(n: int, classes: int = 10, size: int = 32) -> Data:
+def noise(n: int, classes: int = 10, size: int = 32) -> LoadedData:
     """A data set of n random images like CIFAR's."""
     stream = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (n, size, size, 3), dtype=torch.uint8, generator=stream)
@@ -28,10 +28,10 @@ def noise(n: int, classes: int = 10, size: int = 32) -> Data:
     names = tuple(str(i) for i in range(classes))
     mean, std = STATISTICS["cifar10"]
     test = images[: max(1, n // 10)], labels[: max(1, n // 10)]
-    return Data("cifar10", "noise", names, images, labels, *test, None, None, mean, std, "")
+    return LoadedData("cifar10", "noise", names, images, labels, *test, None, None, mean, std, "")
 
 
-def teacher(data: Data, arch: str = TEACHER) -> LoadedTeacher:
+def teacher(data: LoadedData, arch: str = TEACHER) -> LoadedTeacher:
     """An untrained teacher as the engine asks it, its batch norms having seen noise."""
     torch.manual_seed(1)
     network = zoo.create(arch, num_classes=data.num_classes, in_channels=data.channels)
@@ -46,7 +46,7 @@ def teacher(data: Data, arch: str = TEACHER) -> LoadedTeacher:
 
 def learner(
     method: str,
-    data: Data,
+    data: LoadedData,
     asked: LoadedTeacher | None,
     precision: str = "fp32",
     *,

@@ -29,7 +29,7 @@ from benchmarks.plain.loop import Run as Plain
 from benchmarks.plain.losses import LOSSES
 from benchmarks.subjects import CLASSES, STUDENT, TEACHER, learner, machine, noise, teacher
 from kdbench.data.batches import train_batches
-from kdbench.data.dataset import Data
+from kdbench.data.dataset import LoadedData
 from kdbench.models import zoo
 from kdbench.training.memory import keep_memory
 from kdbench.training.teacher import LoadedTeacher
@@ -44,7 +44,9 @@ BATCH = 64
 class Column:
     """A cohort of all methods in one precision, step by step."""
 
-    def __init__(self, precision: str, names: list[str], data: Data, asked: LoadedTeacher) -> None:
+    def __init__(
+        self, precision: str, names: list[str], data: LoadedData, asked: LoadedTeacher
+    ) -> None:
         self.half, self.asked, self.data = precision == "bf16", asked, data
         self.learners = {name: learner(name, data, asked, precision) for name in names}
         self.epoch = 0

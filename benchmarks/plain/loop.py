@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torchvision import transforms
 
-from kdbench.data.dataset import Data
+from kdbench.data.dataset import LoadedData
 
 from .losses import LOSSES
 
@@ -32,7 +32,7 @@ class Pictures(TorchDataset[tuple[Tensor, int, int, Any]]):
 
     def __init__(
         self,
-        data: Data,
+        data: LoadedData,
         *,
         pad: int = 4,
         flip: bool = True,
@@ -84,7 +84,7 @@ class Run:
         method: str,
         student: nn.Module,
         teacher: nn.Module | None,
-        data: Data,
+        data: LoadedData,
         *,
         batch: int = 64,
         rate: float = 0.05,

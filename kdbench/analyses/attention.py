@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdbench.analyses.finding import Finding, cut, paper, plain, tidy
-from kdbench.analyses.trained_run import AnalysisError, Subject
+from kdbench.analyses.trained_run import AnalysisError, TrainedRun
 from kdbench.report.plots.style import COLOURS, LINES
 from kdbench.runs import records
 from kdbench.training import traces
@@ -26,7 +26,7 @@ MOST = 12
 Weights = "np.ndarray[Any, np.dtype[np.float64]]"
 
 
-def analyse(subjects: Sequence[Subject], runs: Path) -> Finding:
+def analyse(subjects: Sequence[TrainedRun], runs: Path) -> Finding:
     """Mean attention over the test set, and over training where the run kept it.
 
     Args:
@@ -78,7 +78,7 @@ def analyse(subjects: Sequence[Subject], runs: Path) -> Finding:
     )
 
 
-def on_test(subject: Subject) -> Any:
+def on_test(subject: TrainedRun) -> Any:
     """Mean attention over the test set, [S, T]; None for a method without."""
     total, batches = None, 0
     for images, _ in subject.looks("test") if subject.run.teacher else ():
@@ -92,14 +92,14 @@ def on_test(subject: Subject) -> Any:
     return None if total is None else total / batches
 
 
-def _kept(subject: Subject, runs: Path) -> Any:
+def _kept(subject: TrainedRun, runs: Path) -> Any:
     """Attention by epoch, [epochs, S, T]; empty where none was kept."""
     found = traces.read(records.folder(runs, subject.run.id))
     names = (f"{term.method}.attention" for term in subject.run.terms)
     return next((found[name] for name in names if name in found), np.empty((0, 0, 0)))
 
 
-def _draw(found: dict[Subject, Any], kept: dict[Subject, Any]) -> "Figure":
+def _draw(found: dict[TrainedRun, Any], kept: dict[TrainedRun, Any]) -> "Figure":
     """A row a run: the heat map, then a panel a student stage with its curves over training."""
     shown = list(found)[:MOST]
     across = 1 + max((found[one].shape[0] for one in shown if len(kept[one])), default=0)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kdbench.analyses.finding import Finding, arranged, cut, paper, plain, tidy
-from kdbench.analyses.trained_run import Subject
+from kdbench.analyses.trained_run import TrainedRun
 
 SOURCE = (
     "Difference of class-logit correlation matrices as in CRD: Tian et al., Contrastive "
@@ -29,7 +29,7 @@ def correlation(logits: Tensor) -> Tensor:
     return found.fill_diagonal_(1.0)
 
 
-def analyse(subjects: Sequence[Subject]) -> Finding:
+def analyse(subjects: Sequence[TrainedRun]) -> Finding:
     """The difference teacher minus student, a panel a run, on the test set."""
     import pandas as pd
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdbench.analyses.finding import Finding, dots, paper
-from kdbench.analyses.trained_run import Subject
+from kdbench.analyses.trained_run import TrainedRun
 
 SOURCE = (
     "Agreement and KL as in Stanton et al., Does Knowledge Distillation Really Work?, NeurIPS 2021 "
@@ -47,7 +47,7 @@ def compare(student: Tensor, teacher: Tensor, labels: Tensor) -> Fidelity:
     )
 
 
-def analyse(subjects: Sequence[Subject]) -> Finding:
+def analyse(subjects: Sequence[TrainedRun]) -> Finding:
     """Agreement and KL of students and their teachers on the test set."""
     import pandas as pd
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdbench.analyses.finding import Finding, cut, paper, plain
-from kdbench.analyses.trained_run import AnalysisError, Guide, Subject
+from kdbench.analyses.trained_run import AnalysisError, TeacherOnData, TrainedRun
 from kdbench.data.batches import Normalise
 from kdbench.method import Features
 from kdbench.report.plots.style import COLOURS, LINES
@@ -77,7 +77,7 @@ def alike(a: Tensor, b: Tensor) -> Tensor:
     return F.cosine_similarity(a.flatten(1).double(), b.flatten(1).double(), dim=1)
 
 
-def analyse(subjects: Sequence[Subject], images: int = 6, stage: int = -1) -> Finding:
+def analyse(subjects: Sequence[TrainedRun], images: int = 6, stage: int = -1) -> Finding:
     """Grad-CAM for the true class, on test images about which the networks disagree.
 
     Args:
@@ -150,7 +150,7 @@ def analyse(subjects: Sequence[Subject], images: int = 6, stage: int = -1) -> Fi
     )
 
 
-def one_guide(subjects: Sequence[Subject], name: str) -> Guide:
+def one_guide(subjects: Sequence[TrainedRun], name: str) -> TeacherOnData:
     """The teacher that all of these runs have.
 
     Raises:

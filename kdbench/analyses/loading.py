@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from kdbench.analyses.trained_run import AnalysisError, Guide, Subject, labels
-from kdbench.data.dataset import Data, load
+from kdbench.analyses.trained_run import AnalysisError, TeacherOnData, TrainedRun, labels
+from kdbench.data.dataset import LoadedData, load
 from kdbench.grid.run import Run, Teacher
 from kdbench.grid.settings import Dataset
 from kdbench.method import Method, Setup
@@ -33,10 +33,10 @@ class Library:
     runs: Path
     root: Path
     device: torch.device
-    _data: dict[Dataset, Data] = field(default_factory=dict)
-    _guides: dict[tuple[Teacher, Dataset], Guide] = field(default_factory=dict)
+    _data: dict[Dataset, LoadedData] = field(default_factory=dict)
+    _guides: dict[tuple[Teacher, Dataset], TeacherOnData] = field(default_factory=dict)
 
-    def subjects(self, ids: Sequence[str]) -> list[Subject]:
+    def subjects(self, ids: Sequence[str]) -> list[TrainedRun]:
         """Runs by their ids, in this order.
 
         A run without a teacher is given that of the first run beside it that has one, if possible
@@ -69,13 +69,13 @@ class Library:
         """The network that a run trained, on the device, frozen and in eval mode."""
         return self._loaded(run)[0]
 
-    def data(self, dataset: Dataset) -> Data:
+    def data(self, dataset: Dataset) -> LoadedData:
         """A data set on the device."""
         if dataset not in self._data:
             self._data[dataset] = load(dataset, self.root, self.device)
         return self._data[dataset]
 
-    def _subject(self, run: Run, label: str, teacher: Teacher | None) -> Subject:
+    def _subject(self, run: Run, label: str, teacher: Teacher | None) -> TrainedRun:
         data = self.data(run.dataset)
         network, state = self._loaded(run)
         guide = self._guide(teacher, run.dataset) if teacher else None
@@ -96,7 +96,7 @@ class Library:
         _fill(run, methods, state, "methods")
         methods.to(self.device)
         own = [method for method in methods if isinstance(method, Method)]
-        return Subject(run, label, network, own, guide, data)
+        return TrainedRun(run, label, network, own, guide, data)
 
     def _loaded(self, run: Run) -> tuple[Network, dict[str, dict[str, Tensor]]]:
         """A run's network, and all that its checkpoint holds."""
@@ -107,7 +107,7 @@ class Library:
         network.to(self.device).to(memory_format=torch.channels_last)
         return network, state
 
-    def _guide(self, teacher: Teacher, dataset: Dataset) -> Guide:
+    def _guide(self, teacher: Teacher, dataset: Dataset) -> TeacherOnData:
         if (teacher, dataset) not in self._guides:
             data = self.data(dataset)
             loaded = teachers.load(
@@ -117,7 +117,7 @@ class Library:
                 in_channels=data.channels,
                 device=self.device,
             )
-            self._guides[teacher, dataset] = Guide(teacher.arch, teacher.run, loaded, data)
+            self._guides[teacher, dataset] = TeacherOnData(teacher.arch, teacher.run, loaded, data)
         return self._guides[teacher, dataset]
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kdbench.analyses.finding import Finding, dots, paper
-from kdbench.analyses.trained_run import Subject
+from kdbench.analyses.trained_run import TrainedRun
 from kdbench.method import Batch, Features, Method, each
 from kdbench.tensors import gram, unit_rows
 
@@ -51,7 +51,7 @@ class Mismatch:
         return float(self.parts.sum()) / max(1, len(self.stages))
 
 
-def analyse(subjects: Sequence[Subject], most: int | None = None) -> Finding:
+def analyse(subjects: Sequence[TrainedRun], most: int | None = None) -> Finding:
     """The semantic mismatch of every method of these runs, on the same training batches.
 
     Args:
@@ -94,7 +94,7 @@ def analyse(subjects: Sequence[Subject], most: int | None = None) -> Finding:
     )
 
 
-def measure(subject: Subject, most: int | None = None) -> list[Mismatch]:
+def measure(subject: TrainedRun, most: int | None = None) -> list[Mismatch]:
     """The mismatch of each method of a run; of a run without methods, by depth."""
     sums: list[list[Tensor]] = []
     fixed: list[Tensor | None] = []

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kdbench.data.batches import Normalise, eval_batches
-from kdbench.data.dataset import Data
+from kdbench.data.dataset import LoadedData
 from kdbench.errors import UserError
 from kdbench.grid.run import Run
 from kdbench.method import Features, Method
@@ -23,7 +23,7 @@ class AnalysisError(UserError):
     """Runs that cannot be analysed so; one line."""
 
 
-class Seen(NamedTuple):
+class TestOutputs(NamedTuple):
     """A network on the whole test set: embeddings [N, D] and deployed logits [N, K]."""
 
     embedding: Tensor
@@ -31,7 +31,7 @@ class Seen(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Guide:
+class TeacherOnData:
     """A teacher and the data it is asked about.
 
     Attributes:
@@ -41,16 +41,16 @@ class Guide:
     arch: str
     run: str
     loaded: LoadedTeacher
-    data: Data
+    data: LoadedData
 
     @cached_property
-    def test(self) -> Seen:
+    def test(self) -> TestOutputs:
         """The teacher on the test set, on the CPU."""
         return _seen(self.loaded.fast, lambda f: f.logits, self.data)
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class TrainedRun:
     """One trained run.
 
     Attributes:
@@ -63,8 +63,8 @@ class Subject:
     label: str
     network: Network
     methods: Sequence[Method]
-    guide: Guide | None
-    data: Data
+    guide: TeacherOnData | None
+    data: LoadedData
 
     def predict(self, f: Features) -> Tensor:
         """The deployed logits, [B, K]: a method's, where it predicts by itself."""
@@ -74,11 +74,11 @@ class Subject:
         return f.logits
 
     @cached_property
-    def test(self) -> Seen:
+    def test(self) -> TestOutputs:
         """The student on the test set, on the CPU."""
         return _seen(self.network, self.predict, self.data)
 
-    def taught(self) -> Guide:
+    def taught(self) -> TeacherOnData:
         """The teacher.
 
         Raises:
@@ -118,13 +118,13 @@ class Subject:
 
 
 @torch.no_grad()
-def _seen(network: nn.Module, predict: object, data: Data) -> Seen:
+def _seen(network: nn.Module, predict: object, data: LoadedData) -> TestOutputs:
     embeddings, logits = [], []
     for images, _ in eval_batches(data.test_images, data.test_labels, data, evaluation.BATCH):
         f: Features = network(images)
         embeddings.append(f.embedding.float().cpu())
         logits.append(predict(f).float().cpu())  # type: ignore[operator]
-    return Seen(torch.cat(embeddings), torch.cat(logits))
+    return TestOutputs(torch.cat(embeddings), torch.cat(logits))
 
 
 def labels(runs: Sequence[Run]) -> list[str]:

@@ -25,7 +25,7 @@ from kdbench import NUMERICS, files
 from kdbench.analyses.loading import Library
 from kdbench.analyses.trained_run import AnalysisError
 from kdbench.data.batches import eval_batches, train_batches
-from kdbench.data.dataset import Data
+from kdbench.data.dataset import LoadedData
 from kdbench.errors import UserError
 from kdbench.grid.run import Run
 from kdbench.grid.settings import Dataset, Schedule, Training
@@ -146,7 +146,7 @@ def _read(path: Path) -> Transferred | None:
         raise UserError(f"{path}: not a transfer: {error}; delete it to learn it again") from error
 
 
-def learn(network: Network, data: Data, to: Transfer, seed: int) -> tuple[float, list[float]]:
+def learn(network: Network, data: LoadedData, to: Transfer, seed: int) -> tuple[float, list[float]]:
     """Learn a linear classifier on a network's embeddings; the network stays as it was.
 
     Args:
@@ -213,7 +213,9 @@ def _embedding(network: nn.Module, images: Tensor) -> Tensor:
     return features.embedding
 
 
-def _all(embed: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, data: Data) -> Tensor:
+def _all(
+    embed: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, data: LoadedData
+) -> Tensor:
     """Embeddings of all images, [N, D]."""
     batches = eval_batches(images, labels, data, evaluation.BATCH)
     return torch.cat([embed(part) for part, _ in batches])

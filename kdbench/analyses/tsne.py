@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kdbench.analyses.finding import Finding, arranged, cut, paper, plain
 from kdbench.analyses.gradcam import one_guide
-from kdbench.analyses.trained_run import AnalysisError, Subject
+from kdbench.analyses.trained_run import AnalysisError, TrainedRun
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,7 +49,7 @@ def embed(points: Any) -> Any:
         return tsne.fit_transform(points)
 
 
-def analyse(subjects: Sequence[Subject], classes: int = 10, images: int = 1000) -> Finding:
+def analyse(subjects: Sequence[TrainedRun], classes: int = 10, images: int = 1000) -> Finding:
     """The embeddings of some classes' test images in the plane, a panel a network.
 
     Args:

@@ -21,7 +21,7 @@ from kdbench.cli.options import (
 if TYPE_CHECKING:
     from kdbench.analyses.finding import Finding
     from kdbench.analyses.loading import Library
-    from kdbench.analyses.trained_run import Subject
+    from kdbench.analyses.trained_run import TrainedRun
 
 
 @click.group(cls=Group)
@@ -34,7 +34,7 @@ def analyse() -> None:
 
 
 @dataclass(frozen=True)
-class Selection:
+class AnalysisRequest:
     """Trained runs, and where things lie.
 
     Attributes:
@@ -101,7 +101,7 @@ class Selection:
 
 
 of_runs = gathered(
-    Selection,
+    AnalysisRequest,
     folders,
     of_data,
     click.argument("ids", metavar="[RUN]...", nargs=-1),
@@ -118,7 +118,7 @@ def _command(name: str) -> Callable[[Function], click.Command]:
     """A command that is given ``subjects`` and its own options, and gives a finding."""
 
     def made(function: Function) -> click.Command:
-        def callback(chosen: Selection, out: Path | None, **own: Any) -> None:
+        def callback(chosen: AnalysisRequest, out: Path | None, **own: Any) -> None:
             subjects = chosen.library().subjects(chosen.run_ids())
             finding = function(subjects, chosen.runs, **own)
             display(finding.rendered())
@@ -136,7 +136,7 @@ def _command(name: str) -> Callable[[Function], click.Command]:
 
 
 @_command("attention")
-def attention(subjects: "Sequence[Subject]", runs: Path) -> "Finding":
+def attention(subjects: "Sequence[TrainedRun]", runs: Path) -> "Finding":
     """How much each student stage learns from each teacher stage (SemCKD)."""
     from kdbench.analyses.attention import analyse
 
@@ -145,7 +145,7 @@ def attention(subjects: "Sequence[Subject]", runs: Path) -> "Finding":
 
 @_command("mismatch")
 @click.option("--batches", "most", type=click.IntRange(1), help="At most; default: an epoch's.")
-def mismatch(subjects: "Sequence[Subject]", runs: Path, most: int | None) -> "Finding":
+def mismatch(subjects: "Sequence[TrainedRun]", runs: Path, most: int | None) -> "Finding":
     """How differently the stages that a method ties together see a batch."""
     from kdbench.analyses.mismatch import analyse
 
@@ -155,7 +155,7 @@ def mismatch(subjects: "Sequence[Subject]", runs: Path, most: int | None) -> "Fi
 @_command("gradcam")
 @click.option("--images", type=click.IntRange(1, 40), default=6, show_default=True)
 @click.option("--stage", default=-1, show_default=True, help="Of each network; -1: the last.")
-def gradcam(subjects: "Sequence[Subject]", runs: Path, images: int, stage: int) -> "Finding":
+def gradcam(subjects: "Sequence[TrainedRun]", runs: Path, images: int, stage: int) -> "Finding":
     """Where in an image teacher and students look for the true class."""
     from kdbench.analyses.gradcam import analyse
 
@@ -165,7 +165,7 @@ def gradcam(subjects: "Sequence[Subject]", runs: Path, images: int, stage: int) 
 @_command("tsne")
 @click.option("--classes", type=click.IntRange(2), default=10, show_default=True, help="The first.")
 @click.option("--images", type=click.IntRange(4), default=1000, show_default=True, help="In all.")
-def tsne(subjects: "Sequence[Subject]", runs: Path, classes: int, images: int) -> "Finding":
+def tsne(subjects: "Sequence[TrainedRun]", runs: Path, classes: int, images: int) -> "Finding":
     """Embeddings of test images in the plane."""
     from kdbench.analyses.tsne import analyse
 
@@ -173,7 +173,7 @@ def tsne(subjects: "Sequence[Subject]", runs: Path, classes: int, images: int) -
 
 
 @_command("fidelity")
-def fidelity(subjects: "Sequence[Subject]", runs: Path) -> "Finding":
+def fidelity(subjects: "Sequence[TrainedRun]", runs: Path) -> "Finding":
     """How often students do as their teacher does, and KL between them."""
     from kdbench.analyses.fidelity import analyse
 
@@ -181,7 +181,7 @@ def fidelity(subjects: "Sequence[Subject]", runs: Path) -> "Finding":
 
 
 @_command("correlation")
-def correlation(subjects: "Sequence[Subject]", runs: Path) -> "Finding":
+def correlation(subjects: "Sequence[TrainedRun]", runs: Path) -> "Finding":
     """Class-logit correlations, teacher minus student."""
     from kdbench.analyses.correlation import analyse
 

@@ -66,10 +66,10 @@ def train(
     """One cell, one seed: what a table's cell is made of. Teacher first, if need be."""
     from kdbench.cli.live_view import outcome
     from kdbench.cli.run_grid import run_cell
-    from kdbench.grid.train_command import Flags, one_cell
+    from kdbench.grid.train_command import TrainFlags, one_cell
     from kdbench.runs.trained_teachers import check_teachers
 
-    flags = Flags(student, dataset, protocol, method, teacher, seed, options, overrides)
+    flags = TrainFlags(student, dataset, protocol, method, teacher, seed, options, overrides)
     grid, needed = one_cell(flags)
     check_teachers(grid, runs)
     record = run_cell(grid, needed, runs, data)
@@ -166,7 +166,7 @@ def doctor(
     if tune:
         from kdbench.cost import tune as tuning
 
-        subject = tuning.of_grid(grid, overrides) if grid else tuning.Subject()
+        subject = tuning.of_grid(grid, overrides) if grid else tuning.Workload()
         click.echo("measuring for about a minute ...", err=True)
         display(tuning.tune(subject))
         return

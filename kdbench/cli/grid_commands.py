@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Asked:
+class GridRequest:
     """A grid, as it was asked for.
 
     Attributes:
@@ -46,7 +46,7 @@ class Asked:
 
 
 of_grid = gathered(
-    Asked,
+    GridRequest,
     grid_option(required=True, help="Grid file, e.g. experiments/demo.yaml."),
     set_option(),
     folders,
@@ -62,7 +62,7 @@ of_grid = gathered(
     help="Sustained TFLOP/s of the device to plan for.",
 )
 @click.option("--exact", is_flag=True, help="Count every method on every pair: may take minutes.")
-def plan(asked: Asked, tflops: float | None, exact: bool) -> None:
+def plan(asked: GridRequest, tflops: float | None, exact: bool) -> None:
     """What a grid would train: runs, state, operations, hours, memory. Starts nothing."""
     from kdbench.cli.plan import render
 
@@ -82,7 +82,7 @@ def plan(asked: Asked, tflops: float | None, exact: bool) -> None:
 @click.option("--detach", is_flag=True, help="Submit to Slurm, and return at once.")
 @click.option("--dry-run", is_flag=True, help="Say what would be trained, and stop.")
 def run(
-    asked: Asked,
+    asked: GridRequest,
     data: Path,
     executor: str | None,
     workers: int | None,
@@ -113,7 +113,7 @@ def run(
 
 @click.command()
 @of_grid
-def cancel(asked: Asked) -> None:
+def cancel(asked: GridRequest) -> None:
     """Cancel a grid's jobs on Slurm. Checkpoints stay; ``kdbench run`` goes on from them."""
     from kdbench.execution.slurm.runner import cancel as end
 
@@ -125,7 +125,7 @@ def cancel(asked: Asked) -> None:
 @click.command()
 @of_grid
 @click.option("--watch", is_flag=True, help="Keep showing, until all has ended.")
-def status(asked: Asked, watch: bool) -> None:
+def status(asked: GridRequest, watch: bool) -> None:
     """One line per cell: done, running, pending, failed, skipped."""
     from kdbench.cli.status import render, watching
 
@@ -140,7 +140,7 @@ def status(asked: Asked, watch: bool) -> None:
 @of_grid
 @click.option("--failed", is_flag=True, help="Only what failed.")
 @click.option("--diverged", is_flag=True, help="Only what diverged.")
-def retry(asked: Asked, failed: bool, diverged: bool) -> None:
+def retry(asked: GridRequest, failed: bool, diverged: bool) -> None:
     """Make what ended badly missing again; ``kdbench run`` then trains it.
 
     The old record stays beside it as record.previous.json.
@@ -155,7 +155,7 @@ def retry(asked: Asked, failed: bool, diverged: bool) -> None:
 
 @click.command()
 @of_grid
-def select(asked: Asked) -> None:
+def select(asked: GridRequest) -> None:
     """Choose a swept value on held-out training images: dataset {validation: ...}, sweep: ..."""
     from kdbench.report import selection
     from kdbench.runs import records

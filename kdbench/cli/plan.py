@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kdbench.cli.status import count, rows, states
 from kdbench.cost.cohort_memory import Footprint, footprint, process_bytes
-from kdbench.cost.estimate import Estimate, Estimator
+from kdbench.cost.estimate import Estimator, RunCost
 from kdbench.cost.speed import Speed
 from kdbench.data.readers.by_name import available
 from kdbench.errors import UserError
@@ -24,7 +24,7 @@ ROUGH = ("~ a method's part taken from another pair; --exact counts it on this o
 
 
 @dataclass(frozen=True)
-class Line:
+class PlanLine:
     """What a cell would cost.
 
     Attributes:
@@ -36,7 +36,7 @@ class Line:
     method: str
     runs: int
     state: str
-    cost: Estimate
+    cost: RunCost
     hours: float
 
 
@@ -61,7 +61,7 @@ def render(
     process = process_bytes()  # before counting and timing
     speed = Speed(grid.executor.threads)
     hours: dict[str, float] = {}
-    costs: dict[str, Estimate] = {}
+    costs: dict[str, RunCost] = {}
     estimator = Estimator() if exact else Estimator(SECONDS)
     lines = []
     for pair, cell in rows(expansion):
@@ -144,16 +144,16 @@ def _line(
     speed: Speed,
     tflops: float | None,
     estimator: Estimator,
-) -> Line:
+) -> PlanLine:
     if not cell.runs:
-        return Line(pair, cell.method, 0, "imported", Estimate(), 0.0)
+        return PlanLine(pair, cell.method, 0, "imported", RunCost(), 0.0)
     cost = estimator(cell.runs[0])
     state = count(how[run.id] for run in cell.runs)
     seconds = cost.flops / (tflops * 1e12) if tflops else speed.seconds_of(cell.runs[0], cost)
-    return Line(pair, cell.method, len(cell.runs), state, cost, seconds / 3600)
+    return PlanLine(pair, cell.method, len(cell.runs), state, cost, seconds / 3600)
 
 
-def _table(lines: Sequence[Line]) -> Iterable[str]:
+def _table(lines: Sequence[PlanLine]) -> Iterable[str]:
     """Text of at most 80 columns where names allow it; a pair's name heads its methods."""
     wide = min(28, max((len(line.method) for line in lines), default=0))
     told = max((len(line.state) for line in lines), default=0)

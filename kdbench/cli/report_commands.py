@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Sources:
+class ReportRequest:
     """Where the evidence comes from, and where it goes.
 
     Attributes:
@@ -65,7 +65,7 @@ class Sources:
 
 
 of_evidence = gathered(
-    Sources,
+    ReportRequest,
     grid_option(
         "paths", multiple=True, help="Grid file, e.g. experiments/demo.yaml; may be given again."
     ),
@@ -117,7 +117,7 @@ def unthreaded() -> Iterator[None]:
 @of_evidence
 @uncollected()
 @unthreaded()
-def report(sources: Sources) -> None:
+def report(sources: ReportRequest) -> None:
     """Records to results/<grid>/, without training."""
     from kdbench.report.plots import in_background
 
@@ -146,7 +146,7 @@ def report(sources: Sources) -> None:
 @click.argument("method", metavar="A")
 @click.argument("other", metavar="B")
 @of_evidence
-def compare(sources: Sources, method: str, other: str) -> None:
+def compare(sources: ReportRequest, method: str, other: str) -> None:
     """Say whether method A is better than B, and what the evidence supports.
 
     With two grids, A is a row of the first and B of the second. Without a grid, A and B are runs:

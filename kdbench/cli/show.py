@@ -12,7 +12,7 @@ from rich.text import Text
 
 from kdbench.grid import train_command
 from kdbench.runs import heartbeat, records
-from kdbench.runs.trained_teachers import about
+from kdbench.runs.trained_teachers import read_run_json
 
 
 def one_run(runs: Path, run_id: str) -> Group:
@@ -52,7 +52,7 @@ def _trained(runs: Path, name: str) -> list[Text]:
 
 
 def _imported(runs: Path, name: str) -> list[Text]:
-    told = about(runs, name)
+    told = read_run_json(runs, name)
     return [
         Text(f"{told.get('student')}, imported", style="bold"),
         Text(f"run {name}"),

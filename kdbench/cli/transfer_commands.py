@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kdbench.cli.analyse_commands import Selection, of_runs
+from kdbench.cli.analyse_commands import AnalysisRequest, of_runs
 from kdbench.cli.options import display
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--dataset", "to", required=True, help="Name, or {name: ..., key: value}.")
 @click.option("--protocol", default="{}", metavar="YAML", help="Changes, e.g. {epochs: 30}.")
 @click.option("--adapt", is_flag=True, help="Batch norm in train mode, as the authors' code.")
-def transfer(chosen: Selection, to: str, protocol: str, adapt: bool) -> None:
+def transfer(chosen: AnalysisRequest, to: str, protocol: str, adapt: bool) -> None:
     """Freeze students, learn a new classifier on other data, compare.
 
     With --grid, all its seeds. What is known stands in runs/ID/transfer and is not learned again.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from kdbench.cost.estimate import Estimate
+from kdbench.cost.estimate import RunCost
 
 LAZY = 105.0 * 2**20
 """Bytes that torch takes beside its import once something is trained: `benchmarks/memory.py`."""
@@ -41,7 +41,7 @@ class Footprint:
         return self.process + self.data + self.teacher + self.held + self.working
 
 
-def footprint(costs: Iterable[Estimate], process: float | None = None) -> Footprint:
+def footprint(costs: Iterable[RunCost], process: float | None = None) -> Footprint:
     """What runs need that train together.
 
     Args:
@@ -57,9 +57,9 @@ def footprint(costs: Iterable[Estimate], process: float | None = None) -> Footpr
     return Footprint(
         process=process + LAZY if process else 0.0,
         data=one.data,
-        teacher=copies * one.teacher + one.shown,
+        teacher=copies * one.teacher + one.teacher_features,
         held=sum(cost.held for cost in found),
-        working=max(one.asked - one.shown, *(cost.working for cost in found)),
+        working=max(one.teacher_forward - one.teacher_features, *(cost.working for cost in found)),
     )
 
 

@@ -22,7 +22,7 @@ from kdbench.models import size as cost
 from kdbench.models import zoo
 from kdbench.models.pointwise import replace_strided_pointwise
 from kdbench.registry import lookup
-from kdbench.registry.lookup import at
+from kdbench.registry.lookup import built_in_path
 
 log = logging.getLogger(__name__)
 
@@ -201,7 +201,7 @@ def term_cost(
     student: str, teacher: str | None, of: Shape, batch_size: int, term: Term, half: bool = False
 ) -> TermsCost:
     """What one method adds on a pair, on images of this shape; ``half``: in bf16."""
-    method = partial(lookup.load(at(term.where)), **term.hyper)
+    method = partial(lookup.load(built_in_path(term.where)), **term.hyper)
     for name in (student, teacher or student):
         _ran(name, of)  # before there are fake tensors
     # Where there is no GPU they pretend one, for which the first backward pass of a process would

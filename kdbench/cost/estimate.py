@@ -48,7 +48,7 @@ class Operations:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class RunCost:
     """Cost of one run trained alone; memory in bytes.
 
     Attributes:
@@ -67,8 +67,8 @@ class Estimate:
     held: float = 0.0
     working: float = 0.0
     teacher: float = 0.0
-    asked: float = 0.0
-    shown: float = 0.0
+    teacher_forward: float = 0.0
+    teacher_features: float = 0.0
     data: float = 0.0
     problem: str = ""
     rough: bool = False
@@ -82,7 +82,7 @@ class Estimate:
     @property
     def memory(self) -> float:
         """Bytes of the networks in training, data and torch itself apart."""
-        step = max(self.shown + self.working, self.asked)
+        step = max(self.teacher_features + self.working, self.teacher_forward)
         return self.held + self.teacher + step
 
 
@@ -116,7 +116,7 @@ def data_bytes(of: Shape, crop_pad: int) -> int:
     return images + framed + 8 * (of.train + of.test)
 
 
-def _memory(run: Run, of: Shape, extra: TermsCost) -> Estimate:
+def _memory(run: Run, of: Shape, extra: TermsCost) -> RunCost:
     """The bytes of a run whose methods add ``extra``."""
     half, b = run.training.precision == "bf16", run.training.batch_size
     student = network_cost(run.student, of).in_precision(half)
@@ -128,19 +128,19 @@ def _memory(run: Run, of: Shape, extra: TermsCost) -> Estimate:
     step += 2 * student.parameters if half else 0  # autocast's copies of the weights
     evaluated = min(BATCH, of.test) * student.looked
     saved = 2 * held  # a checkpoint, and the bytes of its file
-    return Estimate(
+    return RunCost(
         held=float(held),
         # What steps free stays with the process, in pieces too small for an evaluation.
         working=float(max(step + evaluated, saved)),
         teacher=4.0 * guide.parameters,
         # The features of the batch before are still there.
-        asked=b * (guide.looked + guide.features),
-        shown=b * guide.features,
+        teacher_forward=b * (guide.looked + guide.features),
+        teacher_features=b * guide.features,
         data=float(data_bytes(of, run.training.crop_pad)),
     )
 
 
-def generous(run: Run) -> Estimate:
+def generous(run: Run) -> RunCost:
     """Memory that a run will not exceed with methods of kdbench's own, which are not counted.
 
     They grow with adapters from every stage to every stage; the factors are twice what the dearest
@@ -170,21 +170,21 @@ class Estimator:
         self._counted: dict[tuple[object, ...], TermsCost] = {}
         self._known: dict[str, tuple[TermsCost, tuple[float, ...]]] = {}
 
-    def __call__(self, run: Run) -> Estimate:
+    def __call__(self, run: Run) -> RunCost:
         """What training this run alone costs, whatever its seed."""
         root = run.dataset.root
         if root and not available("imagefolder", Path(root))[0]:  # of what is done it may be gone
-            return Estimate(problem=f"cost unknown: no image folder {root}")
+            return RunCost(problem=f"cost unknown: no image folder {root}")
         of, training = shape(run.dataset), run.training
         teacher = run.teacher.arch if run.teacher else None
         steps = of.train // training.batch_size * training.epochs
         if not steps:
             told = f"{of.train} training images do not fill a batch of {training.batch_size}"
-            return Estimate(problem=f"fails: {told}")
+            return RunCost(problem=f"fails: {told}")
         half = training.precision == "bf16"
         extra, rough = self.terms(run.student, teacher, of, training.batch_size, run.terms, half)
         if extra.incompatible:
-            return Estimate(problem=f"skipped: {extra.incompatible}", rough=rough)
+            return RunCost(problem=f"skipped: {extra.incompatible}", rough=rough)
         student = network_cost(run.student, of)
         guide = network_cost(teacher, of) if teacher else NetworkCost()
         images = steps * training.batch_size

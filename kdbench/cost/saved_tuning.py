@@ -21,7 +21,7 @@ MARGIN = 1.03
 """How many times faster than the usual another way has to be to be worth it."""
 
 
-class Way(Strict):
+class MeasuredSplit(Strict):
     """A way to use cores: ``workers`` processes of ``threads`` threads, steps per second of all."""
 
     workers: Positive
@@ -42,10 +42,10 @@ class Tuning(Strict):
     """
 
     subject: str
-    ways: tuple[Way, ...] = Field(min_length=1)
+    ways: tuple[MeasuredSplit, ...] = Field(min_length=1)
     bf16: Rate
 
-    def best(self, threads: int | None = None) -> Way | None:
+    def best(self, threads: int | None = None) -> MeasuredSplit | None:
         """The fastest way; of those that come close to it the one of fewest threads, most workers.
 
         Args:

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from kdbench.cost.counting import Shape, network_cost
-from kdbench.cost.estimate import Estimate, shape
+from kdbench.cost.estimate import RunCost, shape
 from kdbench.data.batches import train_batches
-from kdbench.data.dataset import Data
+from kdbench.data.dataset import LoadedData
 from kdbench.grid.run import Run
 from kdbench.models import zoo
 from kdbench.models.fold_batch_norm import folded
@@ -40,7 +40,7 @@ class Speed:
         self.threads, self.seconds = threads, seconds
         self._known: dict[str, dict[tuple[object, ...], tuple[float, float]]] = {}
 
-    def seconds_of(self, run: Run, cost: Estimate) -> float:
+    def seconds_of(self, run: Run, cost: RunCost) -> float:
         """What a run takes that is trained alone."""
         of, training = shape(run.dataset), run.training
         operations, b = cost.operations, training.batch_size
@@ -140,10 +140,10 @@ def _learner(name: str, run: Run, of: Shape, b: int) -> Learner:
     )
 
 
-def _noise(of: Shape, n: int) -> Data:
+def _noise(of: Shape, n: int) -> LoadedData:
     images = torch.randint(256, (n, of.size, of.size, of.channels), dtype=torch.uint8)
     labels = torch.arange(n) % of.classes
-    return Data(
+    return LoadedData(
         name="noise",
         title="noise",
         classes=tuple(map(str, range(of.classes))),

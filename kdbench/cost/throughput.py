@@ -39,7 +39,7 @@ Step = Callable[[], None]
 
 
 @dataclass(frozen=True)
-class Subject:
+class Workload:
     """What is trained: a pair, images [batch_size, channels, size, size], K classes."""
 
     teacher: str = "resnet32x4"
@@ -58,7 +58,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Slot:
+class CoreSplit:
     """A way to train, without a figure."""
 
     workers: int = 1
@@ -66,22 +66,22 @@ class Slot:
     precision: Literal["fp32", "bf16"] = "fp32"
 
 
-def ways(cores: int) -> list[Slot]:
+def ways(cores: int) -> list[CoreSplit]:
     """Ways to use cores: all of them by 1, 2, 4, ... threads a worker; half of them; one."""
     threads = {2**k for k in range(cores.bit_length()) if 2**k <= cores} | {cores}
-    slots = [Slot(cores // n, n) for n in sorted(threads)]
+    slots = [CoreSplit(cores // n, n) for n in sorted(threads)]
     # Two cores may be one core's two threads, or share its way to memory.
-    return list(dict.fromkeys([*slots, Slot(max(1, cores // 2)), Slot()]))
+    return list(dict.fromkeys([*slots, CoreSplit(max(1, cores // 2)), CoreSplit()]))
 
 
 def measure(
-    subject: Subject,
-    slots: Sequence[Slot],
+    subject: Workload,
+    slots: Sequence[CoreSplit],
     *,
     rounds: int = ROUNDS,
     seconds: float | None = None,
     device: str = "cpu",
-) -> dict[Slot, list[float]]:
+) -> dict[CoreSplit, list[float]]:
     """Steps per second of every way, all its processes together, a figure a round.
 
     Args:
@@ -116,15 +116,15 @@ def measure(
         for process in processes:
             process.terminate()
             process.join()
-    out: dict[Slot, list[float]] = {slot: [] for slot in slots}
+    out: dict[CoreSplit, list[float]] = {slot: [] for slot in slots}
     for slot, rates in zip(order, zip(*found, strict=True), strict=True):
         out[slot].append(sum(rates))
     return out
 
 
 def _process(
-    subject: Subject,
-    order: Sequence[Slot],
+    subject: Workload,
+    order: Sequence[CoreSplit],
     seconds: float,
     device: str,
     number: int,
@@ -161,7 +161,7 @@ def _rate(step: Step, seconds: float) -> float:
     return len(counted) / (counted[-1] - began)
 
 
-def stepper(subject: Subject, precision: Literal["fp32", "bf16"], device: torch.device) -> Step:
+def stepper(subject: Workload, precision: Literal["fp32", "bf16"], device: torch.device) -> Step:
     """What makes one step of the cohort: the teacher's forward, then KD's step, on one batch."""
     torch.manual_seed(0)
     network = zoo.create(subject.teacher, num_classes=subject.classes, in_channels=subject.channels)

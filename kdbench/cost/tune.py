@@ -13,18 +13,18 @@ from rich.text import Text
 
 from kdbench.cost import saved_tuning
 from kdbench.cost.estimate import shape
-from kdbench.cost.saved_tuning import MARGIN, Tuning, Way
-from kdbench.cost.throughput import Slot, Subject, measure, ways
+from kdbench.cost.saved_tuning import MARGIN, MeasuredSplit, Tuning
+from kdbench.cost.throughput import CoreSplit, Workload, measure, ways
 from kdbench.grid import parsing
 from kdbench.runs import environment
 
 BUSY = 0.25
 """Load of a core at which other work spoils the figures."""
 
-Rates = Mapping[Slot, Sequence[float]]
+Rates = Mapping[CoreSplit, Sequence[float]]
 
 
-def of_grid(file: Path, overrides: Sequence[str] = ()) -> Subject:
+def of_grid(file: Path, overrides: Sequence[str] = ()) -> Workload:
     """The first pair of a grid, at the size of its images and batches.
 
     Raises:
@@ -33,10 +33,10 @@ def of_grid(file: Path, overrides: Sequence[str] = ()) -> Subject:
     grid = parsing.load(file, overrides)
     pair, of = grid.pairs[0], shape(grid.dataset)
     batch = grid.protocol.training(pair.student, pair.lr).batch_size
-    return Subject(pair.teacher, pair.student, batch, of.channels, of.size, of.classes)
+    return Workload(pair.teacher, pair.student, batch, of.channels, of.size, of.classes)
 
 
-def tune(subject: Subject) -> Group:
+def tune(subject: Workload) -> Group:
     """Measure for about a minute, keep what was found unless other work was running, and say it.
 
     Raises:
@@ -45,7 +45,7 @@ def tune(subject: Subject) -> Group:
     if torch.cuda.is_available():
         return gpus(subject)
     load = os.getloadavg()[0]
-    rates = measure(subject, [*ways(environment.cores()), Slot(precision="bf16")])
+    rates = measure(subject, [*ways(environment.cores()), CoreSplit(precision="bf16")])
     tuning = summary(subject, rates)
     if load < BUSY * (os.cpu_count() or 1):
         kept = f"kept in {saved_tuning.save(tuning)} for {saved_tuning.name()}"
@@ -54,21 +54,21 @@ def tune(subject: Subject) -> Group:
     return Group(table(subject, rates), *map(Text, [*advice(tuning), kept]))
 
 
-def summary(subject: Subject, rates: Rates) -> Tuning:
+def summary(subject: Workload, rates: Rates) -> Tuning:
     """Medians over rounds."""
     middle = {slot: statistics.median(found) for slot, found in rates.items()}
     found = tuple(
-        Way(workers=slot.workers, threads=slot.threads, steps_per_s=round(rate, 4))
+        MeasuredSplit(workers=slot.workers, threads=slot.threads, steps_per_s=round(rate, 4))
         for slot, rate in middle.items()
         if slot.precision == "fp32"
     )
-    bf16 = round(middle[Slot(precision="bf16")] / middle[Slot()], 3)
+    bf16 = round(middle[CoreSplit(precision="bf16")] / middle[CoreSplit()], 3)
     return Tuning(subject=str(subject), ways=found, bf16=bf16)
 
 
-def table(subject: Subject, rates: Rates) -> Table:
+def table(subject: Workload, rates: Rates) -> Table:
     """Every way: median steps per second, their spread, and times one thread's."""
-    one = statistics.median(rates[Slot()])
+    one = statistics.median(rates[CoreSplit()])
     drawn = Table(
         *(Column(head, justify="right") for head in ("workers", "threads", "precision")),
         *(Column(head, justify="right") for head in ("steps/s", "rounds", "images/s", "times")),
@@ -120,10 +120,10 @@ def amx() -> bool:
     return bool(told and told())
 
 
-def gpus(subject: Subject) -> Group:
+def gpus(subject: Workload) -> Group:
     """The same where there are GPUs: one worker each is the rule, so only precision is measured."""
     n, name = torch.cuda.device_count(), torch.cuda.get_device_name(0)
-    full, half = Slot(), Slot(precision="bf16")
+    full, half = CoreSplit(), CoreSplit(precision="bf16")
     rates = measure(subject, [full, half], seconds=3.0, device="cuda:0")
     bf16 = statistics.median(rates[half]) / statistics.median(rates[full])
     told = f"{n} GPUs: one worker each, which is what kdbench run does by itself."

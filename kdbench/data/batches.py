@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kdbench.data.dataset import Data
+from kdbench.data.dataset import LoadedData
 from kdbench.data.readers.base import DataError
 from kdbench.rng import generator
 
@@ -24,7 +24,7 @@ def steps_per_epoch(n: int, batch_size: int) -> int:
 
 
 def train_batches(
-    data: Data,
+    data: LoadedData,
     *,
     batch_size: int,
     seed: int,
@@ -101,7 +101,7 @@ def drawn(n: int, seed: int, epoch: int, purpose: str, crop_pad: int) -> Draws:
     return Draws(order, offsets[order], mirrored[order])
 
 
-def all_crops(data: Data, crop_pad: int) -> Tensor:
+def all_crops(data: LoadedData, crop_pad: int) -> Tensor:
     """Every crop there is, [P, H, W * C], by the position of its first pixel: a view, no copy.
 
     One ``index_select`` on it then copies whole rows of pixels, several times as fast as indexing
@@ -117,7 +117,7 @@ class Normalise:
     """uint8 [B, H, W, C] -> [B, C, H, W] of mean 0 and standard deviation 1 per channel."""
 
     def __init__(
-        self, data: Data, channels_last: bool = True, dtype: torch.dtype = torch.float32
+        self, data: LoadedData, channels_last: bool = True, dtype: torch.dtype = torch.float32
     ) -> None:
         std = torch.tensor(data.std, dtype=torch.float64)
         mean = torch.tensor(data.mean, dtype=torch.float64)
@@ -140,7 +140,7 @@ class Normalise:
 def eval_batches(
     images: Tensor,
     labels: Tensor,
-    data: Data,
+    data: LoadedData,
     batch_size: int,
     *,
     rank: int = 0,

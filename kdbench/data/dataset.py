@@ -26,7 +26,7 @@ STATISTICS = {
 
 
 @dataclass(frozen=True, eq=False)
-class Data:
+class LoadedData:
     """A data set, ready to train on.
 
     Attributes:
@@ -74,7 +74,7 @@ class Data:
         return self.train_images.shape[3]
 
 
-def load(dataset: Dataset, root: Path, device: torch.device | str = "cpu") -> Data:
+def load(dataset: Dataset, root: Path, device: torch.device | str = "cpu") -> LoadedData:
     """Read a data set into memory.
 
     Args:
@@ -96,7 +96,7 @@ def load(dataset: Dataset, root: Path, device: torch.device | str = "cpu") -> Da
         test = test._replace(images=resize(test.images, dataset.size))
         val = val and val._replace(images=resize(val.images, dataset.size))
     mean, std = STATISTICS.get(dataset.name) or statistics(train.images)
-    return Data(
+    return LoadedData(
         name=dataset.name,
         title=dataset.title,
         classes=classes,

@@ -16,7 +16,7 @@ from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from kdbench.cost.saved_tuning import Way
+from kdbench.cost.saved_tuning import MeasuredSplit
 from kdbench.execution import crashes
 from kdbench.execution.events import Event
 from kdbench.execution.work import JobError, Work, check_writable, cohorts, missing, tuned, workers
@@ -54,14 +54,14 @@ def run_all(expanded: Sequence[Run], runs: Path, data: Path, executor: Executor)
     free = free_memory()
     task = Work(tuple(groups), runs, data, executor, n, free / n if free else None)
     if measured := tuned(executor):
-        yield Event(left=len(todo), line=_told(*measured))
+        yield Event(left=len(todo), line=_describe_split(*measured))
     if executor.kind == "debug":
         yield from _here(task, todo)
     else:
         yield from _Pool(task, n, todo).events()
 
 
-def _told(way: Way, best: Way) -> str:
+def _describe_split(way: MeasuredSplit, best: MeasuredSplit) -> str:
     """That ``way`` was chosen by a measurement, and that ``best`` is for the grid to ask for."""
     line = f"executor: {way}, as kdbench doctor --tune found on this machine"
     if best.threads == way.threads:
@@ -155,12 +155,12 @@ class _Pool:
                 for other in self.processes.values():
                     other.terminate()
             elif process.exitcode != 0 and not self.fatal:
-                self._mourn(process)
+                self._handle_death(process)
                 if not self.fatal:
                     self.processes[number] = self._start(number)
         return bool(self.processes)
 
-    def _mourn(self, process: BaseProcess) -> None:
+    def _handle_death(self, process: BaseProcess) -> None:
         """Note what a dead worker had in hand; a run that keeps killing workers has failed."""
         code = process.exitcode or 0
         how = crashes.cause(-code) if code < 0 else f"exit code {code}"

@@ -4,12 +4,12 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from kdbench.execution.work import dealt
+from kdbench.execution.work import split_round_robin
 from kdbench.grid.grid import Executor
 from kdbench.grid.run import Run
 
 if TYPE_CHECKING:
-    from kdbench.cost.estimate import Estimate, Estimator
+    from kdbench.cost.estimate import Estimator, RunCost
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ SECONDS = 4.0
 """Time to spend on counting what methods need; further pairs are told roughly."""
 
 
-class Sizing:
+class MemoryFit:
     """Judges cohorts by a limit of memory.
 
     Attributes:
@@ -36,13 +36,13 @@ class Sizing:
         tell: Callable[[str], object] = log.warning,
     ) -> None:
         self.limit, self.gpu, self.tell = limit, gpu, tell
-        self._costs: dict[tuple[str, str], Estimate] = {}
+        self._costs: dict[tuple[str, str], RunCost] = {}
         self._estimator: Estimator | None = None
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     def pieces(self, runs: Sequence[Run]) -> list[tuple[Run, ...]]:
         """As few cohorts as fit; a run that does not fit alone is one, and is told of."""
-        return dealt(runs, len(runs), self.fits)
+        return split_round_robin(runs, len(runs), self.fits)
 
     def fits(self, runs: Sequence[Run]) -> bool:
         """Whether runs can train together; one alone has to."""
@@ -66,12 +66,12 @@ class Sizing:
             return False  # a plugin may need anything
         return self._total([generous(run) for run in runs]) <= USABLE * (self.limit or 0.0)
 
-    def _total(self, costs: "Sequence[Estimate]") -> float:
+    def _total(self, costs: "Sequence[RunCost]") -> float:
         from kdbench.cost.cohort_memory import footprint, process_bytes  # import torch
 
         return footprint(costs, None if self.gpu else process_bytes()).total
 
-    def _cost(self, run: Run) -> "Estimate":
+    def _cost(self, run: Run) -> "RunCost":
         if run.seedless not in self._costs:
             from kdbench.cost.estimate import Estimator  # imports torch
 
@@ -86,8 +86,8 @@ class Sizing:
             f"{(self.limit or 0.0) / 2**30:.1f} GB for it; tried all the same, but a smaller "
             "batch_size needs less"
         )
-        if line not in self._told:
-            self._told.add(line)
+        if line not in self._warned:
+            self._warned.add(line)
             self.tell(line)
 
 
@@ -100,7 +100,7 @@ class JobSizing:
 
     def __init__(self, executor: Executor, tell: Callable[[str], object] = log.warning) -> None:
         self.executor, self.tell = executor, tell
-        self._by_limit: dict[float | None, Sizing] = {}
+        self._by_limit: dict[float | None, MemoryFit] = {}
 
     def fits(self, runs: Sequence[Run]) -> bool:
         """Whether runs can train together."""
@@ -109,5 +109,5 @@ class JobSizing:
             return True
         limit = needs.megabytes * 2**20 / (needs.jobs_per_gpu or 1)
         if limit not in self._by_limit:
-            self._by_limit[limit] = Sizing(limit, tell=self.tell)
+            self._by_limit[limit] = MemoryFit(limit, tell=self.tell)
         return self._by_limit[limit].fits(runs)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from kdbench import files
 from kdbench.cost import saved_tuning
-from kdbench.cost.saved_tuning import Way
+from kdbench.cost.saved_tuning import MeasuredSplit
 from kdbench.errors import UserError
 from kdbench.grid.grid import Executor
 from kdbench.grid.run import Run
@@ -45,7 +45,7 @@ class Work:
 
 def missing(expanded: Iterable[Run], runs: Path) -> list[Run]:
     """The runs that have no record yet, in their order."""
-    return [run for run in expanded if not records.there(runs, run.id)]
+    return [run for run in expanded if not records.has_record(runs, run.id)]
 
 
 def cohorts(
@@ -78,11 +78,11 @@ def cohorts(
     rest: list[tuple[Run, ...]] = []
     for group in groups.values():
         first += [(run,) for run in group if run.id in taught]
-        rest += dealt([run for run in group if run.id not in taught], size, fits)
+        rest += split_round_robin([run for run in group if run.id not in taught], size, fits)
     return first + rest
 
 
-def dealt(
+def split_round_robin(
     runs: Sequence[Run], size: int, fits: Callable[[Sequence[Run]], bool]
 ) -> list[tuple[Run, ...]]:
     """Runs dealt out like cards, so that each cohort gets its share of the dear methods.
@@ -108,7 +108,7 @@ def workers(executor: Executor) -> int:
     )
 
 
-def tuned(executor: Executor) -> tuple[Way, Way] | None:
+def tuned(executor: Executor) -> tuple[MeasuredSplit, MeasuredSplit] | None:
     """Where ``workers`` follows what was measured on this machine: that way, and the best of all.
 
     It never follows in the number of threads, which would move numbers by rounding.

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from kdbench.data.dataset import Data, load
+from kdbench.data.dataset import LoadedData, load
 from kdbench.data.readers.base import DataError
-from kdbench.execution.memory_fit import Sizing
+from kdbench.execution.memory_fit import MemoryFit
 from kdbench.execution.work import JobError, Work, missing
 from kdbench.grid.run import Run, Teacher
 from kdbench.grid.settings import Dataset
@@ -23,7 +23,7 @@ from kdbench.runs.lease import Lease, Owner
 from kdbench.training import compiled
 from kdbench.training import teacher as teachers
 from kdbench.training.cohort import Cohort, Stopped
-from kdbench.training.context import Place
+from kdbench.training.context import TrainingContext
 from kdbench.training.memory import free_of_gpu, keep_memory
 from kdbench.training.ranks import ALONE, PeerFailed, RanksError, World
 from kdbench.training.teacher import LoadedTeacher, TeacherError
@@ -47,17 +47,17 @@ class Trainer:
             torch.set_num_threads(executor.threads)
             keep_memory()
         self.data_root = task.data
-        self.place = Place(
+        self.place = TrainingContext(
             runs=task.runs,
             device=self.device,
             checkpoint_seconds=executor.checkpoint_seconds,
             tensorboard=executor.tensorboard,
             stop=stop,
-            tell=tell,
+            report=tell,
             world=world,
         )
         self.sizing = _sizing(task, self.device)  # before anything is loaded
-        self._data: dict[Dataset, Data] = {}
+        self._data: dict[Dataset, LoadedData] = {}
         self._teacher: tuple[Teacher, LoadedTeacher] | None = None
 
     def train(self, runs: list[Run], leases: Mapping[str, Lease]) -> None:
@@ -76,10 +76,10 @@ class Trainer:
             compiled.forget()
         try:
             load = partial(self._load, runs[0])
-            data, teacher = self.place.world.agreed(load, patient=True)
+            data, teacher = self.place.world.run_or_fail_together(load, patient=True)
             # Of several ranks the first holds the leases, and asks.
             place = replace(self.place, held=lambda i: i not in leases or leases[i].held())
-            for piece in self.place.world.told(partial(self.sizing.pieces, runs)):
+            for piece in self.place.world.first_rank_runs(partial(self.sizing.pieces, runs)):
                 Cohort(piece, teacher, data, place).train()
         except Stopped:
             return
@@ -93,18 +93,18 @@ class Trainer:
                 "goes on from them"
             ) from error
 
-    def _load(self, run: Run) -> tuple[Data, LoadedTeacher | None]:
+    def _load(self, run: Run) -> tuple[LoadedData, LoadedTeacher | None]:
         self.place.world.rows(run.training.batch_size)
         data = self._load_data(run.dataset)
         return data, self._load_teacher(run.teacher, data) if run.teacher else None
 
-    def _load_data(self, dataset: Dataset) -> Data:
+    def _load_data(self, dataset: Dataset) -> LoadedData:
         if dataset not in self._data:
             self._data.clear()  # one at a time: it lives in the device's memory
             self._data[dataset] = load(dataset, self.data_root, self.device)
         return self._data[dataset]
 
-    def _load_teacher(self, teacher: Teacher, data: Data) -> LoadedTeacher:
+    def _load_teacher(self, teacher: Teacher, data: LoadedData) -> LoadedTeacher:
         if self._teacher is None or self._teacher[0] != teacher:
             loaded = teachers.load(
                 self.place.runs,
@@ -117,12 +117,12 @@ class Trainer:
         return self._teacher[1]
 
 
-def _sizing(task: Work, device: torch.device) -> Sizing:
+def _sizing(task: Work, device: torch.device) -> MemoryFit:
     """Judges cohorts by what the device has left for this process."""
     if device.type != "cuda":
-        return Sizing(task.memory)
+        return MemoryFit(task.memory)
     gpus = torch.cuda.device_count() if ":" not in task.executor.device else 1
-    return Sizing(free_of_gpu(device) / math.ceil(task.workers / max(1, gpus)), gpu=True)
+    return MemoryFit(free_of_gpu(device) / math.ceil(task.workers / max(1, gpus)), gpu=True)
 
 
 def choose_device(name: str, number: int = 0) -> torch.device:
@@ -160,10 +160,10 @@ def work(
     world = world or ALONE
     trainer = Trainer(task, number, stop, tell, world)
     pending = list(task.cohorts)
-    while pending and not world.any(stop())[0]:
+    while pending and not world.any_rank(stop())[0]:
         busy = False
         for cohort in list(pending):
-            if world.any(stop())[0]:
+            if world.any_rank(stop())[0]:
                 break
             state = attempt(cohort, task, trainer)
             if state == "ended":
@@ -189,7 +189,7 @@ def attempt(
         leases: dict[str, Lease] = {}
         who = owner or Owner.me()
         claim = partial(_claim, cohort, task, who, held, leases)
-        state, mine = trainer.place.world.told(claim)
+        state, mine = trainer.place.world.first_rank_runs(claim)
         if mine:
             trainer.train(mine, leases)
     return state

@@ -12,7 +12,7 @@ from kdbench.grid.settings import OPTIONS, Auxiliary, MethodOptions, Protocol
 from kdbench.grid.yaml_tree import merged, option_tree
 from kdbench.registry import lookup
 from kdbench.registry.description import Description
-from kdbench.registry.lookup import at
+from kdbench.registry.lookup import built_in_path
 
 WEIGHTS = ("gamma", "alpha", "temperature")
 
@@ -174,7 +174,7 @@ def _plan(protocol: Protocol, row: Row, given: dict[str, Any]) -> _Plan:
     )
     own = merged(preset, given)
     options = MethodOptions(**{key: value for key, value in own.items() if key in OPTIONS})
-    methods = {part: lookup.describe(at(part)) for part in row.parts}
+    methods = {part: lookup.describe(built_in_path(part)) for part in row.parts}
     of_part = {
         part: own if len(row.parts) == 1 else _of_part(protocol, part, own) for part in row.parts
     }
@@ -230,7 +230,7 @@ def _term(
     given = {key: own[key] for key in method.hyper if key in own} | {
         key: value for key, value in weights.items() if key == "temperature" and key in method.hyper
     }
-    hyper = lookup.hyper(at(part), given)
+    hyper = lookup.hyper(built_in_path(part), given)
     beta = own.get("beta")
     path = str(method.path) if method.external and part.endswith(".py") else None
     return Term(

@@ -44,7 +44,7 @@ def nearest(name: object, accepted: Iterable[str]) -> str:
     return f" (did you mean {folded[near[0]]}?)" if near else ""
 
 
-def shown(value: object) -> str:
+def shorten(value: object) -> str:
     """A wrong value, cut where it is long."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
@@ -57,26 +57,28 @@ def validated(model: type[Model], values: Any, where: str, errors: list[str]) ->
     except ValidationError as error:
         for one in error.errors():
             key = ".".join([*([where] if where else []), *map(str, one["loc"])])
-            errors.append(f"{key}: {_told(model, one)}" if key else _told(model, one))
+            errors.append(f"{key}: {_explain(model, one)}" if key else _explain(model, one))
         return None
 
 
-def _told(model: type[BaseModel], error: Mapping[str, Any]) -> str:
+def _explain(model: type[BaseModel], error: Mapping[str, Any]) -> str:
     kind, given, context = error["type"], error["input"], error.get("ctx", {})
     if kind == "extra_forbidden":
         return unknown(error["loc"][-1], _fields(model, error["loc"][:-1]))
     if kind == "literal_error":
         accepted = re.findall(r"'([^']*)'", context["expected"])
-        return f"{shown(given)}: {unknown(given, accepted)}"
+        return f"{shorten(given)}: {unknown(given, accepted)}"
     if kind == "missing":
         return "missing"
     if kind in ("too_short", "string_too_short"):
         return "empty; expected at least one"
     if kind in EXPECTED:
-        return f"expected {EXPECTED[kind].format(**context)}, not {shown(given)}"
+        return f"expected {EXPECTED[kind].format(**context)}, not {shorten(given)}"
     message: str = error["msg"].removeprefix("Value error, ")
     plain = isinstance(given, str | int | float)
-    return f"{message}, not {shown(given)}" if plain and message.startswith("expected") else message
+    return (
+        f"{message}, not {shorten(given)}" if plain and message.startswith("expected") else message
+    )
 
 
 def _fields(model: type[BaseModel], loc: Iterable[Any]) -> list[str]:

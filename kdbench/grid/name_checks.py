@@ -6,13 +6,13 @@ from typing import Any
 
 from kdbench.errors import UserError
 from kdbench.grid.grid import Executor, Pair, Row, short
-from kdbench.grid.mistakes import nearest, shown, unknown, validated
+from kdbench.grid.mistakes import nearest, shorten, unknown, validated
 from kdbench.grid.settings import OPTIONS, MethodOptions, Protocol
 from kdbench.grid.yaml_tree import option_tree
 from kdbench.models import zoo
 from kdbench.registry import lookup
 from kdbench.registry.description import Description
-from kdbench.registry.lookup import at
+from kdbench.registry.lookup import built_in_path
 
 BASELINES = ("student", "teacher")
 """Rows that every table has; no method may be called so."""
@@ -72,10 +72,10 @@ def sweep_errors(sweep: dict[Any, Any], rows: Sequence[Row]) -> list[str]:
                 f"{where}: expected METHOD.OPTION; methods: {', '.join(names) or 'none'}{hint}"
             )
         elif not isinstance(values, list | tuple) or not values:
-            out.append(f"{where}: expected a list of values, not {shown(values)}")
+            out.append(f"{where}: expected a list of values, not {shorten(values)}")
         else:
             out += [
-                f"{where}: {shown(value)} is given twice"
+                f"{where}: {shorten(value)} is given twice"
                 for i, value in enumerate(values)
                 if value in values[:i]
             ]
@@ -145,7 +145,7 @@ def options_errors(parts: Sequence[str], options: dict[str, Any]) -> list[str]:
             takes = [*names, *(key for key in OPTIONS if key != "beta")]
             out.append(f"{name}: {unknown(name, takes)}")
         elif not isinstance(values, dict):
-            out.append(f"{name}: expected a mapping of options, not {shown(values)}")
+            out.append(f"{name}: expected a mapping of options, not {shorten(values)}")
         else:
             part = names[name]
             beta = {"beta": values["beta"]} if "beta" in values else {}
@@ -162,7 +162,7 @@ def _described(parts: Sequence[str]) -> tuple[dict[str, Description], list[str]]
     about, out = {}, []
     for part in parts:
         try:
-            about[part] = lookup.describe(at(part))
+            about[part] = lookup.describe(built_in_path(part))
         except UserError as error:
             known = lookup.names()
             bare = not part.endswith(".py") and part not in known
@@ -205,10 +205,10 @@ def _hyper_errors(
             )
             continue
         try:
-            lookup.hyper(at(part), {key: value})
+            lookup.hyper(built_in_path(part), {key: value})
             json.dumps(value, allow_nan=False)
         except UserError as error:
             out.append(str(error))
         except (TypeError, ValueError):
-            out.append(f"{key}: {shown(value)} is no plain value")
+            out.append(f"{key}: {shorten(value)} is no plain value")
     return out

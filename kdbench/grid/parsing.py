@@ -9,7 +9,7 @@ from typing import Any
 
 from kdbench.grid import name_checks, published
 from kdbench.grid.grid import Executor, Grid, GridError, Pair, Report, Row, TeacherSpec, short
-from kdbench.grid.mistakes import shown, unknown, validated
+from kdbench.grid.mistakes import shorten, unknown, validated
 from kdbench.grid.settings import Dataset, Protocol
 from kdbench.grid.yaml_tree import SHORT, Tree, merged, preset, presets, read, set_value
 
@@ -102,7 +102,9 @@ def _dataset(value: Any, where: str, errors: list[str], folders: Sequence[Path])
 def _protocol(value: Any, where: str, errors: list[str]) -> Protocol:
     values = {SHORT["protocol"]: value} if isinstance(value, str) else value
     if not isinstance(values, dict):
-        what = "missing" if value is None else f"expected a preset or a mapping, not {shown(value)}"
+        what = (
+            "missing" if value is None else f"expected a preset or a mapping, not {shorten(value)}"
+        )
         errors.append(f"{where}: {what}; presets: {', '.join(presets())}")
         return Protocol()
     values = dict(values)
@@ -133,7 +135,7 @@ def _teacher(value: Any, errors: list[str], folders: Sequence[Path]) -> TeacherS
 def _list(value: Any, key: str, errors: list[str]) -> list[Any]:
     if value is None or isinstance(value, list):
         return value or []
-    errors.append(f"{key}: expected a list, not {shown(value)}")
+    errors.append(f"{key}: expected a list, not {shorten(value)}")
     return []
 
 
@@ -146,7 +148,7 @@ def _pairs(value: Any, errors: list[str]) -> dict[int, Pair]:
             values = dict(zip(("teacher", "student"), _arrow(one), strict=False))
         if not isinstance(values, dict) or not all(values.values()) or len(values) < 2:
             told = "expected TEACHER -> STUDENT or {teacher: ..., student: ..., lr: ...}"
-            errors.append(f"{where}: {shown(one)}: {told}")
+            errors.append(f"{where}: {shorten(one)}: {told}")
             continue
         pair = validated(Pair, values, where, errors)
         found |= {i: pair} if pair else {}
@@ -171,7 +173,7 @@ def _rows(value: Any, errors: list[str], folders: Sequence[Path]) -> list[Row]:
         names = [part.strip() for part in name.split("+")] if isinstance(name, str) else []
         if not names or not all(names) or not isinstance(options, dict):
             told = "expected NAME, NAME+NAME or {NAME: {key: value}}"
-            errors.append(f"methods.{i}: {shown(one)}: {told}")
+            errors.append(f"methods.{i}: {shorten(one)}: {told}")
             continue
         placed = [
             str(_placed(Path(part).expanduser(), folders).resolve())

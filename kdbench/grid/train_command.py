@@ -17,7 +17,7 @@ from kdbench.grid.yaml_tree import parse_yaml, preset, presets, set_value
 
 
 @dataclass(frozen=True)
-class Flags:
+class TrainFlags:
     """What ``kdbench train`` is told.
 
     Attributes:
@@ -49,7 +49,7 @@ class Flags:
         return shlex.join(line)
 
 
-def one_cell(flags: Flags) -> tuple[Grid, tuple[Run, ...]]:
+def one_cell(flags: TrainFlags) -> tuple[Grid, tuple[Run, ...]]:
     """A grid of one cell, and the runs it needs, the asked one last.
 
     Raises:
@@ -112,7 +112,7 @@ def command(run: Run, known: Callable[[str], Run]) -> str:
     return "none gives the same number: kdbench, the method's file or its teacher has changed"
 
 
-def _asked(flags: Flags) -> Run | None:
+def _asked(flags: TrainFlags) -> Run | None:
     """The run that flags ask for; None where they are wrong."""
     try:
         return one_cell(flags)[1][-1]
@@ -120,9 +120,9 @@ def _asked(flags: Flags) -> Run | None:
         return None
 
 
-def _candidates(run: Run) -> Iterator[Flags]:
+def _candidates(run: Run) -> Iterator[TrainFlags]:
     """Ways to ask for a run whose teacher is trained as its student is."""
-    base = Flags(
+    base = TrainFlags(
         student=run.student,
         dataset=_flow(run.dataset.model_dump(exclude_none=True), "name"),
         seed=run.seed,
@@ -167,7 +167,7 @@ def _protocols(run: Run) -> Iterator[str]:
     yield _flow(resolved)
 
 
-def _taught(run: Run, known: Callable[[str], Run], base: Flags) -> Iterator[Flags]:
+def _taught(run: Run, known: Callable[[str], Run], base: TrainFlags) -> Iterator[TrainFlags]:
     """Ways to get the run's teacher: as imported, or as its own run says."""
     teacher = run.teacher
     if teacher is None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kdbench.models.network import Network
 
 
-class Entry(NamedTuple):
+class Architecture(NamedTuple):
     """Where a network comes from: ``kdbench.models.<module>``, a class in it, its settings."""
 
     module: str
@@ -23,41 +23,41 @@ class Entry(NamedTuple):
     settings: dict[str, Any]
 
 
-def _resnet(depth: int, *channels: int) -> Entry:
-    return Entry("resnet", "ResNet", {"depth": depth, "channels": channels})
+def _resnet(depth: int, *channels: int) -> Architecture:
+    return Architecture("resnet", "ResNet", {"depth": depth, "channels": channels})
 
 
-def _imagenet_style(*blocks: int, bottleneck: bool = False) -> Entry:
+def _imagenet_style(*blocks: int, bottleneck: bool = False) -> Architecture:
     settings = {"blocks": blocks, "bottleneck": bottleneck}
-    return Entry("resnet_imagenet_style", "ImageNetStyleResNet", settings)
+    return Architecture("resnet_imagenet_style", "ImageNetStyleResNet", settings)
 
 
-def _wrn(depth: int, width: int) -> Entry:
-    return Entry("wrn", "WideResNet", {"depth": depth, "width": width})
+def _wrn(depth: int, width: int) -> Architecture:
+    return Architecture("wrn", "WideResNet", {"depth": depth, "width": width})
 
 
-def _vgg(*repeats: int) -> Entry:
+def _vgg(*repeats: int) -> Architecture:
     widths = (64, 128, 256, 512, 512)
     blocks = tuple((w,) * n for w, n in zip(widths, repeats, strict=True))
-    return Entry("vgg", "VGG", {"blocks": blocks, "pools": 3, "first_stage": 1})
+    return Architecture("vgg", "VGG", {"blocks": blocks, "pools": 3, "first_stage": 1})
 
 
-def _small_vgg(convolutions: int, width: int) -> Entry:
+def _small_vgg(convolutions: int, width: int) -> Architecture:
     blocks = tuple((w,) * convolutions for w in (width, 2 * width, 4 * width))
-    return Entry("vgg", "VGG", {"blocks": blocks, "pools": 2, "first_stage": 0})
+    return Architecture("vgg", "VGG", {"blocks": blocks, "pools": 2, "first_stage": 0})
 
 
-def _mobilenet(width: float) -> Entry:
-    return Entry("mobilenet", "MobileNetV2", {"width": width})
+def _mobilenet(width: float) -> Architecture:
+    return Architecture("mobilenet", "MobileNetV2", {"width": width})
 
 
-def _shuffle_v2(*channels: int) -> Entry:
-    return Entry("shufflenet", "ShuffleNetV2", {"channels": channels})
+def _shuffle_v2(*channels: int) -> Architecture:
+    return Architecture("shufflenet", "ShuffleNetV2", {"channels": channels})
 
 
 PLAIN, X2, X4 = (16, 16, 32, 64), (16, 32, 64, 128), (32, 64, 128, 256)  # stem, three stages
 
-TABLE: dict[str, Entry] = {
+TABLE: dict[str, Architecture] = {
     "resnet8": _resnet(8, *PLAIN),
     "resnet14": _resnet(14, *PLAIN),
     "resnet20": _resnet(20, *PLAIN),
@@ -91,7 +91,7 @@ TABLE: dict[str, Entry] = {
     "vgg19": _vgg(2, 2, 4, 4, 4),
     "MobileNetV2": _mobilenet(0.5),
     "MobileNetV2_1_0": _mobilenet(1.0),
-    "ShuffleV1": Entry("shufflenet", "ShuffleNetV1", {}),
+    "ShuffleV1": Architecture("shufflenet", "ShuffleNetV1", {}),
     "ShuffleV2": _shuffle_v2(116, 232, 464, 1024),
     "ShuffleV2_1_5": _shuffle_v2(176, 352, 704, 1024),
     "ShuffleV2_2_0": _shuffle_v2(224, 488, 976, 2048),
@@ -104,7 +104,7 @@ class Family(NamedTuple):
     form: str
     step: int
     offset: int
-    entry: Callable[..., Entry]
+    entry: Callable[..., Architecture]
 
     def numbers(self, name: str) -> list[int] | None:
         """The numbers in the name; None where it has another form."""
@@ -151,7 +151,7 @@ def family(name: str) -> str:
     return entry(name).module
 
 
-def entry(name: str) -> Entry:
+def entry(name: str) -> Architecture:
     """How to build it.
 
     Raises:
@@ -191,7 +191,7 @@ def create(name: str, *, num_classes: int = 100, in_channels: int = 3) -> "Netwo
 
 
 @cache
-def _find(name: str) -> Entry | None:
+def _find(name: str) -> Architecture | None:
     if name in TABLE:
         return TABLE[name]
     if name in TAKEN:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from kdbench.method import tensors
 from kdbench.registry import lookup
 from kdbench.registry.edge_cases import architectures, batch_sizes, duplicates, half, zeros
-from kdbench.registry.toy_networks import Failed, Subject, scalar, told
+from kdbench.registry.toy_networks import Failed, MethodUnderTest, scalar, told
 
 MOST = 1024
 """Numbers of a tensor that ``trace`` may name: they are written every epoch."""
@@ -29,7 +29,7 @@ class CheckResult:
     message: str = ""
 
 
-def cites(subject: Subject) -> None:
+def cites(subject: MethodUnderTest) -> None:
     """The file's first line names a paper."""
     if not re.search(r"\b(19|20)\d\d\b|arXiv", subject.about.doc):
         raise Failed(
@@ -38,19 +38,19 @@ def cites(subject: Subject) -> None:
         )
 
 
-def finite_scalar(subject: Subject) -> None:
+def finite_scalar(subject: MethodUnderTest) -> None:
     """The loss is one finite number."""
     subject.scene().losses()
 
 
-def defaults(subject: Subject) -> None:
+def defaults(subject: MethodUnderTest) -> None:
     """Hyper-parameters given by name build the same method as the defaults."""
     given = replace(subject, hyper=subject.about.hyper | subject.hyper)
     if not same(subject.scene().loss(), given.scene().loss()):
         raise Failed("giving every hyper-parameter its default changes the loss")
 
 
-def gradient(subject: Subject) -> None:
+def gradient(subject: MethodUnderTest) -> None:
     """The gradient reaches the student and everything that the method learns."""
     scene = subject.scene()
     reached = False
@@ -72,7 +72,7 @@ def gradient(subject: Subject) -> None:
         )
 
 
-def untouched(subject: Subject) -> None:
+def untouched(subject: MethodUnderTest) -> None:
     """Features and teacher are as they were."""
     scene = subject.scene()
     watched = {f"the student's {name}": x for name, x in tensors(scene.s).items()}
@@ -91,7 +91,7 @@ def untouched(subject: Subject) -> None:
             raise Failed(f"{name} got a gradient: the teacher is a constant")
 
 
-def restores(subject: Subject) -> None:
+def restores(subject: MethodUnderTest) -> None:
     """What ``state_dict`` holds is all there is to remember."""
     first = subject.scene()
     first.losses()
@@ -107,7 +107,7 @@ def restores(subject: Subject) -> None:
         )
 
 
-def repeats(subject: Subject) -> None:
+def repeats(subject: MethodUnderTest) -> None:
     """The same seed gives the same loss."""
     found = []
     for _ in range(2):
@@ -121,7 +121,7 @@ def repeats(subject: Subject) -> None:
         )
 
 
-def first_phase(subject: Subject) -> None:
+def first_phase(subject: MethodUnderTest) -> None:
     """The phase before training names modules and has a loss."""
     scene = subject.scene()
     modules = scene.method.pretrain(scene.student)
@@ -142,7 +142,7 @@ def first_phase(subject: Subject) -> None:
         raise Failed("pretrain_loss trains none of the modules that pretrain returned")
 
 
-def prediction(subject: Subject) -> None:
+def prediction(subject: MethodUnderTest) -> None:
     """``predict`` gives logits."""
     scene = subject.scene()
     scene.method.eval()
@@ -153,7 +153,7 @@ def prediction(subject: Subject) -> None:
         raise Failed(f"predict returned {list(logits.shape)}, expected finite {expected}")
 
 
-def kept(subject: Subject) -> None:
+def kept(subject: MethodUnderTest) -> None:
     """``trace`` names small finite tensors, draws nothing and changes nothing."""
     scene = subject.scene()
     scene.method.eval()
@@ -170,7 +170,7 @@ def kept(subject: Subject) -> None:
         raise Failed("trace draws random numbers or changes the method: it may only look")
 
 
-Check = Callable[[Subject], None]
+Check = Callable[[MethodUnderTest], None]
 
 CHECKS: tuple[tuple[str, Check], ...] = (
     ("cites a paper", cites),
@@ -204,13 +204,15 @@ def run(name: str, **hyper: Any) -> list[CheckResult]:
     """
     try:
         about = lookup.describe(name)
-        subject = Subject(about, lookup.load(name), lookup.hyper(name, hyper) if hyper else {})
+        subject = MethodUnderTest(
+            about, lookup.load(name), lookup.hyper(name, hyper) if hyper else {}
+        )
     except lookup.RegistryError as error:
         return [CheckResult("can be loaded", False, str(error))]
     return [CheckResult("can be loaded", True), *(result(*check, subject) for check in CHECKS)]
 
 
-def result(name: str, check: Check, subject: Subject) -> CheckResult:
+def result(name: str, check: Check, subject: MethodUnderTest) -> CheckResult:
     """What one check says of a method."""
     state = torch.get_rng_state()
     try:

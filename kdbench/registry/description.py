@@ -74,7 +74,7 @@ class Description:
         )
 
 
-class Source(NamedTuple):
+class MethodSource(NamedTuple):
     """Where a method comes from.
 
     Attributes:
@@ -93,7 +93,7 @@ class Source(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def read(source: Source, modified: int) -> Description:
+def read(source: MethodSource, modified: int) -> Description:
     """Read a method's file.
 
     Args:
@@ -137,7 +137,7 @@ def _uses(tree: ast.Module) -> tuple[str, ...]:
     return tuple(name for name in USED if name in read)
 
 
-def _method_class(source: Source, tree: ast.Module) -> ast.ClassDef:
+def _method_class(source: MethodSource, tree: ast.Module) -> ast.ClassDef:
     """The file's one subclass of ``Method``."""
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     if source.label:
@@ -172,7 +172,11 @@ def _assignments(cls: ast.ClassDef) -> dict[str, ast.expr]:
 
 
 def _attribute(
-    source: Source, body: dict[str, ast.expr], name: str, default: Any, kinds: tuple[type, ...]
+    source: MethodSource,
+    body: dict[str, ast.expr],
+    name: str,
+    default: Any,
+    kinds: tuple[type, ...],
 ) -> Any:
     if name not in body:
         return default
@@ -183,7 +187,7 @@ def _attribute(
     return value
 
 
-def _objective(source: Source, body: dict[str, ast.expr]) -> dict[str, float]:
+def _objective(source: MethodSource, body: dict[str, ast.expr]) -> dict[str, float]:
     call = body.get("objective")
     if call is None:
         return {}
@@ -208,7 +212,7 @@ def _objective(source: Source, body: dict[str, ast.expr]) -> dict[str, float]:
     return found
 
 
-def _hyper(source: Source, cls: ast.ClassDef) -> dict[str, Any]:
+def _hyper(source: MethodSource, cls: ast.ClassDef) -> dict[str, Any]:
     init = _function(cls, "__init__")
     if init is None:
         return {}
@@ -241,13 +245,13 @@ def _function(cls: ast.ClassDef, name: str) -> ast.FunctionDef | None:
     return None
 
 
-def _literal(source: Source, node: ast.expr, what: str) -> Any:
+def _literal(source: MethodSource, node: ast.expr, what: str) -> Any:
     try:
         return ast.literal_eval(node)
     except ValueError:
         return _reject(source, node.lineno, f"{what} is no literal: {ast.unparse(node)}")
 
 
-def _reject(source: Source, line: int | None, reason: str) -> NoReturn:
+def _reject(source: MethodSource, line: int | None, reason: str) -> NoReturn:
     where = source.path if line is None else f"{source.path}:{line}"
     raise RegistryError(f"{where}: {reason}") from None

@@ -9,10 +9,10 @@ from dataclasses import replace
 import torch
 
 from kdbench.method import Incompatible, each
-from kdbench.registry.toy_networks import Failed, Subject, Toy, finite_gradients, told
+from kdbench.registry.toy_networks import Failed, MethodUnderTest, Toy, finite_gradients, told
 
 
-def batch_sizes(subject: Subject) -> None:
+def batch_sizes(subject: MethodUnderTest) -> None:
     """Batches of 1, 2, 3 and 7 work, or the method refuses small ones."""
     for size in (1, 2, 3, 7):
         try:
@@ -26,12 +26,12 @@ def batch_sizes(subject: Subject) -> None:
                 raise
 
 
-def zeros(subject: Subject) -> None:
+def zeros(subject: MethodUnderTest) -> None:
     """Features that are all zero do no harm."""
     finite_gradients(subject.scene(change=torch.zeros_like))
 
 
-def duplicates(subject: Subject) -> None:
+def duplicates(subject: MethodUnderTest) -> None:
     """Equal samples, and a student equal to its teacher, do no harm."""
     finite_gradients(subject.scene(change=lambda x: x[:1].expand_as(x).clone()))
     torch.manual_seed(1)
@@ -39,7 +39,7 @@ def duplicates(subject: Subject) -> None:
     finite_gradients(subject.scene(student=network, teacher=network))
 
 
-def architectures(subject: Subject) -> None:
+def architectures(subject: MethodUnderTest) -> None:
     """Other depths, widths and resolutions work, or are refused with the shapes."""
     for what, teacher in {
         "a deeper teacher": Toy((4, 6, 8, 10)),
@@ -63,7 +63,7 @@ def architectures(subject: Subject) -> None:
             ) from error
 
 
-def half(subject: Subject) -> None:
+def half(subject: MethodUnderTest) -> None:
     """bfloat16 features under autocast give a finite loss."""
     scene = subject.scene()
     s, t = (each(f, lambda x: x.detach().bfloat16()) for f in (scene.s, scene.t))

@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from kdbench.registry import description
-from kdbench.registry.description import Description, RegistryError, Source
+from kdbench.registry.description import Description, MethodSource, RegistryError
 
 if TYPE_CHECKING:
     from kdbench.method import Method
@@ -128,7 +128,7 @@ def _listed(
     return found
 
 
-def find(name: str) -> Source:
+def find(name: str) -> MethodSource:
     """Where a method comes from; its file is not read.
 
     Raises:
@@ -139,25 +139,25 @@ def find(name: str) -> Source:
         if not path.is_file():
             raise RegistryError(f"{name}: no such file ({path})")
         if path.parent == folder().resolve():
-            return Source(path.stem, path, f"{GROUP}.{path.stem}")
+            return MethodSource(path.stem, path, f"{GROUP}.{path.stem}")
         # Two plugins of the same file name must not share a module.
         digest = hashlib.sha256(str(path).encode()).hexdigest()[:12]
         stem = re.sub(r"\W", "_", path.stem)
-        return Source(name, path, f"kdbench_plugin_{stem}_{digest}", external=True)
+        return MethodSource(name, path, f"kdbench_plugin_{stem}_{digest}", external=True)
     known = _known()
     if name not in known:
         raise RegistryError(
-            f"{name}: unknown method{_mean(name, known)}; there are {', '.join(sorted(known))}, "
-            "or a path ending in .py"
+            f"{name}: unknown method{_did_you_mean(name, known)}; there are "
+            f"{', '.join(sorted(known))}, or a path ending in .py"
         )
     found = known[name]
     if isinstance(found, Path):
-        return Source(name, found, f"{GROUP}.{name}")
+        return MethodSource(name, found, f"{GROUP}.{name}")
     spec = _locate(found.module)
     if spec is None or not spec.origin:
         raise RegistryError(f"{name}: the entry point {found.value} leads to no file")
     path = Path(spec.origin)
-    return Source(name, path, found.module, found.attr or None, path.parent != folder())
+    return MethodSource(name, path, found.module, found.attr or None, path.parent != folder())
 
 
 def _locate(module: str) -> ModuleSpec | None:
@@ -171,7 +171,7 @@ def _locate(module: str) -> ModuleSpec | None:
     return spec
 
 
-def _import(source: Source) -> ModuleType:
+def _import(source: MethodSource) -> ModuleType:
     if source.module in sys.modules:
         return sys.modules[source.module]
     if source.module.startswith("kdbench_plugin_"):
@@ -206,10 +206,10 @@ def _run(name: str, path: Path) -> ModuleType:
 
 def _unknown(about: Description, key: str) -> str:
     takes = ", ".join(about.hyper) or "no hyper-parameters"
-    return f"{key}: unknown; {about.label} takes {takes}{_mean(key, about.hyper)}"
+    return f"{key}: unknown; {about.label} takes {takes}{_did_you_mean(key, about.hyper)}"
 
 
-def _mean(word: str, known: Iterable[str]) -> str:
+def _did_you_mean(word: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(word, list(known), n=1)
     return f" (did you mean {near[0]}?)" if near else ""
 
@@ -228,7 +228,7 @@ def _fit(key: str, default: Any, value: Any) -> Any:
     raise RegistryError(f"{key}: {value!r} is no {type(default).__name__} like {default!r}")
 
 
-def at(name: str) -> str:
+def built_in_path(name: str) -> str:
     """The path of one of our own methods, any other name as it is; the registry is faster so.
 
     A name makes it ask every installed package for plugins, and a grid may have many rows.

@@ -1,6 +1,6 @@
 """A stage for checks and tests: toy networks, their features on a batch, a method built for them.
 
-A ``Scene`` says what is wrong with a loss by raising ``Failed``.
+A ``ToySetup`` says what is wrong with a loss by raising ``Failed``.
 """
 
 import traceback
@@ -71,7 +71,7 @@ def convolution(inputs: int, outputs: int, stride: int) -> nn.Module:
 
 
 @dataclass(frozen=True)
-class Scene:
+class ToySetup:
     """A pair of toy networks on one batch, and the method built for them."""
 
     method: Method
@@ -98,7 +98,7 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Subject:
+class MethodUnderTest:
     """The method under test: its class and its hyper-parameters."""
 
     about: Description
@@ -113,7 +113,7 @@ class Subject:
         *,
         change: Callable[[Tensor], Tensor] = torch.clone,
         seed: int = 0,
-    ) -> Scene:
+    ) -> ToySetup:
         """The method on a pair; by default the first of two easy pairs that it can work on.
 
         Args:
@@ -144,7 +144,7 @@ class Subject:
                 continue
             batch = Batch(images, labels[index], index)
             leaves = each(s, lambda x: x.detach().clone().requires_grad_())
-            return Scene(method, small, leaves, t, batch, setup)
+            return ToySetup(method, small, leaves, t, batch, setup)
         raise AssertionError("unreachable")
 
 
@@ -161,7 +161,7 @@ def scalar(what: str, value: Any) -> Tensor:
     return value
 
 
-def finite_gradients(scene: Scene) -> None:
+def finite_gradients(scene: ToySetup) -> None:
     """Backward through every loss; no gradient of the student's features may be NaN or infinite."""
     for what, loss in scene.losses().items():
         if not loss.requires_grad:
@@ -175,7 +175,7 @@ def finite_gradients(scene: Scene) -> None:
                 raise Failed(f"the gradient of {what} to the parameter {name} is not finite")
 
 
-def told(error: Exception, subject: Subject) -> str:
+def told(error: Exception, subject: MethodUnderTest) -> str:
     """An exception in one line, with the last place in the method's own file."""
     places = [
         f" ({frame.filename.rpartition('/')[2]}:{frame.lineno})"

@@ -12,8 +12,8 @@ from kdbench.runs import records
 from kdbench.runs.evidence import Evidence
 from kdbench.runs.records import Record
 from kdbench.stats import Difference, over_pairs, over_seeds
-from kdbench.stats.cell_summary import Summary, find, summaries
-from kdbench.stats.over_pairs import Overall
+from kdbench.stats.cell_summary import Summary, row_label, summaries
+from kdbench.stats.over_pairs import MeanDifference
 
 
 class CompareError(UserError):
@@ -35,7 +35,7 @@ class Comparison:
     other: str
     pairs: Mapping[str, Difference]
     lacking: Mapping[str, str]
-    overall: Overall
+    overall: MeanDifference
     tie: float
     protocols: tuple[str, str] | None = None
 
@@ -74,7 +74,7 @@ def methods(
 
 
 def _row(evidence: Evidence, name: str) -> str:
-    label = find(evidence.cells, name)
+    label = row_label(evidence.cells, name)
     if label is None or label == "teacher":
         rows = dict.fromkeys(cell.method for cell in evidence.cells if cell.method != "teacher")
         raise CompareError(f"{evidence.grid.source}: {name}: {unknown(name, rows)}")

@@ -17,7 +17,7 @@ from kdbench.grid.grid import Grid
 from kdbench.grid.run import Run
 from kdbench.report.page import html
 from kdbench.report.plots import pictures
-from kdbench.report.plots.in_background import Here, Pictures
+from kdbench.report.plots.in_background import DrawHere, Pictures
 from kdbench.report.tables import accuracy, supplementary
 from kdbench.report.tables.over_pairs import across_pairs
 from kdbench.report.tables.published import published_figures
@@ -28,7 +28,7 @@ from kdbench.report.text.facts import facts
 from kdbench.report.text.markdown import escape, render
 from kdbench.report.text.terminal import Terminal
 from kdbench.runs import archive
-from kdbench.runs.evidence import Evidence, unplaced
+from kdbench.runs.evidence import Evidence, without_local_paths
 from kdbench.stats.aggregate import Aggregate, LeaderboardError, aggregate
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ COMMANDS = 400
 
 
 def write(
-    evidence: Evidence, results: Path, whole: Aggregate | None = None, draw: Here | None = None
+    evidence: Evidence, results: Path, whole: Aggregate | None = None, draw: DrawHere | None = None
 ) -> Path:
     """Write ``files`` to ``results/<grid>/``, and the page over all grids beside it.
 
@@ -67,10 +67,10 @@ def write(
     return target / PAGE
 
 
-def files(whole: Aggregate, draw: Here | None = None) -> dict[str, bytes]:
+def files(whole: Aggregate, draw: DrawHere | None = None) -> dict[str, bytes]:
     """All files of ``results/<grid>/``: name -> content."""
     evidence = whole.evidence
-    drawn = (draw or Here(evidence))(whole.frame, _ranks(whole))
+    drawn = (draw or DrawHere(evidence))(whole.frame, _ranks(whole))
     shown = _tables(whole)
     # What needs no plots comes first: somebody else may be drawing them meanwhile.
     out = {archive.NAME: archive.dump(evidence)} if _archived(evidence) else {}
@@ -78,7 +78,7 @@ def files(whole: Aggregate, draw: Here | None = None) -> dict[str, bytes]:
         "leaderboard.csv": _csv(whole.frame),
         "leaderboard.parquet": archive.table(whole.frame),
         "leaderboard.tex": latex.leaderboard(whole, shown.main[0]).encode(),
-        "across.csv": _csv(whole.overall.frame),
+        "across.csv": _csv(whole.methods.frame),
         "index.html": _html(whole, drawn, shown).encode(),
     }
     return out | {PAGE: markdown(whole, drawn(), shown).encode(), **pictures.files(drawn())}
@@ -90,7 +90,7 @@ def _html(whole: Aggregate, drawn: Pictures, shown: "_Tables") -> str:
     return html.render(
         whole.evidence,
         whole.frame,
-        found=whole.found,
+        found=whole.summaries,
         digest=whole.data,
         further=[*shown.main, *shown.further],
         plots=lambda: {picture.title: picture.svg.decode() for picture in drawn()},
@@ -109,7 +109,9 @@ def _commands_of(evidence: Evidence) -> Callable[[Run], str]:
             raise UserError(f"{run_id}: no run of this grid")
         return known[run_id]
 
-    return lambda run: train_command.command(unplaced(run), lambda run_id: unplaced(find(run_id)))
+    return lambda run: train_command.command(
+        without_local_paths(run), lambda run_id: without_local_paths(find(run_id))
+    )
 
 
 def _archived(evidence: Evidence) -> bool:
@@ -126,7 +128,7 @@ def terminal(whole: Aggregate) -> Terminal:
 
 
 def _ranks(whole: Aggregate) -> pictures.Ranks:
-    rows = whole.overall.frame.dropna(subset="rank")
+    rows = whole.methods.frame.dropna(subset="rank")
     ends = rows[["rank", "rank_lo", "rank_hi"]].itertuples(index=False, name=None)
     return dict(zip(rows["method"], ends, strict=True))
 
@@ -197,7 +199,7 @@ def _tables(whole: Aggregate) -> _Tables:
 
 
 def _main_tables(whole: Aggregate) -> list[Table]:
-    overall, frame = whole.overall, whole.frame
+    overall, frame = whole.methods, whole.frame
     out = [accuracy.accuracy(frame, ari_of=overall.reference)]
     if overall.baseline and frame["diff_n"].notna().any():
         out.append(accuracy.differences(frame, overall.baseline))
@@ -207,7 +209,7 @@ def _main_tables(whole: Aggregate) -> list[Table]:
 
 
 def _further_tables(whole: Aggregate) -> list[Table]:
-    grid, frame, overall = whole.evidence.grid, whole.frame, whole.overall
+    grid, frame, overall = whole.evidence.grid, whole.frame, whole.methods
     out = []
     if overall.reference and frame["ari_unreliable"].notna().any():
         out.append(accuracy.improvements(frame, overall.reference, overall.frame))

@@ -17,7 +17,7 @@ from kdbench.errors import UserError
 from kdbench.files import write_atomically
 from kdbench.grid.grid import Grid, short
 from kdbench.grid.run import Cell, Run
-from kdbench.runs.evidence import Evidence, History, place, public
+from kdbench.runs.evidence import Evidence, History, public, publishable_path
 from kdbench.runs.records import Record, RecordError
 
 if TYPE_CHECKING:
@@ -137,7 +137,10 @@ def _unplace(dataset: dict[str, Any] | None) -> None:
     """A data set as ``evidence.unplaced`` has it; tables may take its name from the folder's."""
     if dataset and dataset.get("root"):
         name = Path(dataset["root"]).resolve().name
-        dataset |= {"root": place(dataset["root"]), "label": dataset.get("label") or name}
+        dataset |= {
+            "root": publishable_path(dataset["root"]),
+            "label": dataset.get("label") or name,
+        }
 
 
 def _run_texts(cells: Any) -> dict[str, str]:

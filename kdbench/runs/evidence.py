@@ -87,16 +87,16 @@ def _history(runs: Path, run_id: str) -> History:
         return []
 
 
-def place(root: str) -> str:
+def publishable_path(root: str) -> str:
     """Where data lies, as may be told: inside the user's folder, or no more than its name."""
     path = Path(root)
     return Path(root).resolve().name if path.is_absolute() or ".." in path.parts else root
 
 
-def unplaced(run: Run) -> Run:
+def without_local_paths(run: Run) -> Run:
     """A run that says nothing of its machine's folders; its id is the same."""
     dataset = run.dataset
     if dataset.root:
-        dataset = dataset.model_copy(update={"root": place(dataset.root)})
+        dataset = dataset.model_copy(update={"root": publishable_path(dataset.root)})
     terms = tuple(replace(term, path=None) for term in run.terms)
     return replace(run, dataset=dataset, terms=terms)

@@ -195,7 +195,7 @@ def read(runs: Path, run_id: str) -> Record | None:
         raise RecordError(f"{path}: {error}") from error
 
 
-def there(runs: Path, run_id: str) -> bool:
+def has_record(runs: Path, run_id: str) -> bool:
     """Whether a run has a record, whatever it says."""
     return (folder(runs, run_id) / "record.json").exists()
 

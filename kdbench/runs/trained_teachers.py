@@ -27,7 +27,7 @@ def check_teachers(grid: Grid, runs: Path) -> None:
         raise GridError(errors)
 
 
-def about(runs: Path, run_id: str) -> dict[str, Any]:
+def read_run_json(runs: Path, run_id: str) -> dict[str, Any]:
     """What a run's, or an imported teacher's, ``run.json`` says.
 
     Raises:
@@ -55,7 +55,7 @@ def _misfit(
         return
     if record.status != "done":
         yield f"this run is {record.status}: {record.reason}"
-    told = about(runs, run_id)
+    told = read_run_json(runs, run_id)
     if told.get("student") != arch:
         yield f"this run trained a {told.get('student')}"
     name = told.get("dataset", {}).get("name")

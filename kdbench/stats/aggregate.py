@@ -10,8 +10,8 @@ from kdbench.grid.run import Cell
 from kdbench.runs.evidence import Evidence
 from kdbench.runs.records import Record
 from kdbench.stats.cell_summary import Summaries, summaries
-from kdbench.stats.cell_table import tidy
-from kdbench.stats.method_table import Overall, overall
+from kdbench.stats.cell_table import cell_table
+from kdbench.stats.method_table import MethodTable, method_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,9 +34,9 @@ class Aggregate:
     """
 
     evidence: Evidence
-    found: Summaries
+    summaries: Summaries
     frame: "pd.DataFrame"
-    overall: Overall
+    methods: MethodTable
     data: str | None
 
 
@@ -55,12 +55,12 @@ def aggregate(
     data = check_data(grid, cells, records)
     found = summaries(cells, records)
     try:
-        frame = tidy(grid, cells, records, found)
+        frame = cell_table(grid, cells, records, found)
     except ValueError as error:
         raise LeaderboardError(f"{grid.source}: {error}") from error
     if told:
         told(frame)
-    return Aggregate(evidence, found, frame, overall(evidence, found), data)
+    return Aggregate(evidence, found, frame, method_table(evidence, found), data)
 
 
 def check_data(grid: Grid, cells: Iterable[Cell], records: Mapping[str, Record]) -> str | None:

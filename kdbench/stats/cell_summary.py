@@ -176,7 +176,7 @@ def first_result(cells: Iterable[Cell], records: Mapping[str, Record]) -> Result
 BASELINES = ("teacher", "student")
 
 
-def find(cells: Iterable[Cell], name: str) -> str | None:
+def row_label(cells: Iterable[Cell], name: str) -> str | None:
     """The row that a report means by ``name``: its label, or its terms; None if none or several."""
     terms: dict[str, str] = {}
     for cell in cells:

@@ -18,7 +18,7 @@ from kdbench.stats.cell_summary import (
     Summaries,
     Summary,
     by_pair,
-    find,
+    row_label,
     summaries,
     teacher_accuracy,
 )
@@ -43,7 +43,7 @@ COLUMNS = (
 COUNTS = ("params", "params_extra", "params_deployed", "macs", "diff_n")
 
 
-def tidy(
+def cell_table(
     grid: Grid,
     cells: Sequence[Cell],
     records: Mapping[str, Record],
@@ -66,8 +66,8 @@ def tidy(
     """
     import pandas as pd
 
-    baseline = find(cells, grid.report.baseline)
-    reference = find(cells, grid.report.ari_of) if grid.report.ari_of else None
+    baseline = row_label(cells, grid.report.baseline)
+    reference = row_label(cells, grid.report.ari_of) if grid.report.ari_of else None
     found = summaries(cells, records) if found is None else found
     rows: list[dict[str, Any]] = []
     for pair, members in by_pair(cells).items():

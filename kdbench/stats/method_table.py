@@ -19,11 +19,11 @@ from kdbench.stats.cell_summary import (
     Summaries,
     Summary,
     by_pair,
-    find,
+    row_label,
     summaries,
     teacher_accuracy,
 )
-from kdbench.stats.over_pairs import Estimate
+from kdbench.stats.over_pairs import ValueWithInterval
 from kdbench.stats.over_seeds import Difference
 from kdbench.stats.pair_tests import CriticalDifference
 
@@ -42,7 +42,7 @@ COUNTS = ("pairs", "seeds_min", "rank_pairs", "iqm_pairs", "wins", "ties", "loss
 
 
 @dataclass(frozen=True)
-class Overall:
+class MethodTable:
     """All pairs together.
 
     Attributes:
@@ -66,7 +66,7 @@ class Overall:
     diagram: CriticalDifference | str
 
 
-def overall(evidence: Evidence, found: Summaries | None = None) -> Overall:
+def method_table(evidence: Evidence, found: Summaries | None = None) -> MethodTable:
     """Statistics over pairs; pairs that a method or its baseline lacks are dropped for it alone.
 
     Args:
@@ -76,8 +76,8 @@ def overall(evidence: Evidence, found: Summaries | None = None) -> Overall:
 
     found = summaries(evidence.cells, evidence.records) if found is None else found
     report = evidence.grid.report
-    baseline = find(evidence.cells, report.baseline)
-    reference = find(evidence.cells, report.ari_of) if report.ari_of else None
+    baseline = row_label(evidence.cells, report.baseline)
+    reference = row_label(evidence.cells, report.ari_of) if report.ari_of else None
     names = list(dict.fromkeys(name for cells in found.values() for name in cells))
     methods = [name for name in names if name not in BASELINES]
     rows: dict[str, dict[str, Any]] = {
@@ -105,7 +105,7 @@ def overall(evidence: Evidence, found: Summaries | None = None) -> Overall:
         for name, rank in zip(ranked, over_pairs.average_ranks(tables), strict=True):
             rows[name] |= _ends("rank", rank) | {"rank_pairs": len(tables)}
     frame = pd.DataFrame(list(rows.values()), columns=list(COLUMNS))
-    return Overall(
+    return MethodTable(
         frame=frame.astype(dict.fromkeys(COUNTS, "Int64")),
         baseline=baseline,
         reference=reference,
@@ -210,7 +210,7 @@ def _ari(
     return out
 
 
-def _ends(name: str, estimate: Estimate) -> dict[str, Any]:
+def _ends(name: str, estimate: ValueWithInterval) -> dict[str, Any]:
     return {name: estimate.value, f"{name}_lo": estimate.low, f"{name}_hi": estimate.high}
 
 

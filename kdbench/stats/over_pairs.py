@@ -24,7 +24,7 @@ DIGITS = 9
 
 
 @dataclass(frozen=True)
-class Estimate:
+class ValueWithInterval:
     """A value with the ends of its 95 % interval, which are nan where it has none."""
 
     value: float
@@ -44,7 +44,7 @@ def ranks(values: Array) -> Array:
     return np.asarray(higher + (same + 1) / 2)
 
 
-def average_ranks(pairs: Sequence[Array]) -> list[Estimate]:
+def average_ranks(pairs: Sequence[Array]) -> list[ValueWithInterval]:
     """Each method's rank by its mean over seeds, averaged over pairs.
 
     Args:
@@ -64,7 +64,7 @@ def iqm(values: Array) -> float:
     return float(np.sort(values)[cut : len(values) - cut].mean()) if len(values) else math.nan
 
 
-def interquartile_mean(tasks: Sequence[Sequence[float]]) -> Estimate:
+def interquartile_mean(tasks: Sequence[Sequence[float]]) -> ValueWithInterval:
     """IQM over all runs of all pairs; the interval draws seeds again within each pair.
 
     Args:
@@ -73,7 +73,7 @@ def interquartile_mean(tasks: Sequence[Sequence[float]]) -> Estimate:
     scores = np.concatenate([np.asarray(task, dtype=float) for task in tasks])
     value = iqm(scores)
     if not np.isfinite(scores).all() or not all(len(task) > 1 for task in tasks):
-        return Estimate(value)
+        return ValueWithInterval(value)
     order = np.argsort(scores, kind="stable")
     values, n = scores[order], len(scores)
     cut = n // 4
@@ -93,7 +93,7 @@ def interquartile_mean(tasks: Sequence[Sequence[float]]) -> Estimate:
         np.multiply(clipped, step, out=moved)
         np.subtract(sums, moved, out=sums)
     low, high = interval(sums / (n - 2 * cut))
-    return Estimate(value, float(low), float(high))
+    return ValueWithInterval(value, float(low), float(high))
 
 
 @lru_cache(maxsize=4)
@@ -120,7 +120,7 @@ def beats(methods: Array, other: Array) -> Array:
     return (mine > its) + 0.5 * (mine == its)
 
 
-def probability_of_improvement(pairs: Sequence[tuple[Array, Array]]) -> list[Estimate]:
+def probability_of_improvement(pairs: Sequence[tuple[Array, Array]]) -> list[ValueWithInterval]:
     """The mean of ``beats`` over pairs; the interval draws seeds again, for both sides alike.
 
     Args:
@@ -140,7 +140,9 @@ def probability_of_improvement(pairs: Sequence[tuple[Array, Array]]) -> list[Est
     return _estimates(centre, resampled)
 
 
-def average_relative_improvement(pairs: Sequence[tuple[Array, Array, Array]]) -> list[Estimate]:
+def average_relative_improvement(
+    pairs: Sequence[tuple[Array, Array, Array]],
+) -> list[ValueWithInterval]:
     """ARI with a seed-bootstrap interval, whose ends are infinite where a denominator may vanish.
 
     Args:
@@ -169,7 +171,9 @@ def average_relative_improvement(pairs: Sequence[tuple[Array, Array, Array]]) ->
     return _estimates(np.array(centre), resampled)
 
 
-def _estimates(centre: Array, resampled: Sequence[tuple[int, int, Array]]) -> list[Estimate]:
+def _estimates(
+    centre: Array, resampled: Sequence[tuple[int, int, Array]]
+) -> list[ValueWithInterval]:
     """Values [M] with the intervals of ``over_pairs``, where every pair has two seeds or more."""
     low = high = np.full(len(centre), np.nan)
     if all(n > 1 for _, n, _ in resampled):
@@ -179,7 +183,7 @@ def _estimates(centre: Array, resampled: Sequence[tuple[int, int, Array]]) -> li
         torn = np.isnan(samples).any(0)
         low, high = interval(samples)
         low, high = np.where(torn, -np.inf, low), np.where(torn, np.inf, high)
-    return [Estimate(*map(float, ends)) for ends in zip(centre, low, high, strict=True)]
+    return [ValueWithInterval(*map(float, ends)) for ends in zip(centre, low, high, strict=True)]
 
 
 def wins(differences: Sequence[float], tie: float = TIE) -> tuple[int, int, int]:
@@ -190,7 +194,7 @@ def wins(differences: Sequence[float], tie: float = TIE) -> tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Overall:
+class MeanDifference:
     """The mean of paired differences over these pairs.
 
     Attributes:
@@ -212,7 +216,7 @@ class Overall:
     p: float
 
 
-def overall(differences: Sequence[Difference]) -> Overall:
+def overall(differences: Sequence[Difference]) -> MeanDifference:
     """The mean difference over pairs: about these pairs, not about pairs in general.
 
     Seeds of different pairs are taken as independent; degrees of freedom are Satterthwaite's
@@ -220,16 +224,16 @@ def overall(differences: Sequence[Difference]) -> Overall:
     """
     known = [d for d in differences if d.n]
     if not known:
-        return Overall(0, 0, *[math.nan] * 7)
+        return MeanDifference(0, 0, *[math.nan] * 7)
     n, fewest = len(known), min(d.n for d in known)
     centre = over_seeds.mean(d.mean for d in known)
     middle = float(np.median([d.mean for d in known]))
     parts = [d.sd**2 / d.n for d in known]
     total = sum(parts)
     if fewest < 2 or not total > over_seeds.TINY**2:
-        return Overall(n, fewest, centre, middle, *[math.nan] * 5)
+        return MeanDifference(n, fewest, centre, middle, *[math.nan] * 5)
     freedom = total**2 / sum(part**2 / (d.n - 1) for part, d in zip(parts, known, strict=True))
     se = math.sqrt(total) / n
     half = over_seeds.t_quantile(freedom) * se
     p = over_seeds.t_test(centre / se, freedom)
-    return Overall(n, fewest, centre, middle, se, freedom, centre - half, centre + half, p)
+    return MeanDifference(n, fewest, centre, middle, se, freedom, centre - half, centre + half, p)

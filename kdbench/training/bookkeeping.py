@@ -14,18 +14,18 @@ from functools import partial
 
 import torch
 
-from kdbench.data.dataset import Data
+from kdbench.data.dataset import LoadedData
 from kdbench.grid.run import Run
 from kdbench.runs import attempts, environment, heartbeat, records
 from kdbench.runs.heartbeat import Beat
 from kdbench.runs.records import Record
 from kdbench.training import checkpoint, learner_results
-from kdbench.training.context import Place
+from kdbench.training.context import TrainingContext
 from kdbench.training.learner import Learner
 from kdbench.training.teacher import LoadedTeacher
 
 
-class Keeper:
+class Bookkeeper:
     """Writes what must outlive the process.
 
     Attributes:
@@ -34,8 +34,8 @@ class Keeper:
         epoch_seconds: what the last epoch took; 0 before the first.
     """
 
-    def __init__(self, place: Place, runs: Sequence[Run]) -> None:
-        self.place, self.world, self.runs = place, place.world, runs
+    def __init__(self, place: TrainingContext, runs: Sequence[Run]) -> None:
+        self.context, self.world, self.runs = place, place.world, runs
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         self.saved = self.told = self.epoch_began = time.monotonic()
         self.epoch_seconds = 0.0
@@ -44,12 +44,12 @@ class Keeper:
 
     def beat_due(self) -> bool:
         """Whether it is time for a heartbeat."""
-        return time.monotonic() - self.told >= self.place.beat_seconds
+        return time.monotonic() - self.told >= self.context.beat_seconds
 
     def save_due(self) -> bool:
         """Whether it is time for checkpoints; only the first rank ever says so."""
         since = time.monotonic() - self.saved
-        return self.world.first and since >= self.place.checkpoint_seconds
+        return self.world.first and since >= self.context.checkpoint_seconds
 
     def save(self, learners: list[Learner]) -> None:
         """Checkpoint every learner that is still this process's."""
@@ -58,22 +58,22 @@ class Keeper:
         def write() -> None:
             for learner in learners:
                 if learner.status == "running":
-                    folder = records.folder(self.place.runs, learner.run.id)
+                    folder = records.folder(self.context.runs, learner.run.id)
                     checkpoint.save(folder, learner.state())
                     learner_results.write_history(folder, learner)
 
-        self.world.told(write)
+        self.world.first_rank_runs(write)
         self.saved = time.monotonic()
 
     def drop_lost(self, learners: list[Learner]) -> None:
         """Leave alone what another has taken over, thinking this process dead: it is theirs now."""
         ids = [x.run.id for x in learners if x.status != "lost"]
-        gone = set(self.world.told(lambda: [i for i in ids if not self.place.held(i)]))
+        gone = set(self.world.first_rank_runs(lambda: [i for i in ids if not self.context.held(i)]))
         for learner in learners:
             if learner.run.id in gone:
                 learner.status = "lost"
                 line = f"{learner.run.title}, {learner.run.method}: taken over by another"
-                self.place.tell((), line)
+                self.context.report((), line)
 
     def beat(self, group: list[Learner], step: int, images_seen: int) -> None:
         """Say how far the learners are."""
@@ -105,22 +105,22 @@ class Keeper:
                 host=socket.gethostname(),
                 at=time.time(),
             )
-            heartbeat.write(self.place.runs, beat)
+            heartbeat.write(self.context.runs, beat)
             beats.append(beat)
-        self.place.tell(beats, "")
+        self.context.report(beats, "")
 
     # -- the end ----------------------------------------------------------------------------
 
-    def finish(self, learner: Learner, data: Data, teacher: LoadedTeacher | None) -> None:
+    def finish(self, learner: Learner, data: LoadedData, teacher: LoadedTeacher | None) -> None:
         """Final checkpoint, history, record: in this order, so that a record means all is there."""
         self.drop_lost([learner])
         if learner.status != "lost":
             learner.status = "done" if learner.status == "running" else learner.status
-            self.world.told(partial(self._leave, learner, data, teacher))
+            self.world.first_rank_runs(partial(self._leave, learner, data, teacher))
 
-    def _leave(self, learner: Learner, data: Data, teacher: LoadedTeacher | None) -> None:
+    def _leave(self, learner: Learner, data: LoadedData, teacher: LoadedTeacher | None) -> None:
         status = learner.status
-        folder = records.folder(self.place.runs, learner.run.id)
+        folder = records.folder(self.context.runs, learner.run.id)
         weights = checkpoint.digest(learner.student.state_dict())
         if status == "done":
             final = {
@@ -131,7 +131,7 @@ class Keeper:
             }
             checkpoint.save(folder, final, final=True)
         learner_results.write_history(folder, learner)
-        if self.place.tensorboard:
+        if self.context.tensorboard:
             learner_results.write_tensorboard(folder, learner)
         self.write(
             learner.run,
@@ -150,18 +150,18 @@ class Keeper:
         """Write a run's record, with where and when it was trained, and tell of it."""
         if not self.world.first:
             return
-        device = str(self.place.device)
-        if self.place.device.type == "cuda":
-            device = torch.cuda.get_device_name(self.place.device)
+        device = str(self.context.device)
+        if self.context.device.type == "cuda":
+            device = torch.cuda.get_device_name(self.context.device)
         about = environment.describe(
             device, torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
         )
         about |= {"started": self.started}
         about |= {"ended": datetime.now(UTC).isoformat(timespec="seconds")}
         about |= {"ranks": self.world.size} if self.world.size > 1 else {}
-        told = (*attempts.read(self.place.runs, record.run), *record.attempts)
-        records.write(self.place.runs, replace(record, environment=about, attempts=told))
-        heartbeat.clear(self.place.runs, record.run)
+        told = (*attempts.read(self.context.runs, record.run), *record.attempts)
+        records.write(self.context.runs, replace(record, environment=about, attempts=told))
+        heartbeat.clear(self.context.runs, record.run)
         acc = f" {record.result.test_acc:.2f} %" if record.result else ""
         reason = f" ({record.reason})" if record.reason else ""
-        self.place.tell((), f"{run.title}, {run.method}: {record.status}{acc}{reason}")
+        self.context.report((), f"{run.title}, {run.method}: {record.status}{acc}{reason}")

@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 
 from kdbench.data.batches import eval_batches, train_batches
-from kdbench.data.dataset import Data
+from kdbench.data.dataset import LoadedData
 from kdbench.grid.run import Run
 from kdbench.method import Features, Incompatible
 from kdbench.runs import records
 from kdbench.runs.records import Record
 from kdbench.training import checkpoint, evaluation
-from kdbench.training.bookkeeping import Keeper
+from kdbench.training.bookkeeping import Bookkeeper
 from kdbench.training.build import dry_run
 from kdbench.training.clock import Clock
-from kdbench.training.context import Place
+from kdbench.training.context import TrainingContext
 from kdbench.training.learner import Learner
 from kdbench.training.memory import exhausted
 from kdbench.training.teacher import LoadedTeacher
@@ -43,8 +43,8 @@ class Cohort:
 
     runs: Sequence[Run]
     teacher: LoadedTeacher | None
-    data: Data
-    place: Place
+    data: LoadedData
+    context: TrainingContext
     learners: list[Learner] = field(default_factory=list)
 
     def train(self) -> None:
@@ -55,11 +55,11 @@ class Cohort:
             OSError: the disk is full or cannot be written; what was written before is whole.
             RankLost: another rank has left; the last checkpoints hold.
         """
-        self.world = self.place.world
+        self.world = self.context.world
         if len({run.shared for run in self.runs}) != 1:
             raise ValueError("the runs of a cohort share teacher, data, batches and seed")
-        self.keeper = Keeper(self.place, self.runs)
-        self.clock = Clock(self.place.device)
+        self.bookkeeper = Bookkeeper(self.context, self.runs)
+        self.clock = Clock(self.context.device)
         self.clock_shared = 0.0
         seen = None
         if self.teacher:
@@ -67,7 +67,7 @@ class Cohort:
         for run in self.runs:
             self._start(run, seen)
         # Before anything can go wrong, say who has these runs in hand.
-        self.keeper.beat(self.learners, 0, 0)
+        self.bookkeeper.beat(self.learners, 0, 0)
         for phase in ("pretrain", "train"):
             last = max((x.epochs() for x in self._active() if x.phase == phase), default=0)
             for epoch in range(1, last + 1):
@@ -81,8 +81,8 @@ class Cohort:
 
     def _start(self, run: Run, seen: Features | None) -> None:
         """Build a learner, or resume it; what cannot be built ends in a record."""
-        self.world.told(partial(records.write_run, self.place.runs, run))
-        folder = records.folder(self.place.runs, run.id)
+        self.world.first_rank_runs(partial(records.write_run, self.context.runs, run))
+        folder = records.folder(self.context.runs, run.id)
         try:
             build = partial(
                 Learner,
@@ -93,21 +93,23 @@ class Cohort:
                 train_labels=self.data.train_labels,
                 teacher=seen,
                 teacher_head=self.teacher.head() if self.teacher else None,
-                device=self.place.device,
+                device=self.context.device,
                 world=self.world,
             )
-            learner = self.world.agreed(build)
-            state = self.world.told(partial(checkpoint.load, folder))
+            learner = self.world.run_or_fail_together(build)
+            state = self.world.first_rank_runs(partial(checkpoint.load, folder))
             if state is not None and "optimizer" in state:
                 learner.load_state(state)
                 where = f"{learner.phase} epoch {learner.epoch}, step {learner.step}"
                 learner.attempts.append(f"resumed at {where}")
         except Incompatible as reason:
-            self.keeper.write(run, Record(run.id, "skipped", reason=_line(reason)))
+            self.bookkeeper.write(run, Record(run.id, "skipped", reason=_line(reason)))
             return
         except (Exception, SystemExit) as error:
             trace = traceback.format_exc()
-            self.keeper.write(run, Record(run.id, "failed", reason=_line(error), traceback=trace))
+            self.bookkeeper.write(
+                run, Record(run.id, "failed", reason=_line(error), traceback=trace)
+            )
             return
         self.learners.append(learner)
         if learner.phase == "end":  # killed between the last epoch and the record
@@ -116,7 +118,7 @@ class Cohort:
     # -- one epoch --------------------------------------------------------------------------
 
     def _epoch(self, phase: str, epoch: int, group: list[Learner]) -> None:
-        self.keeper.epoch_began = time.monotonic()
+        self.bookkeeper.epoch_began = time.monotonic()
         first = min(x.step for x in group)
         last = group[0].steps
         training = group[0].run.training
@@ -145,20 +147,20 @@ class Cohort:
         for learner in [x for x in group if x.status == "running"]:
             self._end_epoch(learner, phase)
         self._share_clock(group)
-        self.keeper.epoch_seconds = time.monotonic() - self.keeper.epoch_began
-        self.keeper.beat(group, last, images_seen)
+        self.bookkeeper.epoch_seconds = time.monotonic() - self.bookkeeper.epoch_began
+        self.bookkeeper.beat(group, last, images_seen)
         for learner in group:
             if learner.phase == "end" or learner.status != "running":
                 self._finish(learner)
-        if self.world.any(self.place.stop())[0]:
-            self.keeper.save(self._active())
+        if self.world.any_rank(self.context.stop())[0]:
+            self.bookkeeper.save(self._active())
             raise Stopped
 
     def _ask_teacher(self, images: Tensor, learners: list[Learner]) -> Features | None:
         if self.teacher is None or not any(x.needs_teacher for x in learners):
             return None
         half = learners[0].run.training.precision == "bf16"
-        with torch.autocast(self.place.device.type, torch.bfloat16, enabled=half):
+        with torch.autocast(self.context.device.type, torch.bfloat16, enabled=half):
             return self.world.gather(self.teacher(images[self.world.rows(len(images))]))
 
     def _end_epoch(self, learner: Learner, phase: str) -> None:
@@ -185,19 +187,19 @@ class Cohort:
     def _guarded(self, learner: Learner, action: Callable[[], None]) -> None:
         """A learner that raises ends alone."""
         try:
-            self.world.agreed(action)
+            self.world.run_or_fail_together(action)
         except (Exception, SystemExit) as error:
             learner.status, learner.reason = "failed", _line(error)
             learner.trace = traceback.format_exc()
 
     def _rest(self, group: list[Learner], step: int, images_seen: int) -> None:
         """Between two steps: heartbeat, checkpoint when due, stop when asked."""
-        if self.keeper.beat_due():
-            self.keeper.beat(group, step, images_seen)
-        due, stop = self.world.any(self.keeper.save_due(), self.place.stop())
+        if self.bookkeeper.beat_due():
+            self.bookkeeper.beat(group, step, images_seen)
+        due, stop = self.world.any_rank(self.bookkeeper.save_due(), self.context.stop())
         if due or stop:
             self._share_clock(group)
-            self.keeper.save(self._active())
+            self.bookkeeper.save(self._active())
         if stop:
             raise Stopped
 
@@ -209,7 +211,7 @@ class Cohort:
             learner.teacher_seconds += spent
 
     def _finish(self, learner: Learner) -> None:
-        self.keeper.finish(learner, self.data, self.teacher)
+        self.bookkeeper.finish(learner, self.data, self.teacher)
         self.learners.remove(learner)
 
 

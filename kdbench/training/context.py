@@ -11,7 +11,7 @@ from kdbench.training.ranks import ALONE, World
 
 
 @dataclass(frozen=True)
-class Place:
+class TrainingContext:
     """Where and how to train; nothing of it moves a number.
 
     Attributes:
@@ -30,6 +30,6 @@ class Place:
     beat_seconds: float = 1.0
     tensorboard: bool = False
     stop: Callable[[], bool] = lambda: False
-    tell: Callable[[Sequence[Beat], str], None] = lambda beats, line: None
+    report: Callable[[Sequence[Beat], str], None] = lambda beats, line: None
     held: Callable[[str], bool] = lambda run_id: True
     world: World = ALONE

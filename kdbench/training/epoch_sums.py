@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-class Sums:
+class EpochSums:
     """Losses and hits of an epoch so far.
 
     Attributes:
@@ -16,7 +16,7 @@ class Sums:
 
     def __init__(self, device: torch.device) -> None:
         self.loss = torch.zeros((), dtype=torch.float64, device=device)
-        self.hits = torch.zeros((), dtype=torch.int64, device=device)
+        self.correct = torch.zeros((), dtype=torch.int64, device=device)
         self.last_finite = torch.zeros((), device=device)
         self.broken = torch.zeros((), dtype=torch.bool, device=device)
 
@@ -27,13 +27,13 @@ class Sums:
         self.broken |= ~finite
         self.last_finite = torch.where(finite, value, self.last_finite)
         self.loss += value
-        self.hits += hits
+        self.correct += hits
 
     def state(self) -> list[Tensor]:
         """For a checkpoint."""
-        return [self.loss, self.hits, self.last_finite, self.broken]
+        return [self.loss, self.correct, self.last_finite, self.broken]
 
     def load(self, state: Sequence[Tensor]) -> None:
         """Go on from a checkpoint."""
         device = self.loss.device
-        self.loss, self.hits, self.last_finite, self.broken = (x.to(device) for x in state)
+        self.loss, self.correct, self.last_finite, self.broken = (x.to(device) for x in state)

@@ -40,5 +40,5 @@ def evaluate(
             n += len(labels)
         return torch.stack([loss, *hits.double(), loss.new_tensor(n)])  # counts are exact
 
-    loss, first, five, n = world.sum(world.agreed(own)).tolist()
+    loss, first, five, n = world.sum(world.run_or_fail_together(own)).tolist()
     return loss / n, 100 * first / n, 100 * five / n

@@ -20,7 +20,7 @@ from kdbench.training import evaluation, objective, traces
 from kdbench.training.build import build_methods, build_network, dry_run
 from kdbench.training.clock import Clock
 from kdbench.training.compiled import compiled
-from kdbench.training.epoch_sums import Sums
+from kdbench.training.epoch_sums import EpochSums
 from kdbench.training.global_batch_norm import convert
 from kdbench.training.phases import Phase, Phases
 from kdbench.training.ranks import ALONE, World
@@ -104,7 +104,7 @@ class Learner:
         self.clock = Clock(device)
         self.seconds_before = 0.0
         self.teacher_seconds = 0.0
-        self.sums = Sums(device)
+        self.sums = EpochSums(device)
         self.optimizer = self.phases.optimizer(self.phase, run.training)
 
     @property
@@ -134,7 +134,9 @@ class Learner:
             half = run.training.precision == "bf16"
             with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
                 s: Features = self.world.gather(self.forward(images[self.rows]))
-                loss = self.world.agreed(partial(self._loss, s, t or detached(s), batch))
+                loss = self.world.run_or_fail_together(
+                    partial(self._loss, s, t or detached(s), batch)
+                )
             if loss.requires_grad:
                 loss.backward(torch.full_like(loss, 1 / self.world.size))
                 self.world.sum_gradients(self.phases.learnable)
@@ -146,7 +148,7 @@ class Learner:
         self.step += 1
         self.steps_done += 1
         if self.step == self.steps:
-            self.traced = traces.of(run.terms, self.terms, s, t or detached(s))
+            self.traced = traces.traced_values(run.terms, self.terms, s, t or detached(s))
 
     def _loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
         run = self.run
@@ -212,7 +214,7 @@ class Learner:
 
     def diverged(self) -> bool:
         """Whether a loss of this epoch was not finite; waits for the device."""
-        if not self.world.any(bool(self.sums.broken))[0]:
+        if not self.world.any_rank(bool(self.sums.broken))[0]:
             self.last_finite_loss = float(self.sums.last_finite)
             return False
         self.status = "diverged"
@@ -228,7 +230,7 @@ class Learner:
         row = {
             "epoch": self.epoch,
             "train_loss": float(self.sums.loss) / self.steps,
-            "train_acc": 100 * int(self.sums.hits) / (self.steps * self.run.training.batch_size),
+            "train_acc": 100 * int(self.sums.correct) / (self.steps * self.run.training.batch_size),
             "test_loss": test[0],
             "test_acc": test[1],
             "test_top5": test[2],
@@ -244,7 +246,7 @@ class Learner:
     def next_epoch(self) -> None:
         """On to the next epoch, phase or the end."""
         self.clock.settle()
-        self.sums = Sums(self.device)
+        self.sums = EpochSums(self.device)
         self.step = 0
         self.epoch += 1
         if self.epoch > self.epochs():

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from kdbench import files
-from kdbench.data.dataset import Data
+from kdbench.data.dataset import LoadedData
 from kdbench.models import size
 from kdbench.runs.records import Cost, Result
 from kdbench.training import traces
@@ -19,7 +19,7 @@ HISTORY = ("epoch", "train_loss", "train_acc", "test_loss", "test_acc", "test_to
 
 
 def result(
-    learner: Learner, weights: str, data: Data, teacher: LoadedTeacher | None
+    learner: Learner, weights: str, data: LoadedData, teacher: LoadedTeacher | None
 ) -> Result | None:
     """The numbers of a learner; None where no epoch has ended."""
     if not learner.history:
@@ -51,7 +51,7 @@ def result(
     )
 
 
-def spent(learner: Learner, data: Data) -> Cost:
+def spent(learner: Learner, data: LoadedData) -> Cost:
     """What a learner took."""
     student = size.params(learner.student)
     stays = [module for method in learner.terms for module in method.deployed()]

@@ -142,7 +142,7 @@ class World:
 
     # -- decisions --------------------------------------------------------------------------
 
-    def any(self, *flags: bool, patient: bool = False) -> tuple[bool, ...]:
+    def any_rank(self, *flags: bool, patient: bool = False) -> tuple[bool, ...]:
         """For each flag, whether any rank raises it."""
         if self.size == 1:
             return flags
@@ -154,7 +154,7 @@ class World:
     def _group(self, patient: bool) -> Any:
         return self.patient if patient else self.control
 
-    def agreed(self, action: Callable[[], T], *, patient: bool = False) -> T:
+    def run_or_fail_together(self, action: Callable[[], T], *, patient: bool = False) -> T:
         """What ``action`` returns here, if it raises on no rank.
 
         Args:
@@ -172,7 +172,7 @@ class World:
             result = action()
         except (Exception, SystemExit) as caught:
             error, told = caught, f"{type(caught).__name__}: {caught}"
-        if not self.any(error is not None, patient=patient)[0]:
+        if not self.any_rank(error is not None, patient=patient)[0]:
             return result
         heard: list[tuple[str, str]] = [("", "")] * self.size
         trace = "".join(traceback.format_exception(error)) if error else ""
@@ -185,11 +185,11 @@ class World:
         failed.add_note(heard[rank][1])
         raise failed
 
-    def told(self, action: Callable[[], T]) -> T:
+    def first_rank_runs(self, action: Callable[[], T]) -> T:
         """What ``action`` returns on the first rank, which alone does it; fails on all or none."""
         if self.size == 1:
             return action()
-        box = [self.agreed(lambda: action() if self.first else None, patient=True)]
+        box = [self.run_or_fail_together(lambda: action() if self.first else None, patient=True)]
         with _listening():
             dist.broadcast_object_list(box, src=0, group=self.patient)
         return box[0]  # type: ignore[return-value]
@@ -256,7 +256,7 @@ def joined(device: str = "auto", seconds: float = 120.0) -> Iterator[World]:
     hangs = False
     try:
         yield world
-        world.any(False, patient=True)  # nobody leaves while others still talk
+        world.any_rank(False, patient=True)  # nobody leaves while others still talk
     except RankLost:
         hangs = cuda  # nccl would wait for the dead; the end of the process does not
         raise

@@ -25,7 +25,7 @@ NAME = "trace.csv"
 _COLUMN = re.compile(r"(?P<name>[^\[\]]+)(?P<index>(\[\d+\])*)")
 
 
-def of(
+def traced_values(
     terms: Sequence[Term], methods: Sequence["Method"], s: "Features", t: "Features"
 ) -> dict[str, float]:
     """What the methods of a run's terms keep of a batch; leaves them as they were."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tiny_runs import alone
 
 from kdbench.cost import saved_tuning
-from kdbench.cost.saved_tuning import MARGIN, Tuning, Way
+from kdbench.cost.saved_tuning import MARGIN, MeasuredSplit, Tuning
 from kdbench.execution import local, work
 from kdbench.grid.grid import Executor
 from kdbench.runs import environment
@@ -26,7 +26,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def tuning(*ways: tuple[int, int, float]) -> Tuning:
-    found = [Way(workers=w, threads=t, steps_per_s=rate) for w, t, rate in ways]
+    found = [MeasuredSplit(workers=w, threads=t, steps_per_s=rate) for w, t, rate in ways]
     return Tuning(subject="a -> b", ways=tuple(found), bf16=0.65)
 
 

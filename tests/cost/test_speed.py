@@ -6,7 +6,7 @@ import pytest
 from small_grids import first
 
 from kdbench.cost import speed
-from kdbench.cost.estimate import Estimate, Estimator
+from kdbench.cost.estimate import Estimator, RunCost
 from kdbench.cost.speed import Speed, machine_flops
 from kdbench.grid.run import Run
 
@@ -27,7 +27,7 @@ def test_each_part_of_a_run_has_its_own_speed() -> None:
     assert min(parts.student, parts.teacher, parts.methods, parts.evaluation) > 0
     expected = parts.student / 1e6 + parts.evaluation / 2e6 + (parts.teacher + parts.methods) / 4e6
     assert Fixed().seconds_of(run, cost) == pytest.approx(expected)
-    assert Fixed().seconds_of(run, Estimate(problem="skipped: why")) == 0
+    assert Fixed().seconds_of(run, RunCost(problem="skipped: why")) == 0
     alone = first("student")
     cost = Estimator()(alone)
     parts = cost.operations

@@ -14,12 +14,12 @@ from rich.console import Console, RenderableType
 
 from kdbench.cli import main
 from kdbench.cost import saved_tuning, throughput, tune
-from kdbench.cost.saved_tuning import Tuning, Way
-from kdbench.cost.throughput import Slot, Subject
+from kdbench.cost.saved_tuning import MeasuredSplit, Tuning
+from kdbench.cost.throughput import CoreSplit, Workload
 from kdbench.errors import UserError
 
-HALF = Slot(precision="bf16")
-SMALL = Subject("r8w4", "r8w3", batch_size=4, channels=1, size=8, classes=10)
+HALF = CoreSplit(precision="bf16")
+SMALL = Workload("r8w4", "r8w3", batch_size=4, channels=1, size=8, classes=10)
 GRID = """
 name: small
 title: Small
@@ -29,7 +29,12 @@ seeds: [0]
 pairs: [r8w4 -> r8w3, r8w4 -> v5w4]
 methods: [kd]
 """
-RATES = {Slot(2): [3.0, 9.0, 4.0], Slot(1, 2): [1.0, 2.5, 3.0], Slot(): [2.0] * 3, HALF: [1.3] * 3}
+RATES = {
+    CoreSplit(2): [3.0, 9.0, 4.0],
+    CoreSplit(1, 2): [1.0, 2.5, 3.0],
+    CoreSplit(): [2.0] * 3,
+    HALF: [1.3] * 3,
+}
 
 
 def text(what: RenderableType) -> str:
@@ -52,8 +57,8 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 @given(st.integers(1, 200))
 def test_ways_never_use_more_than_there_is(cores: int) -> None:
     found = throughput.ways(cores)
-    assert found[0] == Slot(cores, 1)
-    assert {Slot(1, cores), Slot()} <= set(found)
+    assert found[0] == CoreSplit(cores, 1)
+    assert {CoreSplit(1, cores), CoreSplit()} <= set(found)
     assert len(set(found)) == len(found)
     assert all(1 <= slot.workers * slot.threads <= cores for slot in found)
 
@@ -112,7 +117,7 @@ def test_from_a_grid_to_a_tuning_that_is_kept(
 
 def test_a_process_that_dies_ends_it(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match="one of 2 processes died"):
-        throughput.measure(Subject(teacher="nonsense"), [Slot(2)], rounds=1, seconds=0.1)
+        throughput.measure(Workload(teacher="nonsense"), [CoreSplit(2)], rounds=1, seconds=0.1)
     assert "nonsense" in capfd.readouterr().err
 
 
@@ -135,7 +140,10 @@ def test_what_was_disturbed_is_said_and_not_kept(
 
 
 def test_threads_are_left_to_the_grid() -> None:
-    ways = Way(workers=4, threads=1, steps_per_s=3.0), Way(workers=2, threads=2, steps_per_s=4.0)
+    ways = (
+        MeasuredSplit(workers=4, threads=1, steps_per_s=3.0),
+        MeasuredSplit(workers=2, threads=2, steps_per_s=4.0),
+    )
     line, _ = tune.advice(Tuning(subject="", ways=ways, bf16=0.5))
     assert line == (
         "executor: {workers: 2, threads: 2}   # put that into a grid before its first run: "
@@ -162,9 +170,11 @@ def test_with_gpus_only_precision_is_measured(
 ) -> None:
     asked = []
 
-    def measure(subject: Subject, slots: list[Slot], **more: object) -> dict[Slot, list[float]]:
+    def measure(
+        subject: Workload, slots: list[CoreSplit], **more: object
+    ) -> dict[CoreSplit, list[float]]:
         asked.append((slots, more["device"]))
-        return {Slot(): [2.0], HALF: [5.0]}
+        return {CoreSplit(): [2.0], HALF: [5.0]}
 
     monkeypatch.setattr(tune, "measure", measure)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -173,7 +183,7 @@ def test_with_gpus_only_precision_is_measured(
     told = text(tune.tune(SMALL))
     assert "3 GPUs: one worker each" in told
     assert "2.50 times the speed of fp32 on a GPU: protocol.precision: bf16 pays" in told
-    assert asked == [([Slot(), HALF], "cuda:0")]
+    assert asked == [([CoreSplit(), HALF], "cuda:0")]
     assert not machine_file.exists()
 
 

@@ -11,24 +11,24 @@ from torch import Tensor
 from torchvision.transforms import functional as TF
 
 from kdbench.data.batches import drawn, eval_batches, steps_per_epoch, train_batches
-from kdbench.data.dataset import Data, load
+from kdbench.data.dataset import LoadedData, load
 from kdbench.data.readers.base import DataError
 from kdbench.grid.settings import Dataset
 
 
-def random_data(n: int = 50, size: int = 12, channels: int = 3) -> Data:
+def random_data(n: int = 50, size: int = 12, channels: int = 3) -> LoadedData:
     """Random images, three classes."""
     stream = torch.Generator().manual_seed(n)
     images = torch.randint(0, 256, (n, size, size, channels), dtype=torch.uint8, generator=stream)
     labels = torch.randint(0, 3, (n,), generator=stream)
     mean, std = (0.5, 0.4, 0.3)[:channels], (0.2, 0.3, 0.25)[:channels]
-    return Data(
+    return LoadedData(
         "synthetic", "noise", ("a", "b", "c"), images, labels, images, labels, None, None,
         mean, std, "",
     )  # fmt: skip
 
 
-def plain(image: Tensor, data: Data, pad: int, top: int, left: int, mirror: bool) -> Tensor:
+def plain(image: Tensor, data: LoadedData, pad: int, top: int, left: int, mirror: bool) -> Tensor:
     """torchvision's RandomCrop(padding), flip, ToTensor and Normalize with the draws given."""
     array = image.numpy()
     picture = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
@@ -70,7 +70,7 @@ def test_padding_is_black_before_normalisation() -> None:
     assert framed.any(0).float().mean() > 0.9  # a crop that is not the image itself
 
 
-def take(data: Data, **options: object) -> list[tuple[Tensor, Tensor, Tensor]]:
+def take(data: LoadedData, **options: object) -> list[tuple[Tensor, Tensor, Tensor]]:
     given: dict[str, object] = {
         "batch_size": 8,
         "seed": 0,

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from tiny_runs import CPU, alone, numbers, taught, train
 
 from kdbench.cost.cohort_memory import LAZY, footprint, process_bytes
-from kdbench.cost.estimate import Estimate, Estimator
+from kdbench.cost.estimate import Estimator, RunCost
 from kdbench.cost.peak_memory import Peak
 from kdbench.execution import local, worker
 from kdbench.execution import memory_fit as sizing
 from kdbench.execution import work as jobs
-from kdbench.execution.memory_fit import JobSizing, Sizing
+from kdbench.execution.memory_fit import JobSizing, MemoryFit
 from kdbench.grid.grid import Executor
 from kdbench.grid.resources import Slurm
 from kdbench.grid.run import Run
@@ -62,12 +62,12 @@ def test_activations_of_a_step_count_until_the_backward_pass() -> None:
 # --- a cohort ------------------------------------------------------------------------------------
 
 SIZES = st.floats(0, 1e10)
-COSTS = st.builds(Estimate, held=SIZES, working=SIZES)
+COSTS = st.builds(RunCost, held=SIZES, working=SIZES)
 
 
 @given(st.lists(COSTS, min_size=1, max_size=16), SIZES)
 def test_a_cohort_needs_more_than_its_largest_and_less_than_all_apart(
-    costs: list[Estimate], process: float
+    costs: list[RunCost], process: float
 ) -> None:
     together = footprint(costs, process).total
     apart = [footprint([cost], process).total for cost in costs]
@@ -76,9 +76,13 @@ def test_a_cohort_needs_more_than_its_largest_and_less_than_all_apart(
 
 
 def test_only_the_dearest_step_counts_and_what_is_shared_counts_once() -> None:
-    one = Estimate(held=10, working=100, teacher=1000, asked=50, shown=20, data=5)
-    two = Estimate(held=30, working=300, teacher=1000, asked=50, shown=20, data=5)
-    failing = Estimate(problem="skipped: why")
+    one = RunCost(
+        held=10, working=100, teacher=1000, teacher_forward=50, teacher_features=20, data=5
+    )
+    two = RunCost(
+        held=30, working=300, teacher=1000, teacher_forward=50, teacher_features=20, data=5
+    )
+    failing = RunCost(problem="skipped: why")
     assert footprint([one, two, failing], 7.0).total == 7 + LAZY + 5 + 2000 + 20 + 40 + 300
     assert footprint([one, two]).total == 5 + 1000 + 20 + 40 + 300  # on a GPU
     assert footprint([failing], 7.0).total == 7
@@ -142,14 +146,14 @@ def students(n: int) -> list[Run]:
 
 
 @pytest.fixture
-def hundred(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Sizing]:
+def hundred(monkeypatch: pytest.MonkeyPatch) -> Callable[..., MemoryFit]:
     """Sizings for which every learner holds 100 bytes, and nothing else counts."""
     lines: list[str] = []
 
-    def made(limit: float | None) -> Sizing:
-        it = Sizing(limit, gpu=True, tell=lines.append)
-        monkeypatch.setattr(Sizing, "_surely", lambda self, runs: False)
-        monkeypatch.setattr(Sizing, "_cost", lambda self, run: Estimate(held=100))
+    def made(limit: float | None) -> MemoryFit:
+        it = MemoryFit(limit, gpu=True, tell=lines.append)
+        monkeypatch.setattr(MemoryFit, "_surely", lambda self, runs: False)
+        monkeypatch.setattr(MemoryFit, "_cost", lambda self, run: RunCost(held=100))
         return it
 
     made.lines = lines  # type: ignore[attr-defined]
@@ -179,11 +183,11 @@ def test_what_does_not_fit_alone_is_tried_with_one_warning(hundred: Any) -> None
 
 
 def test_small_networks_surely_fit_and_nothing_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    def count(self: Estimator, run: Run) -> Estimate:
+    def count(self: Estimator, run: Run) -> RunCost:
         raise AssertionError("counted")
 
     monkeypatch.setattr(Estimator, "__call__", count)
-    assert len(Sizing(8 * GB).pieces(students(16))) == 1
+    assert len(MemoryFit(8 * GB).pieces(students(16))) == 1
 
 
 def test_a_job_is_judged_by_what_it_asks_for() -> None:
@@ -214,14 +218,14 @@ def test_a_runner_trains_in_cohorts_that_fit_and_no_number_changes(
     list(local.run_all(runs, tmp_path / "together", Path("data"), executor))
     assert sizes == [1, 4]
     two = footprint([Estimator()(run) for run in runs[1:3]], process_bytes()).total
-    monkeypatch.setattr(Sizing, "_surely", lambda self, runs: False)
+    monkeypatch.setattr(MemoryFit, "_surely", lambda self, runs: False)
     monkeypatch.setattr(local, "free_memory", lambda: two / sizing.USABLE * 1.0001)
-    big = Estimate(held=two)  # no two of them fit
+    big = RunCost(held=two)  # no two of them fit
 
-    def cost(self: Sizing, run: Run) -> Estimate:
-        return big if run.terms else Estimate()
+    def cost(self: MemoryFit, run: Run) -> RunCost:
+        return big if run.terms else RunCost()
 
-    monkeypatch.setattr(Sizing, "_cost", cost)
+    monkeypatch.setattr(MemoryFit, "_cost", cost)
     sizes.clear()
     list(local.run_all(runs, tmp_path / "apart", Path("data"), executor))
     assert sizes == [1, 1, 1, 1, 1]

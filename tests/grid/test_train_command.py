@@ -10,7 +10,7 @@ from small_grids import PLUGIN, expanded, first, kdbench
 
 from kdbench.cli import main
 from kdbench.grid.run import Run
-from kdbench.grid.train_command import Flags, command, one_cell
+from kdbench.grid.train_command import TrainFlags, command, one_cell
 from kdbench.runs import records
 
 
@@ -22,7 +22,7 @@ def again(run: Run, runs: Path) -> tuple[Run, str]:
     context = main.commands["train"].make_context("train", words)
     values = context.params
     _, needed = one_cell(
-        Flags(
+        TrainFlags(
             **{key: values[key] for key in ("student", "dataset", "protocol", "method", "teacher")},
             seed=values["seed"],
             options=values["options"],
@@ -108,13 +108,13 @@ def test_plugins_and_combinations_with_them(tmp_path: Path) -> None:
 
 
 def test_what_a_cell_needs_comes_before_it() -> None:
-    flags = Flags("r8w3", "synthetic", "demo", "kd", "r8w4", seed=2)
+    flags = TrainFlags("r8w3", "synthetic", "demo", "kd", "r8w4", seed=2)
     _, runs = one_cell(flags)
     assert [(run.method, run.seed) for run in runs] == [("teacher", 0), ("kd", 2)]
-    _, runs = one_cell(Flags("r8w3", "synthetic", "demo"))
+    _, runs = one_cell(TrainFlags("r8w3", "synthetic", "demo"))
     assert [(run.method, run.teacher) for run in runs] == [("student", None)]
     row = "auxiliary={student: r8w8, method: pkt}"
-    _, runs = one_cell(Flags("r8w3", "synthetic", "demo", "hkd", "r8w4", options=(row,)))
+    _, runs = one_cell(TrainFlags("r8w3", "synthetic", "demo", "hkd", "r8w4", options=(row,)))
     assert [run.method for run in runs] == ["teacher", "pkt", "hkd"]
 
 
@@ -141,4 +141,4 @@ def one_cell_of(line: str) -> Run:
     params = main.commands["train"].make_context("train", shlex.split(line)[2:]).params
     for name in ("runs", "results", "data"):
         params.pop(name)
-    return one_cell(Flags(**params))[1][-1]
+    return one_cell(TrainFlags(**params))[1][-1]

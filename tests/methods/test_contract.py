@@ -18,7 +18,7 @@ CHECKED = [(n, h) for n, h in ALL if h not in ({"variant": "zoo"}, {"attention":
 @pytest.mark.parametrize(("name", "hyper"), [pytest.param(*c, id=label(*c)) for c in CHECKED])
 def test_contract(name: str, hyper: dict[str, Any], check: checks.Check) -> None:
     resolved = lookup.hyper(name, hyper) if hyper else {}
-    subject = checks.Subject(lookup.describe(name), lookup.load(name), resolved)
+    subject = checks.MethodUnderTest(lookup.describe(name), lookup.load(name), resolved)
     found = checks.result("", check, subject)
     assert found.ok, found.message
 

@@ -201,7 +201,7 @@ def test_small_batches_may_be_refused(tmp_path: Path) -> None:
         (tmp_path / str(size)).mkdir()
         path = Fault("", "", init=refuse.format(size, size)).write(tmp_path / str(size))
         about, cls = lookup.describe(path), lookup.load(path)
-        found = checks.result("", checks.batch_sizes, checks.Subject(about, cls, {}))
+        found = checks.result("", checks.batch_sizes, checks.MethodUnderTest(about, cls, {}))
         assert found.ok == ok, found
 
 

@@ -24,7 +24,7 @@ def test_grids_of_one_protocol_are_one_grid() -> None:
     one = several_grids.merged([grid("a"), grid("b", pairs=PAIRS[1:])])
     assert one is not None and one.grid.name == "a-and-b"
     whole, apart = aggregate(one), aggregate(grid("c", pairs=PAIRS))
-    assert whole.overall.frame.equals(apart.overall.frame)
+    assert whole.methods.frame.equals(apart.methods.frame)
     assert whole.frame.equals(apart.frame)
     assert all(one.history(run.id) for cell in one.cells for run in cell.runs)
     assert "--grid a.yaml --grid b.yaml" in leaderboard.markdown(whole).replace("'", "")

@@ -8,14 +8,14 @@ from fake_grids import DIGITS, cell_of, make_cells, make_grid, make_records, typ
 from kdbench.grid.grid import TeacherSpec
 from kdbench.grid.run import Cell, Term
 from kdbench.grid.settings import Dataset
-from kdbench.stats.cell_summary import find
-from kdbench.stats.cell_table import COLUMNS, tidy
+from kdbench.stats.cell_summary import row_label
+from kdbench.stats.cell_table import COLUMNS, cell_table
 
 
 def test_tidy_has_a_row_per_method_and_pair_with_its_numbers() -> None:
     grid = make_grid([("big", "small"), ("big", "tiny")])
     cells = make_cells(grid)
-    frame = tidy(grid, cells, make_records(cells, typical))
+    frame = cell_table(grid, cells, make_records(cells, typical))
     assert list(frame.columns) == list(COLUMNS)
     assert len(frame) == 10
     at = frame[(frame["method"] == "at") & (frame["student"] == "small")].iloc[0]
@@ -50,7 +50,7 @@ def test_a_teacher_of_other_data_says_which() -> None:
     data = Dataset(name="digits", per_class=30)
     grid = make_grid(dataset=data, teacher=TeacherSpec(dataset=DIGITS))
     cells = make_cells(grid)
-    frame = tidy(grid, cells, make_records(cells, typical))
+    frame = cell_table(grid, cells, make_records(cells, typical))
     assert frame.loc[frame["method"] == "teacher", "dataset"].tolist() == ["digits"]
     assert set(frame.loc[frame["method"] != "teacher", "dataset"]) == {"digits, 30 per class"}
 
@@ -59,9 +59,9 @@ def test_find_knows_a_row_by_its_label_or_by_its_terms() -> None:
     grid = make_grid()
     kd = cell_of(make_cells(grid), "kd")
     labelled = replace(kd, method="Hinton")
-    assert find([kd], "kd") == "kd"
-    assert find([labelled], "kd") == "Hinton"
-    assert find([labelled, replace(kd, method="again")], "kd") is None
-    assert find([kd], "at") is None
+    assert row_label([kd], "kd") == "kd"
+    assert row_label([labelled], "kd") == "Hinton"
+    assert row_label([labelled, replace(kd, method="again")], "kd") is None
+    assert row_label([kd], "at") is None
     mine = replace(kd.runs[0], terms=(Term("/home/me/mine.py", 1.0),))
-    assert find([Cell("mine.py", "b", "s", (mine,))], "./mine.py") == "mine.py"
+    assert row_label([Cell("mine.py", "b", "s", (mine,))], "./mine.py") == "mine.py"

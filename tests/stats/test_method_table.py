@@ -18,7 +18,7 @@ from kdbench.grid.grid import Report
 from kdbench.grid.run import Run
 from kdbench.report.tables.over_pairs import across_pairs
 from kdbench.stats import over_seeds
-from kdbench.stats.method_table import COLUMNS, Overall, overall
+from kdbench.stats.method_table import COLUMNS, MethodTable, method_table
 from kdbench.stats.pair_tests import CriticalDifference
 
 NAMES = ("kd", "at", "semckd")
@@ -29,7 +29,7 @@ def noisy(run: Run) -> float:
     return typical(run) + float(draw.normal(0, 0.8))
 
 
-def of(result: Overall, method: str) -> dict[str, object]:
+def of(result: MethodTable, method: str) -> dict[str, object]:
     [row] = result.frame[result.frame["method"] == method].to_dict("records")
     return {str(key): value for key, value in row.items()}
 
@@ -38,7 +38,7 @@ def test_columns_against_independent_calculations() -> None:
     grid = make_grid(PAIRS, seeds=(0, 1, 2, 3))
     cells = make_cells(grid, NAMES)
     records = make_records(cells, noisy)
-    result = overall(evidence_of(grid, cells, records))
+    result = method_table(evidence_of(grid, cells, records))
     assert list(result.frame.columns) == list(COLUMNS)
     acc = {
         (c.method, c.student): np.array([noisy(run) for run in c.runs]) for c in cells
@@ -80,13 +80,13 @@ def test_a_pair_that_a_method_lacks_is_dropped_for_it_alone() -> None:
         del records[run.id]
     del records[cells[2].runs[0].id]  # kd on small has seeds 1 and 2
     whole = whole_of(grid, cells, records)
-    at, semckd = of(whole.overall, "at"), of(whole.overall, "semckd")
+    at, semckd = of(whole.methods, "at"), of(whole.methods, "semckd")
     assert (at["pairs"], at["iqm_pairs"], at["seeds_min"]) == (1, 1, 2)
     assert (semckd["pairs"], semckd["seeds_min"]) == (2, 2)
     # Without a result on every pair there is no rank; the others are ranked without it.
-    assert whole.overall.ranked == ("kd", "semckd")
+    assert whole.methods.ranked == ("kd", "semckd")
     assert math.isnan(at["rank"]) and semckd["rank"] == 1.0  # type: ignore[arg-type]
-    table = across_pairs(whole.overall, whole.frame, 0.2)
+    table = across_pairs(whole.methods, whole.frame, 0.2)
     assert row_of(table, "at")["Pairs"] == "1/2" and row_of(table, "at")["Rank"] == "–"
     assert any("without a result: 1 of 6; with some of their seeds: 1." in n for n in table.notes)
     assert any("among the 2 methods with a result on all 2 pairs" in n for n in table.notes)
@@ -104,7 +104,7 @@ def test_nothing_ranks_on_the_best_epoch() -> None:
         better = replace(record.result, best_acc=99.0 - len(key) * hash(key) % 7)
         records[key] = replace(record, result=better)
     after = whole_of(grid, cells, records)
-    assert after.overall.frame.equals(before.overall.frame)
+    assert after.methods.frame.equals(before.methods.frame)
     changed = [c for c in before.frame if not before.frame[c].equals(after.frame[c])]
     assert changed == ["best_mean"]
 
@@ -113,20 +113,20 @@ def test_few_pairs_have_no_test_and_say_why() -> None:
     grid = make_grid(PAIRS)
     cells = make_cells(grid)
     whole = whole_of(grid, cells, make_records(cells, typical))
-    assert whole.overall.comparisons == 2
-    assert whole.overall.frame["p_wilcoxon_holm"].isna().all()
-    assert "on 2 pairs cannot give a p below" in whole.overall.refusal
-    assert isinstance(whole.overall.diagram, str) and "every two of 3" in whole.overall.diagram
-    table = across_pairs(whole.overall, whole.frame, 0.2)
+    assert whole.methods.comparisons == 2
+    assert whole.methods.frame["p_wilcoxon_holm"].isna().all()
+    assert "on 2 pairs cannot give a p below" in whole.methods.refusal
+    assert isinstance(whole.methods.diagram, str) and "every two of 3" in whole.methods.diagram
+    table = across_pairs(whole.methods, whole.frame, 0.2)
     assert "p (Wilcoxon)" not in table.rows
-    assert {whole.overall.refusal, whole.overall.diagram} <= set(table.notes)
+    assert {whole.methods.refusal, whole.methods.diagram} <= set(table.notes)
 
 
 def test_many_pairs_have_wilcoxons_test() -> None:
     grid = make_grid([("big", f"s{'x' * i}") for i in range(8)])
     cells = make_cells(grid, NAMES)
     whole = whole_of(grid, cells, make_records(cells, noisy))
-    found = whole.overall
+    found = whole.methods
     assert found.refusal == ""
     at = whole.frame[whole.frame["method"] == "at"]["diff"]
     semckd = whole.frame[whole.frame["method"] == "semckd"]["diff"]
@@ -148,19 +148,19 @@ def test_without_a_baseline_or_records() -> None:
     grid = make_grid(PAIRS, report=Report(baseline="at"))
     cells = make_cells(grid, ("kd", "semckd"))
     whole = whole_of(grid, cells, make_records(cells, typical))
-    assert whole.overall.baseline is None and whole.overall.refusal == ""
-    table = across_pairs(whole.overall, whole.frame, 0.2)
+    assert whole.methods.baseline is None and whole.methods.refusal == ""
+    table = across_pairs(whole.methods, whole.frame, 0.2)
     assert list(table.rows.columns) == ["Method", "Rank", "Recovered gap (IQM)", "Pairs"]
     nothing = whole_of(grid, cells, {})
-    assert nothing.overall.ranked == ()
-    assert across_pairs(nothing.overall, nothing.frame, 0.2).rows.empty
+    assert nothing.methods.ranked == ()
+    assert across_pairs(nothing.methods, nothing.frame, 0.2).rows.empty
 
 
 def test_one_seed_shows_values_without_intervals() -> None:
     grid = make_grid(PAIRS, seeds=[0])
     cells = make_cells(grid)
     whole = whole_of(grid, cells, make_records(cells, typical))
-    row = row_of(across_pairs(whole.overall, whole.frame, 0.2), "at")
+    row = row_of(across_pairs(whole.methods, whole.frame, 0.2), "at")
     assert row["Mean − kd"] == "+0.90" and row["Rank"] == "2.0"
     assert row["P(better than kd)"] == "1.00" and row["W/T/L"] == "2/0/0"
 
@@ -169,5 +169,5 @@ def test_a_teacher_that_does_not_lead_leaves_no_gap() -> None:
     grid = make_grid(PAIRS)
     cells = make_cells(grid)
     records = make_records(cells, lambda run: typical(run) + 20 * (run.student == "tiny"))
-    row = of(overall(evidence_of(grid, cells, records)), "at")
+    row = of(method_table(evidence_of(grid, cells, records)), "at")
     assert (row["iqm_pairs"], row["pairs"]) == (1, 2)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kdbench.grid import published
 from kdbench.stats import bootstrap, over_pairs, over_seeds
-from kdbench.stats.over_pairs import Estimate
+from kdbench.stats.over_pairs import ValueWithInterval
 
 SCORES = st.lists(st.floats(0, 100).map(lambda x: round(x, 2)), min_size=2, max_size=5)
 
@@ -169,7 +169,7 @@ def test_probability_of_improvement_is_a_mean_over_pairs() -> None:
     assert found.low == pytest.approx(np.quantile(samples, 0.025), abs=0.03)
     assert found.high == pytest.approx(np.quantile(samples, 0.975), abs=0.03)
     sure = over_pairs.probability_of_improvement([(a[:, None] + 100, b) for a, b in pairs])
-    assert sure == [Estimate(1.0, 1.0, 1.0)]
+    assert sure == [ValueWithInterval(1.0, 1.0, 1.0)]
 
 
 def test_ari_has_an_interval_and_the_papers_value() -> None:

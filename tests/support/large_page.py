@@ -13,7 +13,7 @@ from kdbench.grid.settings import Protocol
 from kdbench.report.page import html as page
 from kdbench.runs.evidence import Evidence, History
 from kdbench.runs.records import Record
-from kdbench.stats.cell_table import tidy
+from kdbench.stats.cell_table import cell_table
 
 METHODS = (
     "kd", "fitnets", "at", "sp", "vid", "semckd", "cc", "rkd", "pkt", "ab", "fsp", "nst", "crd",
@@ -97,13 +97,13 @@ def _trouble(cells: Sequence[Cell], records: dict[str, Record]) -> None:
 
 def html(found: Evidence, **more: Any) -> str:
     """Its page."""
-    frame = tidy(found.grid, found.cells, found.records)
+    frame = cell_table(found.grid, found.cells, found.records)
     return page.render(found, frame, **more)
 
 
 def write(folder: Path, found: Evidence, **more: Any) -> Path:
     """Its page, its CSV and the page over it, as a user finds them; the grid's page."""
-    frame = tidy(found.grid, found.cells, found.records)
+    frame = cell_table(found.grid, found.cells, found.records)
     target = folder / found.grid.name
     target.mkdir(parents=True, exist_ok=True)
     frame.to_csv(target / "leaderboard.csv", index=False)

@@ -112,7 +112,7 @@ def lessons(world: World, folder: Path, chosen: Chosen, training: Training = TRA
     path = folder / "draws.py"
     if world.first:
         path.write_text(DRAWS.lstrip())
-    world.any(False)
+    world.any_rank(False)
     found = {"norm": normalise(world), "gather": gathered(world)}
     for pair, name, hyper in [*chosen, (0, str(path), {})]:
         large, small = PAIRS[pair]
@@ -197,7 +197,7 @@ def lesson(
             with torch.no_grad():
                 t = world.gather(teacher(images[world.rows(16)]))
             learner.train_step(images, labels, index, t)
-        seen[f"hits {phase}"] = learner.sums.hits
+        seen[f"hits {phase}"] = learner.sums.correct
         while learner.phase == phase:
             learner.next_epoch()
     test = some.test_images[:30], some.test_labels[:30]

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from kdbench.data.dataset import Data, load
+from kdbench.data.dataset import LoadedData, load
 from kdbench.grid.run import Run, Teacher, Term
 from kdbench.grid.settings import Dataset, Schedule, Training
 from kdbench.registry import lookup
@@ -14,7 +14,7 @@ from kdbench.runs import records
 from kdbench.runs.records import Record
 from kdbench.training import teacher as teachers
 from kdbench.training.cohort import Cohort
-from kdbench.training.context import Place
+from kdbench.training.context import TrainingContext
 
 CPU = torch.device("cpu")
 DATASET = Dataset(name="digits", per_class=7)
@@ -30,7 +30,7 @@ TRAINING = Training(
 """70 images: 4 steps of 16 an epoch, 6 images left over."""
 
 
-def data(dataset: Dataset = DATASET) -> Data:
+def data(dataset: Dataset = DATASET) -> LoadedData:
     """The digits, or a part of them."""
     return load(dataset, Path("data"), CPU)
 
@@ -84,12 +84,12 @@ def train(runs: Sequence[Run], folder: Path, **place: Any) -> dict[str, Record]:
         teacher = teachers.load(
             folder, first, num_classes=some.num_classes, in_channels=some.channels, device=CPU
         )
-    Cohort(runs, teacher, some, Place(folder, CPU, **place)).train()
+    Cohort(runs, teacher, some, TrainingContext(folder, CPU, **place)).train()
     return records.load(folder, (run.id for run in runs))
 
 
 def stop_after(steps: int) -> Callable[[], bool]:
-    """A ``Place.stop`` that asks to stop when it has been asked this often."""
+    """A ``TrainingContext.stop`` that asks to stop when it has been asked this often."""
     left = [steps]
 
     def stop() -> bool:

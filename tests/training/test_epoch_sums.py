@@ -5,23 +5,23 @@ import math
 import pytest
 import torch
 
-from kdbench.training.epoch_sums import Sums
+from kdbench.training.epoch_sums import EpochSums
 
 CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_the_last_finite_loss_outlives_what_follows(bad: float) -> None:
-    sums = Sums(CPU)
+    sums = EpochSums(CPU)
     for loss in (2.0, 1.5, bad, bad):
         sums.add(torch.tensor(loss), torch.tensor(3))
     assert bool(sums.broken)
     assert float(sums.last_finite) == 1.5
-    assert int(sums.hits) == 12
+    assert int(sums.correct) == 12
 
 
 def test_a_checkpoint_keeps_all() -> None:
-    sums, other = Sums(CPU), Sums(CPU)
+    sums, other = EpochSums(CPU), EpochSums(CPU)
     sums.add(torch.tensor(0.1), torch.tensor(7))
     other.load([x.clone() for x in sums.state()])
     for one in (sums, other):

@@ -15,7 +15,7 @@ from kdbench.training import checkpoint
 from kdbench.training import teacher as teachers
 from kdbench.training.build import dry_run
 from kdbench.training.cohort import Cohort, Stopped
-from kdbench.training.context import Place
+from kdbench.training.context import TrainingContext
 from kdbench.training.learner import Learner
 
 RAISES = '''
@@ -205,7 +205,7 @@ def test_the_teacher_is_untouched(school: tuple[Path, Run], tmp_path: Path) -> N
     some = data()
     loaded = teachers.load(folder, runs[0].teacher, num_classes=10, in_channels=1, device=CPU)  # type: ignore[arg-type]
     before = [checkpoint.digest(net.state_dict()) for net in (loaded.network, loaded.fast)]
-    Cohort(runs, loaded, some, Place(folder, CPU)).train()
+    Cohort(runs, loaded, some, TrainingContext(folder, CPU)).train()
     after = [checkpoint.digest(net.state_dict()) for net in (loaded.network, loaded.fast)]
     assert before == after
     assert not any(p.requires_grad or p.grad is not None for p in loaded.fast.parameters())

@@ -14,7 +14,7 @@ from kdbench.registry import lookup
 from kdbench.runs import records
 from kdbench.training import teacher as teachers
 from kdbench.training.cohort import Cohort
-from kdbench.training.context import Place
+from kdbench.training.context import TrainingContext
 
 WAITS = {
     "_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim",
@@ -61,7 +61,7 @@ def waits(monkeypatch: pytest.MonkeyPatch, folder: Path, runs: list[Run]) -> lis
                 return _of(self, *args, **kw)
 
             patch.setattr(torch.Tensor, name, read)
-        place = Place(folder, CPU, checkpoint_seconds=1e9, beat_seconds=0)
+        place = TrainingContext(folder, CPU, checkpoint_seconds=1e9, beat_seconds=0)
         Cohort(runs, teacher, some, place).train()
     ended = records.load(folder, (run.id for run in runs))
     assert {ended[run.id].status for run in runs} == {"done"}

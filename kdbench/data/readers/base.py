@@ -37,7 +37,7 @@ class Split(NamedTuple):
         return Split(self.images[index], self.labels[index])
 
 
-class Source(NamedTuple):
+class DataSource(NamedTuple):
     """A whole data set as read."""
 
     train: Split

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kdbench.data.readers.base import Source, Split, draw
+from kdbench.data.readers.base import DataSource, Split, draw
 from kdbench.grid.settings import Dataset
 from kdbench.rng import generator
 
 
-def digits(dataset: Dataset, root: Path) -> Source:
+def digits(dataset: Dataset, root: Path) -> DataSource:
     table = torch.from_numpy(_digits())
     images = table[:, :-1].reshape(-1, 8, 8, 1).to(torch.uint8) * 15  # 0..16 -> 0..240
     every = Split(images, table[:, -1].long())
@@ -20,7 +20,7 @@ def digits(dataset: Dataset, root: Path) -> Source:
     wanted = [dataset.per_class or 90] * len(classes)
     seed = dataset.subset_seed or 0
     chosen, others = draw(every.labels, wanted, seed, "subset", classes, spare=1)
-    return Source(every.take(chosen), every.take(others), classes)
+    return DataSource(every.take(chosen), every.take(others), classes)
 
 
 def _digits() -> NDArray[np.float64]:
@@ -37,7 +37,7 @@ def _digits() -> NDArray[np.float64]:
     return np.column_stack((found.data, found.target))
 
 
-def synthetic(dataset: Dataset, root: Path) -> Source:
+def synthetic(dataset: Dataset, root: Path) -> DataSource:
     """Ten coarse coloured patterns under noise; integers only, so the same on any machine."""
     stream, size = generator(0, "synthetic"), dataset.size or 32
     patterns = torch.randint(64, 192, (10, 4, 4, 3), generator=stream)
@@ -49,4 +49,4 @@ def synthetic(dataset: Dataset, root: Path) -> Source:
         noise = torch.randint(-64, 64, (count, size, size, 3), generator=stream)
         return Split((patterns[labels] + noise).to(torch.uint8), labels)
 
-    return Source(sample(512), sample(256), tuple(f"pattern {k}" for k in range(10)))
+    return DataSource(sample(512), sample(256), tuple(f"pattern {k}" for k in range(10)))

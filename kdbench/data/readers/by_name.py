@@ -7,7 +7,7 @@ images; cutting it to size is the business of data.py.
 from collections.abc import Callable
 from pathlib import Path
 
-from kdbench.data.readers.base import DataError, Source
+from kdbench.data.readers.base import DataError, DataSource
 from kdbench.data.readers.built_in import digits, synthetic
 from kdbench.data.readers.downloaded import (
     archive_available,
@@ -19,7 +19,7 @@ from kdbench.data.readers.downloaded import (
 from kdbench.data.readers.image_folder import imagefolder
 from kdbench.grid.settings import DATASETS, Dataset
 
-READERS: dict[str, Callable[[Dataset, Path], Source]] = {
+READERS: dict[str, Callable[[Dataset, Path], DataSource]] = {
     "digits": digits,
     "fashion_mnist": fashion_mnist,
     "cifar10": cifar,

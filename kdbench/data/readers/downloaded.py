@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from kdbench.data.readers.base import UNREADABLE, DataError, Source, Split, line, write
+from kdbench.data.readers.base import UNREADABLE, DataError, DataSource, Split, line, write
 from kdbench.grid.settings import DATASETS, Dataset
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def archive_available(name: str, root: Path) -> tuple[bool, str]:
     return False, archive_advice(kind, root / name)
 
 
-def cifar(dataset: Dataset, root: Path) -> Source:
+def cifar(dataset: Dataset, root: Path) -> DataSource:
     kind, folder = _unpacked(dataset.name, root)
     try:
         train, test = kind(folder, train=True), kind(folder, train=False)
@@ -71,10 +71,10 @@ def cifar(dataset: Dataset, root: Path) -> Source:
         )
         for part in (train, test)
     ]
-    return Source(splits[0], splits[1], tuple(train.classes))
+    return DataSource(splits[0], splits[1], tuple(train.classes))
 
 
-def stl10(dataset: Dataset, root: Path) -> Source:
+def stl10(dataset: Dataset, root: Path) -> DataSource:
     kind, folder = _unpacked(dataset.name, root)
     where = folder / kind.base_folder
     try:
@@ -85,7 +85,7 @@ def stl10(dataset: Dataset, root: Path) -> Source:
         _checked(dataset.name, where, part.data.transpose(0, 2, 3, 1), part.labels, 10)
         for part in (train, test)
     ]
-    return Source(splits[0], splits[1], tuple(train.classes))
+    return DataSource(splits[0], splits[1], tuple(train.classes))
 
 
 def _unpacked(name: str, root: Path) -> tuple[Any, Path]:
@@ -140,7 +140,7 @@ def archive_advice(kind: Any, folder: Path) -> str:
     return f"put {kind.filename} (md5 {kind.tgz_md5}) into {folder}"
 
 
-def fashion_mnist(dataset: Dataset, root: Path) -> Source:
+def fashion_mnist(dataset: Dataset, root: Path) -> DataSource:
     from torchvision.datasets import FashionMNIST
 
     name, raw, advice = dataset.name, fashion_folder(root), fashion_advice(root)
@@ -170,7 +170,7 @@ def fashion_mnist(dataset: Dataset, root: Path) -> Source:
     except UNREADABLE as error:
         raise DataError(f"{raw}: {line(error)}") from error
     splits = [_checked(name, raw, part.data, part.targets, 10) for part in (train, test)]
-    return Source(splits[0], splits[1], tuple(train.classes))
+    return DataSource(splits[0], splits[1], tuple(train.classes))
 
 
 def fashion_folder(root: Path) -> Path:

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kdbench.data.readers.base import UNREADABLE, DataError, Source, Split, line, resize, write
+from kdbench.data.readers.base import UNREADABLE, DataError, DataSource, Split, line, resize, write
 from kdbench.grid.settings import Dataset
 
 log = logging.getLogger(__name__)
 
 
-def imagefolder(dataset: Dataset, root: Path) -> Source:
+def imagefolder(dataset: Dataset, root: Path) -> DataSource:
     from torchvision.datasets import ImageFolder
 
     folder = Path(dataset.root or "").expanduser()
@@ -35,7 +35,7 @@ def imagefolder(dataset: Dataset, root: Path) -> Source:
     images = torch.from_numpy(_decoded(files, folder, dataset.size, root / "cache"))
     labels = torch.tensor(train.targets + test.targets)
     n = len(train.targets)
-    return Source(
+    return DataSource(
         Split(images[:n], labels[:n]), Split(images[n:], labels[n:]), tuple(train.classes)
     )
 

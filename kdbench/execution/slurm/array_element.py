@@ -11,7 +11,7 @@ from pathlib import Path
 
 from submitit.core.utils import DelayedSubmission
 
-from kdbench.execution.slurm.stop_signals import Flags
+from kdbench.execution.slurm.stop_signals import StopSignals
 
 
 class Element:
@@ -26,7 +26,7 @@ class Element:
 
     def __call__(self) -> None:
         """Train; ends the process with 0 when every run has a record and none failed."""
-        flags = Flags()
+        flags = StopSignals()
         flags.catch()
         from kdbench.execution.slurm import job  # imports torch
 

@@ -133,7 +133,7 @@ class Board:
 
     def is_missing(self, run_id: str) -> bool:
         """Whether a run has no record, as the disk says now."""
-        return not records.there(self.runs, run_id)
+        return not records.has_record(self.runs, run_id)
 
     def held(self, run_id: str) -> bool:
         """Whether somebody trains a run, as its lease says."""

@@ -3,12 +3,12 @@
 import re
 from collections.abc import Iterator
 
-from kdbench.execution.slurm.scheduler import Scheduler, SchedulerError, there
+from kdbench.execution.slurm.scheduler import Scheduler, SchedulerError, has_slurm
 
 
 def lines(scheduler: Scheduler | None = None) -> Iterator[tuple[str, str]]:
     """What there is, and what follows from it: (what, found)."""
-    if scheduler is None and not there():
+    if scheduler is None and not has_slurm():
         yield "Slurm", "not found: grids run on this machine"
         return
     ask = scheduler or Scheduler()

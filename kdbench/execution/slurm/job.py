@@ -12,7 +12,7 @@ from kdbench import files
 from kdbench.execution import work as jobs
 from kdbench.execution import worker
 from kdbench.execution.slurm import code_snapshot, submissions
-from kdbench.execution.slurm.stop_signals import Flags
+from kdbench.execution.slurm.stop_signals import StopSignals
 from kdbench.execution.slurm.submissions import Submission
 from kdbench.execution.work import JobError, Work
 from kdbench.grid.grid import Executor
@@ -29,7 +29,7 @@ REQUEUED_SECONDS = 90.0
 """How long Slurm may take to end a job that it was asked to start again."""
 
 
-def train(folder: Path, index: int, flags: Flags) -> int:
+def train(folder: Path, index: int, flags: StopSignals) -> int:
     """Train an element of a submission.
 
     Returns:
@@ -64,7 +64,9 @@ def train(folder: Path, index: int, flags: Flags) -> int:
     return code
 
 
-def _work(work: Work, cohort: tuple[Run, ...], owner: Owner, flags: Flags) -> tuple[bool, int]:
+def _work(
+    work: Work, cohort: tuple[Run, ...], owner: Owner, flags: StopSignals
+) -> tuple[bool, int]:
     """Train until all is done or a signal has come: whether anything was trained, exit code."""
     from kdbench.training import ranks  # imports torch
 
@@ -76,7 +78,7 @@ def _work(work: Work, cohort: tuple[Run, ...], owner: Owner, flags: Flags) -> tu
     try:
         with ranks.joined(work.executor.device) as world:
             moved = _together(work, cohort, owner, flags, world)
-            return moved, world.told(lambda: _code(work, cohort))
+            return moved, world.first_rank_runs(lambda: _code(work, cohort))
     except ranks.RankLost as lost:
         sys.stderr.write(f"kdbench: another rank was lost: {lost}\n")
         sys.stderr.flush()
@@ -84,20 +86,20 @@ def _work(work: Work, cohort: tuple[Run, ...], owner: Owner, flags: Flags) -> tu
 
 
 def _together(
-    work: Work, cohort: tuple[Run, ...], owner: Owner, flags: Flags, world: "World"
+    work: Work, cohort: tuple[Run, ...], owner: Owner, flags: StopSignals, world: "World"
 ) -> bool:
     from kdbench.execution.worker import Trainer  # imports torch
 
     number = int(os.environ.get("SLURM_LOCALID", "0"))
     trainer = Trainer(work, number, lambda: flags.stop, lambda beats, line: _say(line), world)
     moved, since = False, time.monotonic()
-    while not world.any(flags.stop)[0]:
+    while not world.any_rank(flags.stop)[0]:
         state = worker.attempt(cohort, work, trainer, owner)
         if state == "ended":
             break
         if state == "trained":
             moved, since = True, time.monotonic()
-        elif world.any(time.monotonic() - since > WAIT_SECONDS)[0]:
+        elif world.any_rank(time.monotonic() - since > WAIT_SECONDS)[0]:
             break
         else:
             time.sleep(1.0)
@@ -117,7 +119,7 @@ def _say(line: str) -> None:
 
 
 def _stopped(
-    submission: Submission, task: int, left: list[Run], flags: Flags, *, moved: bool
+    submission: Submission, task: int, left: list[Run], flags: StopSignals, *, moved: bool
 ) -> int:
     """Told to stop: have Slurm start the job again where that is what the signal means."""
     runs, job = Path(submission.runs), Owner.me().job

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from kdbench.execution.slurm import submissions as ledger
-from kdbench.execution.slurm.scheduler import Scheduler, SchedulerError, there
+from kdbench.execution.slurm.scheduler import Scheduler, SchedulerError, has_slurm
 
 SECONDS = 10.0
 AGAIN_SECONDS = 15.0
@@ -33,7 +33,7 @@ def queued(runs: Path, scheduler: Scheduler | None = None) -> set[str]:
 
 def _listed(scheduler: Scheduler | None) -> set[str] | None:
     """The jobs that squeue lists; None where it does not say."""
-    if scheduler is None and not there():
+    if scheduler is None and not has_slurm():
         return None
     if not _last or time.monotonic() - _last[0][0] >= AGAIN_SECONDS:
         try:

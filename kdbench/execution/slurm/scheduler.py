@@ -178,7 +178,11 @@ class Scheduler:
         for line in self.ask("sinfo", "--noheader", "--format=%P|%c|%m|%G").splitlines():
             name, cpus, memory, gres = line.split("|", 3)
             one = Partition(
-                name.rstrip("*"), name.endswith("*"), _whole(cpus), _whole(memory), _gpus(gres)
+                name.rstrip("*"),
+                name.endswith("*"),
+                _positive_int(cpus),
+                _positive_int(memory),
+                _gpus(gres),
             )
             before = found.get(one.name, one)
             found[one.name] = Partition(
@@ -200,12 +204,12 @@ class Scheduler:
         return {key.strip(): value.strip() for key, value in pairs}
 
 
-def there() -> bool:
+def has_slurm() -> bool:
     """Whether this machine has Slurm's commands."""
     return bool(shutil.which("sbatch") and shutil.which("squeue"))
 
 
-def _whole(text: str) -> int:
+def _positive_int(text: str) -> int:
     found = re.match(r"\d+", text)
     return int(found.group()) if found else 0
 

@@ -3,7 +3,7 @@
 import signal
 
 
-class Flags:
+class StopSignals:
     """Which signals have come.
 
     Attributes:

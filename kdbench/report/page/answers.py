@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kdbench.report.page import numbers
-from kdbench.report.page.main_table import Column, Row
+from kdbench.report.page.main_table import Column, TableRow
 from kdbench.runs.evidence import Evidence
 from kdbench.stats import over_seeds
 from kdbench.stats.cell_summary import first_result, statuses
@@ -26,7 +26,7 @@ class Answer:
 def answers(
     evidence: Evidence,
     frame: "pd.DataFrame",
-    table: Sequence[Row],
+    table: Sequence[TableRow],
     pairs: Sequence[Column],
     baseline: str | None,
 ) -> list[Answer]:
@@ -52,7 +52,10 @@ def answers(
 
 
 def _which(
-    best: Row | None, whole: Sequence[Row], table: Sequence[Row], baseline: str | None
+    best: TableRow | None,
+    whole: Sequence[TableRow],
+    table: Sequence[TableRow],
+    baseline: str | None,
 ) -> list[str]:
     if best is None:
         if any(row.pairs for row in table if not row.baseline):
@@ -91,7 +94,7 @@ def _which(
 
 
 def _sure(
-    best: Row | None, whole: Sequence[Row], frame: "pd.DataFrame", baseline: str | None
+    best: TableRow | None, whole: Sequence[TableRow], frame: "pd.DataFrame", baseline: str | None
 ) -> list[str]:
     if best is None:
         return ["There is nothing to be sure of."]
@@ -118,7 +121,7 @@ def _sure(
 
 
 def _cost(
-    best: Row | None, table: Sequence[Row], evidence: Evidence, baseline: str | None
+    best: TableRow | None, table: Sequence[TableRow], evidence: Evidence, baseline: str | None
 ) -> list[str]:
     ids = dict.fromkeys(run.id for cell in evidence.cells for run in cell.runs)
     ended = map(evidence.records.get, ids)
@@ -143,7 +146,7 @@ def _cost(
     return said
 
 
-def _measured(evidence: Evidence, table: Sequence[Row], pairs: Sequence[Column]) -> list[str]:
+def _measured(evidence: Evidence, table: Sequence[TableRow], pairs: Sequence[Column]) -> list[str]:
     grid = evidence.grid
     first = first_result(evidence.cells, evidence.records)
     images = f", {first.n_train:,} training images" if first else ""
@@ -159,7 +162,7 @@ def _measured(evidence: Evidence, table: Sequence[Row], pairs: Sequence[Column])
     ]  # fmt: skip
 
 
-def _missing(evidence: Evidence, table: Sequence[Row]) -> list[str]:
+def _missing(evidence: Evidence, table: Sequence[TableRow]) -> list[str]:
     """Of the runs that the grid asks for; one that several pairs share counts once."""
     found = statuses(evidence.cells, evidence.records)
     runs = sum(found.values())
@@ -174,7 +177,7 @@ def _missing(evidence: Evidence, table: Sequence[Row]) -> list[str]:
     return said
 
 
-def _times(row: Row, baseline: str | None) -> str:
+def _times(row: TableRow, baseline: str | None) -> str:
     return f"{numbers.times(row.times)} the training time of {baseline}"
 
 

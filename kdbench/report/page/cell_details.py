@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from kdbench.grid.run import Cell, Run
 from kdbench.report.page import curve_data, numbers
-from kdbench.report.page.main_table import WORDS, Row
+from kdbench.report.page.main_table import WORDS, TableRow
 from kdbench.report.tables.table import rows_of
 from kdbench.report.text.facts import processor
 from kdbench.runs.evidence import Evidence
@@ -27,7 +27,7 @@ NOTHING: dict[str, Any] = {"cells": [], "curves": {}, "points": 0, "baseline": "
 def payload(
     evidence: Evidence,
     frame: "pd.DataFrame",
-    table: Sequence[Row],
+    table: Sequence[TableRow],
     baseline: str | None,
     command: Callable[[Run], str] | None,
 ) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def _cell(
     row: Any,
     cell: Cell,
     ended: Sequence[Record | None],
-    about: Row,
+    about: TableRow,
     versions: Lines,
     baseline: str | None,
     command: Callable[[Run], str] | None,
@@ -222,7 +222,7 @@ def _cost(row: Any, baseline: str | None) -> Lines:
     return lines
 
 
-def _recipe(run: Run, about: Row) -> Lines:
+def _recipe(run: Run, about: TableRow) -> Lines:
     training = run.training
     lines = [("Method", about.about)] if about.about else []
     if about.family != "baseline":

@@ -24,7 +24,7 @@ from kdbench.report.tables import accuracy
 from kdbench.report.tables.table import Table
 from kdbench.report.text import claims, facts
 from kdbench.runs.evidence import Evidence
-from kdbench.stats.cell_summary import Summaries, find, summaries
+from kdbench.stats.cell_summary import Summaries, row_label, summaries
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +55,7 @@ def render(
         command: a run to the line that repeats it; None: the page has no such lines.
     """
     grid, cells, records = evidence.grid, evidence.cells, evidence.records
-    baseline = find(cells, grid.report.baseline)
+    baseline = row_label(cells, grid.report.baseline)
     columns = main_table.columns(evidence, frame)
     found = summaries(cells, records) if found is None else found
     opens = len(frame) <= CELLS
@@ -155,7 +155,9 @@ def _digest(content: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
 
 
-def _lead(evidence: Evidence, board: list[main_table.Row], columns: list[main_table.Column]) -> str:
+def _lead(
+    evidence: Evidence, board: list[main_table.TableRow], columns: list[main_table.Column]
+) -> str:
     methods = [row.name for row in board if not row.baseline]
     pairs = numbers.listed([column.name for column in columns], 4)
     return (
@@ -165,7 +167,7 @@ def _lead(evidence: Evidence, board: list[main_table.Row], columns: list[main_ta
     )
 
 
-def _methods(board: list[main_table.Row]) -> Table:
+def _methods(board: list[main_table.TableRow]) -> Table:
     """What every row is."""
     import pandas as pd
 

@@ -55,7 +55,7 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Box:
+class TableCell:
     """A cell of the table.
 
     Attributes:
@@ -88,7 +88,7 @@ class Box:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """A method.
 
     Attributes:
@@ -106,7 +106,7 @@ class Row:
     year: str
     about: str
     baseline: bool
-    boxes: tuple[Box, ...]
+    boxes: tuple[TableCell, ...]
     overall: Difference
     compared: int
     accuracy: float
@@ -143,7 +143,7 @@ def rows(
     baseline: str | None,
     *,
     bars: bool = True,
-) -> list[Row]:
+) -> list[TableRow]:
     """Teacher and student first, then the methods in the grid's order.
 
     Args:
@@ -168,7 +168,7 @@ def rows(
     out = []
     for name in names:
         family, year, paper = about.described(name, evidence.cells)
-        boxes = tuple(found.get((name, pair), Box(None)) for pair in pairs)
+        boxes = tuple(found.get((name, pair), TableCell(None)) for pair in pairs)
         have = [pair for pair in pairs if accuracies.get((name, pair))]
         compared = [p for p in have if accuracies.get((baseline or "", p))] if baseline else []
         compared = [] if name in ("teacher", baseline) else compared
@@ -178,7 +178,7 @@ def rows(
         )
         bar = _bar(overall.low, overall.mean, overall.high, scale)
         means = [over_seeds.mean(accuracies[name, pair].values()) for pair in have]
-        row = Row(
+        row = TableRow(
             name=name,
             family=family,
             year=year,
@@ -196,7 +196,7 @@ def rows(
     return out
 
 
-def counts(boxes: Sequence[Box]) -> dict[str, int]:
+def counts(boxes: Sequence[TableCell]) -> dict[str, int]:
     """How many cells are in each status, in the order of ``LETTERS``; none that is 0."""
     found = [box.status for box in boxes]
     return {status: found.count(status) for status in LETTERS if status in found}
@@ -208,18 +208,18 @@ def _mean_over_pairs(accuracies: Sequence[over_seeds.Accuracies]) -> dict[int, f
     return {seed: over_seeds.mean(one[seed] for one in accuracies) for seed in sorted(seeds)}
 
 
-def _box(index: int, row: Any, scale: float, baseline: str | None) -> Box:
+def _box(index: int, row: Any, scale: float, baseline: str | None) -> TableCell:
     troubles = ", ".join(
         f"{getattr(row, status)} {status}" for status in STATUSES[1:] if getattr(row, status)
     )
     if not numbers.known(row.mean):
-        return Box(index, flag=troubles or row.status, status=row.status)
+        return TableCell(index, flag=troubles or row.status, status=row.status)
     whole = row.n == row.expected or row.status == "imported"
     flag = "imported" if row.status == "imported" else ""
     flag = flag if whole else f"{row.n} of {row.expected} seeds: {troubles}"
     compared = numbers.known(row.diff)
     told = numbers.known(row.p_holm) and row.p_holm < over_seeds.ALPHA
-    return Box(
+    return TableCell(
         index=index,
         value=numbers.plain(row.mean),
         n=int(row.n),

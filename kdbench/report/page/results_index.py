@@ -12,7 +12,7 @@ from kdbench.stats.cell_summary import BASELINES
 
 
 @dataclass(frozen=True)
-class Entry:
+class IndexEntry:
     """A grid in a folder of results.
 
     Attributes:
@@ -42,12 +42,12 @@ class Entry:
         return f"{self.done:,} of {self.runs:,} ({share} %)"
 
 
-def entries(results: Path) -> list[Entry]:
+def entries(results: Path) -> list[IndexEntry]:
     """The grids in a folder, by name; none where there is no such folder."""
     return [_entry(path) for path in sorted(results.glob("*/leaderboard.csv"))]
 
 
-def _entry(path: Path) -> Entry:
+def _entry(path: Path) -> IndexEntry:
     folder = path.parent
     page = next((p for p in ("index.html", "leaderboard.md") if (folder / p).is_file()), path.name)
     link = f"{quote(folder.name, errors='replace')}/{page}"
@@ -56,7 +56,7 @@ def _entry(path: Path) -> Entry:
         with path.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if row["method"] != "teacher"]
         seeds = [int(row["expected"]) for row in rows]
-        return Entry(
+        return IndexEntry(
             folder.name, title, link,
             data=_words(row["dataset"] for row in rows),
             protocol=_words(row["protocol"] for row in rows),
@@ -68,7 +68,7 @@ def _entry(path: Path) -> Entry:
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         reason = f"leaderboard.csv cannot be read: {type(error).__name__}: {error}"
-        return Entry(folder.name, title, link, trouble=reason)
+        return IndexEntry(folder.name, title, link, trouble=reason)
 
 
 def _words(values: Iterable[str]) -> str:

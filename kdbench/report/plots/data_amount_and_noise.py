@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 
 from kdbench.grid.run import Cell
 from kdbench.report.plots.learning_curves import compared, plots
-from kdbench.report.plots.small_multiples import Line, Look, Panel, fitting
+from kdbench.report.plots.small_multiples import Look, Panel, PlotLine, fitting
 from kdbench.report.plots.style import PANELS, Plot, capped, several
 from kdbench.runs.evidence import Evidence
 from kdbench.stats import mean
-from kdbench.stats.cell_summary import by_pair, find, summarise
+from kdbench.stats.cell_summary import by_pair, row_label, summarise
 
 Series = Sequence[tuple[float, Evidence]]
 """Where a grid stands on the axis, and what is known of it."""
@@ -45,7 +45,7 @@ def _across(
     if len(series) < 2:
         return []
     everything = [cell for _, evidence in series for cell in evidence.cells]
-    baseline = find(everything, series[0][1].grid.report.baseline)
+    baseline = row_label(everything, series[0][1].grid.report.baseline)
     methods = compared(everything, baseline)
     at = [
         (
@@ -79,7 +79,9 @@ def _across(
     return plots(name, heading, title + notes, alt, panels, look)
 
 
-def _line(cells: Sequence[tuple[float, Evidence, Mapping[str, Cell]]], method: str) -> Line | None:
+def _line(
+    cells: Sequence[tuple[float, Evidence, Mapping[str, Cell]]], method: str
+) -> PlotLine | None:
     points = []
     for x, evidence, found in cells:
         if method in found:
@@ -88,4 +90,4 @@ def _line(cells: Sequence[tuple[float, Evidence, Mapping[str, Cell]]], method: s
     if not points:
         return None
     xs = sorted({x for x, _ in points})
-    return Line(xs, [mean(y for at, y in points if at == x) for x in xs], points=points)
+    return PlotLine(xs, [mean(y for at, y in points if at == x) for x in xs], points=points)

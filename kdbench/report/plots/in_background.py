@@ -27,7 +27,7 @@ Pictures = Callable[[], "Sequence[Picture]"]
 """Waits for the pictures; the same ones, however often it is called."""
 
 
-class Here:
+class DrawHere:
     """Draws in this process, when the pictures are asked for."""
 
     def __init__(self, evidence: Evidence) -> None:
@@ -48,7 +48,7 @@ class Here:
         return draw
 
 
-class There(Here):
+class DrawInBackground(DrawHere):
     """Has another process draw, at the other end of a pipe; this one only if that one fails."""
 
     def __init__(self, evidence: Evidence, pipe: "Connection", sender: "Executor") -> None:
@@ -82,14 +82,14 @@ THREADS = Path("/proc/self/task")
 
 
 @contextmanager
-def beside(evidence: Evidence) -> Iterator[Here]:
+def beside(evidence: Evidence) -> Iterator[DrawHere]:
     """Draw in a process beside this one, which ends with the context at the latest.
 
     It starts at once, with what needs no statistics. Without a second core, and where a fork is
     not safe, this process draws.
     """
     if not _forks():
-        yield Here(evidence)
+        yield DrawHere(evidence)
         return
     import multiprocessing
     from concurrent.futures import ThreadPoolExecutor
@@ -103,7 +103,7 @@ def beside(evidence: Evidence) -> Iterator[Here]:
     sender = ThreadPoolExecutor(1)
 
     try:
-        yield There(evidence, ours, sender)
+        yield DrawInBackground(evidence, ours, sender)
     finally:
         process.kill()
         process.join()

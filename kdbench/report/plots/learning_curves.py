@@ -5,11 +5,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from kdbench.grid.run import Cell
-from kdbench.report.plots.small_multiples import Line, Look, Panel, draw, fitting, sheets
+from kdbench.report.plots.small_multiples import Look, Panel, PlotLine, draw, fitting, sheets
 from kdbench.report.plots.style import PANELS, Plot, capped, several
 from kdbench.runs.evidence import Evidence
 from kdbench.runs.records import Record
-from kdbench.stats.cell_summary import BASELINES, by_pair, find, summarise
+from kdbench.stats.cell_summary import BASELINES, by_pair, row_label, summarise
 
 SEEDS = 10
 """Of more seeds than these the first are read."""
@@ -21,7 +21,7 @@ def learning_curves(evidence: Evidence) -> list[Plot]:
     Empty where no run has left a history.
     """
     records = evidence.records
-    baseline = find(evidence.cells, evidence.grid.report.baseline)
+    baseline = row_label(evidence.cells, evidence.grid.report.baseline)
     pairs = by_pair(evidence.cells)
     methods = compared(evidence.cells, baseline)
     shown = fitting(list(pairs), len(methods))
@@ -82,7 +82,7 @@ def missing(cell: Cell, records: Mapping[str, Record]) -> str:
     return "" if summary.n == summary.expected else f"{summary.n}/{summary.expected} seeds"
 
 
-def _curve(evidence: Evidence, cell: Cell) -> Line | None:
+def _curve(evidence: Evidence, cell: Cell) -> PlotLine | None:
     found: dict[float, list[float]] = defaultdict(list)
     for run in cell.runs[:SEEDS]:
         record = evidence.records.get(run.id)
@@ -98,7 +98,7 @@ def _curve(evidence: Evidence, cell: Cell) -> Line | None:
     values = [found[epoch] for epoch in epochs]
     # One seed has no span.
     several = any(len(one) > 1 for one in values)
-    return Line(
+    return PlotLine(
         epochs,
         [sum(one) / len(one) for one in values],
         [min(one) for one in values] if several else (),

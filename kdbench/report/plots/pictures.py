@@ -13,7 +13,7 @@ from kdbench.report.plots.learning_curves import learning_curves
 from kdbench.report.plots.sensitivity import sensitivity
 from kdbench.report.plots.style import Plot, png, several, svg
 from kdbench.runs.evidence import Evidence
-from kdbench.stats.cell_summary import by_pair, find
+from kdbench.stats.cell_summary import by_pair, row_label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,7 +90,7 @@ def figures(evidence: Evidence, frame: "pd.DataFrame", ranks: Ranks | None = Non
 
 def _each(evidence: Evidence, get_frame: GetFrame, get_ranks: GetRanks) -> Iterator[Plot]:
     grid, cells = evidence.grid, evidence.cells
-    baseline = find(cells, grid.report.baseline)
+    baseline = row_label(cells, grid.report.baseline)
     methods = len({cell.method for cell in cells} - {"teacher"})
     what = f"{several(methods, 'method')} on {several(len(by_pair(cells)), 'pair')}"
     yield Plot(

@@ -7,12 +7,12 @@ from typing import Any
 from kdbench.grid.grid import Grid, Point
 from kdbench.grid.run import Cell
 from kdbench.report.plots.learning_curves import plots
-from kdbench.report.plots.small_multiples import Line, Look, Panel, fitting
+from kdbench.report.plots.small_multiples import Look, Panel, PlotLine, fitting
 from kdbench.report.plots.style import PANELS, Plot, capped, several
 from kdbench.runs.evidence import Evidence
 from kdbench.runs.records import Record
 from kdbench.stats import mean
-from kdbench.stats.cell_summary import by_pair, find, summarise
+from kdbench.stats.cell_summary import by_pair, row_label, summarise
 
 Values = Callable[[Cell], list[float]]
 
@@ -33,7 +33,7 @@ def sensitivity(evidence: Evidence) -> list[Plot]:
         for r in records.values()
         if r.result and r.run in _runs(evidence)
     )
-    baseline = find(evidence.cells, grid.report.baseline)
+    baseline = row_label(evidence.cells, grid.report.baseline)
     pairs = by_pair(evidence.cells)
     shown = fitting(list(pairs), len(swept))
 
@@ -98,7 +98,7 @@ def _panel(
         at(point[0][1]): values(cells[label]) for label, point in points.items() if label in cells
     }
     known = {x: accuracies for x, accuracies in sorted(found.items()) if accuracies}
-    line = Line(
+    line = PlotLine(
         list(known),
         [mean(accuracies) for accuracies in known.values()],
         points=[(x, one) for x, accuracies in known.items() for one in accuracies],
@@ -108,9 +108,9 @@ def _panel(
         notes.append(f"{len(points) - len(known)} of {len(points)} not done")
     low, high = (min(ticks) / 2, max(ticks) * 2) if log else (min(ticks) - 1, max(ticks) + 1)
 
-    def level(name: str | None) -> Line | None:
+    def level(name: str | None) -> PlotLine | None:
         accuracies = values(cells[name]) if name and name in cells else []
-        return Line([low, high], [mean(accuracies)] * 2) if accuracies else None
+        return PlotLine([low, high], [mean(accuracies)] * 2) if accuracies else None
 
     return Panel(
         pair,

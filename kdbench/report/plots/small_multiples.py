@@ -29,7 +29,7 @@ SHEETS = 2
 
 
 @dataclass(frozen=True)
-class Line:
+class PlotLine:
     """A mean over seeds along an axis; all sequences but ``points`` are of one length.
 
     Attributes:
@@ -58,9 +58,9 @@ class Panel:
 
     pair: str
     method: str
-    line: Line | None = None
-    student: Line | None = None
-    baseline: Line | None = None
+    line: PlotLine | None = None
+    student: PlotLine | None = None
+    baseline: PlotLine | None = None
     note: str = ""
     log: bool = False
     ticks: dict[float, str] | None = None
@@ -184,7 +184,7 @@ def _panel(axis: "Axes", panel: Panel, look: Look, limits: tuple[float, float]) 
         )  # fmt: skip
 
 
-def _beyond(axis: "Axes", line: Line, look: Look, limits: tuple[float, float]) -> None:
+def _beyond(axis: "Axes", line: PlotLine, look: Look, limits: tuple[float, float]) -> None:
     """A triangle and a number at the edge for a mean that lies beyond it; of a curve, its end."""
     means = list(zip(line.x, line.y, strict=True))
     for x, y in means if look.marked else means[-1:]:

@@ -4,13 +4,13 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from kdbench.report.tables.table import Table
-from kdbench.stats.method_table import Overall
+from kdbench.stats.method_table import MethodTable
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def across_pairs(overall: Overall, frame: "pd.DataFrame", tie: float) -> Table:
+def across_pairs(overall: MethodTable, frame: "pd.DataFrame", tie: float) -> Table:
     """Every method over all pairs.
 
     Args:
@@ -43,7 +43,7 @@ def across_pairs(overall: Overall, frame: "pd.DataFrame", tie: float) -> Table:
     return Table("Across pairs", table, notes=tuple(_notes(overall, frame, tie)))
 
 
-def _notes(overall: Overall, frame: "pd.DataFrame", tie: float) -> list[str]:
+def _notes(overall: MethodTable, frame: "pd.DataFrame", tie: float) -> list[str]:
     baseline, notes = overall.baseline, []
     if baseline:
         notes.append(
@@ -89,7 +89,7 @@ def _notes(overall: Overall, frame: "pd.DataFrame", tie: float) -> list[str]:
     return notes
 
 
-def _diagram(overall: Overall) -> str:
+def _diagram(overall: MethodTable) -> str:
     """All methods with each other, or why not."""
     found = overall.diagram
     if isinstance(found, str):
@@ -103,7 +103,7 @@ def _diagram(overall: Overall) -> str:
     )
 
 
-def _missing(overall: Overall, frame: "pd.DataFrame") -> str:
+def _missing(overall: MethodTable, frame: "pd.DataFrame") -> str:
     cells = frame[~frame["method"].isin(("teacher", "student"))]
     empty = int((cells["n"] == 0).sum())
     partial = int(((cells["n"] > 0) & (cells["n"] < cells["expected"])).sum())

@@ -10,8 +10,8 @@ from kdbench.report.text.markdown import escape
 from kdbench.runs.records import Record, Result
 from kdbench.stats import over_seeds
 from kdbench.stats.cell_summary import (
-    find,
     first_result,
+    row_label,
 )
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def claim_lines(
     grid: Grid, cells: Sequence[Cell], records: Mapping[str, Record], frame: "pd.DataFrame"
 ) -> tuple[list[str], list[str]]:
     """What this supports and what it does not: plain sentences."""
-    baseline = find(cells, grid.report.baseline)
+    baseline = row_label(cells, grid.report.baseline)
     against = [grid.report.against.strip() or "The grid's file does not say."]
     against += _test_set(first_result(cells, records), frame)
     against += _seeds(frame, baseline)

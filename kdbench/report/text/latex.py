@@ -41,7 +41,7 @@ def leaderboard(whole: Aggregate, table: Table | None = None) -> str:
         table: ``tables.accuracy`` of the whole, where it is there already.
     """
     grid, frame = whole.evidence.grid, whole.frame
-    table = table or accuracy.accuracy(frame, ari_of=whole.overall.reference)
+    table = table or accuracy.accuracy(frame, ari_of=whole.methods.reference)
     pair, teacher, student = (frame[name].tolist() for name in ("pair", "teacher", "student"))
     heads = dict(zip(pair, zip(teacher, student, strict=True), strict=True))
     pairs = [str(name) for name in table.rows.columns if name in heads]

@@ -26,8 +26,8 @@ class Terminal:
     def __init__(self, whole: Aggregate, table: Table | None = None) -> None:
         """The table of an aggregate; ``table``: ``tables.accuracy`` of it, where it is there."""
         self.title = whole.evidence.grid.title
-        self.table = table or accuracy.accuracy(whole.frame, ari_of=whole.overall.reference)
-        self.pairs = set(whole.found)
+        self.table = table or accuracy.accuracy(whole.frame, ari_of=whole.methods.reference)
+        self.pairs = set(whole.summaries)
 
     def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
         yield self.fitting(options.max_width)

@@ -22,7 +22,7 @@ from kdbench.report.plots import pictures
 from kdbench.report.tables.table import Table
 from kdbench.runs.evidence import Evidence
 from kdbench.stats.cell_summary import summaries
-from kdbench.stats.cell_table import tidy
+from kdbench.stats.cell_table import cell_table
 
 SMALL: dict[str, Any] = {
     "methods": ("kd", "at", "fsp", "nst", "crd", "dkd", "reviewkd"),
@@ -137,7 +137,7 @@ def test_an_unknown_baseline_leaves_its_columns_out() -> None:
 
 def test_a_drawer_tells_what_the_records_say() -> None:
     found = large_page.evidence(**SMALL, report=Report())
-    frame = tidy(found.grid, found.cells, found.records)
+    frame = cell_table(found.grid, found.cells, found.records)
     told = data_of(page.render(found, frame, command=lambda run: f"again {run.id}"))
     one = cell(told, "at", "resnet56")
     row = frame[(frame["method"] == "at") & (frame["student"] == "resnet20")].iloc[0]
@@ -209,7 +209,7 @@ def test_published_figures_and_imported_teachers() -> None:
 
 def test_the_map_has_every_status() -> None:
     found = large_page.evidence(**SMALL)
-    frame = tidy(found.grid, found.cells, found.records)
+    frame = cell_table(found.grid, found.cells, found.records)
     table = {
         row.name: row
         for row in main_table.rows(found, frame, summaries(found.cells, found.records), "kd")
@@ -228,7 +228,7 @@ def test_the_map_has_every_status() -> None:
 
 def test_the_mean_difference_is_paired_over_seeds_and_pairs() -> None:
     found = large_page.evidence(**SMALL, whole=True)
-    frame = tidy(found.grid, found.cells, found.records)
+    frame = cell_table(found.grid, found.cells, found.records)
     at = next(
         row
         for row in main_table.rows(found, frame, summaries(found.cells, found.records), "kd")
@@ -309,7 +309,7 @@ def hostile(name: str) -> str:
     last = odd.runs[1].id
     environment = {"device": name, "commit": name, "versions": {name: name}}
     records[last] = replace(records[last], environment=environment)
-    frame = tidy(grid, cells, records)
+    frame = cell_table(grid, cells, records)
     table = Table(name, frame[["method"]].rename(columns={"method": name}), notes=(name,))
     return page.render(
         Evidence(grid, cells, records, lambda run_id: []),

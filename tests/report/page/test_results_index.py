@@ -3,7 +3,7 @@ from pathlib import Path
 import large_page
 
 from kdbench.report.page import html
-from kdbench.report.page.results_index import Entry, entries
+from kdbench.report.page.results_index import IndexEntry, entries
 from tests.report.page.test_html import HOSTILE, Reader
 
 
@@ -11,7 +11,7 @@ def test_every_grid_is_listed(tmp_path: Path) -> None:
     found = large_page.evidence(("kd", "at", "fsp"), (("vgg13", "vgg8"),), (0, 1))
     large_page.write(tmp_path, found)
     [one] = entries(tmp_path)
-    assert one == Entry(
+    assert one == IndexEntry(
         "fake", "Fifteen methods on thirteen pairs", "fake/index.html", "digits", "crd",
         methods=3, pairs=1, seeds=2, done=6, runs=8,
     )  # fmt: skip
@@ -22,8 +22,8 @@ def test_every_grid_is_listed(tmp_path: Path) -> None:
 
 
 def test_nearly_all_is_not_all() -> None:
-    assert Entry("a", "a", "a", done=9999, runs=10000).coverage == "9,999 of 10,000 (99 %)"
-    assert Entry("a", "a", "a").coverage == "0 of 0 (0 %)"
+    assert IndexEntry("a", "a", "a", done=9999, runs=10000).coverage == "9,999 of 10,000 (99 %)"
+    assert IndexEntry("a", "a", "a").coverage == "0 of 0 (0 %)"
 
 
 def test_a_damaged_or_older_folder_is_listed_all_the_same(tmp_path: Path) -> None:

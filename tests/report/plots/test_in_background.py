@@ -42,7 +42,7 @@ def spoil(real):
     return spoilt
 def broken(*_):
     raise ArithmeticError("no ink")
-drawing._work, drawing.Here.__call__ = spoil(drawing._work), spoil(drawing.Here.__call__)
+drawing._work, drawing.DrawHere.__call__ = spoil(drawing._work), spoil(drawing.DrawHere.__call__)
 """
 
 BESIDE = """

@@ -23,7 +23,7 @@ def printed(width: int) -> str:
 @pytest.mark.parametrize("width", [60, 80, 81, 97, 120, 200, 400])
 def test_as_many_pairs_as_fit_are_whole(width: int) -> None:
     text = printed(width)
-    rows = len(WHOLE.overall.frame)
+    rows = len(WHOLE.methods.frame)
     shown = len(Terminal(WHOLE).columns(width)) - 2
     assert max(map(len, text.splitlines())) <= width
     assert len(re.findall(r"\d\d\.\d\d ± \d\.\d\d", text)) == shown * rows
