@@ -1,6 +1,5 @@
-"""``kdbench analyse``: what the papers look at beside accuracy, from runs' checkpoints."""
+"""``kdbench analyse``: the papers' analyses beyond accuracy, from saved checkpoints."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kdbench.cli.options import (
-    Function,
     Group,
+    Option,
+    combined,
+    data_option,
     display,
-    folders,
-    gathered,
+    folder_options,
     grid_option,
-    of_data,
     set_option,
 )
 
@@ -26,21 +25,24 @@ if TYPE_CHECKING:
 
 @click.group(cls=Group)
 def analyse() -> None:
-    """Attention, mismatch, Grad-CAM, t-SNE, fidelity, correlation of trained runs.
+    """Analyse trained runs: attention, mismatch, Grad-CAM, t-SNE, fidelity, correlation.
 
-    Each takes ids of runs (or how they start), or --grid: then its runs of one seed, and writes
-    a PNG, an SVG and a CSV into results/analyses/NAME.
+    Each command takes run ids or their first characters, or --grid for the grid's runs of one
+    seed. It writes a PNG, an SVG and a CSV into results/analyses/NAME.
     """
 
 
 @dataclass(frozen=True)
 class AnalysisRequest:
-    """Trained runs, and where things lie.
+    """The trained runs to analyse, and the folders to use.
 
     Attributes:
-        ids: of runs, or how they start. path: of a grid, all whose students of one seed are meant.
-        overrides, pair, seed: of that grid.
-        device: as told. runs, results, data: folders.
+        ids: ids of runs, or their first characters.
+        path: file of a grid, to add all its students of one seed.
+        overrides: KEY=VALUE for that grid.
+        pair: the only pair of that grid to use; None for all.
+        seed: the seed of that grid; None for the default.
+        device: auto, cpu, cuda or cuda:N.
     """
 
     ids: tuple[str, ...]
@@ -54,20 +56,29 @@ class AnalysisRequest:
     data: Path
 
     def library(self) -> "Library":
-        """Loads the runs."""
+        """Return a loader of these runs' networks and data."""
         from kdbench.analyses.loading import Library
         from kdbench.execution.worker import choose_device
 
         return Library(self.runs, self.data, choose_device(self.device))
 
-    def run_ids(self, *, every: bool = False) -> list[str]:
-        """The ids given, and those of a grid's students that are done, in the grid's order.
+    def trained_runs(self) -> "list[TrainedRun]":
+        """Load the runs."""
+        return self.library().subjects(self.run_ids())
+
+    def show(self, finding: "Finding", out: Path | None) -> None:
+        """Print an analysis and write its files to ``out`` or the default folder."""
+        display(finding.rendered())
+        click.echo(f"{finding.write(out or self.results / 'analyses' / finding.name)}")
+
+    def run_ids(self, *, every_seed: bool = False) -> list[str]:
+        """Return the given ids and those of the grid's finished students, in the grid's order.
 
         Args:
-            every: all seeds of the grid, unless one is asked for; else its first.
+            every_seed: without ``seed``, use all seeds of the grid rather than its first.
 
         Raises:
-            UserError: none; an unknown pair.
+            UserError: there are no runs, or the pair is unknown.
         """
         from kdbench.errors import UserError
         from kdbench.grid.expand import expand
@@ -77,112 +88,134 @@ class AnalysisRequest:
         ids, path, pair, seed = self.ids, self.path, self.pair, self.seed
         if path is None:
             if not ids or self.overrides or pair or seed is not None:
-                raise UserError(
-                    "give ids of runs, or --grid; --set, --pair and --seed belong to it"
-                )
+                raise UserError("give run ids or --grid; --set, --pair and --seed need --grid")
             return list(ids)
         grid = load(path, self.overrides)
         cells = [cell for cell in expand(grid).cells if cell.method != "teacher"]
-        named = {f"{cell.teacher} -> {cell.student}" for cell in cells}
+        pairs = {f"{cell.teacher} -> {cell.student}" for cell in cells}
         if pair is not None:
             wanted = " -> ".join(part.strip() for part in pair.split("->"))
-            if wanted not in named:
-                told = ", ".join(sorted(named))
-                raise UserError(f"--pair {pair}: not in {path}; accepted: {told}")
+            if wanted not in pairs:
+                accepted = ", ".join(sorted(pairs))
+                raise UserError(f"--pair {pair}: not in {path}; accepted: {accepted}")
             cells = [cell for cell in cells if f"{cell.teacher} -> {cell.student}" == wanted]
-        asked = (grid.seeds if every else grid.seeds[:1]) if seed is None else (seed,)
-        mine = [run.id for cell in cells for run in cell.runs if run.seed in asked]
-        done = records.load(self.runs, mine)
-        found = [one for one in mine if one in done and done[one].status == "done"]
-        if not found and not ids:
-            told = " or ".join(map(str, asked))
-            raise UserError(f"{path}: no run of seed {told} is done; kdbench status --grid {path}")
-        return list(dict.fromkeys([*ids, *found]))
+        seeds = (grid.seeds if every_seed else grid.seeds[:1]) if seed is None else (seed,)
+        candidates = [run.id for cell in cells for run in cell.runs if run.seed in seeds]
+        loaded = records.load(self.runs, candidates)
+        done = [run for run in candidates if run in loaded and loaded[run].status == "done"]
+        if not done and not ids:
+            names = " or ".join(map(str, seeds))
+            raise UserError(f"{path}: no run of seed {names} is done; kdbench status --grid {path}")
+        return list(dict.fromkeys([*ids, *done]))
 
 
-of_runs = gathered(
-    AnalysisRequest,
-    folders,
-    of_data,
+analysis_options = combined(
+    folder_options,
+    data_option,
     click.argument("ids", metavar="[RUN]...", nargs=-1),
-    grid_option(help="All its runs of one seed."),
-    set_option("Of --grid."),
-    click.option("--pair", metavar="'TEACHER -> STUDENT'", help="Of --grid: one pair."),
-    click.option("--seed", type=click.IntRange(0), help="Of --grid: which; default: its first."),
+    grid_option(help="Analyse the runs of this grid, for one seed."),
+    set_option("Replace a value of --grid; repeatable."),
+    click.option("--pair", metavar="'TEACHER -> STUDENT'", help="Restrict --grid to one pair."),
+    click.option(
+        "--seed", type=click.IntRange(0), help="Seed to analyse (default: the grid's first)."
+    ),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
 )
-"""RUN..., --grid and where things lie, of every command about trained runs."""
+"""RUN..., --grid, its options and the folders, for commands that analyse trained runs."""
 
 
-def _command(name: str) -> Callable[[Function], click.Command]:
-    """A command that is given ``subjects`` and its own options, and gives a finding."""
-
-    def made(function: Function) -> click.Command:
-        def callback(chosen: AnalysisRequest, out: Path | None, **own: Any) -> None:
-            subjects = chosen.library().subjects(chosen.run_ids())
-            finding = function(subjects, chosen.runs, **own)
-            display(finding.rendered())
-            click.echo(f"{finding.write(out or chosen.results / 'analyses' / name)}")
-
-        callback.__doc__ = function.__doc__
-        callback.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
-        where = click.option(
-            "--out", type=click.Path(file_okay=False, path_type=Path),
-            help=f"Folder to write to; default: results/analyses/{name}.",
-        )  # fmt: skip
-        return analyse.command(name)(of_runs(where(callback)))
-
-    return made
+def out_option(name: str) -> Option:
+    """Return --out, the folder that the analysis ``name`` is written to."""
+    return click.option(
+        "--out", type=click.Path(file_okay=False, path_type=Path),
+        help=f"Folder to write to (default: results/analyses/{name}).",
+    )  # fmt: skip
 
 
-@_command("attention")
-def attention(subjects: "Sequence[TrainedRun]", runs: Path) -> "Finding":
-    """How much each student stage learns from each teacher stage (SemCKD)."""
+@analyse.command()
+@analysis_options
+@out_option("attention")
+def attention(out: Path | None, **flags: Any) -> None:
+    """Show how much each student stage learns from each teacher stage (SemCKD)."""
     from kdbench.analyses.attention import analyse
 
-    return analyse(subjects, runs)
+    request = AnalysisRequest(**flags)
+    request.show(analyse(request.trained_runs(), request.runs), out)
 
 
-@_command("mismatch")
-@click.option("--batches", "most", type=click.IntRange(1), help="At most; default: an epoch's.")
-def mismatch(subjects: "Sequence[TrainedRun]", runs: Path, most: int | None) -> "Finding":
-    """How differently the stages that a method ties together see a batch."""
+@analyse.command()
+@analysis_options
+@out_option("mismatch")
+@click.option(
+    "--batches", type=click.IntRange(1), help="Largest number of batches (default: a whole epoch)."
+)
+def mismatch(out: Path | None, batches: int | None, **flags: Any) -> None:
+    """Measure how differently the stages that a method ties together compare images."""
     from kdbench.analyses.mismatch import analyse
 
-    return analyse(subjects, most)
+    request = AnalysisRequest(**flags)
+    request.show(analyse(request.trained_runs(), batches), out)
 
 
-@_command("gradcam")
-@click.option("--images", type=click.IntRange(1, 40), default=6, show_default=True)
-@click.option("--stage", default=-1, show_default=True, help="Of each network; -1: the last.")
-def gradcam(subjects: "Sequence[TrainedRun]", runs: Path, images: int, stage: int) -> "Finding":
-    """Where in an image teacher and students look for the true class."""
+@analyse.command()
+@analysis_options
+@out_option("gradcam")
+@click.option(
+    "--images", type=click.IntRange(1, 40), default=6, show_default=True, help="Images to draw."
+)
+@click.option(
+    "--stage", default=-1, show_default=True, help="Stage of each network; -1 is the last."
+)
+def gradcam(out: Path | None, images: int, stage: int, **flags: Any) -> None:
+    """Show which image regions support the true class, for teacher and students."""
     from kdbench.analyses.gradcam import analyse
 
-    return analyse(subjects, images, stage)
+    request = AnalysisRequest(**flags)
+    request.show(analyse(request.trained_runs(), images, stage), out)
 
 
-@_command("tsne")
-@click.option("--classes", type=click.IntRange(2), default=10, show_default=True, help="The first.")
-@click.option("--images", type=click.IntRange(4), default=1000, show_default=True, help="In all.")
-def tsne(subjects: "Sequence[TrainedRun]", runs: Path, classes: int, images: int) -> "Finding":
-    """Embeddings of test images in the plane."""
+@analyse.command()
+@analysis_options
+@out_option("tsne")
+@click.option(
+    "--classes",
+    type=click.IntRange(2),
+    default=10,
+    show_default=True,
+    help="Number of classes, from the first.",
+)
+@click.option(
+    "--images",
+    type=click.IntRange(4),
+    default=1000,
+    show_default=True,
+    help="Number of images, over all classes.",
+)
+def tsne(out: Path | None, classes: int, images: int, **flags: Any) -> None:
+    """Plot embeddings of test images in two dimensions."""
     from kdbench.analyses.tsne import analyse
 
-    return analyse(subjects, classes, images)
+    request = AnalysisRequest(**flags)
+    request.show(analyse(request.trained_runs(), classes, images), out)
 
 
-@_command("fidelity")
-def fidelity(subjects: "Sequence[TrainedRun]", runs: Path) -> "Finding":
-    """How often students do as their teacher does, and KL between them."""
+@analyse.command()
+@analysis_options
+@out_option("fidelity")
+def fidelity(out: Path | None, **flags: Any) -> None:
+    """Measure how often students predict their teacher's class, and KL between them."""
     from kdbench.analyses.fidelity import analyse
 
-    return analyse(subjects)
+    request = AnalysisRequest(**flags)
+    request.show(analyse(request.trained_runs()), out)
 
 
-@_command("correlation")
-def correlation(subjects: "Sequence[TrainedRun]", runs: Path) -> "Finding":
-    """Class-logit correlations, teacher minus student."""
+@analyse.command()
+@analysis_options
+@out_option("correlation")
+def correlation(out: Path | None, **flags: Any) -> None:
+    """Compare class-logit correlations: teacher minus student."""
     from kdbench.analyses.correlation import analyse
 
-    return analyse(subjects)
+    request = AnalysisRequest(**flags)
+    request.show(analyse(request.trained_runs()), out)

@@ -11,7 +11,15 @@ import click
 from kdbench import __version__
 from kdbench.cli.analyse_commands import analyse
 from kdbench.cli.grid_commands import cancel, plan, retry, run, select, status
-from kdbench.cli.options import Commands, Group, display, folders, grid_option, of_data, set_option
+from kdbench.cli.options import (
+    Commands,
+    Group,
+    data_option,
+    display,
+    folder_options,
+    grid_option,
+    set_option,
+)
 from kdbench.cli.report_commands import compare, report, verify
 from kdbench.cli.transfer_commands import transfer
 
@@ -31,7 +39,7 @@ for command in (
 
 @main.command()
 @click.argument("run_id", metavar="RUN")
-@folders
+@folder_options
 def show(run_id: str, runs: Path, results: Path) -> None:
     """One run: config, curve, versions, and the command that repeats it."""
     from kdbench.cli.show import one_run
@@ -48,8 +56,8 @@ def show(run_id: str, runs: Path, results: Path) -> None:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Of the method.")
 @set_option("Of the grid.")
-@folders
-@of_data
+@folder_options
+@data_option
 def train(
     method: str | None,
     teacher: str | None,
@@ -96,7 +104,7 @@ def models() -> None:
 
 
 @main.command()
-@of_data
+@data_option
 def datasets(data: Path) -> None:
     """What data sets there are, and where those that are missing belong."""
     from kdbench.cli.catalogue import datasets as table
@@ -140,22 +148,22 @@ def teacher() -> None:
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("--arch", help="Architecture; the folder's name tells, in the published sets.")
 @click.option("--dataset", default="cifar100", show_default=True)
-@folders
-@of_data
+@folder_options
+@data_option
 def import_(
     checkpoint: Path, arch: str | None, dataset: str, runs: Path, results: Path, data: Path
 ) -> None:
     """Adopt a published checkpoint, verified by the accuracy it reaches here."""
-    from kdbench.training.import_teacher import adopt
+    from kdbench.training.import_teacher import import_checkpoint
 
-    adopted = adopt(checkpoint, arch, dataset, runs, data)
+    adopted = import_checkpoint(checkpoint, arch, dataset, runs, data)
     click.echo(f"{adopted.arch}: {adopted.acc:.2f} % on {adopted.dataset}")
     click.echo(f"in a grid:\n  teachers: {{{adopted.arch}: {adopted.id}}}")
 
 
 @main.command()
-@folders
-@of_data
+@folder_options
+@data_option
 @click.option("--tune", is_flag=True, help="Measure, in about a minute, how to use the cores.")
 @grid_option("grid", help="With --tune: train this grid's first pair.")
 @set_option()

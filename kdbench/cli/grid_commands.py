@@ -2,11 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from kdbench.cli.options import display, folders, gathered, grid_option, of_data, set_option
+from kdbench.cli.options import (
+    combined,
+    data_option,
+    display,
+    folder_options,
+    grid_option,
+    set_option,
+)
 
 if TYPE_CHECKING:
     from kdbench.grid.expand import Expansion
@@ -18,7 +25,7 @@ class GridRequest:
     """A grid, as it was asked for.
 
     Attributes:
-        path: of its file. overrides: of its values. runs, results: folders.
+        path: of its file. overrides: of its values. runs, results: folder_options.
     """
 
     path: Path
@@ -45,34 +52,34 @@ class GridRequest:
         return grid, expand(grid)
 
 
-of_grid = gathered(
-    GridRequest,
+grid_options = combined(
     grid_option(required=True, help="Grid file, e.g. experiments/demo.yaml."),
     set_option(),
-    folders,
+    folder_options,
 )
 """--grid, --set, --runs and --results, of every command about a grid."""
 
 
 @click.command()
-@of_grid
+@grid_options
 @click.option(
     "--tflops",
     type=click.FloatRange(0, min_open=True),
     help="Sustained TFLOP/s of the device to plan for.",
 )
 @click.option("--exact", is_flag=True, help="Count every method on every pair: may take minutes.")
-def plan(asked: GridRequest, tflops: float | None, exact: bool) -> None:
+def plan(tflops: float | None, exact: bool, **flags: Any) -> None:
     """What a grid would train: runs, state, operations, hours, memory. Starts nothing."""
     from kdbench.cli.plan import render
 
-    grid, expansion = asked.expanded(teachers=True)
-    display(render(grid, expansion, asked.runs, tflops, exact=exact))
+    request = GridRequest(**flags)
+    grid, expansion = request.expanded(teachers=True)
+    display(render(grid, expansion, request.runs, tflops, exact=exact))
 
 
 @click.command()
-@of_grid
-@of_data
+@grid_options
+@data_option
 @click.option(
     "--executor",
     type=click.Choice(["auto", "local", "debug", "slurm"]),
@@ -82,19 +89,20 @@ def plan(asked: GridRequest, tflops: float | None, exact: bool) -> None:
 @click.option("--detach", is_flag=True, help="Submit to Slurm, and return at once.")
 @click.option("--dry-run", is_flag=True, help="Say what would be trained, and stop.")
 def run(
-    asked: GridRequest,
     data: Path,
     executor: str | None,
     workers: int | None,
     detach: bool,
     dry_run: bool,
+    **flags: Any,
 ) -> None:
     """Train what is missing, teachers first, then write the leaderboard.
 
     Ctrl-C loses nothing; the same command goes on. Jobs on Slurm go on by themselves.
     """
-    runs = asked.runs
-    grid, expansion = asked.expanded(teachers=True)
+    request = GridRequest(**flags)
+    runs = request.runs
+    grid, expansion = request.expanded(teachers=True)
     changes = {"kind": executor, "workers": workers}
     chosen = grid.executor.model_copy(update={k: v for k, v in changes.items() if v is not None})
     if dry_run:
@@ -108,58 +116,62 @@ def run(
     if detach:
         submit(grid, expansion, runs, data, chosen)
     else:
-        train(grid, expansion, runs, asked.results, data, chosen)
+        train(grid, expansion, runs, request.results, data, chosen)
 
 
 @click.command()
-@of_grid
-def cancel(asked: GridRequest) -> None:
+@grid_options
+def cancel(**flags: Any) -> None:
     """Cancel a grid's jobs on Slurm. Checkpoints stay; ``kdbench run`` goes on from them."""
     from kdbench.execution.slurm.runner import cancel as end
 
-    _, expansion = asked.expanded()
-    jobs = end(expansion.runs, asked.runs)
+    request = GridRequest(**flags)
+    _, expansion = request.expanded()
+    jobs = end(expansion.runs, request.runs)
     click.echo(f"{len(jobs)} jobs cancelled" if jobs else "no jobs of this grid")
 
 
 @click.command()
-@of_grid
+@grid_options
 @click.option("--watch", is_flag=True, help="Keep showing, until all has ended.")
-def status(asked: GridRequest, watch: bool) -> None:
+def status(watch: bool, **flags: Any) -> None:
     """One line per cell: done, running, pending, failed, skipped."""
     from kdbench.cli.status import render, watching
 
-    grid, expansion = asked.expanded()
+    request = GridRequest(**flags)
+    grid, expansion = request.expanded()
     if watch:
-        watching(grid, expansion, asked.runs)
+        watching(grid, expansion, request.runs)
     else:
-        display(render(grid, expansion, asked.runs))
+        display(render(grid, expansion, request.runs))
 
 
 @click.command()
-@of_grid
+@grid_options
 @click.option("--failed", is_flag=True, help="Only what failed.")
 @click.option("--diverged", is_flag=True, help="Only what diverged.")
-def retry(asked: GridRequest, failed: bool, diverged: bool) -> None:
+def retry(failed: bool, diverged: bool, **flags: Any) -> None:
     """Make what ended badly missing again; ``kdbench run`` then trains it.
 
     The old record stays beside it as record.previous.json.
     """
     from kdbench.execution.retry import forget
 
-    _, expansion = asked.expanded()
+    request = GridRequest(**flags)
+    _, expansion = request.expanded()
     wanted = {name for name, on in (("failed", failed), ("diverged", diverged)) if on}
-    for one in forget(expansion, asked.runs, wanted or {"failed", "diverged"}):
+    for one in forget(expansion, request.runs, wanted or {"failed", "diverged"}):
         click.echo(f"{one.id}  {one.title}, {one.method}")
 
 
 @click.command()
-@of_grid
-def select(asked: GridRequest) -> None:
+@grid_options
+def select(**flags: Any) -> None:
     """Choose a swept value on held-out training images: dataset {validation: ...}, sweep: ..."""
     from kdbench.report import selection
     from kdbench.runs import records
 
-    grid, expansion = asked.expanded()
-    found = records.load(asked.runs, (one.id for one in expansion.runs))
+    request = GridRequest(**flags)
+    grid, expansion = request.expanded()
+    found = records.load(request.runs, (one.id for one in expansion.runs))
     display(selection.render(grid, expansion.cells, found))

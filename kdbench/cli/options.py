@@ -1,7 +1,5 @@
-"""What the commands of ``kdbench`` share: options, and how a user's mistake is shown."""
+"""Options, error messages and printing that the commands of ``kdbench`` share."""
 
-import dataclasses
-import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +11,6 @@ from kdbench.errors import UserError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-
 Function = Callable[..., Any]
 Option = Callable[[Function], Function]
 
@@ -21,7 +18,7 @@ PATH = click.Path(path_type=Path)
 
 
 class Commands(click.Group):
-    """Shows a user's mistake as one line a mistake, exit code 2, and suggests commands."""
+    """A group that prints a user's mistakes one a line, exits with 2, and suggests commands."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -30,8 +27,8 @@ class Commands(click.Group):
             for line in str(error).splitlines():
                 click.echo(f"kdbench: {line}", err=True)
             ctx.exit(2)
-        except BrokenPipeError:  # whoever read our output has gone: kdbench plan | head
-            raise  # click ends quietly
+        except BrokenPipeError:  # the reader of the output has ended: kdbench plan | head
+            raise  # click exits without a message
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             click.echo(f"kdbench: {where}{error.strerror or error}", err=True)
@@ -51,53 +48,34 @@ class Commands(click.Group):
 
 
 class Group(Commands):
-    """A group inside the main one, which shows the mistakes."""
+    """A group inside the main group, which prints the mistakes."""
 
     def invoke(self, ctx: click.Context) -> Any:
         return click.Group.invoke(self, ctx)
 
 
-def together(*given: Option) -> Option:
-    """Several options as one; ``--help`` lists them in this order."""
+def combined(*options: Option) -> Option:
+    """Return one decorator that adds several options; ``--help`` lists them in this order."""
 
     def add(function: Function) -> Function:
-        for option in reversed(given):
+        for option in reversed(options):
             function = option(function)
         return function
 
     return add
 
 
-def gathered(kind: type, *given: Option) -> Option:
-    """Options whose values a command gets as one object, its first argument.
-
-    Args:
-        kind: a dataclass; its fields are named as the options are.
-        given: these options.
-    """
-    names = [field.name for field in dataclasses.fields(kind)]
-
-    def add(function: Function) -> Function:
-        @functools.wraps(function)
-        def called(**flags: Any) -> Any:
-            return function(kind(**{name: flags.pop(name) for name in names}), **flags)
-
-        return together(*given)(called)
-
-    return add
+def grid_option(name: str = "path", **settings: Any) -> Option:
+    """Return --grid, the file of a grid."""
+    return click.option("--grid", name, type=PATH, **settings)
 
 
-def grid_option(name: str = "path", **more: Any) -> Option:
-    """--grid, a grid's file."""
-    return click.option("--grid", name, type=PATH, **more)
-
-
-def set_option(help: str = "Replace a grid's value.") -> Option:
-    """--set KEY=VALUE, as often as wanted."""
+def set_option(help: str = "Replace a value of the grid; repeatable.") -> Option:
+    """Return --set KEY=VALUE, which may be repeated."""
     return click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help=help)
 
 
-folders = together(
+folder_options = combined(
     click.option(
         "--runs", type=PATH, default=Path("runs"), show_default=True, help="Folder of runs."
     ),
@@ -109,22 +87,19 @@ folders = together(
         help="Folder of leaderboards.",
     ),
 )
-"""--runs and --results, of every command that reads or writes runs."""
+"""--runs and --results, for commands that read or write runs."""
 
-of_data = click.option(
+data_option = click.option(
     "--data", type=PATH, default=Path("data"), show_default=True, help="Folder of data sets."
 )
-"""--data, where data sets lie."""
+"""--data, for commands that read images."""
 
 
-# --- what a command prints ------------------------------------------------------------------------
-
-
-def display(what: "RenderableType") -> None:
-    """A text as it is, anything else as ``rich`` draws it; its texts are no markup."""
-    if isinstance(what, str):
-        click.echo(what)
+def display(output: "RenderableType") -> None:
+    """Print text unchanged and anything else with ``rich``, without interpreting markup."""
+    if isinstance(output, str):
+        click.echo(output)
     else:
         from rich.console import Console
 
-        Console().print(what, highlight=False, markup=False)
+        Console().print(output, highlight=False, markup=False)

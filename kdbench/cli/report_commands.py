@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from kdbench.cli.options import PATH, display, folders, gathered, grid_option, set_option
+from kdbench.cli.options import PATH, combined, display, folder_options, grid_option, set_option
 
 if TYPE_CHECKING:
     from kdbench.runs.evidence import Evidence
@@ -64,8 +64,7 @@ class ReportRequest:
         return out
 
 
-of_evidence = gathered(
-    ReportRequest,
+report_options = combined(
     grid_option(
         "paths", multiple=True, help="Grid file, e.g. experiments/demo.yaml; may be given again."
     ),
@@ -80,7 +79,7 @@ of_evidence = gathered(
     click.option(
         "--mix", is_flag=True, help="Put different protocols beside each other, marked as such."
     ),
-    folders,
+    folder_options,
 )
 """--grid, --set, --from, --mix, --runs, --results."""
 
@@ -114,21 +113,22 @@ def unthreaded() -> Iterator[None]:
 
 
 @click.command()
-@of_evidence
+@report_options
 @uncollected()
 @unthreaded()
-def report(sources: ReportRequest) -> None:
+def report(**flags: Any) -> None:
     """Records to results/<grid>/, without training."""
     from kdbench.report.plots import in_background
 
-    found = sources.evidence()
+    request = ReportRequest(**flags)
+    found = request.evidence()
     one = found[0]
     if len(found) > 1:
         from kdbench.report import several_grids
 
-        merged = several_grids.merged(found, mix=sources.mix)
+        merged = several_grids.merged(found, mix=request.mix)
         if merged is None:
-            click.echo(f"{several_grids.write(found, sources.results)}")
+            click.echo(f"{several_grids.write(found, request.results)}")
             return
         one = merged
     with in_background.beside(one) as draw:
@@ -137,7 +137,7 @@ def report(sources: ReportRequest) -> None:
         from kdbench.stats.aggregate import aggregate
 
         whole = aggregate(one, draw.tell)
-        page = leaderboard.write(one, sources.results, whole, draw)
+        page = leaderboard.write(one, request.results, whole, draw)
     display(leaderboard.terminal(whole))
     click.echo(f"{page}")
 
@@ -145,8 +145,8 @@ def report(sources: ReportRequest) -> None:
 @click.command()
 @click.argument("method", metavar="A")
 @click.argument("other", metavar="B")
-@of_evidence
-def compare(sources: ReportRequest, method: str, other: str) -> None:
+@report_options
+def compare(method: str, other: str, **flags: Any) -> None:
     """Say whether method A is better than B, and what the evidence supports.
 
     With two grids, A is a row of the first and B of the second. Without a grid, A and B are runs:
@@ -155,22 +155,23 @@ def compare(sources: ReportRequest, method: str, other: str) -> None:
     from kdbench.errors import UserError
     from kdbench.report import compare as comparing
 
-    runs, names = sources.runs, (method, other)
-    given = sources.paths or sources.archives
+    request = ReportRequest(**flags)
+    runs, names = request.runs, (method, other)
+    given = request.paths or request.archives
     if not given and all(comparing.is_run(runs, name) for name in names):
-        lines = comparing.two_runs(runs, method, other, mix=sources.mix)
+        lines = comparing.two_runs(runs, method, other, mix=request.mix)
     else:
-        found = sources.evidence()
+        found = request.evidence()
         if len(found) > 2:
             raise UserError("compare: at most two grids, one for A and one for B")
         second = found[1] if len(found) == 2 else None
-        lines = comparing.lines(comparing.methods(method, other, found[0], second, mix=sources.mix))
+        lines = comparing.lines(comparing.methods(method, other, found[0], second, mix=request.mix))
     for line in lines:
         click.echo(line)
 
 
 @click.command()
-@folders
+@folder_options
 def verify(runs: Path, results: Path) -> None:
     """Make every leaderboard again from its records.parquet, and compare with what lies there."""
     from kdbench.report import verify as verifying

@@ -2,11 +2,11 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from kdbench.cli.analyse_commands import AnalysisRequest, of_runs
+from kdbench.cli.analyse_commands import AnalysisRequest, analysis_options
 from kdbench.cli.options import display
 
 if TYPE_CHECKING:
@@ -17,32 +17,37 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@of_runs
-@click.option("--dataset", "to", required=True, help="Name, or {name: ..., key: value}.")
-@click.option("--protocol", default="{}", metavar="YAML", help="Changes, e.g. {epochs: 30}.")
-@click.option("--adapt", is_flag=True, help="Batch norm in train mode, as the authors' code.")
-def transfer(chosen: AnalysisRequest, to: str, protocol: str, adapt: bool) -> None:
-    """Freeze students, learn a new classifier on other data, compare.
+@analysis_options
+@click.option("--dataset", required=True, help="Data set: a name, or {name: ..., key: value}.")
+@click.option(
+    "--protocol", default="{}", metavar="YAML", help="Change the recipe, e.g. {epochs: 30}."
+)
+@click.option(
+    "--adapt", is_flag=True, help="Keep batch norm in train mode, as in the SemCKD authors' code."
+)
+def transfer(dataset: str, protocol: str, adapt: bool, **flags: Any) -> None:
+    """Compare frozen students by a linear classifier trained on other data.
 
-    With --grid, all its seeds. What is known stands in runs/ID/transfer and is not learned again.
+    With --grid, all its seeds are used. Results are stored in runs/ID/transfer and reused.
     """
     from kdbench.analyses import transfer as engine
 
-    library = chosen.library()
+    request = AnalysisRequest(**flags)
+    library = request.library()
     training = _training(protocol)
     done = []
-    for run in library.found(chosen.run_ids(every=True)):
+    for run in library.found(request.run_ids(every_seed=True)):
         # Images of the size that the network knows.
         size = run.dataset.size or library.data(run.dataset).size
-        how = engine.Transfer(_dataset(to, size), training, "adapt" if adapt else "frozen")
+        how = engine.Transfer(_dataset(dataset, size), training, "adapt" if adapt else "frozen")
         result = engine.run(library, run, how)
         click.echo(f"{run.title}, {run.method}: {result.test_acc:.2f} % on {how.dataset.title}")
         done.append((run, result))
     keys = "\n".join(sorted({str(result.transfer) for _, result in done}))
-    name = f"{_dataset(to, 1).name}-{hashlib.sha256(keys.encode()).hexdigest()[:8]}"
-    finding = _finding(done, _dataset(to, None).title)
+    name = f"{_dataset(dataset, 1).name}-{hashlib.sha256(keys.encode()).hexdigest()[:8]}"
+    finding = _finding(done, _dataset(dataset, None).title)
     display(finding.rendered())
-    click.echo(f"{finding.write(chosen.results / 'transfer' / name)}")
+    click.echo(f"{finding.write(request.results / 'transfer' / name)}")
 
 
 def _dataset(text: str, size: int | None) -> "Dataset":

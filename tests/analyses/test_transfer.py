@@ -207,4 +207,4 @@ def test_mistakes(library: Library, school: tuple[Path, Run], tmp_path: Path) ->
     assert "expected a mapping" in refused(run, "--dataset", "digits", "--protocol", "3")
     assert "put stl10_binary.tar.gz" in refused(run, "--dataset", "stl10")
     assert "has 3 channels" in refused(run, "--dataset", "synthetic")
-    assert "give ids of runs, or --grid" in refused("--dataset", "digits")
+    assert "give run ids or --grid" in refused("--dataset", "digits")

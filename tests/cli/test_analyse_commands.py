@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 from small_grids import expanded, kdbench, mistakes, python, write
 
+from kdbench.cli import analyse_commands
+
 NAMES = ("attention", "mismatch", "gradcam", "tsne", "fidelity", "correlation")
 GRID: dict[str, Any] = {
     "dataset": {"name": "digits", "per_class": 13},
@@ -87,8 +89,8 @@ def test_mistakes(trained: tuple[Path, tuple[object, ...]], tmp_path: Path) -> N
 
     assert refused("attention", kd, *flags).startswith("no attention weights in these runs (kd)")
     assert "has no teacher to compare it with" in refused("fidelity", student, *flags)
-    assert "give ids of runs, or --grid" in refused("tsne", *flags)
-    assert "--set, --pair and --seed belong to it" in refused("tsne", kd, "--seed", "0", *flags)
+    assert "give run ids or --grid" in refused("tsne", *flags)
+    assert "--set, --pair and --seed need --grid" in refused("tsne", kd, "--seed", "0", *flags)
     assert "accepted: r8w4 -> r8w3" in refused("tsne", "--grid", grid, "--pair", "a -> b", *flags)
     assert "no run of seed 7 is done" in refused("tsne", "--grid", grid, "--seed", "7", *flags)
     assert "no such run" in refused("tsne", "nothing", *flags)
@@ -96,7 +98,18 @@ def test_mistakes(trained: tuple[Path, tuple[object, ...]], tmp_path: Path) -> N
     assert "no such stage" in refused("gradcam", kd, "--stage", "9", *flags)
 
 
-def test_the_commands_explain_themselves_without_torch() -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_every_analysis_has_the_shared_options(name: str) -> None:
+    params = analyse_commands.analyse.commands[name].params
+    assert [param.opts[0] for param in params][:10] == [
+        "--runs", "--results", "--data", "ids", "--grid", "--set", "--pair", "--seed", "--device",
+        "--out",
+    ]  # fmt: skip
+    text = kdbench("analyse", name, "--help").stdout
+    assert "[RUN]..." in text and f"results/analyses/{name}" in "".join(text.split())
+
+
+def test_commands_print_help_without_importing_torch() -> None:
     code = """
 import sys
 from kdbench.cli import main
