@@ -26,7 +26,8 @@ from kdbench.cost.cohort_memory import footprint, process_bytes
 from kdbench.cost.estimate import Estimator
 from kdbench.data.dataset import LoadedData
 from kdbench.grid.run import Run, Teacher, Term
-from kdbench.grid.settings import DATASETS, Dataset, Training
+from kdbench.grid.dataset_facts import DATASETS
+from kdbench.grid.settings import Dataset, Training
 from kdbench.models import zoo
 from kdbench.models.fold_batch_norm import folded
 from kdbench.registry import lookup
@@ -101,7 +102,7 @@ class Short(Cohort):
     def _epoch(self, phase: str, epoch: int, group: list[Learner]) -> None:
         for learner in group:
             learner.step = max(learner.step, learner.steps - STEPS)
-        super()._epoch(phase, epoch, group)
+        super()._train_epoch(phase, epoch, group)
 
 
 def random_data(name: str) -> LoadedData:

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from kdbench.data.dataset import STATISTICS, LoadedData
+from kdbench.data.dataset import LoadedData, statistics
+from kdbench.grid.dataset_facts import DATASETS
 from kdbench.grid.run import Run, Teacher, Term
 from kdbench.grid.settings import Dataset, Training
 from kdbench.models import zoo
@@ -26,7 +27,7 @@ def noise(n: int, classes: int = 10, size: int = 32) -> LoadedData:
     images = torch.randint(0, 256, (n, size, size, 3), dtype=torch.uint8, generator=stream)
     labels = torch.arange(n) % classes
     names = tuple(str(i) for i in range(classes))
-    mean, std = STATISTICS["cifar10"]
+    mean, std = DATASETS["cifar10"].mean_std or statistics(images)
     test = images[: max(1, n // 10)], labels[: max(1, n // 10)]
     return LoadedData("cifar10", "noise", names, images, labels, *test, None, None, mean, std, "")
 

@@ -8,7 +8,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from kdbench.errors import UserError
-from kdbench.grid.settings import DATASETS
+from kdbench.grid.dataset_facts import DATASETS
 from kdbench.grid.yaml_tree import preset, presets
 from kdbench.models import zoo
 from kdbench.registry import lookup
@@ -16,9 +16,9 @@ from kdbench.registry import lookup
 
 def methods(pair: str | None) -> Group:
     """Every method: paper, hyper-parameters, default weight; its own cost on a pair if given."""
-    extra = _extra(pair) if pair else {}
+    extra = _costs_on_pair(pair) if pair else {}
     own = Column("parameters", justify="right"), Column("MMAC an image", justify="right")
-    table = _table(
+    table = new_table(
         Column("method", no_wrap=True),
         Column("beta", justify="right"),
         *(own if pair else ()),
@@ -54,7 +54,7 @@ def _preset_betas(name: str, default: float) -> str:
     return f"beta under {', '.join(told)}" if told else ""
 
 
-def _extra(pair: str) -> dict[str, list[str]]:
+def _costs_on_pair(pair: str) -> dict[str, list[str]]:
     """Method -> parameters and MACs it adds on a pair, and the reason where it cannot work."""
     from kdbench.cost.counting import Shape
     from kdbench.cost.estimate import Estimator
@@ -83,7 +83,7 @@ def models() -> Group:
 
     from kdbench.models import size as cost
 
-    table = _table(
+    table = new_table(
         Column("model", no_wrap=True),
         Column("family", no_wrap=True),
         Column("parameters", justify="right"),
@@ -102,13 +102,13 @@ def datasets(root: Path) -> Group:
     """Every data set: there, or where to put which file."""
     from kdbench.data.readers.by_name import available
 
-    table = _table(Column("data set", no_wrap=True), "channels, pixels, classes", "state")
-    for name, shape in DATASETS.items():
+    table = new_table(Column("data set", no_wrap=True), "channels, pixels, classes", "state")
+    for name, facts in DATASETS.items():
         there, about = available(name, root)
-        size = ", ".join(map(str, shape)) if shape else "as the folder says"
+        size = ", ".join(map(str, facts.shape)) if facts.shape else "as the folder says"
         table.add_row(name, size, Text(f"{'there' if there else 'missing'}: {about}"))
     return Group(table)
 
 
-def _table(*columns: str | Column) -> Table:
+def new_table(*columns: str | Column) -> Table:
     return Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)

@@ -18,18 +18,10 @@ from kdbench.cost.counting import (
     term_cost,
 )
 from kdbench.data.readers.by_name import available
+from kdbench.grid.dataset_facts import DATASETS
 from kdbench.grid.run import Run, Term
-from kdbench.grid.settings import DATASETS, Dataset
+from kdbench.grid.settings import Dataset
 from kdbench.training.evaluation import BATCH
-
-TRAIN_IMAGES = {
-    "digits": 900, "fashion_mnist": 60000, "cifar10": 50000, "cifar100": 50000, "stl10": 5000,
-}  # fmt: skip
-TEST_IMAGES = {
-    "digits": 897, "fashion_mnist": 10000, "cifar10": 10000, "cifar100": 10000, "stl10": 8000,
-}  # fmt: skip
-OTHER_IMAGES = 512
-"""Training images of the synthetic data set."""
 
 
 @dataclass(frozen=True)
@@ -89,17 +81,16 @@ class RunCost:
 @cache
 def shape(dataset: Dataset) -> Shape:
     """The size of a data set; of a folder of images it counts the files."""
-    known = DATASETS[dataset.name]
-    if known is None:
+    facts = DATASETS[dataset.name]
+    train, test = facts.train_images, facts.test_images
+    if facts.shape is None:
         root = Path(dataset.root or "")
         classes = sorted(p for p in root.glob("train/*") if p.is_dir())
         train = sum(sum(1 for _ in p.iterdir()) for p in classes)
         test = sum(sum(1 for _ in p.iterdir()) for p in root.glob("test/*") if p.is_dir())
         channels, size, k = 3, 32, max(1, len(classes))
     else:
-        channels, size, k = known
-        train = TRAIN_IMAGES.get(dataset.name, OTHER_IMAGES)
-        test = TEST_IMAGES.get(dataset.name, OTHER_IMAGES // 2)
+        channels, size, k = facts.shape
     if dataset.per_class:
         rest = train + test
         train = min(train, dataset.per_class * k)

@@ -14,15 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdbench.data.readers.base import DataError, Split, draw, line, resize
-from kdbench.data.readers.by_name import READERS
+from kdbench.data.readers.by_name import reader
+from kdbench.grid.dataset_facts import DATASETS
 from kdbench.grid.settings import Dataset
 from kdbench.rng import generator
-
-STATISTICS = {
-    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-    "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
-}
-"""Mean and standard deviation per channel that papers use; otherwise computed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +81,7 @@ def load(dataset: Dataset, root: Path, device: torch.device | str = "cpu") -> Lo
         DataError: files are missing or damaged, or a class has too few images.
     """
     try:
-        train, test, classes = READERS[dataset.name](dataset, Path(root).expanduser())
+        train, test, classes = reader(dataset.name)(dataset, Path(root).expanduser())
         train, val = _cut(train, dataset, classes)
         train = train._replace(labels=_noisy(train.labels, dataset, classes))
     except (DataError, OSError) as error:
@@ -95,7 +90,7 @@ def load(dataset: Dataset, root: Path, device: torch.device | str = "cpu") -> Lo
         train = train._replace(images=resize(train.images, dataset.size))
         test = test._replace(images=resize(test.images, dataset.size))
         val = val and val._replace(images=resize(val.images, dataset.size))
-    mean, std = STATISTICS.get(dataset.name) or statistics(train.images)
+    mean, std = DATASETS[dataset.name].mean_std or statistics(train.images)
     return LoadedData(
         name=dataset.name,
         title=dataset.title,

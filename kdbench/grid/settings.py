@@ -5,9 +5,11 @@ is None stands in no id, so a later version can add one without changing every i
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from kdbench.grid.dataset_facts import DATASETS
 
 
 def _no_flag(value: Any) -> Any:
@@ -30,16 +32,10 @@ Weight = Annotated[Real, Field(ge=0)]
 Rate = Annotated[Real, Field(gt=0)]
 Share = Annotated[Real, Field(gt=0, lt=1)]
 
-DATASETS: dict[str, tuple[int, int, int] | None] = {
-    "digits": (1, 8, 10),
-    "fashion_mnist": (1, 28, 10),
-    "cifar10": (3, 32, 10),
-    "cifar100": (3, 32, 100),
-    "stl10": (3, 96, 10),
-    "imagefolder": None,
-    "synthetic": (3, 32, 10),
-}
-"""Name -> (channels, height and width in pixels, classes); None where only the data can say."""
+if TYPE_CHECKING:
+    DatasetName = str
+else:
+    DatasetName = Literal[tuple(DATASETS)]
 
 
 class Strict(BaseModel):
@@ -66,9 +62,7 @@ class Dataset(Strict):
             noise of image number c is looked up for class c, and so whole classes are relabelled.
     """
 
-    name: Literal[
-        "digits", "fashion_mnist", "cifar10", "cifar100", "stl10", "imagefolder", "synthetic"
-    ]
+    name: DatasetName
     root: str | None = None
     label: str | None = None
     size: Positive | None = None
@@ -122,8 +116,8 @@ class Dataset(Strict):
         drawn = self.per_class or self.validation or self.label_noise or self.name == "digits"
         if not (self.subset_seed and drawn):
             values.pop("subset_seed", None)
-        native = DATASETS[self.name]
-        if native and self.size == native[1]:
+        shape = DATASETS[self.name].shape
+        if shape and self.size == shape.size:
             values.pop("size")
         return values
 

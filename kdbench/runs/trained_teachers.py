@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from kdbench.grid.dataset_facts import DATASETS, ImageShape
 from kdbench.grid.grid import Grid, GridError
-from kdbench.grid.settings import DATASETS
 from kdbench.runs import records
 from kdbench.runs.records import RecordError
 
@@ -21,7 +21,7 @@ def check_teachers(grid: Grid, runs: Path) -> None:
     errors = [
         f"{grid.source}: teachers.{arch}: {run_id}: {problem}"
         for arch, run_id in grid.teachers.items()
-        for problem in _misfit(runs, arch, run_id, DATASETS[dataset.name])
+        for problem in _misfit(runs, arch, run_id, DATASETS[dataset.name].shape)
     ]
     if errors:
         raise GridError(errors)
@@ -45,23 +45,23 @@ def read_run_json(runs: Path, run_id: str) -> dict[str, Any]:
     return values
 
 
-def _misfit(
-    runs: Path, arch: str, run_id: str, shape: tuple[int, int, int] | None
-) -> Iterator[str]:
-    """Why a run cannot be the teacher of an architecture on images of this shape."""
+def _misfit(runs: Path, arch: str, run_id: str, shape: ImageShape | None) -> Iterator[str]:
+    """Yield the reasons why a run cannot be the teacher of an architecture on images of a shape."""
     record = records.read(runs, run_id)
     if record is None:
         yield f"no such run in {runs}; `kdbench teacher import` and `kdbench status` tell ids"
         return
     if record.status != "done":
         yield f"this run is {record.status}: {record.reason}"
-    told = read_run_json(runs, run_id)
-    if told.get("student") != arch:
-        yield f"this run trained a {told.get('student')}"
-    name = told.get("dataset", {}).get("name")
-    theirs = DATASETS.get(name)
-    if shape and theirs and (shape[0], shape[2]) != (theirs[0], theirs[2]):
+    run = read_run_json(runs, run_id)
+    if run.get("student") != arch:
+        yield f"this run trained a {run.get('student')}"
+    name = run.get("dataset", {}).get("name")
+    trained = DATASETS[name].shape if name in DATASETS else None
+    if not (shape and trained):
+        return
+    if (shape.channels, shape.classes) != (trained.channels, trained.classes):
         yield (
-            f"trained on {name}, with {theirs[2]} classes and {theirs[0]} channels, "
-            f"not {shape[2]} and {shape[0]}"
+            f"trained on {name}, with {trained.classes} classes and {trained.channels} channels, "
+            f"not {shape.classes} and {shape.channels}"
         )

@@ -6,7 +6,7 @@ import pytest
 import torch
 from small_grids import kdbench
 
-from kdbench.grid.settings import DATASETS
+from kdbench.grid.dataset_facts import DATASETS
 from kdbench.models import zoo
 from kdbench.registry import lookup
 

@@ -118,7 +118,7 @@ def test_memory_grows_with_the_batch_and_what_the_method_holds() -> None:
     small, large, semckd = cost("kd", 16), cost("kd", 64), cost("semckd", 64)
     assert small.held == large.held < semckd.held
     assert small.working < large.working < semckd.working
-    assert large.shown == 4 * small.shown
+    assert large.teacher_features == 4 * small.teacher_features
     assert large.data == small.data == 50000 * 3 * (32**2 + 40**2) + 10000 * 3 * 32**2 + 8 * 60000
 
 
@@ -135,7 +135,7 @@ def test_bf16_halves_activations_and_no_weights(name: str) -> None:
     full, half = cost("fp32"), cost("bf16")
     assert (half.held, half.teacher, half.data) == (full.held, full.teacher, full.data)
     assert 0.5 * full.working < half.working < 0.7 * full.working
-    assert half.shown == full.shown / 2
+    assert half.teacher_features == full.teacher_features / 2
     assert half.flops == full.flops
 
 

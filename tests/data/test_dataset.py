@@ -16,9 +16,10 @@ from kdbench.data.dataset import load, statistics
 from kdbench.data.readers import downloaded
 from kdbench.data.readers import image_folder as folder
 from kdbench.data.readers.base import DataError, draw, resize
-from kdbench.data.readers.by_name import READERS, available
+from kdbench.data.readers.by_name import available
 from kdbench.data.readers.downloaded import FASHION_MD5
-from kdbench.grid.settings import DATASETS, Dataset
+from kdbench.grid.dataset_facts import DATASETS
+from kdbench.grid.settings import Dataset
 
 
 @pytest.fixture(autouse=True)
@@ -175,7 +176,7 @@ def test_resize_is_pillows_antialiased_bilinear() -> None:
 def test_cifar(name: str, packed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = cifar(tmp_path, name, monkeypatch, packed=packed)
     assert available(name, tmp_path)[0]
-    data = load(Dataset(name=name), tmp_path)  # type: ignore[arg-type]
+    data = load(Dataset(name=name), tmp_path)
     for split, images, labels in (
         ("train", data.train_images, data.train_labels),
         ("test", data.test_images, data.test_labels),
@@ -184,7 +185,7 @@ def test_cifar(name: str, packed: bool, tmp_path: Path, monkeypatch: pytest.Monk
         assert labels.tolist() == made[split][1]
         assert images.is_contiguous()
     assert data.classes[1] == "class 1"
-    assert (data.mean, data.std) == data_module.STATISTICS[name]
+    assert (data.mean, data.std) == DATASETS[name].mean_std
 
 
 def test_missing_cifar_says_what_to_put_where(tmp_path: Path) -> None:
@@ -401,18 +402,6 @@ def test_digest_follows_images_and_labels() -> None:
         data_module.digest(images),
     }
     assert len(digests) == 5
-
-
-def test_available_knows_every_data_set(tmp_path: Path) -> None:
-    assert {name for name in DATASETS if available(name, tmp_path)[0]} == {"digits", "synthetic"}
-    assert available("imagefolder", folders(tmp_path / "pets"))[0]
-    with pytest.raises(DataError, match="there are digits, fashion_mnist"):
-        available("cifar", tmp_path)
-    assert not (tmp_path / "cifar10").exists()
-
-
-def test_every_data_set_has_a_reader() -> None:
-    assert READERS.keys() == DATASETS.keys()
 
 
 def test_published_checksums_are_torchvisions() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from kdbench.grid.settings import DATASETS, Dataset, Protocol, Schedule, Training
+from kdbench.grid.settings import Dataset, Protocol, Schedule, Training
 
 
 def test_where_data_lies_decides_nothing() -> None:
@@ -37,10 +37,6 @@ def test_titles() -> None:
 def test_root_belongs_to_folders(values: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="root"):
         Dataset(**values)
-
-
-def test_every_known_shape_is_whole() -> None:
-    assert all(shape is None or len(shape) == 3 for shape in DATASETS.values())
 
 
 @pytest.mark.parametrize(

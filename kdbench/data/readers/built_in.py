@@ -12,6 +12,11 @@ from kdbench.grid.settings import Dataset
 from kdbench.rng import generator
 
 
+def available(name: str, root: Path) -> tuple[bool, str]:
+    """Name the source of a built-in data set, which is always available."""
+    return True, "comes with scikit-learn" if name == "digits" else "generated, for tests"
+
+
 def digits(dataset: Dataset, root: Path) -> DataSource:
     table = torch.from_numpy(_digits())
     images = table[:, :-1].reshape(-1, 8, 8, 1).to(torch.uint8) * 15  # 0..16 -> 0..240

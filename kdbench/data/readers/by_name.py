@@ -1,48 +1,53 @@
-"""Readers of data sets, one function each: add a data set here.
+"""Find the reader of a data set, and whether its files are present.
 
-A reader takes the ``Dataset`` and the folder of all data sets and gives the whole data set as uint8
-images; cutting it to size is the business of data.py.
+A reader is a function ``reader(dataset, root) -> DataSource``. It returns the complete data set as
+uint8 images; ``kdbench.data.dataset`` then resizes it and draws subsets. ``DATASETS`` in
+``kdbench.grid.dataset_facts`` names the reader of each data set.
 """
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 from kdbench.data.readers.base import DataError, DataSource
-from kdbench.data.readers.built_in import digits, synthetic
-from kdbench.data.readers.downloaded import (
-    archive_available,
-    cifar,
-    fashion_available,
-    fashion_mnist,
-    stl10,
-)
-from kdbench.data.readers.image_folder import imagefolder
-from kdbench.grid.settings import DATASETS, Dataset
+from kdbench.grid.dataset_facts import DATASETS
+from kdbench.grid.settings import Dataset
 
-READERS: dict[str, Callable[[Dataset, Path], DataSource]] = {
-    "digits": digits,
-    "fashion_mnist": fashion_mnist,
-    "cifar10": cifar,
-    "cifar100": cifar,
-    "stl10": stl10,
-    "imagefolder": imagefolder,
-    "synthetic": synthetic,
-}
+Reader = Callable[[Dataset, Path], DataSource]
+
+
+def reader(name: str) -> Reader:
+    """Return the reader of a data set.
+
+    Raises:
+        DataError: unknown name.
+    """
+    module, function = _module(name)
+    result: Reader = getattr(module, function)
+    return result
 
 
 def available(name: str, root: Path) -> tuple[bool, str]:
-    """Whether a data set's files are there, and where or what to do; reads and checks none.
+    """Check whether a data set's files are present, without reading them.
 
     Args:
-        name: one of ``DATASETS``.
-        root: as for ``load``; for imagefolder the folder of the images itself.
+        name: a key of ``DATASETS``.
+        root: folder of all data sets, as for ``load``; for imagefolder the folder of the images.
+
+    Returns:
+        Whether the files are present, and where they are or how to get them.
+
+    Raises:
+        DataError: unknown name.
     """
-    root = Path(root).expanduser()
+    module, _ = _module(name)
+    result: tuple[bool, str] = module.available(name, Path(root).expanduser())
+    return result
+
+
+def _module(name: str) -> tuple[ModuleType, str]:
     if name not in DATASETS:
         raise DataError(f"no data set {name!r}; there are {', '.join(DATASETS)}")
-    if name in ("digits", "synthetic"):
-        return True, "comes with scikit-learn" if name == "digits" else "generated, for tests"
-    if name == "imagefolder":
-        found = (root / "train").is_dir() and (root / "test").is_dir()
-        return found, str(root) if found else "any folder with train/CLASS/* and test/CLASS/*"
-    return fashion_available(root) if name == "fashion_mnist" else archive_available(name, root)
+    module, _, function = DATASETS[name].reader.partition(".")
+    return import_module(f"kdbench.data.readers.{module}"), function

@@ -17,7 +17,8 @@ import torch
 from filelock import FileLock
 
 from kdbench.data.readers.base import UNREADABLE, DataError, DataSource, Split, line, write
-from kdbench.grid.settings import DATASETS, Dataset
+from kdbench.grid.dataset_facts import DATASETS
+from kdbench.grid.settings import Dataset
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,15 @@ FASHION_MD5 = {
 
 
 NO_DOWNLOAD = (OSError, RuntimeError, EOFError, http.client.HTTPException, tarfile.TarError)
+
+
+def available(name: str, root: Path) -> tuple[bool, str]:
+    """Check whether the files of a data set are present.
+
+    Returns:
+        Whether they are, and where, or which file to put where.
+    """
+    return fashion_available(root) if name == "fashion_mnist" else archive_available(name, root)
 
 
 def fashion_available(root: Path) -> tuple[bool, str]:
@@ -189,7 +199,7 @@ def packed(raw: Path, stem: str) -> Path | None:
 
 def _checked(name: str, where: Path, images: Any, labels: Any, classes: int) -> Split:
     """Arrays as a ``Split``, if they have the shape that this data set has."""
-    channels, size, expected = DATASETS[name] or (0, 0, 0)
+    channels, size, expected = DATASETS[name].shape or (0, 0, 0)
     made = Split(torch.as_tensor(images), torch.as_tensor(labels, dtype=torch.int64))
     if made.images.ndim == 3:
         made = made._replace(images=made.images[..., None])

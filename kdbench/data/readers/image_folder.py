@@ -14,6 +14,13 @@ from kdbench.grid.settings import Dataset
 log = logging.getLogger(__name__)
 
 
+def available(name: str, root: Path) -> tuple[bool, str]:
+    """Check whether ``root`` holds ``train`` and ``test``."""
+    if (root / "train").is_dir() and (root / "test").is_dir():
+        return True, str(root)
+    return False, "any folder with train/CLASS/* and test/CLASS/*"
+
+
 def imagefolder(dataset: Dataset, root: Path) -> DataSource:
     from torchvision.datasets import ImageFolder
 
