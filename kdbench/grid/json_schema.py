@@ -6,8 +6,8 @@ grid, whether a file exists) is for ``kdbench plan`` to say.
 
 from typing import Any
 
-from kdbench.grid.grid import Grid
 from kdbench.grid.dataset_facts import DATASETS
+from kdbench.grid.grid import Grid
 from kdbench.grid.settings import MethodOptions
 from kdbench.grid.yaml_tree import presets
 from kdbench.models import zoo

@@ -130,6 +130,16 @@ def merged(below: Tree, above: Tree, *, empties: bool = False) -> Tree:
     return out
 
 
+def option_tree(option: str, value: Any) -> Tree:
+    """Return the options that set ``option`` to ``value``.
+
+    ``{"at": {"beta": 5}}`` for ``at.beta``, an option of a part of a combination, and
+    ``{"beta": 5}`` for ``beta``.
+    """
+    part, dot, key = option.partition(".")
+    return {part: {key: value}} if dot else {option: value}
+
+
 def set_value(tree: Tree, assignment: str, flag: str = "--set") -> None:
     """Put the value of ``key.key=value`` into a tree; the value is YAML.
 
@@ -157,6 +167,12 @@ def set_value(tree: Tree, assignment: str, flag: str = "--set") -> None:
     node[last] = value
 
 
+def presets() -> list[str]:
+    """Names of the protocols that ship with kdbench."""
+    files = resources.files("kdbench.grid.presets").iterdir()
+    return sorted(Path(file.name).stem for file in files if file.name.endswith(".yaml"))
+
+
 def preset(name: str) -> Tree:
     """The tree of a protocol that ships with kdbench."""
     return copy.deepcopy(_shipped(name))  # callers may change what they get
@@ -169,15 +185,3 @@ def _shipped(name: str) -> Tree:
     )
     tree: Tree = parse_yaml(text, f"presets/{name}.yaml", file=True)
     return tree
-
-
-def presets() -> list[str]:
-    """Names of the protocols that ship with kdbench."""
-    files = resources.files("kdbench.grid.presets").iterdir()
-    return sorted(Path(file.name).stem for file in files if file.name.endswith(".yaml"))
-
-
-def option_tree(option: str, value: Any) -> dict[str, Any]:
-    """``{"at": {"beta": 5}}`` for ``at.beta`` and 5, of a combination; else ``{"beta": 5}``."""
-    part, dot, key = option.partition(".")
-    return {part: {key: value}} if dot else {option: value}

@@ -10,7 +10,16 @@ from small_grids import tree
 from kdbench.grid.expand import expand
 from kdbench.grid.grid import GridError
 from kdbench.grid.parsing import load
-from kdbench.grid.yaml_tree import ROOT, merged, parse_yaml, preset, read, set_value
+from kdbench.grid.yaml_tree import (
+    ROOT,
+    merged,
+    option_tree,
+    parse_yaml,
+    preset,
+    presets,
+    read,
+    set_value,
+)
 
 
 @pytest.mark.parametrize(
@@ -135,6 +144,12 @@ def test_merged_leaves_its_arguments_alone() -> None:
     assert below == {"a": {"b": 1}, "c": [1]} and above == {"a": {"d": 2}, "c": [2]}
 
 
+def test_an_option_goes_over_the_options_of_its_part() -> None:
+    options = {"at": {"p": 4}, "alpha": 1}
+    assert merged(options, option_tree("alpha", 2)) == {"at": {"p": 4}, "alpha": 2}
+    assert merged(options, option_tree("at.beta", 5)) == {"at": {"p": 4, "beta": 5}, "alpha": 1}
+
+
 def test_set_reaches_into_short_forms_and_new_places() -> None:
     tree: dict[str, Any] = {"dataset": "digits", "protocol": "demo", "x": {"y": 1}}
     for assignment in (
@@ -168,3 +183,4 @@ def test_set_in_another_form(assignment: str, problem: str) -> None:
 
 def test_presets_are_trees() -> None:
     assert preset("semckd")["methods"]["at"] == {"beta": 1000}
+    assert all(isinstance(preset(name), dict) for name in presets())
