@@ -1,1 +1,1 @@
-"""What the papers look at beside accuracy, from trained runs."""
+"""The papers' analyses beyond accuracy, computed from trained runs."""

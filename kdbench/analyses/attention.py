@@ -1,4 +1,4 @@
-"""Attention weights: how much each stage of a student learns from each stage of its teacher."""
+"""Attention weights: how much each student stage learns from each teacher stage."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kdbench.analyses.finding import Finding, cut, paper, plain, tidy
+from kdbench.analyses.finding import (
+    Finding,
+    escape_mathtext,
+    new_figure,
+    style_axis,
+    truncation_note,
+)
 from kdbench.analyses.trained_run import AnalysisError, TrainedRun
 from kdbench.report.plots.style import COLOURS, LINES
 from kdbench.runs import records
@@ -20,98 +26,107 @@ SOURCE = (
     "Attention weights as in SemCKD: Chen et al., Cross-Layer Distillation with Semantic "
     "Calibration, AAAI 2021 (arXiv:2012.03236)"
 )
-MOST = 12
-"""More runs than these are not drawn."""
+MAX_RUNS = 12
+"""Largest number of runs in the figure."""
 
 Weights = "np.ndarray[Any, np.dtype[np.float64]]"
 
 
-def analyse(subjects: Sequence[TrainedRun], runs: Path) -> Finding:
-    """Mean attention over the test set, and over training where the run kept it.
+def analyse(trained_runs: Sequence[TrainedRun], runs: Path) -> Finding:
+    """Analyse mean attention over the test set and, if traces exist, during training.
 
     Args:
-        subjects: runs; those of a method without attention weights are left out.
+        trained_runs: runs to analyse; those without attention weights are left out.
         runs: folder of runs.
 
     Raises:
-        AnalysisError: none of them has attention weights.
+        AnalysisError: no run has attention weights.
     """
     import pandas as pd
 
-    found = {one: weights for one in subjects if (weights := on_test(one)) is not None}
-    if not found:
-        methods = ", ".join(dict.fromkeys(one.run.method for one in subjects))
+    on_test = {
+        trained: weights
+        for trained in trained_runs
+        if (weights := mean_on_test(trained)) is not None
+    }
+    if not on_test:
+        methods = ", ".join(dict.fromkeys(trained.run.method for trained in trained_runs))
         raise AnalysisError(
-            f"no attention weights in these runs ({methods}): give one of semckd, or of another "
-            "method whose trace() names a tensor 'attention'"
+            f"no attention weights in these runs ({methods}): give a run of semckd, or of another "
+            "method whose trace() returns a tensor named 'attention'"
         )
-    kept = {one: _kept(one, runs) for one in found}
+    traced = {trained: _over_training(trained, runs) for trained in on_test}
     rows, table = [], []
-    for one, weights in found.items():
-        about = {"run": one.run.id, "label": one.label}
-        epochs = [(e + 1, w) for e, w in enumerate(kept[one])]
-        last = one.run.training.epochs
-        for on, epoch, values in [("test", last, weights), *(("train", *x) for x in epochs)]:
+    for trained, weights in on_test.items():
+        facts = {"run": trained.run.id, "label": trained.label}
+        epochs = [("train", e + 1, values) for e, values in enumerate(traced[trained])]
+        for on, epoch, values in [("test", trained.run.training.epochs, weights), *epochs]:
             for (i, j), value in np.ndenumerate(values):
-                place = {"on": on, "epoch": epoch, "student_stage": i + 1, "teacher_stage": j + 1}
-                rows.append(about | place | {"attention": value})
-        for i, line in enumerate(weights):
-            shown = {f"teacher {j + 1}": float(value) for j, value in enumerate(line)}
-            table.append({"run": one.label, "student stage": i + 1} | shown)
-    left = [one.label for one in subjects if one not in found]
+                key = {"on": on, "epoch": epoch, "student_stage": i + 1, "teacher_stage": j + 1}
+                rows.append(facts | key | {"attention": value})
+        for i, row in enumerate(weights):
+            columns = {f"teacher {j + 1}": float(value) for j, value in enumerate(row)}
+            table.append({"run": trained.label, "student stage": i + 1} | columns)
+    without = [trained.label for trained in trained_runs if trained not in on_test]
     notes = [
-        "Mean over the test set in eval mode, in batches as large as in training; 1/T of all T "
-        "teacher stages is what equal allocation would give."
+        "Mean over the test set in eval mode, with the batch size of training. Equal allocation "
+        "to T teacher stages would give 1/T each."
     ]
-    notes += [f"Without attention weights: {'; '.join(left)}."] if left else []
-    if any(not len(kept[one]) for one in found):
-        notes.append("Runs without a trace.csv were trained before attention was kept.")
-    notes += cut(MOST, len(found))
+    notes += [f"Without attention weights: {'; '.join(without)}."] if without else []
+    if any(not len(traced[trained]) for trained in on_test):
+        notes.append("Runs without trace.csv were trained before kdbench stored attention.")
+    notes += truncation_note(MAX_RUNS, len(on_test))
     return Finding(
         "attention",
         "Attention of student stages to teacher stages",
         SOURCE,
         pd.DataFrame(table).fillna(""),
         pd.DataFrame(rows),
-        _draw(found, kept),
+        _draw(on_test, traced),
         tuple(notes),
     )
 
 
-def on_test(subject: TrainedRun) -> Any:
-    """Mean attention over the test set, [S, T]; None for a method without."""
+def mean_on_test(trained: TrainedRun) -> Any:
+    """Return mean attention over the test set, [S, T]; None for a method without attention."""
     total, batches = None, 0
-    for images, _ in subject.looks("test") if subject.run.teacher else ():
-        s, t = subject.both(images)
-        given = [w for m in subject.methods if (w := m.trace(s, t).get("attention")) is not None]
-        if not given:
+    for images, _ in trained.batches("test") if trained.run.teacher else ():
+        s, t = trained.features(images)
+        attentions = [
+            weights
+            for method in trained.methods
+            if (weights := method.trace(s, t).get("attention")) is not None
+        ]
+        if not attentions:
             return None
-        weights = given[0].double().cpu().numpy()
-        total = weights if total is None else total + weights
+        mean = attentions[0].double().cpu().numpy()
+        total = mean if total is None else total + mean
         batches += 1
     return None if total is None else total / batches
 
 
-def _kept(subject: TrainedRun, runs: Path) -> Any:
-    """Attention by epoch, [epochs, S, T]; empty where none was kept."""
-    found = traces.read(records.folder(runs, subject.run.id))
-    names = (f"{term.method}.attention" for term in subject.run.terms)
-    return next((found[name] for name in names if name in found), np.empty((0, 0, 0)))
+def _over_training(trained: TrainedRun, runs: Path) -> Any:
+    """Return attention by epoch, [epochs, S, T]; empty if the run has no trace of it."""
+    tensors = traces.read(records.folder(runs, trained.run.id))
+    names = (f"{term.method}.attention" for term in trained.run.terms)
+    return next((tensors[name] for name in names if name in tensors), np.empty((0, 0, 0)))
 
 
-def _draw(found: dict[TrainedRun, Any], kept: dict[TrainedRun, Any]) -> "Figure":
-    """A row a run: the heat map, then a panel a student stage with its curves over training."""
-    shown = list(found)[:MOST]
-    across = 1 + max((found[one].shape[0] for one in shown if len(kept[one])), default=0)
-    figure = paper(2.9 + 2.0 * (across - 1), 2.35 * len(shown) + 0.2)
+def _draw(on_test: dict[TrainedRun, Any], traced: dict[TrainedRun, Any]) -> "Figure":
+    """Draw one row per run: a heat map, then a panel of training curves per student stage."""
+    drawn = list(on_test)[:MAX_RUNS]
+    stages = (on_test[trained].shape[0] for trained in drawn if len(traced[trained]))
+    columns = 1 + max(stages, default=0)
+    figure = new_figure(2.9 + 2.0 * (columns - 1), 2.35 * len(drawn) + 0.2)
     axes = figure.subplots(
-        len(shown), across, squeeze=False, width_ratios=[1.25, *[1.0] * (across - 1)]
+        len(drawn), columns, squeeze=False, width_ratios=[1.25, *[1.0] * (columns - 1)]
     )
-    for line, one in zip(axes, shown, strict=True):
-        _heat(line[0], one.label, found[one])
-        for i, axis in enumerate(line[1:]):
-            if i < kept[one].shape[1]:
-                _curves(axis, i, kept[one][:, i], named=i == kept[one].shape[1] - 1)
+    for row, trained in zip(axes, drawn, strict=True):
+        _heat(row[0], trained.label, on_test[trained])
+        weights = traced[trained]
+        for i, axis in enumerate(row[1:]):
+            if i < weights.shape[1]:
+                _curves(axis, i, weights[:, i], legend=i == weights.shape[1] - 1)
             else:
                 axis.set_axis_off()
     return figure
@@ -126,13 +141,13 @@ def _heat(axis: "Axes", label: str, weights: Any) -> None:
     axis.set_yticks(range(weights.shape[0]), [str(i + 1) for i in range(weights.shape[0])])
     axis.set_xlabel("teacher stage", fontsize=8)
     axis.set_ylabel("student stage", fontsize=8)
-    axis.set_title(plain(label), fontsize=9)
-    tidy(axis, spines=())
+    axis.set_title(escape_mathtext(label), fontsize=9)
+    style_axis(axis, spines=())
     axis.tick_params(length=0)
 
 
-def _curves(axis: "Axes", stage: int, weights: Any, *, named: bool) -> None:
-    """Attention of one student stage over the epochs, [epochs, T]."""
+def _curves(axis: "Axes", stage: int, weights: Any, *, legend: bool) -> None:
+    """Draw the attention of one student stage over the epochs, [epochs, T]."""
     epochs, count = weights.shape
     axis.axhline(1 / count, color=LINES, linewidth=0.8, linestyle=":", zorder=1)
     for j in range(count):
@@ -143,10 +158,10 @@ def _curves(axis: "Axes", stage: int, weights: Any, *, named: bool) -> None:
     axis.set_ylim(-0.03, 1.03)
     axis.set_title(f"student stage {stage + 1}", fontsize=9)
     axis.set_xlabel("epoch", fontsize=8)
-    tidy(axis)
+    style_axis(axis)
     if stage:
         axis.set_yticklabels([])
-    if named:
+    if legend:
         axis.legend(
             title="teacher\nstage", fontsize=7, title_fontsize=7, frameon=False,
             loc="center left", bbox_to_anchor=(1.0, 0.5),

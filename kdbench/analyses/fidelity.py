@@ -1,4 +1,4 @@
-"""Fidelity: how well a student does as its teacher does, which is not how well it does."""
+"""Fidelity: how closely a student's predictions match its teacher's, unlike its accuracy."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdbench.analyses.finding import Finding, dots, paper
+from kdbench.analyses.finding import Finding, dot_plot, new_figure
 from kdbench.analyses.trained_run import TrainedRun
 
 SOURCE = (
@@ -16,12 +16,13 @@ SOURCE = (
 
 
 class Fidelity(NamedTuple):
-    """A student against its teacher, on the same images.
+    """A comparison of a student with its teacher on the same images.
 
     Attributes:
-        accuracy, teacher: top-1 accuracies in percent.
+        accuracy: top-1 accuracy of the student in percent.
+        teacher: top-1 accuracy of the teacher in percent.
         agreement: share of images on which both predict the same class, in percent.
-        in_error: the same among the images that the teacher gets wrong; nan if there are none.
+        in_error: agreement on images that the teacher misclassifies; nan without such images.
         kl: mean KL divergence of the student's from the teacher's prediction at temperature 1.
     """
 
@@ -33,47 +34,46 @@ class Fidelity(NamedTuple):
 
 
 def compare(student: Tensor, teacher: Tensor, labels: Tensor) -> Fidelity:
-    """Of logits [N, K] and labels [N]."""
-    mine, theirs = student.argmax(1), teacher.argmax(1)
-    same, wrong = mine == theirs, theirs != labels
+    """Compare logits [N, K] on images with labels [N]."""
+    student_class, teacher_class = student.argmax(1), teacher.argmax(1)
+    same, wrong = student_class == teacher_class, teacher_class != labels
     p, q = (F.log_softmax(x.double(), 1) for x in (teacher, student))
     kl = F.kl_div(q, p, reduction="batchmean", log_target=True)
     return Fidelity(
-        accuracy=_percent(mine == labels),
-        teacher=_percent(theirs == labels),
+        accuracy=_percent(student_class == labels),
+        teacher=_percent(teacher_class == labels),
         agreement=_percent(same),
         in_error=_percent(same[wrong]) if wrong.any() else float("nan"),
-        kl=max(0.0, float(kl)),  # rounding may leave -1e-17
+        kl=max(0.0, float(kl)),  # rounding may give -1e-17
     )
 
 
-def analyse(subjects: Sequence[TrainedRun]) -> Finding:
-    """Agreement and KL of students and their teachers on the test set."""
+def analyse(trained_runs: Sequence[TrainedRun]) -> Finding:
+    """Analyse agreement and KL of students and their teachers on the test set."""
     import pandas as pd
 
-    rows, table, drawn = [], [], []
-    for one in subjects:
-        guide = one.taught()
-        found = compare(one.test.logits, guide.test.logits, one.data.test_labels.cpu())
-        rows.append(
-            {"run": one.run.id, "label": one.label, "teacher_run": guide.run} | found._asdict()
-        )
-        drawn.append(found)
+    rows, table, results = [], [], []
+    for trained in trained_runs:
+        teacher = trained.require_teacher()
+        result = compare(trained.test.logits, teacher.test.logits, trained.data.test_labels.cpu())
+        facts = {"run": trained.run.id, "label": trained.label, "teacher_run": teacher.run}
+        rows.append(facts | result._asdict())
+        results.append(result)
         table.append(
             {
-                "run": one.label,
-                "accuracy, %": found.accuracy,
-                "teacher, %": found.teacher,
-                "agreement, %": found.agreement,
-                "where it errs, %": found.in_error,
-                "KL": found.kl,
+                "run": trained.label,
+                "accuracy, %": result.accuracy,
+                "teacher, %": result.teacher,
+                "agreement, %": result.agreement,
+                "in teacher errors, %": result.in_error,
+                "KL": result.kl,
             }
         )
-    figure = paper(7.0, 0.28 * len(rows) + 0.9)
+    figure = new_figure(7.0, 0.28 * len(rows) + 0.9)
     left, right = figure.subplots(1, 2, sharey=True)
-    names = [one.label for one in subjects]
-    dots(left, names, [found.agreement for found in drawn], "agreement with the teacher, %")
-    dots(right, names, [found.kl for found in drawn], "KL from the teacher, nats")
+    names = [trained.label for trained in trained_runs]
+    dot_plot(left, names, [x.agreement for x in results], "agreement with the teacher, %")
+    dot_plot(right, names, [x.kl for x in results], "KL from the teacher, nats")
     return Finding(
         "fidelity",
         "Fidelity of students to their teachers, on the test set",
@@ -81,9 +81,9 @@ def analyse(subjects: Sequence[TrainedRun]) -> Finding:
         pd.DataFrame(table),
         pd.DataFrame(rows),
         figure,
-        ("where it errs: agreement on the images that the teacher gets wrong.",),
+        ("In teacher errors: agreement on images that the teacher misclassifies.",),
     )
 
 
-def _percent(hits: Tensor) -> float:
-    return 100 * float(hits.double().mean())
+def _percent(correct: Tensor) -> float:
+    return 100 * float(correct.double().mean())

@@ -1,4 +1,4 @@
-"""What an analysis finds, on paper: PNG, SVG, CSV, and a small table for the terminal."""
+"""The output of an analysis: a figure, a CSV and a small table for the terminal."""
 
 import math
 from dataclasses import dataclass
@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of an analysis.
+    """The result of an analysis.
 
     Attributes:
-        name: of the analysis. title: for people. source: whose idea it is.
-        table: the few numbers for the terminal. frame: all numbers, for the CSV.
-        figure: drawn from these.
-        notes: what to know when reading it, a sentence each.
+        name: name of the analysis and of its files.
+        title: heading for readers.
+        source: paper that introduced the analysis.
+        table: summary for the terminal.
+        frame: all numbers, for the CSV.
+        figure: plot of these numbers.
+        notes: remarks for readers, one sentence each.
     """
 
     name: str
@@ -36,7 +39,7 @@ class Finding:
     notes: tuple[str, ...] = ()
 
     def write(self, folder: Path) -> Path:
-        """Write ``folder/<name>.{csv,svg,png}``; the same bytes for the same finding.
+        """Write ``folder/<name>.{csv,svg,png}``; equal findings give equal bytes.
 
         Returns:
             The PNG.
@@ -48,8 +51,8 @@ class Finding:
         write_atomically(folder / f"{self.name}.png", pictures.png(self.figure))
         return folder / f"{self.name}.png"
 
-    def rendered(self) -> "Group":
-        """Title, table, notes and source, for ``rich``."""
+    def render(self) -> "Group":
+        """Return title, table, notes and source for ``rich``."""
         from rich import box
         from rich.console import Group
         from rich.table import Table
@@ -59,57 +62,57 @@ class Finding:
         for i, column in enumerate(self.table.columns):
             table.add_column(Text(str(column)), justify="left" if i == 0 else "right")
         for row in self.table.itertuples(index=False):
-            table.add_row(*(Text(_told(x)) for x in row))
+            table.add_row(*(Text(_format(value)) for value in row))
         lines = [*self.notes, self.source]
         return Group(Text(self.title, "bold"), table, *(Text(line, "dim") for line in lines))
 
 
-def _told(value: object) -> str:
-    """A cell of the terminal's table; nothing where there is no number."""
+def _format(value: object) -> str:
+    """Format a cell of the terminal's table; nan becomes an empty cell."""
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:.4g}"
     return str(value)
 
 
-def paper(width: float, height: float) -> "Figure":
-    """An empty figure, in inches, that arranges itself."""
+def new_figure(width: float, height: float) -> "Figure":
+    """Return an empty figure of this size in inches, with automatic layout."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def arranged(panels: int) -> tuple[int, int]:
-    """Rows and columns for this many panels, at most four side by side."""
+def panel_grid(panels: int) -> tuple[int, int]:
+    """Return rows and columns for this many panels, with at most four columns."""
     down = math.ceil(panels / 4)
     return down, math.ceil(panels / down)
 
 
-def cut(shown: int, of: int) -> tuple[str, ...]:
-    """A note where a figure does not hold all; the CSV does."""
-    return (f"The figure shows the first {shown} of {of}.",) if of > shown else ()
+def truncation_note(drawn: int, total: int) -> tuple[str, ...]:
+    """Return a note if the figure leaves something out; the CSV is always complete."""
+    return (f"The figure shows the first {drawn} of {total}.",) if total > drawn else ()
 
 
-def plain(text: str) -> str:
-    """Text that matplotlib shall not read as mathematics."""
+def escape_mathtext(text: str) -> str:
+    """Escape dollar signs, which matplotlib would read as mathematics."""
     return text.replace("$", r"\$")
 
 
-def tidy(axis: "Axes", *, spines: tuple[str, ...] = ("left", "bottom")) -> None:
-    """The house's look: small ticks, no frame but these sides."""
+def style_axis(axis: "Axes", *, spines: tuple[str, ...] = ("left", "bottom")) -> None:
+    """Use small ticks and draw only these sides of the frame."""
     axis.tick_params(labelsize=8, length=2)
     for side, spine in axis.spines.items():
         spine.set_visible(side in spines)
 
 
-def dots(axis: "Axes", names: list[str], values: list[float], label: str) -> None:
-    """A value a row, the first on top."""
+def dot_plot(axis: "Axes", names: list[str], values: list[float], label: str) -> None:
+    """Draw one value per row, the first at the top."""
     axis.plot(values, range(len(values)), "o", color=COLOURS[0], markersize=6, zorder=2)
-    axis.set_yticks(range(len(names)), [plain(name) for name in names])
+    axis.set_yticks(range(len(names)), [escape_mathtext(name) for name in names])
     axis.set_ylim(len(names) - 0.5, -0.5)
-    axis.set_xlabel(plain(label), fontsize=8)
+    axis.set_xlabel(escape_mathtext(label), fontsize=8)
     axis.locator_params(axis="x", nbins=5)
     axis.margins(x=0.1)
     axis.grid(axis="y", color="0.9", linewidth=0.8)
     axis.set_axisbelow(True)
-    tidy(axis, spines=("bottom",))
+    style_axis(axis, spines=("bottom",))
     axis.tick_params(axis="y", length=0)

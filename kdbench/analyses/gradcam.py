@@ -1,4 +1,4 @@
-"""Grad-CAM: where in an image a network looks for a class, teacher and students side by side."""
+"""Grad-CAM: image regions that support a class, for a teacher and its students."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench.analyses.finding import Finding, cut, paper, plain
+from kdbench.analyses.finding import Finding, escape_mathtext, new_figure, truncation_note
 from kdbench.analyses.trained_run import AnalysisError, TeacherOnData, TrainedRun
 from kdbench.data.batches import Normalise
 from kdbench.method import Features
@@ -22,13 +22,13 @@ SOURCE = (
     "SemCKD: Chen et al., AAAI 2021 (arXiv:2012.03236)"
 )
 COMPARED = 512
-"""Test images over which maps are compared; a few of them are drawn."""
-MOST = 9
-"""More networks than these are not drawn."""
+"""Number of test images on which maps are compared; a few of them are drawn."""
+MAX_NETWORKS = 9
+"""Largest number of networks in the figure."""
 
 
-class Looker(NamedTuple):
-    """A network to ask where it looks."""
+class ComparedNetwork(NamedTuple):
+    """A teacher or student in the comparison."""
 
     label: str
     run: str
@@ -44,17 +44,17 @@ def cam(
     classes: Tensor,
     stage: int = -1,
 ) -> Tensor:
-    """Where the evidence for a class lies, [B, h, w], not negative, as large as the stage's map.
+    """Return the non-negative evidence map of a class, [B, h, w], at the size of the stage's map.
 
     ``relu(sum_k a_k A_k)``, where ``a_k`` is the mean over positions of the class logit's gradient
-    to channel k of the map A.
+    with respect to channel k of the map A.
 
     Args:
-        network: in eval mode, images [B, C, H, W] to ``Features``.
-        predict: ``Features`` to logits [B, K].
-        images: [B, C, H, W].
-        classes: whose evidence, [B].
-        stage: of which stage.
+        network: network in eval mode, from images [B, C, H, W] to ``Features``.
+        predict: function from ``Features`` to logits [B, K].
+        images: images [B, C, H, W].
+        classes: class to explain for each image, [B].
+        stage: index of the stage.
 
     Source: Selvaraju et al., ICCV 2017, Eq. 1 and 2.
     """
@@ -68,117 +68,136 @@ def cam(
 
 
 def enlarged(maps: Tensor, size: int) -> Tensor:
-    """[B, h, w] -> [B, size, size], bilinearly."""
+    """Enlarge maps bilinearly, [B, h, w] -> [B, size, size]."""
     return F.interpolate(maps[:, None], (size, size), mode="bilinear")[:, 0]
 
 
-def alike(a: Tensor, b: Tensor) -> Tensor:
-    """Cosine of two maps of one size, in [0, 1], 0 where one is empty: [B, H, W] twice -> [B]."""
+def similarity(a: Tensor, b: Tensor) -> Tensor:
+    """Return the cosine of non-negative maps [B, H, W], in [0, 1], [B]; 0 if a map is all zero."""
     return F.cosine_similarity(a.flatten(1).double(), b.flatten(1).double(), dim=1)
 
 
-def analyse(subjects: Sequence[TrainedRun], images: int = 6, stage: int = -1) -> Finding:
-    """Grad-CAM for the true class, on test images about which the networks disagree.
+def analyse(trained_runs: Sequence[TrainedRun], images: int = 6, stage: int = -1) -> Finding:
+    """Analyse Grad-CAM for the true class, on test images on which the networks disagree.
 
     Args:
-        subjects: runs of one teacher and data set.
-        images: how many to draw.
-        stage: of which stage of each network; -1 is the last.
+        trained_runs: runs with the same teacher and data set.
+        images: number of images to draw.
+        stage: index of a stage of each network; -1 is the last.
 
     Raises:
-        AnalysisError: different teachers, or a network has no such stage.
+        AnalysisError: the teachers differ, or a network has no such stage.
     """
     import pandas as pd
 
-    guide = one_guide(subjects, "gradcam")
-    data = guide.data
-    lookers = [
-        Looker(f"teacher {guide.arch}", guide.run, guide.loaded.fast, _logits, guide.test.logits),
-        *(Looker(x.label, x.run.id, x.network, x.predict, x.test.logits) for x in subjects),
+    teacher = common_teacher(trained_runs, "gradcam")
+    data = teacher.data
+    name = f"teacher {teacher.arch}"
+    networks = [
+        ComparedNetwork(name, teacher.run, teacher.loaded.fast, _logits, teacher.test.logits),
+        *(
+            ComparedNetwork(
+                trained.label, trained.run.id, trained.network, trained.predict, trained.test.logits
+            )
+            for trained in trained_runs
+        ),
     ]
     labels = data.test_labels.cpu()
-    every = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))[:COMPARED]
-    shown = disputed(torch.stack([one.logits.argmax(1) for one in lookers]), labels, images)
+    sample = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))[:COMPARED]
+    predicted = torch.stack([network.logits.argmax(1) for network in networks])
+    drawn = disputed(predicted, labels, images)
     normalise = Normalise(data)
 
-    def maps(looker: Looker, index: Tensor) -> Tensor:
-        place = index.to(data.test_images.device)
-        batch = normalise(data.test_images[place])
+    def maps(network: ComparedNetwork, positions: Tensor) -> Tensor:
+        index = positions.to(data.test_images.device)
+        batch = normalise(data.test_images[index])
         try:
-            return cam(looker.network, looker.predict, batch, data.test_labels[place], stage).cpu()
+            return cam(
+                network.network, network.predict, batch, data.test_labels[index], stage
+            ).cpu()
         except IndexError:
-            raise AnalysisError(f"--stage {stage}: {looker.label} has no such stage") from None
+            raise AnalysisError(f"--stage {stage}: {network.label} has no such stage") from None
 
-    ours = [enlarged(maps(one, every), data.size) for one in lookers]
-    table, rows, drawn = [], [], []
-    for one, mine in zip(lookers, ours, strict=True):
-        right = one.logits.argmax(1) == labels
-        near = float(alike(mine, ours[0]).mean())
+    sample_maps = [enlarged(maps(network, sample), data.size) for network in networks]
+    table, rows, drawn_maps = [], [], []
+    for network, network_maps in zip(networks, sample_maps, strict=True):
+        correct = network.logits.argmax(1) == labels
         table.append(
             {
-                "network": one.label,
-                "accuracy, %": 100 * float(right.double().mean()),
-                "cosine with the teacher's map": near,
+                "network": network.label,
+                "accuracy, %": 100 * float(correct.double().mean()),
+                "cosine with the teacher's map": float(
+                    similarity(network_maps, sample_maps[0]).mean()
+                ),
             }
         )
-        small = maps(one, shown)
-        drawn.append(small)
-        guess = one.logits[shown].softmax(1)
-        for k, image in enumerate(shown.tolist()):
-            about = {
-                "run": one.run,
-                "label": one.label,
+        small = maps(network, drawn)
+        drawn_maps.append(small)
+        probabilities = network.logits[drawn].softmax(1)
+        for k, image in enumerate(drawn.tolist()):
+            facts = {
+                "run": network.run,
+                "label": network.label,
                 "image": image,
                 "class": data.classes[int(labels[image])],
-                "predicted": data.classes[int(guess[k].argmax())],
-                "probability": float(guess[k].max()),
+                "predicted": data.classes[int(probabilities[k].argmax())],
+                "probability": float(probabilities[k].max()),
             }
             for y, line in enumerate(small[k].tolist()):
-                rows += [about | {"y": y, "x": x, "cam": value} for x, value in enumerate(line)]
-    pixels = [data.test_images[i].cpu() for i in shown.tolist()]
+                rows += [facts | {"y": y, "x": x, "cam": value} for x, value in enumerate(line)]
+    pixels = [data.test_images[i].cpu() for i in drawn.tolist()]
     return Finding(
         "gradcam",
-        "Grad-CAM for the true class, on test images about which the networks disagree",
+        "Grad-CAM for the true class, on test images on which the networks disagree",
         SOURCE,
         pd.DataFrame(table),
         pd.DataFrame(rows),
-        _draw(lookers, data.classes, labels[shown], shown, pixels, drawn),
+        _draw(networks, data.classes, labels[drawn], drawn, pixels, drawn_maps),
         (
-            f"The cosine is the mean over {len(every)} test images; a map is a stage's, enlarged.",
-            *cut(MOST, len(lookers)),
+            f"The cosine is a mean over {len(sample)} test images, of maps enlarged to their size.",
+            *truncation_note(MAX_NETWORKS, len(networks)),
         ),
     )
 
 
-def one_guide(subjects: Sequence[TrainedRun], name: str) -> TeacherOnData:
-    """The teacher that all of these runs have.
+def common_teacher(trained_runs: Sequence[TrainedRun], analysis: str) -> TeacherOnData:
+    """Return the one teacher that all of these runs have.
 
     Raises:
-        AnalysisError: they have none, or several.
+        AnalysisError: a run has no teacher, or there are several teachers or data sets.
     """
-    guides = {(x.taught().run, x.run.dataset): x.taught() for x in subjects}
-    if len(guides) > 1:
-        told = ", ".join(sorted({f"{guide.arch} ({guide.run})" for guide in guides.values()}))
-        raise AnalysisError(
-            f"{name} shows one teacher and data set; these runs have several: {told}"
+    teachers = {}
+    for trained in trained_runs:
+        teacher = trained.require_teacher()
+        teachers[teacher.run, trained.run.dataset] = teacher
+    if len(teachers) > 1:
+        names = ", ".join(
+            sorted({f"{teacher.arch} ({teacher.run})" for teacher in teachers.values()})
         )
-    return next(iter(guides.values()))
+        raise AnalysisError(
+            f"{analysis} shows one teacher and data set; these runs have several: {names}"
+        )
+    return next(iter(teachers.values()))
 
 
-def disputed(guesses: Tensor, labels: Tensor, count: int) -> Tensor:
-    """Images that divide the networks most into right and wrong, the teacher being right first.
+def disputed(predicted: Tensor, labels: Tensor, count: int) -> Tensor:
+    """Return the images on which the students disagree most about the true class.
+
+    Among equals, images that the teacher classifies correctly come first.
 
     Args:
-        guesses: predicted classes, [networks, N], the teacher's first.
-        labels: [N].
+        predicted: predicted classes, [networks, N], the teacher's first.
+        labels: true classes, [N].
+        count: largest number of images to return.
 
     Returns:
-        Positions, at most ``count``, ascending among equals.
+        Positions of images, ascending among equals.
     """
-    right = guesses == labels
-    students = right[1:].sum(0)
-    divided = students * (len(right) - 1 - students) * 4 + (right[0] & (students < len(right) - 1))
-    return divided.argsort(descending=True, stable=True)[:count]
+    correct = predicted == labels
+    students = correct[1:].sum(0)
+    others = len(correct) - 1 - students
+    disagreement = students * others * 4 + (correct[0] & (others > 0))
+    return disagreement.argsort(descending=True, stable=True)[:count]
 
 
 def _logits(f: Features) -> Tensor:
@@ -186,41 +205,42 @@ def _logits(f: Features) -> Tensor:
 
 
 def _draw(
-    lookers: Sequence[Looker],
+    networks: Sequence[ComparedNetwork],
     classes: Sequence[str],
     labels: Tensor,
-    shown: Tensor,
+    positions: Tensor,
     pixels: Sequence[Tensor],
     maps: Sequence[Tensor],
 ) -> "Figure":
-    """A row an image, a column a network."""
-    lookers = lookers[:MOST]
-    figure = paper(1.2 * (len(lookers) + 1), 1.42 * len(pixels) + 0.3)
-    axes = figure.subplots(len(pixels), len(lookers) + 1, squeeze=False)
-    for row, (line, image) in enumerate(zip(axes, pixels, strict=True)):
-        true = int(labels[row])
-        _image(line[0], image, faint=False)
-        line[0].set_xlabel(plain(classes[true]), fontsize=7)
-        for axis, one, small in zip(line[1:], lookers, maps, strict=False):
+    """Draw one row per image and one column per network."""
+    networks = networks[:MAX_NETWORKS]
+    figure = new_figure(1.2 * (len(networks) + 1), 1.42 * len(pixels) + 0.3)
+    axes = figure.subplots(len(pixels), len(networks) + 1, squeeze=False)
+    for i, (row, image) in enumerate(zip(axes, pixels, strict=True)):
+        true = int(labels[i])
+        _image(row[0], image, faint=False)
+        row[0].set_xlabel(escape_mathtext(classes[true]), fontsize=7)
+        for axis, network, small in zip(row[1:], networks, maps, strict=False):
             _image(axis, image, faint=True)
-            heat = (small[row] / small[row].max().clamp(min=1e-12)).numpy()
+            heat = (small[i] / small[i].max().clamp(min=1e-12)).numpy()
             side = image.shape[0]
             axis.imshow(
                 heat, cmap="inferno", vmin=0, vmax=1, alpha=0.55, interpolation="bilinear",
                 extent=(-0.5, side - 0.5, side - 0.5, -0.5),
             )  # fmt: skip
-            guess = one.logits[int(shown[row])].softmax(0)
-            best = int(guess.argmax())
+            probabilities = network.logits[int(positions[i])].softmax(0)
+            best = int(probabilities.argmax())
             mark, ink = ("✓", LINES) if best == true else ("✗", COLOURS[1])
-            told = f"{mark} {plain(classes[best])} {float(guess[best]):.0%}"
-            axis.set_xlabel(told, fontsize=7, color=ink)
-    for axis, title in zip(axes[0], ["image", *(one.label for one in lookers)], strict=True):
-        axis.set_title(plain(title).replace(", ", "\n"), fontsize=8)
+            text = f"{mark} {escape_mathtext(classes[best])} {float(probabilities[best]):.0%}"
+            axis.set_xlabel(text, fontsize=7, color=ink)
+    titles = ["image", *(network.label for network in networks)]
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(escape_mathtext(title).replace(", ", "\n"), fontsize=8)
     return figure
 
 
 def _image(axis: "Axes", image: Tensor, *, faint: bool) -> None:
-    """Pixels, uint8 [H, W, C]; grey under a map."""
+    """Draw pixels, uint8 [H, W, C], in grey if a map is drawn over them."""
     if faint or image.shape[2] == 1:
         axis.imshow(image.float().mean(2).numpy(), cmap="gray", vmin=0, vmax=255)
     else:

@@ -1,4 +1,4 @@
-"""Runs to subjects: their networks, methods, teachers and data from the folders they lie in."""
+"""Loading of trained runs with their networks, methods, teachers and data."""
 
 import copy
 from collections.abc import Sequence
@@ -24,82 +24,85 @@ from kdbench.training.checkpoint import CheckpointDamaged, trained
 
 @dataclass
 class Library:
-    """Loads runs; what several of them share, data and teachers, is loaded once.
+    """A loader of runs that loads shared data sets and teachers only once.
 
     Attributes:
-        runs: folder of runs. root: folder of data sets. device: to compute on.
+        runs: folder of runs.
+        root: folder of data sets.
+        device: device for all networks and data.
     """
 
     runs: Path
     root: Path
     device: torch.device
     _data: dict[Dataset, LoadedData] = field(default_factory=dict)
-    _guides: dict[tuple[Teacher, Dataset], TeacherOnData] = field(default_factory=dict)
+    _teachers: dict[tuple[Teacher, Dataset], TeacherOnData] = field(default_factory=dict)
 
-    def subjects(self, ids: Sequence[str]) -> list[TrainedRun]:
-        """Runs by their ids, in this order.
+    def trained_runs(self, ids: Sequence[str]) -> list[TrainedRun]:
+        """Load runs by their ids, in this order.
 
-        A run without a teacher is given that of the first run beside it that has one, if possible
-        of one with the same student.
-
-        Raises:
-            UserError: a run that has not ended well, lacks its checkpoint, or its data.
-        """
-        found = self.found(ids)
-        guides = [run for run in found if run.teacher]
-        made = []
-        for run, label in zip(found, labels(found), strict=True):
-            near = [run] if run.teacher else [x for x in guides if x.student == run.student]
-            taught = next(iter(near or guides), None)
-            made.append(self._subject(run, label, taught.teacher if taught else None))
-        return made
-
-    def found(self, ids: Sequence[str]) -> list[Run]:
-        """Runs by their ids, in this order, each once.
+        A run without a teacher gets the teacher of the first of these runs that has one and trains
+        the same student, or else of the first that has one.
 
         Raises:
-            UserError: none, or one that has not ended well.
+            UserError: a run has not finished, or its checkpoint or data is missing.
         """
-        found = {run.id: run for run in (_run(self.runs, run_id) for run_id in ids)}
-        if not found:
-            raise AnalysisError("no runs: give ids of runs, or --grid")
-        return list(found.values())
+        runs = self.finished(ids)
+        distilled = [run for run in runs if run.teacher]
+        loaded = []
+        for run, label in zip(runs, labels(runs), strict=True):
+            alike = [run] if run.teacher else [x for x in distilled if x.student == run.student]
+            source = next(iter(alike or distilled), None)
+            loaded.append(self._trained_run(run, label, source.teacher if source else None))
+        return loaded
+
+    def finished(self, ids: Sequence[str]) -> list[Run]:
+        """Return the configurations of finished runs by their ids, in this order, each once.
+
+        Raises:
+            UserError: there are no ids, or a run has not finished.
+        """
+        runs = {run.id: run for run in (_finished_run(self.runs, run_id) for run_id in ids)}
+        if not runs:
+            raise AnalysisError("no runs: give run ids or --grid")
+        return list(runs.values())
 
     def network(self, run: Run) -> Network:
-        """The network that a run trained, on the device, frozen and in eval mode."""
+        """Return the network that a run trained, on the device, frozen and in eval mode."""
         return self._loaded(run)[0]
 
     def data(self, dataset: Dataset) -> LoadedData:
-        """A data set on the device."""
+        """Return a data set on the device."""
         if dataset not in self._data:
             self._data[dataset] = load(dataset, self.root, self.device)
         return self._data[dataset]
 
-    def _subject(self, run: Run, label: str, teacher: Teacher | None) -> TrainedRun:
+    def _trained_run(self, run: Run, label: str, teacher: Teacher | None) -> TrainedRun:
         data = self.data(run.dataset)
         network, state = self._loaded(run)
-        guide = self._guide(teacher, run.dataset) if teacher else None
-        # Shapes are read off on the CPU, as in training.
-        seen = dry_run(copy.deepcopy(network).cpu(), data.channels, data.size)
+        on_data = self._teacher(teacher, run.dataset) if teacher else None
+        # A dry run on the CPU gives the shapes, as in training.
+        student = dry_run(copy.deepcopy(network).cpu(), data.channels, data.size)
+        own_teacher = on_data.loaded if on_data and run.teacher else None
         setup = Setup(
-            student=seen,
-            teacher=dry_run(guide.loaded.network, data.channels, data.size)
-            if guide and run.teacher
-            else seen,
+            student=student,
+            teacher=dry_run(own_teacher.network, data.channels, data.size)
+            if own_teacher
+            else student,
             train_labels=data.train_labels.cpu(),
             batch_size=run.training.batch_size,
             num_classes=data.num_classes,
-            teacher_head=guide.loaded.head() if guide and run.teacher else None,
+            teacher_head=own_teacher.head() if own_teacher else None,
             seed=run.seed,
         )
-        methods = nn.ModuleList(build_methods(run, setup))
-        _fill(run, methods, state, "methods")
-        methods.to(self.device)
-        own = [method for method in methods if isinstance(method, Method)]
-        return TrainedRun(run, label, network, own, guide, data)
+        modules = nn.ModuleList(build_methods(run, setup))
+        _fill(run, modules, state, "methods")
+        modules.to(self.device)
+        methods = [module for module in modules if isinstance(module, Method)]
+        return TrainedRun(run, label, network, methods, on_data, data)
 
     def _loaded(self, run: Run) -> tuple[Network, dict[str, dict[str, Tensor]]]:
-        """A run's network, and all that its checkpoint holds."""
+        """Return a run's network and the content of its checkpoint."""
         data = self.data(run.dataset)
         state = _checkpoint(self.runs, run)
         network = zoo.create(run.student, num_classes=data.num_classes, in_channels=data.channels)
@@ -107,8 +110,8 @@ class Library:
         network.to(self.device).to(memory_format=torch.channels_last)
         return network, state
 
-    def _guide(self, teacher: Teacher, dataset: Dataset) -> TeacherOnData:
-        if (teacher, dataset) not in self._guides:
+    def _teacher(self, teacher: Teacher, dataset: Dataset) -> TeacherOnData:
+        if (teacher, dataset) not in self._teachers:
             data = self.data(dataset)
             loaded = teachers.load(
                 self.runs,
@@ -117,24 +120,26 @@ class Library:
                 in_channels=data.channels,
                 device=self.device,
             )
-            self._guides[teacher, dataset] = TeacherOnData(teacher.arch, teacher.run, loaded, data)
-        return self._guides[teacher, dataset]
+            self._teachers[teacher, dataset] = TeacherOnData(
+                teacher.arch, teacher.run, loaded, data
+            )
+        return self._teachers[teacher, dataset]
 
 
-def _run(runs: Path, run_id: str) -> Run:
-    """A run that has ended well."""
-    whole = records.find(runs, run_id)
-    if whole.startswith("import-"):
-        raise AnalysisError(f"run {whole} is an imported teacher: give runs that kdbench trained")
-    _ended(runs, whole)
-    return records.read_run(runs, whole)
+def _finished_run(runs: Path, run_id: str) -> Run:
+    """Return the configuration of a finished run."""
+    full_id = records.find(runs, run_id)
+    if full_id.startswith("import-"):
+        raise AnalysisError(f"run {full_id} is an imported teacher: give runs that kdbench trained")
+    _finished_record(runs, full_id)
+    return records.read_run(runs, full_id)
 
 
-def _ended(runs: Path, run_id: str) -> Record:
-    """The record of a run that has ended well."""
+def _finished_record(runs: Path, run_id: str) -> Record:
+    """Return the record of a finished run."""
     record = records.read(runs, run_id)
     if record is None or record.status != "done":
-        state = f"{record.status}: {record.reason}" if record else "has not ended yet"
+        state = f"{record.status}: {record.reason}" if record else "has not finished yet"
         raise AnalysisError(f"run {run_id} {state}")
     return record
 
@@ -143,24 +148,24 @@ def _fill(run: Run, module: nn.Module, state: dict[str, dict[str, Tensor]], key:
     """Load a part of a checkpoint into a module and freeze it.
 
     Raises:
-        AnalysisError: it does not fit.
+        AnalysisError: the checkpoint does not fit.
     """
     try:
         module.load_state_dict(state[key])
     except (RuntimeError, KeyError) as error:
-        told = " ".join(str(error).split())
+        reason = " ".join(str(error).split())
         raise AnalysisError(
-            f"run {run.id}: its checkpoint does not fit this kdbench: {told}"
+            f"run {run.id}: its checkpoint does not fit this kdbench: {reason}"
         ) from None
     module.eval().requires_grad_(False)
 
 
 def _checkpoint(runs: Path, run: Run) -> dict[str, dict[str, Tensor]]:
-    """What a run left, verified to be the weights that its record names."""
+    """Load a run's checkpoint and verify it against the digest in the run's record."""
     path = records.folder(runs, run.id) / "checkpoint.pt"
     if not path.exists():
         raise AnalysisError(f"{path}: no such file; an analysis needs the trained weights")
     try:
-        return trained(path, _ended(runs, run.id))
+        return trained(path, _finished_record(runs, run.id))
     except CheckpointDamaged as damage:
         raise AnalysisError(str(damage)) from None

@@ -1,4 +1,4 @@
-"""A trained run to look at: its network, methods, teacher and data, frozen and in eval mode."""
+"""A trained run for analyses: its network, methods, teacher and data, frozen, in eval mode."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ from kdbench.training.teacher import LoadedTeacher
 
 
 class AnalysisError(UserError):
-    """Runs that cannot be analysed so; one line."""
+    """Error for runs that an analysis cannot use; one line."""
 
 
 class TestOutputs(NamedTuple):
-    """A network on the whole test set: embeddings [N, D] and deployed logits [N, K]."""
+    """Outputs for the whole test set: embeddings [N, D] and deployed logits [N, K]."""
 
     embedding: Tensor
     logits: Tensor
@@ -32,10 +32,11 @@ class TestOutputs(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class TeacherOnData:
-    """A teacher and the data it is asked about.
+    """A teacher and the data set that it is analysed on.
 
     Attributes:
-        arch, run: of the teacher.
+        arch: architecture of the teacher.
+        run: id of the teacher's run.
     """
 
     arch: str
@@ -45,8 +46,8 @@ class TeacherOnData:
 
     @cached_property
     def test(self) -> TestOutputs:
-        """The teacher on the test set, on the CPU."""
-        return _seen(self.loaded.fast, lambda f: f.logits, self.data)
+        """The teacher's outputs for the test set, on the CPU."""
+        return _outputs(self.loaded.fast, lambda f: f.logits, self.data)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,20 +55,21 @@ class TrainedRun:
     """One trained run.
 
     Attributes:
-        label: what tells it from the other runs of an analysis.
-        network: the student. methods: one per term of the run.
-        guide: its teacher; None where neither it nor a run beside it has one.
+        label: name of the run, unique within an analysis.
+        network: the trained student.
+        methods: one method per loss term of the run.
+        teacher: its own teacher, or that of another analysed run; None if there is none.
     """
 
     run: Run
     label: str
     network: Network
     methods: Sequence[Method]
-    guide: TeacherOnData | None
+    teacher: TeacherOnData | None
     data: LoadedData
 
     def predict(self, f: Features) -> Tensor:
-        """The deployed logits, [B, K]: a method's, where it predicts by itself."""
+        """Return the deployed logits, [B, K]; a method may define its own prediction."""
         for method in self.methods:
             if type(method).predict is not Method.predict:
                 return method.predict(f)
@@ -75,50 +77,50 @@ class TrainedRun:
 
     @cached_property
     def test(self) -> TestOutputs:
-        """The student on the test set, on the CPU."""
-        return _seen(self.network, self.predict, self.data)
+        """The student's outputs for the test set, on the CPU."""
+        return _outputs(self.network, self.predict, self.data)
 
-    def taught(self) -> TeacherOnData:
-        """The teacher.
+    def require_teacher(self) -> TeacherOnData:
+        """Return the teacher.
 
         Raises:
-            AnalysisError: there is none.
+            AnalysisError: there is no teacher.
         """
-        if self.guide is None:
+        if self.teacher is None:
             raise AnalysisError(
-                f"run {self.run.id} ({self.run.method}) has no teacher to compare it with: give a "
-                "run beside it that has one"
+                f"run {self.run.id} ({self.run.method}) has no teacher to compare it with: also "
+                "give a run that has one"
             )
-        return self.guide
+        return self.teacher
 
-    def looks(self, split: str, most: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of the run's size: images [B, C, H, W] and their positions [B].
+    def batches(self, split: str, limit: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield batches of the run's batch size: images [B, C, H, W] and their positions [B].
 
-        In an order that is the same for all runs, as similarities within a batch depend on who is
-        in it and a test set may lie sorted by class. The last, smaller batch is left out, as in
-        training, unless it is the only one. Nothing is augmented.
+        The order is the same for all runs, because similarities within a batch depend on its
+        images, and random, because a test set may be sorted by class. A last, smaller batch is
+        dropped, as in training, unless it is the only batch. Images are not augmented.
 
         Args:
             split: "train" or "test".
-            most: as many batches at most.
+            limit: largest number of batches; None for all.
         """
         images = self.data.train_images if split == "train" else self.data.test_images
         order = torch.randperm(len(images), generator=generator(0, "analyse", split))
         size = self.run.training.batch_size
         count = max(1, len(images) // size)
         normalise = Normalise(self.data)
-        for index in order.split(size)[: min(count, most or count)]:
+        for index in order.split(size)[: min(count, limit or count)]:
             yield normalise(images[index.to(images.device)]), index
 
     @torch.no_grad()
-    def both(self, images: Tensor) -> tuple[Features, Features]:
-        """The student's and the teacher's features of a batch."""
+    def features(self, images: Tensor) -> tuple[Features, Features]:
+        """Return the student's and the teacher's features of a batch."""
         s: Features = self.network(images)
-        return s, self.taught().loaded(images)
+        return s, self.require_teacher().loaded(images)
 
 
 @torch.no_grad()
-def _seen(network: nn.Module, predict: object, data: LoadedData) -> TestOutputs:
+def _outputs(network: nn.Module, predict: object, data: LoadedData) -> TestOutputs:
     embeddings, logits = [], []
     for images, _ in eval_batches(data.test_images, data.test_labels, data, evaluation.BATCH):
         f: Features = network(images)
@@ -128,21 +130,22 @@ def _seen(network: nn.Module, predict: object, data: LoadedData) -> TestOutputs:
 
 
 def labels(runs: Sequence[Run]) -> list[str]:
-    """What tells runs apart: the method, and of pair, data and seed what differs among them."""
-    pairs = [f"{r.teacher.arch} → {r.student}" if r.teacher else r.student for r in runs]
-    several = len({run.student for run in runs}), len({run.teacher for run in runs if run.teacher})
-    parts = [[pair] if max(several) > 1 else [] for pair in pairs]
+    """Return unique labels: the method, and the pair, data set and seed if they differ."""
+    pairs = [f"{run.teacher.arch} → {run.student}" if run.teacher else run.student for run in runs]
+    students = {run.student for run in runs}
+    teachers = {run.teacher for run in runs if run.teacher}
+    parts = [[pair] if max(len(students), len(teachers)) > 1 else [] for pair in pairs]
     for part, run in zip(parts, runs, strict=True):
         part.append(run.method)
     for values in ([run.dataset.title for run in runs], [f"seed {run.seed}" for run in runs]):
         if len(set(values)) > 1:
             for part, value in zip(parts, values, strict=True):
                 part.append(value)
-    told = [", ".join(part) for part in parts]
-    called = {
-        label: {r.id for r, x in zip(runs, told, strict=True) if x == label} for label in told
-    }
+    names = [", ".join(part) for part in parts]
+    ids: dict[str, set[str]] = {}
+    for name, run in zip(names, runs, strict=True):
+        ids.setdefault(name, set()).add(run.id)
     return [
-        label if len(called[label]) == 1 else f"{label}, {run.id[:8]}"
-        for label, run in zip(told, runs, strict=True)
+        name if len(ids[name]) == 1 else f"{name}, {run.id[:8]}"
+        for name, run in zip(names, runs, strict=True)
     ]

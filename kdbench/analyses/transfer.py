@@ -1,10 +1,11 @@
-"""Transfer: what a student's frozen features are worth on other data, by a linear classifier.
+"""Transfer: accuracy of a linear classifier on a student's frozen features, on other data.
 
 Source: Chen et al., AAAI 2021, and Tian et al., ICLR 2020, train students on CIFAR-100, freeze them
-and learn a new classifier on STL-10 or Tiny-ImageNet at 32x32. The recipe is that of the SemCKD
-authors' code, but for batch norm: theirs stays in train mode, so its statistics move to the new
-data and more than the classifier learns; here it stays as it is, and theirs is ``adapt``. Features
-are the student's own embedding, also where a method predicts by itself.
+and train a new classifier on STL-10 or Tiny-ImageNet at 32x32. The recipe is that of the SemCKD
+authors' code except for batch norm. Their code keeps batch norm in train mode, so its statistics
+adapt to the new data and not only the classifier changes: ``adapt`` does the same. The default
+freezes batch norm. Features are the student's embedding, even if a method defines its own
+prediction.
 """
 
 import copy
@@ -37,18 +38,19 @@ from kdbench.training import evaluation
 from kdbench.training.schedule import learning_rate
 
 TRAINING = Training(batch_size=128, schedule=Schedule(milestones=(150, 180, 210)))
-"""240 epochs of SGD at 0.05, divided by 10 after 150, 180 and 210; crops and flips."""
+"""240 epochs of SGD at a learning rate of 0.05, divided by 10 after 150, 180 and 210; augmented."""
 
 BatchNorm = Literal["frozen", "adapt"]
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """Where features are taken to, and how the classifier learns.
+    """The target data set and the training of the classifier.
 
     Attributes:
-        dataset: with a size, that of the images the networks were trained on.
-        training: of the classifier. batch_norm: of the network while the classifier learns.
+        dataset: target data set, resized to the images that the network was trained on.
+        training: hyper-parameters of the classifier's training.
+        batch_norm: mode of the network's batch norm while the classifier trains.
     """
 
     dataset: Dataset
@@ -57,7 +59,7 @@ class Transfer:
 
     @property
     def canonical(self) -> dict[str, Any]:
-        """What decides a number, beside the run."""
+        """Everything that affects the result, apart from the run."""
         return {
             "numerics": NUMERICS,
             "dataset": self.dataset.canonical,
@@ -67,18 +69,20 @@ class Transfer:
 
     @property
     def key(self) -> str:
-        """Name of the file: the data set's, and 8 digits of what decides the number."""
+        """Name of the file: the data set and 8 digits of a hash of ``canonical``."""
         text = json.dumps(self.canonical, sort_keys=True)
         return f"{self.dataset.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)
-class Transferred:
-    """The outcome for one run, ``runs/<id>/transfer/<key>.json``; accuracies in percent.
+class TransferResult:
+    """The result for one run, ``runs/<id>/transfer/<key>.json``; accuracies in percent.
 
     Attributes:
-        test_acc: of the last epoch: the headline. best_acc: of the best, chosen on the test set.
-        weights: sha256 of the network that was frozen. data: of the new images and labels.
+        test_acc: headline: test accuracy after the last epoch.
+        best_acc: test accuracy of the best epoch, chosen on the test set.
+        weights: sha256 of the frozen network.
+        data: sha256 of the target images and labels.
         curve: test accuracy after every epoch.
     """
 
@@ -95,33 +99,33 @@ class Transferred:
     curve: list[float]
 
 
-def run(library: Library, of: Run, to: Transfer) -> Transferred:
-    """The transfer of a run, from its file or, where there is none, learned now and written.
+def run(library: Library, student_run: Run, transfer: Transfer) -> TransferResult:
+    """Return the transfer result of a run, stored earlier or computed and stored now.
 
     Raises:
-        UserError: the images have other channels than the network takes; data missing.
+        UserError: the images have other channels than the network expects, or data is missing.
     """
-    path = records.folder(library.runs, of.id) / "transfer" / f"{to.key}.json"
-    record = records.read(library.runs, of.id)
-    assert record is not None and record.result is not None  # found() has seen it
+    path = records.folder(library.runs, student_run.id) / "transfer" / f"{transfer.key}.json"
+    record = records.read(library.runs, student_run.id)
+    assert record is not None and record.result is not None  # Library.finished() has checked it
     weights = record.result.weights
-    known = _read(path)
-    if known is not None and known.weights == weights:
-        return known
-    source, target = library.data(of.dataset), library.data(to.dataset)
-    network = library.network(of)
+    stored = _read(path)
+    if stored is not None and stored.weights == weights:
+        return stored
+    source, target = library.data(student_run.dataset), library.data(transfer.dataset)
+    network = library.network(student_run)
     if target.channels != source.channels:
         raise AnalysisError(
-            f"{to.dataset.title} has {target.channels} channels, run {of.id} was trained on "
-            f"{source.channels} ({of.dataset.title})"
+            f"{transfer.dataset.title} has {target.channels} channels, run {student_run.id} was "
+            f"trained on {source.channels} ({student_run.dataset.title})"
         )
-    # Images are normalised as the network is used to.
+    # Normalise the images as in the network's training.
     target = dataclasses.replace(target, mean=source.mean, std=source.std)
-    train_acc, curve = learn(network, target, to, of.seed)
+    train_acc, curve = learn(network, target, transfer, student_run.seed)
     best = max(curve)
-    made = Transferred(
-        run=of.id,
-        transfer=to.canonical,
+    result = TransferResult(
+        run=student_run.id,
+        transfer=transfer.canonical,
         test_acc=curve[-1],
         best_acc=best,
         best_epoch=curve.index(best) + 1,
@@ -133,33 +137,37 @@ def run(library: Library, of: Run, to: Transfer) -> Transferred:
         curve=curve,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_atomically(path, json.dumps(asdict(made), indent=1) + "\n")
-    return made
+    files.write_atomically(path, json.dumps(asdict(result), indent=1) + "\n")
+    return result
 
 
-def _read(path: Path) -> Transferred | None:
+def _read(path: Path) -> TransferResult | None:
     try:
-        return Transferred(**json.loads(path.read_bytes()))
+        return TransferResult(**json.loads(path.read_bytes()))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as error:
-        raise UserError(f"{path}: not a transfer: {error}; delete it to learn it again") from error
+        raise UserError(
+            f"{path}: not a transfer result: {error}; delete the file to compute it again"
+        ) from error
 
 
-def learn(network: Network, data: LoadedData, to: Transfer, seed: int) -> tuple[float, list[float]]:
-    """Learn a linear classifier on a network's embeddings; the network stays as it was.
+def learn(
+    network: Network, data: LoadedData, transfer: Transfer, seed: int
+) -> tuple[float, list[float]]:
+    """Train a linear classifier on a network's embeddings, without changing the network.
 
     Args:
-        network: frozen, in eval mode.
-        data: to learn, normalised for the network.
-        to: how.
-        seed: of the classifier's initial weights, order and augmentation.
+        network: frozen network in eval mode.
+        data: target data set, normalised for the network.
+        transfer: settings of the training.
+        seed: seed of the classifier's initial weights, the order of images and augmentation.
 
     Returns:
         Train accuracy of the last epoch, and test accuracy after every epoch, in percent.
     """
-    training, device = to.training, data.train_labels.device
-    adapts = to.batch_norm == "adapt"
+    training, device = transfer.training, data.train_labels.device
+    adapts = transfer.batch_norm == "adapt"
     network = copy.deepcopy(network) if adapts else network
     with torch.random.fork_rng():
         torch.manual_seed(key(seed, "init", "transfer"))
@@ -173,13 +181,13 @@ def learn(network: Network, data: LoadedData, to: Transfer, seed: int) -> tuple[
         weight_decay=training.weight_decay,
     )
     embed = partial(_embedding, network)
-    # What never changes is embedded once.
-    still = not (training.crop_pad or training.flip or adapts)
-    train = _all(embed, data.train_images, data.train_labels, data) if still else None
-    test = None if adapts else _all(embed, data.test_images, data.test_labels, data)
+    # Embeddings that do not change between epochs are computed once.
+    constant = not (training.crop_pad or training.flip or adapts)
+    train = _embed_all(embed, data.train_images, data.train_labels, data) if constant else None
+    test = None if adapts else _embed_all(embed, data.test_images, data.test_labels, data)
     curve = []
     for epoch in range(1, training.epochs + 1):
-        hits = torch.zeros((), dtype=torch.int64, device=device)
+        correct = torch.zeros((), dtype=torch.int64, device=device)
         steps = len(data.train_labels) // training.batch_size
         network.train(adapts)
         batches = train_batches(
@@ -198,13 +206,15 @@ def learn(network: Network, data: LoadedData, to: Transfer, seed: int) -> tuple[
             F.cross_entropy(logits, labels).backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            hits += (logits.argmax(1) == labels).sum()
+            correct += (logits.argmax(1) == labels).sum()
         network.eval()
-        seen = _all(embed, data.test_images, data.test_labels, data) if test is None else test
+        embeddings = test
+        if embeddings is None:
+            embeddings = _embed_all(embed, data.test_images, data.test_labels, data)
         with torch.no_grad():
-            right = (classifier(seen).argmax(1) == data.test_labels).sum()
+            right = (classifier(embeddings).argmax(1) == data.test_labels).sum()
         curve.append(100 * int(right) / len(data.test_labels))
-    return 100 * int(hits) / (steps * training.batch_size), curve
+    return 100 * int(correct) / (steps * training.batch_size), curve
 
 
 @torch.no_grad()
@@ -213,9 +223,9 @@ def _embedding(network: nn.Module, images: Tensor) -> Tensor:
     return features.embedding
 
 
-def _all(
+def _embed_all(
     embed: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, data: LoadedData
 ) -> Tensor:
-    """Embeddings of all images, [N, D]."""
+    """Return the embeddings of all images, [N, D]."""
     batches = eval_batches(images, labels, data, evaluation.BATCH)
-    return torch.cat([embed(part) for part, _ in batches])
+    return torch.cat([embed(batch) for batch, _ in batches])

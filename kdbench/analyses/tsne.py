@@ -1,4 +1,4 @@
-"""t-SNE of the embeddings of test images, teacher and students side by side."""
+"""t-SNE of the embeddings of test images, for a teacher and its students."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -7,8 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdbench.analyses.finding import Finding, arranged, cut, paper, plain
-from kdbench.analyses.gradcam import one_guide
+from kdbench.analyses.finding import (
+    Finding,
+    escape_mathtext,
+    new_figure,
+    panel_grid,
+    truncation_note,
+)
+from kdbench.analyses.gradcam import common_teacher
 from kdbench.analyses.trained_run import AnalysisError, TrainedRun
 
 if TYPE_CHECKING:
@@ -17,17 +23,19 @@ if TYPE_CHECKING:
 SOURCE = (
     "t-SNE: van der Maaten & Hinton, Visualizing Data using t-SNE, JMLR 2008; scikit-learn, seed 0"
 )
-MOST = 15
-"""More networks than these are not drawn: a teacher and 14 students."""
+MAX_NETWORKS = 15
+"""Largest number of networks in the figure: a teacher and 14 students."""
 
 
-def chosen(labels: Tensor, classes: int, images: int) -> Tensor:
-    """Images of the first classes, in equal numbers as far as there are any; positions ascending.
+def choose_images(labels: Tensor, classes: int, images: int) -> Tensor:
+    """Choose images of the first classes, the same for every run; return ascending positions.
 
-    Which of a class is the same whatever the run.
+    Classes have equally many images, unless one has too few.
 
     Args:
-        labels: [N]. classes: how many. images: in all, at most.
+        labels: labels of all images, [N].
+        classes: number of classes.
+        images: number of images over all classes, but at least two per class.
     """
     stream = torch.Generator().manual_seed(0)
     parts = []
@@ -39,53 +47,54 @@ def chosen(labels: Tensor, classes: int, images: int) -> Tensor:
 
 
 def embed(points: Any) -> Any:
-    """[N, D] -> [N, 2], the same whenever it is asked."""
+    """Map points to the plane, [N, D] -> [N, 2], deterministically."""
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
     perplexity = min(30.0, (len(points) - 1) / 3)
     tsne = TSNE(2, perplexity=perplexity, init="pca", random_state=0, n_jobs=1)
-    with threadpool_limits(1):  # sums of several threads come in any order
+    with threadpool_limits(1):  # several threads would add in a varying order
         return tsne.fit_transform(points)
 
 
-def analyse(subjects: Sequence[TrainedRun], classes: int = 10, images: int = 1000) -> Finding:
-    """The embeddings of some classes' test images in the plane, a panel a network.
+def analyse(trained_runs: Sequence[TrainedRun], classes: int = 10, images: int = 1000) -> Finding:
+    """Analyse the embeddings of test images in the plane, in one panel per network.
 
     Args:
-        subjects: runs of one teacher and data set.
-        classes: how many, the first. images: how many in all.
+        trained_runs: runs with the same teacher and data set.
+        classes: number of classes, from the first.
+        images: number of images over all classes.
 
     Raises:
-        AnalysisError: different teachers, or too few images.
+        AnalysisError: the teachers differ, or there are too few images.
     """
     import pandas as pd
     from sklearn.metrics import silhouette_score
 
-    guide = one_guide(subjects, "tsne")
-    data = guide.data
+    teacher = common_teacher(trained_runs, "tsne")
+    data = teacher.data
     labels = data.test_labels.cpu()
     count = min(classes, data.num_classes)
-    index = chosen(labels, count, images)
-    which = labels[index].numpy()
+    index = choose_images(labels, count, images)
+    chosen_labels = labels[index].numpy()
     if count < 2 or len(index) < 2 * count:
         raise AnalysisError(f"tsne: {len(index)} test images of {count} classes are too few")
-    networks = [(f"teacher {guide.arch}", guide.run, guide.test)]
-    networks += [(one.label, one.run.id, one.test) for one in subjects]
+    networks = [(f"teacher {teacher.arch}", teacher.run, teacher.test)]
+    networks += [(trained.label, trained.run.id, trained.test) for trained in trained_runs]
     table, frames, planes = [], [], []
-    for label, run, seen in networks:
-        points = seen.embedding[index].numpy()
+    for label, run, outputs in networks:
+        points = outputs.embedding[index].numpy()
         plane = embed(points)
         planes.append((label, plane))
         table.append(
             {
                 "network": label,
                 "dimensions": points.shape[1],
-                "silhouette": float(silhouette_score(points, which)),
+                "silhouette": float(silhouette_score(points, chosen_labels)),
             }
         )
         frame = pd.DataFrame({"x": plane[:, 0], "y": plane[:, 1]})
-        frame.insert(0, "class", [data.classes[k] for k in which])
+        frame.insert(0, "class", [data.classes[k] for k in chosen_labels])
         frame.insert(0, "image", index.numpy())
         frame.insert(0, "label", label)
         frame.insert(0, "run", run)
@@ -96,34 +105,34 @@ def analyse(subjects: Sequence[TrainedRun], classes: int = 10, images: int = 100
         SOURCE,
         pd.DataFrame(table),
         pd.concat(frames, ignore_index=True),
-        _draw(planes, which, data.classes[:count]),
+        _draw(planes, chosen_labels, data.classes[:count]),
         (
             f"{len(index)} images of {count} classes. Silhouette (Rousseeuw 1987): how well the "
-            "classes part in the embedding itself, at most 1; distances in the plane mean little.",
-            *cut(MOST, len(networks)),
+            "embedding separates the classes, at most 1; distances in the plane mean little.",
+            *truncation_note(MAX_NETWORKS, len(networks)),
         ),
     )
 
 
-def _draw(planes: Sequence[tuple[str, Any]], which: Any, classes: Sequence[str]) -> "Figure":
+def _draw(planes: Sequence[tuple[str, Any]], labels: Any, classes: Sequence[str]) -> "Figure":
     import matplotlib
 
     colours = matplotlib.colormaps["tab10" if len(classes) <= 10 else "gist_rainbow"]
-    shown = planes[:MOST]
-    down, across = arranged(len(shown))
-    figure = paper(2.3 * across + 0.9, 2.45 * down)
+    drawn = planes[:MAX_NETWORKS]
+    down, across = panel_grid(len(drawn))
+    figure = new_figure(2.3 * across + 0.9, 2.45 * down)
     axes = figure.subplots(down, across, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
-    for axis, (label, plane) in zip(axes.flat, shown, strict=False):
+    for axis, (label, plane) in zip(axes.flat, drawn, strict=False):
         for k, name in enumerate(classes):
-            mine = which == k
+            members = labels == k
             colour = colours(k) if len(classes) <= 10 else colours(k / len(classes))
             axis.plot(
-                *plane[mine].T, "o", color=colour, markersize=2.2, markeredgewidth=0,
-                label=plain(name),
+                *plane[members].T, "o", color=colour, markersize=2.2, markeredgewidth=0,
+                label=escape_mathtext(name),
             )  # fmt: skip
-        axis.set_title(plain(label), fontsize=8)
+        axis.set_title(escape_mathtext(label), fontsize=8)
         centre, reach = (plane.max(0) + plane.min(0)) / 2, np.ptp(plane, 0).max() * 0.53
         axis.set_xlim(centre[0] - reach, centre[0] + reach)
         axis.set_ylim(centre[1] - reach, centre[1] + reach)

@@ -64,11 +64,11 @@ class AnalysisRequest:
 
     def trained_runs(self) -> "list[TrainedRun]":
         """Load the runs."""
-        return self.library().subjects(self.run_ids())
+        return self.library().trained_runs(self.run_ids())
 
     def show(self, finding: "Finding", out: Path | None) -> None:
         """Print an analysis and write its files to ``out`` or the default folder."""
-        display(finding.rendered())
+        display(finding.render())
         click.echo(f"{finding.write(out or self.results / 'analyses' / finding.name)}")
 
     def run_ids(self, *, every_seed: bool = False) -> list[str]:

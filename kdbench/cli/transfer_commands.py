@@ -11,7 +11,7 @@ from kdbench.cli.options import display
 
 if TYPE_CHECKING:
     from kdbench.analyses.finding import Finding
-    from kdbench.analyses.transfer import Transferred
+    from kdbench.analyses.transfer import TransferResult
     from kdbench.grid.run import Run
     from kdbench.grid.settings import Dataset, Training
 
@@ -36,7 +36,7 @@ def transfer(dataset: str, protocol: str, adapt: bool, **flags: Any) -> None:
     library = request.library()
     training = _training(protocol)
     done = []
-    for run in library.found(request.run_ids(every_seed=True)):
+    for run in library.finished(request.run_ids(every_seed=True)):
         # Images of the size that the network knows.
         size = run.dataset.size or library.data(run.dataset).size
         how = engine.Transfer(_dataset(dataset, size), training, "adapt" if adapt else "frozen")
@@ -46,7 +46,7 @@ def transfer(dataset: str, protocol: str, adapt: bool, **flags: Any) -> None:
     keys = "\n".join(sorted({str(result.transfer) for _, result in done}))
     name = f"{_dataset(dataset, 1).name}-{hashlib.sha256(keys.encode()).hexdigest()[:8]}"
     finding = _finding(done, _dataset(dataset, None).title)
-    display(finding.rendered())
+    display(finding.render())
     click.echo(f"{finding.write(request.results / 'transfer' / name)}")
 
 
@@ -94,11 +94,11 @@ def _training(text: str) -> "Training":
     return made
 
 
-def _finding(done: "Sequence[tuple[Run, Transferred]]", title: str) -> "Finding":
+def _finding(done: "Sequence[tuple[Run, TransferResult]]", title: str) -> "Finding":
     """Runs as rows of a CSV; methods, with mean and deviation over seeds, in table and figure."""
     import pandas as pd
 
-    from kdbench.analyses.finding import Finding, dots, paper
+    from kdbench.analyses.finding import Finding, dot_plot, new_figure
     from kdbench.analyses.trained_run import labels
 
     plain = labels([run.with_seed(0) for run, _ in done])
@@ -121,10 +121,10 @@ def _finding(done: "Sequence[tuple[Run, Transferred]]", title: str) -> "Finding"
             "best epoch, %": best.tolist(),
         }
     )  # fmt: skip
-    figure = paper(5.5, 0.28 * len(table) + 0.9)
+    figure = new_figure(5.5, 0.28 * len(table) + 0.9)
     axis = figure.subplots()
     told = f"test accuracy on {title}, last epoch, %"
-    dots(axis, table["method"].tolist(), table["mean, %"].tolist(), told)
+    dot_plot(axis, table["method"].tolist(), table["mean, %"].tolist(), told)
     return Finding(
         "transfer",
         f"Frozen students and a linear classifier on {title}",

@@ -1,4 +1,4 @@
-"""Analyses of trained runs: the quantities by hand, their invariants, and the runs they refuse."""
+"""Analyses of trained runs: hand-computed values, invariants, and rejected runs."""
 
 import math
 import shutil
@@ -15,7 +15,7 @@ from tiny_runs import CPU, alone, taught, train
 from torch import Tensor, nn
 
 from kdbench.analyses import attention, correlation, fidelity, gradcam, mismatch, tsne
-from kdbench.analyses.finding import arranged, cut, paper
+from kdbench.analyses.finding import new_figure, panel_grid, truncation_note
 from kdbench.analyses.loading import Library
 from kdbench.analyses.trained_run import AnalysisError, labels
 from kdbench.errors import UserError
@@ -36,7 +36,7 @@ def random(*shape: int, seed: int) -> Tensor:
 
 @pytest.fixture(scope="module")
 def school(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Run]]:
-    """A folder of trained runs, by method."""
+    """A folder of trained runs, and the runs by method."""
     folder = tmp_path_factory.mktemp("school")
     teacher = alone(student="r8w4", method="teacher")
     train([teacher], folder)
@@ -55,35 +55,39 @@ def library(folder: Path) -> Library:
 # --- runs -----------------------------------------------------------------------------------------
 
 
-def test_a_subject_is_the_network_that_was_measured(school: tuple[Path, dict[str, Run]]) -> None:
+def test_trained_run_has_the_measured_network(school: tuple[Path, dict[str, Run]]) -> None:
     folder, runs = school
     ids = [runs[name].id for name in (*METHODS, "student")]
-    subjects = library(folder).subjects(ids)
-    assert [one.label for one in subjects] == [*METHODS, "student"]
-    for one in subjects:
-        record = records.read(folder, one.run.id)
+    loaded = library(folder).trained_runs(ids)
+    assert [trained.label for trained in loaded] == [*METHODS, "student"]
+    for trained in loaded:
+        record = records.read(folder, trained.run.id)
         assert record is not None and record.result is not None
-        right = one.test.logits.argmax(1) == one.data.test_labels
+        right = trained.test.logits.argmax(1) == trained.data.test_labels
         assert 100 * float(right.double().mean()) == pytest.approx(record.result.test_acc)
-        assert not any(module.training for module in (one.network, *one.methods))
-        assert one.guide is not None and one.guide.run == runs["teacher"].id  # the student's, too
-    assert len({id(one.guide) for one in subjects}) == 1  # loaded once
+        assert not any(module.training for module in (trained.network, *trained.methods))
+        assert (
+            trained.teacher is not None and trained.teacher.run == runs["teacher"].id
+        )  # also the student's
+    assert len({id(trained.teacher) for trained in loaded}) == 1  # loaded once
 
 
-def test_batches_are_the_same_for_all_runs_and_mixed(school: tuple[Path, dict[str, Run]]) -> None:
+def test_batches_are_shuffled_and_the_same_for_all_runs(
+    school: tuple[Path, dict[str, Run]],
+) -> None:
     folder, runs = school
-    one, other = library(folder).subjects([runs["kd"].id, runs["semckd+at"].id])
-    other = replace(other, run=other.run.with_seed(3))
-    first = [index for _, index in one.looks("test")]
+    kd, combined = library(folder).trained_runs([runs["kd"].id, runs["semckd+at"].id])
+    combined = replace(combined, run=combined.run.with_seed(3))
+    first = [index for _, index in kd.batches("test")]
     assert all(len(index) == 16 for index in first)
-    assert len(torch.cat(first).unique()) == len(one.data.test_labels) // 16 * 16
-    again = [index for _, index in other.looks("test")]
+    assert len(torch.cat(first).unique()) == len(kd.data.test_labels) // 16 * 16
+    again = [index for _, index in combined.batches("test")]
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first[0], first[0].sort().values)
-    assert len(list(one.looks("train", 2))) == 2
+    assert len(list(kd.batches("train", 2))) == 2
 
 
-def test_what_tells_runs_apart() -> None:
+def test_labels_are_unique() -> None:
     kd = taught(alone(student="r8w4"), "kd")
     assert labels([kd]) == ["kd"]
     assert labels([kd, taught(alone(student="r8w4"), "at")]) == ["kd", "at"]
@@ -95,7 +99,7 @@ def test_what_tells_runs_apart() -> None:
     assert labels([kd, warm]) == [f"kd, {kd.id[:8]}", f"kd, {warm.id[:8]}"]
 
 
-def test_runs_that_cannot_be_analysed(school: tuple[Path, dict[str, Run]], tmp_path: Path) -> None:
+def test_unusable_runs_are_rejected(school: tuple[Path, dict[str, Run]], tmp_path: Path) -> None:
     folder, runs = school
     copy = tmp_path / "runs"
     shutil.copytree(folder, copy)
@@ -103,23 +107,23 @@ def test_runs_that_cannot_be_analysed(school: tuple[Path, dict[str, Run]], tmp_p
 
     def refused(*ids: str) -> str:
         with pytest.raises(UserError) as error:
-            for one in library(copy).subjects(ids):
-                one.taught()
+            for trained in library(copy).trained_runs(ids):
+                trained.require_teacher()
         assert "\n" not in str(error.value)
         return str(error.value)
 
     assert refused().startswith("no runs")
     assert "no such run" in refused("xyz")
     assert "has no teacher to compare it with" in refused(runs["student"].id)
-    whole = (kd / "checkpoint.pt").read_bytes()
-    (kd / "checkpoint.pt").write_bytes(whole[:1000])
+    content = (kd / "checkpoint.pt").read_bytes()
+    (kd / "checkpoint.pt").write_bytes(content[:1000])
     assert "checkpoint.pt" in refused(runs["kd"].id)
     (kd / "checkpoint.pt").write_bytes((copy / runs["at"].id / "checkpoint.pt").read_bytes())
     assert "not the weights" in refused(runs["kd"].id)
     (kd / "checkpoint.pt").unlink()
     assert "checkpoint.pt: no such file" in refused(runs["kd"].id)
     (kd / "record.json").unlink()
-    assert "has not ended yet" in refused(runs["kd"].id)
+    assert "has not finished yet" in refused(runs["kd"].id)
     shutil.rmtree(copy / runs["teacher"].id)
     assert "teacher r8w4" in refused(runs["at"].id)
 
@@ -130,19 +134,19 @@ def test_runs_that_cannot_be_analysed(school: tuple[Path, dict[str, Run]], tmp_p
 def test_attention_on_test_images(school: tuple[Path, dict[str, Run]]) -> None:
     folder, runs = school
     names = ("semckd", "equal", "kd")
-    semckd, equal, kd = library(folder).subjects([runs[name].id for name in names])
-    weights = attention.on_test(semckd)
+    semckd, equal, kd = library(folder).trained_runs([runs[name].id for name in names])
+    weights = attention.mean_on_test(semckd)
     assert weights.shape == (3, 3) and np.allclose(weights.sum(1), 1)
     parts = []
-    for images, _ in semckd.looks("test"):
-        s, t = semckd.both(images)
+    for images, _ in semckd.batches("test"):
+        s, t = semckd.features(images)
         parts.append(semckd.methods[0].attention(s, t))  # type: ignore[operator]
     assert np.allclose(weights, torch.cat(parts).mean(0))
-    assert np.allclose(attention.on_test(equal), 1 / 3)
-    assert attention.on_test(kd) is None
-    found = attention.analyse([semckd, equal, kd], folder)
-    assert any("Without attention weights: kd" in note for note in found.notes)
-    frame = found.frame
+    assert np.allclose(attention.mean_on_test(equal), 1 / 3)
+    assert attention.mean_on_test(kd) is None
+    finding = attention.analyse([semckd, equal, kd], folder)
+    assert any("Without attention weights: kd" in note for note in finding.notes)
+    frame = finding.frame
     assert set(frame["on"]) == {"test", "train"}
     assert set(frame.loc[frame["on"] == "train", "epoch"]) == {1, 2, 3}
     with pytest.raises(AnalysisError, match=r"no attention weights in these runs \(kd\)"):
@@ -153,7 +157,7 @@ def test_attention_on_test_images(school: tuple[Path, dict[str, Run]]) -> None:
 
 
 def by_loops(s: Tensor, t: Tensor) -> float:
-    """The distance of two stages from the definition."""
+    """Compute the distance of two stages from its definition."""
     square = 0.0
     rows = []
     for maps in (s, t):
@@ -166,23 +170,23 @@ def by_loops(s: Tensor, t: Tensor) -> float:
     return math.sqrt(square) / len(s)
 
 
-def test_distance_by_hand() -> None:
+def test_distance_equals_plain_loops() -> None:
     s, t = random(4, 2, 3, 3, seed=0).abs(), random(4, 5, 2, 2, seed=1).abs()
     assert float(mismatch.distances([s], [t])) == pytest.approx(by_loops(s, t))
 
 
 @few
 @given(seed=seeds, size=st.integers(2, 8), scale=st.floats(1e-3, 1e3))
-def test_distance_of_alike_maps_is_zero(seed: int, size: int, scale: float) -> None:
+def test_distance_of_equivalent_maps_is_zero(seed: int, size: int, scale: float) -> None:
     maps = random(size, 3, 2, 2, seed=seed)
     other = random(size, 4, 3, 3, seed=seed + 1)
     same = [maps * scale, maps.flip(1), maps.flip(2, 3), torch.cat([maps, maps], 1)]
     assert mismatch.distances([maps], same) == pytest.approx(torch.zeros(1, 4), abs=1e-12)
-    there, back = mismatch.distances([maps], [other]), mismatch.distances([other], [maps])
-    assert float(there) == pytest.approx(float(back))
-    assert 0 < float(there) <= 2 / size**0.5
+    forward, backward = mismatch.distances([maps], [other]), mismatch.distances([other], [maps])
+    assert float(forward) == pytest.approx(float(backward))
+    assert 0 < float(forward) <= 2 / size**0.5
     order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
-    assert float(mismatch.distances([maps[order]], [other[order]])) == pytest.approx(float(there))
+    assert float(mismatch.distances([maps[order]], [other[order]])) == pytest.approx(float(forward))
 
 
 DEPTH = [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
@@ -195,26 +199,26 @@ TIES = {
 
 
 @pytest.mark.parametrize("name", TIES)
-def test_ties_are_read_off_the_loss(name: str) -> None:
+def test_ties_are_found_from_the_loss(name: str) -> None:
     s, t = features(seed=1), features(seed=2)
     method = build(name, s, t).eval()
     before = {key: value.clone() for key, value in method.state_dict().items()}
-    assert mismatch.tied(method, s, t, batch()).tolist() == TIES[name]
+    assert mismatch.tied_stages(method, s, t, batch()).tolist() == TIES[name]
     assert all(torch.equal(value, before[key]) for key, value in method.state_dict().items())
 
 
 def test_ties_between_different_depths() -> None:
     s, t = features(channels=(4, 6), seed=1), features(channels=(4, 6, 8), seed=2)
     at, hint = build("at", s, t), build("fitnets", s, t, hint_layer=2)
-    assert mismatch.tied(at, s, t, batch()).tolist() == [[1, 0, 0], [0, 1, 0]]
-    assert mismatch.tied(hint, s, t, batch()).tolist() == [[0, 0, 0], [0, 1, 0]]
+    assert mismatch.tied_stages(at, s, t, batch()).tolist() == [[1, 0, 0], [0, 1, 0]]
+    assert mismatch.tied_stages(hint, s, t, batch()).tolist() == [[0, 0, 0], [0, 1, 0]]
 
 
-def test_the_score_of_a_run(school: tuple[Path, dict[str, Run]]) -> None:
+def test_score_of_a_run(school: tuple[Path, dict[str, Run]]) -> None:
     folder, runs = school
     names = ("at", "semckd", "equal", "student", "semckd+at")
     ids = [runs[name].id for name in names]
-    at, semckd, equal, student, both = map(mismatch.measure, library(folder).subjects(ids))
+    at, semckd, equal, student, both = map(mismatch.measure, library(folder).trained_runs(ids))
     assert [part.ties for part in (*at, *semckd, *equal, *student, *both)] == [
         "loss", "attention", "attention", "depth", "attention", "loss",
     ]  # fmt: skip
@@ -233,7 +237,7 @@ def test_the_score_of_a_run(school: tuple[Path, dict[str, Run]]) -> None:
 
 
 def test_cam_of_a_linear_classifier_on_pooled_maps() -> None:
-    """There the gradient is the classifier's row over the number of positions."""
+    """Its gradient is the classifier's row, divided by the number of positions."""
     torch.manual_seed(0)
     network = Toy(in_channels=1).eval()
     images = torch.randn(5, 1, 8, 8)
@@ -241,9 +245,9 @@ def test_cam_of_a_linear_classifier_on_pooled_maps() -> None:
     f = network(images)
     maps = f.stages[-1].detach()  # [5, 8, 2, 2]
     expected = torch.einsum("bc,bchw->bhw", network.head.weight[classes], maps).relu() / 4
-    found = gradcam.cam(network, lambda f: f.logits, images, classes)
-    assert torch.allclose(found, expected, atol=1e-6)
-    assert not found.requires_grad and images.grad is None
+    maps = gradcam.cam(network, lambda f: f.logits, images, classes)
+    assert torch.allclose(maps, expected, atol=1e-6)
+    assert not maps.requires_grad and images.grad is None
 
 
 def test_cam_agrees_with_the_grad_cam_package() -> None:
@@ -251,7 +255,7 @@ def test_cam_agrees_with_the_grad_cam_package() -> None:
     targets = pytest.importorskip("pytorch_grad_cam.utils.model_targets")
 
     class Net(nn.Module):
-        """Two convolutions, whose last ReLU is a module that can be hooked."""
+        """Two convolutions; the last ReLU is a module, so it can be hooked."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -292,13 +296,13 @@ def test_cam_agrees_with_the_grad_cam_package() -> None:
     "name", ["r8w3", "v5w4", "resnet8", "ResNet18", "wrn_16_1", "vgg8", "MobileNetV2",
              "ShuffleV1", "ShuffleV2"],
 )  # fmt: skip
-def test_every_family_can_be_asked_where_it_looks(name: str) -> None:
+def test_cam_works_for_every_family_and_stage(name: str) -> None:
     torch.manual_seed(0)
     network = zoo.create(name, num_classes=10, in_channels=3).eval().requires_grad_(False)
     images = torch.randn(2, 3, 32, 32)
     for stage in range(len(network(images).stages)):
-        found = gradcam.cam(network, lambda f: f.logits, images, torch.tensor([1, 2]), stage)
-        assert found.shape[0] == 2 and found.min() >= 0
+        maps = gradcam.cam(network, lambda f: f.logits, images, torch.tensor([1, 2]), stage)
+        assert maps.shape[0] == 2 and maps.min() >= 0
 
 
 @few
@@ -307,31 +311,31 @@ def test_disputed_images_come_first(seed: int, networks: int, count: int) -> Non
     stream = torch.Generator().manual_seed(seed)
     guesses = torch.randint(0, 3, (networks, 12), generator=stream)
     truth = torch.randint(0, 3, (12,), generator=stream)
-    shown = gradcam.disputed(guesses, truth, count)
-    assert len(shown) == len(shown.unique()) == count
+    chosen = gradcam.disputed(guesses, truth, count)
+    assert len(chosen) == len(chosen.unique()) == count
     right = (guesses == truth)[1:].sum(0)
     spread = right * (networks - 1 - right)
-    others = [i for i in range(12) if i not in shown.tolist()]
-    assert not others or spread[shown].min() >= spread[others].max()
+    others = [i for i in range(12) if i not in chosen.tolist()]
+    assert not others or spread[chosen].min() >= spread[others].max()
 
 
-def test_one_teacher_a_figure(school: tuple[Path, dict[str, Run]], tmp_path: Path) -> None:
+def test_figures_show_only_one_teacher(school: tuple[Path, dict[str, Run]], tmp_path: Path) -> None:
     folder, runs = school
     copy = tmp_path / "runs"
     shutil.copytree(folder, copy)
     teacher = alone(student="v5w4")
     train([teacher], copy)
     train([taught(teacher, "kd")], copy)
-    subjects = library(copy).subjects([runs["kd"].id, taught(teacher, "kd").id])
+    loaded = library(copy).trained_runs([runs["kd"].id, taught(teacher, "kd").id])
     for analyse in (gradcam.analyse, tsne.analyse):
         with pytest.raises(AnalysisError, match="these runs have several: r8w4"):
-            analyse(subjects)
+            analyse(loaded)
     with pytest.raises(AnalysisError, match="--stage 7: teacher r8w4 has no such stage"):
-        gradcam.analyse(subjects[:1], stage=7)
+        gradcam.analyse(loaded[:1], stage=7)
 
 
-def test_colour_images_are_grey_under_a_map() -> None:
-    axis, image = paper(1, 1).subplots(), torch.randint(0, 256, (4, 4, 3)).to(torch.uint8)
+def test_images_under_a_map_are_grey() -> None:
+    axis, image = new_figure(1, 1).subplots(), torch.randint(0, 256, (4, 4, 3)).to(torch.uint8)
     gradcam._image(axis, image, faint=False)
     gradcam._image(axis, image, faint=True)
     plain, grey = (np.asarray(drawn.get_array()) for drawn in axis.get_images())
@@ -346,16 +350,16 @@ def test_colour_images_are_grey_under_a_map() -> None:
 @given(seed=seeds, classes=st.integers(2, 5), images=st.integers(4, 60))
 def test_images_are_balanced(seed: int, classes: int, images: int) -> None:
     truth = torch.randint(0, 5, (80,), generator=torch.Generator().manual_seed(seed))
-    index = tsne.chosen(truth, classes, images)
+    index = tsne.choose_images(truth, classes, images)
     assert torch.equal(index, index.unique())
     counts = torch.bincount(truth[index], minlength=5)
     per_class = max(2, images // classes)
-    there = torch.bincount(truth, minlength=5)
-    assert counts[:classes].tolist() == there[:classes].clamp(max=per_class).tolist()
+    available = torch.bincount(truth, minlength=5)
+    assert counts[:classes].tolist() == available[:classes].clamp(max=per_class).tolist()
     assert not counts[classes:].any()
 
 
-def test_the_plane_is_the_same_whenever_it_is_asked() -> None:
+def test_embedding_is_deterministic() -> None:
     points = random(30, 4, seed=0).numpy()
     assert np.array_equal(tsne.embed(points), tsne.embed(points))
 
@@ -365,29 +369,29 @@ def test_the_plane_is_the_same_whenever_it_is_asked() -> None:
 
 @few
 @given(seed=seeds, n=st.integers(1, 20), k=st.integers(2, 6))
-def test_fidelity_stays_in_bounds(seed: int, n: int, k: int) -> None:
+def test_fidelity_is_within_bounds(seed: int, n: int, k: int) -> None:
     s, t = random(n, k, seed=seed), random(n, k, seed=seed + 1)
     truth = torch.randint(0, k, (n,), generator=torch.Generator().manual_seed(seed))
-    found = fidelity.compare(s, t, truth)
-    for value in (found.accuracy, found.teacher, found.agreement):
+    result = fidelity.compare(s, t, truth)
+    for value in (result.accuracy, result.teacher, result.agreement):
         assert 0 <= value <= 100
-    assert math.isnan(found.in_error) == (found.teacher == 100)
-    assert found.kl >= 0
+    assert math.isnan(result.in_error) == (result.teacher == 100)
+    assert result.kl >= 0
     same = fidelity.compare(t + 3, t, truth)
     assert same.agreement == 100 and same.kl == pytest.approx(0, abs=1e-12)
     assert same.accuracy == same.teacher
     total = 0.0
     for a, b in zip(s.softmax(1).tolist(), t.softmax(1).tolist(), strict=True):
         total += sum(q * math.log(q / p) for p, q in zip(a, b, strict=True))
-    assert found.kl == pytest.approx(total / n)
+    assert result.kl == pytest.approx(total / n)
 
 
 def test_agreement_in_error() -> None:
     truth = torch.tensor([0, 0, 1, 1])
-    teacher = torch.eye(2)[torch.tensor([0, 1, 0, 1])]  # wrong on the second and the third
+    teacher = torch.eye(2)[torch.tensor([0, 1, 0, 1])]  # wrong on images 2 and 3
     student = torch.eye(2)[torch.tensor([1, 1, 1, 1])]
-    found = fidelity.compare(student, teacher, truth)
-    assert found[:4] == (50.0, 50.0, 50.0, 50.0)
+    result = fidelity.compare(student, teacher, truth)
+    assert result[:4] == (50.0, 50.0, 50.0, 50.0)
 
 
 # --- correlation ----------------------------------------------------------------------------------
@@ -395,24 +399,24 @@ def test_agreement_in_error() -> None:
 
 @few
 @given(seed=seeds, n=st.integers(3, 20), k=st.integers(2, 6))
-def test_correlation_is_numpys(seed: int, n: int, k: int) -> None:
+def test_correlation_equals_numpy(seed: int, n: int, k: int) -> None:
     logits = random(n, k, seed=seed)
-    found = correlation.correlation(logits)
-    assert np.allclose(found, np.corrcoef(logits.T.numpy()))
-    assert torch.equal(found.diagonal(), torch.ones(k, dtype=torch.float64))
+    matrix = correlation.correlation(logits)
+    assert np.allclose(matrix, np.corrcoef(logits.T.numpy()))
+    assert torch.equal(matrix.diagonal(), torch.ones(k, dtype=torch.float64))
     moved = logits * (1 + torch.arange(k)) + 7
-    assert torch.allclose(correlation.correlation(moved), found)
+    assert torch.allclose(correlation.correlation(moved), matrix)
 
 
-def test_a_class_that_never_changes_correlates_with_nothing() -> None:
+def test_class_with_constant_logits_has_no_correlation() -> None:
     logits = random(6, 3, seed=0)
     logits[:, 1] = 2.0
-    found = correlation.correlation(logits)
-    assert found[1].tolist() == [0, 1, 0] and not found.isnan().any()
+    matrix = correlation.correlation(logits)
+    assert matrix[1].tolist() == [0, 1, 0] and not matrix.isnan().any()
 
 
 @given(st.integers(1, 40))
-def test_panels_have_room(panels: int) -> None:
-    down, across = arranged(panels)
+def test_panel_grid_is_large_enough(panels: int) -> None:
+    down, across = panel_grid(panels)
     assert across <= 4 and panels <= down * across < panels + across
-    assert bool(cut(12, panels)) == (panels > 12)
+    assert bool(truncation_note(12, panels)) == (panels > 12)

@@ -1,4 +1,4 @@
-"""Transfer: only the classifier learns, the same from the same run, and it is learned once."""
+"""Transfer: only the classifier trains, results are reproducible and stored."""
 
 import json
 import shutil
@@ -39,12 +39,12 @@ def school(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
 
 @pytest.fixture
 def library(school: tuple[Path, Run], tmp_path: Path) -> Library:
-    """Its own copy of the runs."""
+    """A library over a copy of the runs."""
     shutil.copytree(school[0], tmp_path / "runs")
     return Library(tmp_path / "runs", tmp_path / "data", CPU)
 
 
-def test_the_classifier_is_learned_by_plain_sgd(library: Library, school: tuple[Path, Run]) -> None:
+def test_classifier_is_trained_by_plain_sgd(library: Library, school: tuple[Path, Run]) -> None:
     run = school[1]
     network, data = library.network(run), library.data(OTHER.dataset)
     train_acc, curve = transfer.learn(network, data, OTHER, run.seed)
@@ -68,13 +68,13 @@ def test_the_classifier_is_learned_by_plain_sgd(library: Library, school: tuple[
             logits = classifier(network(Normalise(data)(data.test_images)).embedding)
         right = (logits.argmax(1) == data.test_labels).double().mean()
         expected.append(100 * float(right))
-    assert curve == pytest.approx(expected, abs=0.2)  # a tie or two may fall the other way
+    assert curve == pytest.approx(expected, abs=0.2)  # rounding may decide a tie differently
     assert 0 < train_acc <= 100
 
 
 @pytest.mark.parametrize("batch_norm", ["frozen", "adapt"])
 @pytest.mark.parametrize("augmented", [False, True])
-def test_the_network_stays_as_it_was(
+def test_network_is_not_changed(
     library: Library, school: tuple[Path, Run], batch_norm: Any, augmented: bool
 ) -> None:
     run = school[1]
@@ -90,46 +90,46 @@ def test_the_network_stays_as_it_was(
     assert transfer.learn(network, data, how, 1) != first
 
 
-def test_adapting_batch_norm_is_another_number(library: Library, school: tuple[Path, Run]) -> None:
+def test_adapting_batch_norm_changes_the_result(library: Library, school: tuple[Path, Run]) -> None:
     network, data = library.network(school[1]), library.data(OTHER.dataset)
     frozen = transfer.learn(network, data, OTHER, 0)
     adapted = transfer.learn(network, data, replace(OTHER, batch_norm="adapt"), 0)
     assert frozen != adapted
 
 
-def test_a_transfer_is_learned_once(
+def test_result_is_stored_and_reused(
     library: Library, school: tuple[Path, Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = school[1]
-    made = transfer.run(library, run, OTHER)
+    result = transfer.run(library, run, OTHER)
     path = library.runs / run.id / "transfer" / f"{OTHER.key}.json"
-    assert json.loads(path.read_text())["test_acc"] == made.test_acc == made.curve[-1]
-    assert made.best_acc == max(made.curve) == made.curve[made.best_epoch - 1]
-    assert (made.n_train, made.n_test, len(made.curve)) == (90, 1707, 3)
+    assert json.loads(path.read_text())["test_acc"] == result.test_acc == result.curve[-1]
+    assert result.best_acc == max(result.curve) == result.curve[result.best_epoch - 1]
+    assert (result.n_train, result.n_test, len(result.curve)) == (90, 1707, 3)
     with monkeypatch.context() as patch:
         patch.setattr(transfer, "learn", None)
-        assert transfer.run(library, run, OTHER) == made
+        assert transfer.run(library, run, OTHER) == result
     values = json.loads(path.read_text()) | {"weights": "of another network"}
     path.write_text(json.dumps(values))
-    assert transfer.run(library, run, OTHER) == made
+    assert transfer.run(library, run, OTHER) == result
     path.write_text("{}")
     with pytest.raises(ValueError, match="not a transfer"):
         transfer.run(library, run, OTHER)
 
 
-def test_what_decides_the_number_decides_the_key() -> None:
+def test_key_depends_on_every_setting() -> None:
     keys = {
         OTHER.key,
         replace(OTHER, batch_norm="adapt").key,
         replace(OTHER, training=SHORT.model_copy(update={"epochs": 4})).key,
         replace(OTHER, dataset=Dataset(name="digits", size=8)).key,
     }
-    assert len(keys) == 4 and all(one.startswith("digits-") for one in keys)
+    assert len(keys) == 4 and all(name.startswith("digits-") for name in keys)
     here, there = (Dataset(name="imagefolder", root=f"{x}/pets", size=8) for x in ("a", "b"))
     assert replace(OTHER, dataset=here).key == replace(OTHER, dataset=there).key
 
 
-def test_images_are_normalised_as_the_network_is_used_to(
+def test_images_are_normalised_as_in_training(
     library: Library, school: tuple[Path, Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
@@ -150,7 +150,9 @@ def test_images_are_normalised_as_the_network_is_used_to(
 # --- the command ----------------------------------------------------------------------------------
 
 
-def test_a_grid_on_fashion_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transfer_of_a_grid_to_fashion_mnist(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = tmp_path / "data"
     fashion(data / "fashion_mnist" / "FashionMNIST" / "raw", monkeypatch, packed=False)
     changes: dict[str, Any] = {
@@ -171,14 +173,14 @@ def test_a_grid_on_fashion_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert frame["label"].tolist() == ["student", "student", "kd", "kd"]
     for run, row in zip(runs, frame.itertuples(), strict=True):
         (path,) = (tmp_path / "runs" / run.id / "transfer").iterdir()
-        told = json.loads(path.read_text())
-        assert told["test_acc"] == pytest.approx(row.test_acc)
-        assert told["transfer"]["dataset"]["size"] == 8  # the digits'
+        result = json.loads(path.read_text())
+        assert result["test_acc"] == pytest.approx(row.test_acc)
+        assert result["transfer"]["dataset"]["size"] == 8  # the digits'
     again = kdbench("transfer", *grid, *how)
     assert again.stdout == done.stdout
 
 
-def test_a_student_on_stl10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transfer_of_a_student_to_stl10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = tmp_path / "data"
     stl10(data, monkeypatch)
     folders = ("--runs", tmp_path / "runs", "--results", tmp_path / "results", "--data", data)
@@ -188,8 +190,12 @@ def test_a_student_on_stl10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     done = kdbench("transfer", student, *folders, *how)
     assert done.exit_code == 0, done.output
     (path,) = (tmp_path / "runs" / student / "transfer").iterdir()
-    told = json.loads(path.read_text())
-    assert (told["n_train"], told["n_test"], told["transfer"]["batch_norm"]) == (20, 10, "adapt")
+    result = json.loads(path.read_text())
+    assert (result["n_train"], result["n_test"], result["transfer"]["batch_norm"]) == (
+        20,
+        10,
+        "adapt",
+    )
 
 
 def test_mistakes(library: Library, school: tuple[Path, Run], tmp_path: Path) -> None:
