@@ -1,6 +1,5 @@
 """What ``kdbench show`` shows."""
 
-import csv
 import json
 from functools import partial
 from pathlib import Path
@@ -10,12 +9,11 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from kdbench.grid import train_command
-from kdbench.runs import heartbeat, records
-from kdbench.runs.trained_teachers import read_run_json
+from kdbench.grid.train_command import Commands
+from kdbench.runs import heartbeat, history, records
 
 
-def one_run(runs: Path, run_id: str) -> Group:
+def describe_run(runs: Path, run_id: str) -> Group:
     """All there is to know of one run; ``run_id`` may be the start of an id.
 
     Raises:
@@ -36,7 +34,7 @@ def one_run(runs: Path, run_id: str) -> Group:
     lines.append(Text(f"environment: {json.dumps(record.environment)}"))
     lines += [Text(f"attempt: {attempt}") for attempt in record.attempts]
     lines += [Text(record.traceback.rstrip(), style="red")] if record.traceback else []
-    curve = _curve(records.folder(runs, name) / "history.csv")
+    curve = _curve(history.read(runs, name))
     return Group(*lines, *([curve] if curve else []))
 
 
@@ -47,12 +45,12 @@ def _trained(runs: Path, name: str) -> list[Text]:
         Text(f"run {name}"),
         Text(f"protocol {run.protocol}, dataset {run.dataset.title}"),
         Text(f"config: {json.dumps(run.to_json())}"),
-        Text(f"again: {train_command.command(run, partial(records.read_run, runs))}"),
+        Text(f"again: {Commands(partial(records.read_run, runs))(run)}"),
     ]
 
 
 def _imported(runs: Path, name: str) -> list[Text]:
-    told = read_run_json(runs, name)
+    told = records.read_run_json(runs, name)
     return [
         Text(f"{told.get('student')}, imported", style="bold"),
         Text(f"run {name}"),
@@ -61,16 +59,14 @@ def _imported(runs: Path, name: str) -> list[Text]:
     ]
 
 
-def _curve(path: Path) -> Table | None:
+def _curve(curve: list[dict[str, float]]) -> Table | None:
     """Some twelve rows of a run's history."""
-    if not path.exists():
+    if not curve:
         return None
-    with path.open(newline="") as file:
-        history = list(csv.DictReader(file))
     columns = ("epoch", "train_loss", "train_acc", "test_loss", "test_acc")
     table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
-    every = max(1, len(history) // 12)
-    for i, row in enumerate(history):
-        if i % every == 0 or i == len(history) - 1:
-            table.add_row(*(f"{float(row[name]):g}" for name in columns))
+    every = max(1, len(curve) // 12)
+    for i, row in enumerate(curve):
+        if i % every == 0 or i == len(curve) - 1:
+            table.add_row(*(f"{row[name]:g}" for name in columns))
     return table

@@ -1,9 +1,9 @@
-"""One cell, one seed: the flags of ``kdbench train`` to a run, and a run back to its flags."""
+"""The command ``kdbench train``: from its flags to a run, and from a run back to flags."""
 
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,20 +11,24 @@ from kdbench.errors import UserError
 from kdbench.grid.expand import expand
 from kdbench.grid.grid import Grid, GridError, short
 from kdbench.grid.parsing import parse
-from kdbench.grid.run import Run
+from kdbench.grid.run import Cell, Run
 from kdbench.grid.settings import Protocol
 from kdbench.grid.yaml_tree import parse_yaml, preset, presets, set_value
 
 
 @dataclass(frozen=True)
 class TrainFlags:
-    """What ``kdbench train`` is told.
+    """The flags of ``kdbench train`` that define a run.
 
     Attributes:
-        method: None for a network by itself. teacher: architecture, with a method.
-        student: architecture. dataset, protocol: a name, or YAML.
-        seed: of the run. options: of the method, ``KEY=VALUE``.
-        overrides: of the grid, ``KEY=VALUE``.
+        student: architecture.
+        dataset: name, or settings as YAML.
+        protocol: name of a preset, or settings as YAML.
+        method: None for a network trained alone.
+        teacher: architecture; given together with ``method``.
+        seed: of the run.
+        options: of the method, each ``KEY=VALUE``.
+        overrides: of the grid, each ``KEY=VALUE``.
     """
 
     student: str
@@ -37,7 +41,7 @@ class TrainFlags:
     overrides: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """The command."""
+        """Return the command line."""
         line = ["kdbench", "train"]
         for name in ("method", "teacher", "student", "dataset", "protocol", "seed"):
             value = getattr(self, name)
@@ -50,18 +54,20 @@ class TrainFlags:
 
 
 def one_cell(flags: TrainFlags) -> tuple[Grid, tuple[Run, ...]]:
-    """A grid of one cell, and the runs it needs, the asked one last.
+    """Return a grid of one cell and the runs to train, the requested run last.
 
     Raises:
-        GridError: the flags contradict each other, or name what is not there.
+        GridError: the flags contradict each other, or contain an unknown name or a wrong value.
     """
     if (flags.method is None) != (flags.teacher is None):
-        raise GridError(["--method and --teacher go together; a network alone needs neither"])
+        raise GridError(
+            ["give --method and --teacher together, or neither to train a network alone"]
+        )
     chosen: dict[str, Any] = {}
     for option in flags.options:
         set_value(chosen, option, "--option")
     if chosen and flags.method is None:
-        raise GridError(["--option is of a method: give --method and --teacher, or use --set"])
+        raise GridError(["--option is for a method: give --method and --teacher, or use --set"])
     tree: dict[str, Any] = {
         "name": "cell",
         "dataset": parse_yaml(flags.dataset, f"--dataset {flags.dataset}"),
@@ -74,46 +80,92 @@ def one_cell(flags: TrainFlags) -> tuple[Grid, tuple[Run, ...]]:
         set_value(tree, override)
     grid = parse(tree, source="kdbench train")
     expansion = expand(grid)
-    asked = expansion.cells[-1].runs[0]
-    needed = {asked.id}
-    for run in reversed(expansion.runs):  # those that others learn from come first
+    requested = expansion.cells[-1].runs[0]
+    needed = {requested.id}
+    for run in reversed(expansion.runs):  # teachers come before their students
         if run.id in needed and run.teacher:
             needed.add(run.teacher.run)
-    others = [run for run in expansion.runs if run.id in needed and run.id != asked.id]
-    return grid, (*others, asked)
+    others = [run for run in expansion.runs if run.id in needed and run.id != requested.id]
+    return grid, (*others, requested)
 
 
-def command(run: Run, known: Callable[[str], Run]) -> str:
-    """The ``kdbench train`` command that repeats a run; checked to give the same id.
-
-    What the preset of the run's protocol says already is left out.
+class Commands:
+    """The ``kdbench train`` commands that repeat runs; each is worked out once.
 
     Args:
-        known: gives the run of an id, from which the command learns how a teacher was trained;
-            raises ``UserError`` where nobody knows it.
+        find: returns the run with an id, to learn how a teacher was trained; raises ``UserError``
+            if there is no such run.
+        publishable: returns a run without what the commands must not show.
     """
-    own = {key: value for key, value in run.canonical.items() if key != "teacher"}
+
+    def __init__(
+        self, find: Callable[[str], Run], publishable: Callable[[Run], Run] = lambda run: run
+    ) -> None:
+        self._find = find
+        self._publishable = publishable
+        self._commands: dict[str, str] = {}
+
+    @classmethod
+    def of_grid(
+        cls, grid: Grid, cells: Iterable[Cell], publishable: Callable[[Run], Run]
+    ) -> "Commands":
+        """Return the commands for the runs of a grid.
+
+        The grid is expanded only if a teacher is in none of the cells.
+        """
+        runs = {run.id: run for cell in cells for run in cell.runs}
+
+        def find(run_id: str) -> Run:
+            if run_id not in runs:  # an auxiliary teacher, say
+                runs.update((run.id, run) for run in expand(grid).runs)
+            if run_id not in runs:
+                raise UserError(f"{run_id}: no run of this grid")
+            return runs[run_id]
+
+        return cls(find, publishable)
+
+    def __call__(self, run: Run) -> str:
+        """Return the command that repeats a run, or a sentence that says that none does.
+
+        Values that the preset of the run's protocol already contains are left out.
+        """
+        run = self._publishable(run)
+        key = repr(run)  # the id does not contain paths or the protocol's name
+        if key not in self._commands:
+            self._commands[key] = _command(
+                run, lambda run_id: self._publishable(self._find(run_id))
+            )
+        return self._commands[key]
+
+
+def _command(run: Run, find: Callable[[str], Run]) -> str:
+    """Try flags until they give a run with the same id."""
+    own = _without_teacher(run)
     fitting = []
-    # The run's own preset first: it nearly always is the answer, and each trial reads a grid.
-    candidates = [(one.protocol != run.protocol, len(str(one)), one) for one in _candidates(run)]
-    for *_, flags in sorted(candidates, key=lambda candidate: candidate[:2]):
-        found = _asked(flags)
-        if found is not None and found.id == run.id:
+    # The preset of the run's protocol first: it is nearly always right, and a trial reads a grid.
+    candidates = sorted(
+        _candidates(run), key=lambda flags: (flags.protocol != run.protocol, len(str(flags)))
+    )
+    for flags in candidates:
+        candidate = _requested_run(flags)
+        if candidate is not None and candidate.id == run.id:
             return str(flags)
-        if found is not None and own == {
-            k: v for k, v in found.canonical.items() if k != "teacher"
-        }:
+        if candidate is not None and _without_teacher(candidate) == own:
             fitting.append(flags)
     for base in fitting:
-        for flags in _taught(run, known, base):
-            found = _asked(flags)
-            if found is not None and found.id == run.id:
+        for flags in _with_teacher(run, find, base):
+            candidate = _requested_run(flags)
+            if candidate is not None and candidate.id == run.id:
                 return str(flags)
-    return "none gives the same number: kdbench, the method's file or its teacher has changed"
+    return "no command repeats this run: kdbench, the method's file or its teacher has changed"
 
 
-def _asked(flags: TrainFlags) -> Run | None:
-    """The run that flags ask for; None where they are wrong."""
+def _without_teacher(run: Run) -> dict[str, Any]:
+    return {key: value for key, value in run.canonical.items() if key != "teacher"}
+
+
+def _requested_run(flags: TrainFlags) -> Run | None:
+    """Return the run that flags request; None if they are wrong."""
     try:
         return one_cell(flags)[1][-1]
     except UserError:
@@ -121,7 +173,7 @@ def _asked(flags: TrainFlags) -> Run | None:
 
 
 def _candidates(run: Run) -> Iterator[TrainFlags]:
-    """Ways to ask for a run whose teacher is trained as its student is."""
+    """Yield flags for a run whose teacher is trained by the same protocol as its student."""
     base = TrainFlags(
         student=run.student,
         dataset=_flow(run.dataset.model_dump(exclude_none=True), "name"),
@@ -134,41 +186,41 @@ def _candidates(run: Run) -> Iterator[TrainFlags]:
         base = replace(base, method=method, teacher=teacher)
         options = _options(run)
     for protocol in _protocols(run):
-        for one in options:
-            yield replace(base, protocol=protocol, options=one)
+        for chosen in options:
+            yield replace(base, protocol=protocol, options=chosen)
 
 
 def _options(run: Run) -> tuple[tuple[str, ...], ...]:
-    """The method's options: none, the weights of its terms, all."""
-    every: dict[str, Any] = {
+    """Return sets of the method's options: none, the betas of its terms, all."""
+    values: dict[str, Any] = {
         "gamma": run.gamma, "alpha": run.alpha, "temperature": run.temperature,
     }  # fmt: skip
     if run.pretrain:
-        every |= {"pretrain_epochs": run.pretrain[0], "pretrain_lr": run.pretrain[1]}
+        values |= {"pretrain_epochs": run.pretrain[0], "pretrain_lr": run.pretrain[1]}
     for term in run.terms:
-        of_term = {"beta": term.beta, **term.hyper}
-        name = "" if len(run.terms) == 1 else f"{short(term.where)}."
-        every |= {f"{name}{key}": value for key, value in of_term.items()}
-    told = tuple(f"{key}={_flow(value)}" for key, value in every.items())
-    betas = tuple(one for one in told if one.partition("=")[0].rpartition(".")[2] == "beta")
-    return (), betas, told
+        options = {"beta": term.beta, **term.hyper}
+        prefix = "" if len(run.terms) == 1 else f"{short(term.where)}."
+        values |= {f"{prefix}{key}": value for key, value in options.items()}
+    texts = {key: f"{key}={_flow(value)}" for key, value in values.items()}
+    betas = tuple(text for key, text in texts.items() if key.rpartition(".")[2] == "beta")
+    return (), betas, tuple(texts.values())
 
 
 def _protocols(run: Run) -> Iterator[str]:
-    """Presets, presets with changes, and the recipe written out."""
+    """Yield each preset, each preset with the run's changes, and the recipe in full."""
     resolved = run.training.model_dump(mode="json", exclude_none=True)
     yield from presets()
     for name in presets():
         below = Protocol(**preset(name)).training(run.student).model_dump(mode="json")
         changed = {key: value for key, value in resolved.items() if value != below[key]}
-        if "lr" in changed:  # also where the preset names this student
+        if "lr" in changed:  # lr_of, because the preset may list this student there
             changed["lr_of"] = {run.student: changed.pop("lr")}
         yield _flow({"preset": name, **changed})
     yield _flow(resolved)
 
 
-def _taught(run: Run, known: Callable[[str], Run], base: TrainFlags) -> Iterator[TrainFlags]:
-    """Ways to get the run's teacher: as imported, or as its own run says."""
+def _with_teacher(run: Run, find: Callable[[str], Run], base: TrainFlags) -> Iterator[TrainFlags]:
+    """Yield ``base`` with flags for the run's teacher: imported, or trained as its run says."""
     teacher = run.teacher
     if teacher is None:
         return
@@ -176,16 +228,16 @@ def _taught(run: Run, known: Callable[[str], Run], base: TrainFlags) -> Iterator
         yield replace(base, overrides=(f"teachers={{{teacher.arch}: {teacher.run}}}",))
         return
     try:
-        trained = known(teacher.run)
+        trained = find(teacher.run)
     except UserError:
         return
-    if trained.teacher:  # an auxiliary: it stands between the run and the teacher of the pair
+    if trained.teacher:  # an auxiliary, which is taught by the teacher of the pair
         method = "+".join(term.where for term in trained.terms)
         helper = (f"auxiliary={_flow({'student': trained.student, 'method': method})}",)
         base = replace(base, teacher=trained.teacher.arch, options=(*base.options, *helper))
         yield base
         try:
-            trained = known(trained.teacher.run)
+            trained = find(trained.teacher.run)
         except UserError:
             return
     seed = () if trained.seed == 0 else (f"teacher.seed={trained.seed}",)
@@ -199,11 +251,11 @@ def _taught(run: Run, known: Callable[[str], Run], base: TrainFlags) -> Iterator
 
 
 def _flow(value: Any, short_for: str = "") -> str:
-    """A value as YAML on one line; a mapping of nothing but ``short_for`` as that name."""
+    """Return a value as one line of YAML; a mapping of ``short_for`` alone as that value."""
     if isinstance(value, dict):
         if set(value) == {short_for}:
             return str(value[short_for])
-        return f"{{{', '.join(f'{key}: {_flow(one)}' for key, one in value.items())}}}"
+        return f"{{{', '.join(f'{key}: {_flow(item)}' for key, item in value.items())}}}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_flow, value))}]"
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:

@@ -4,20 +4,18 @@ Everything is a pure function of the evidence: no clock, no machine of its own.
 """
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdbench.errors import UserError
 from kdbench.files import write_atomically
-from kdbench.grid import published, train_command
-from kdbench.grid.expand import expand
+from kdbench.grid import published
 from kdbench.grid.grid import Grid
-from kdbench.grid.run import Run
+from kdbench.grid.train_command import Commands
 from kdbench.report.page import html
 from kdbench.report.plots import pictures
-from kdbench.report.plots.in_background import DrawHere, Pictures
+from kdbench.report.plots.in_background import Draw, GetPictures, draw_here
 from kdbench.report.tables import accuracy, supplementary
 from kdbench.report.tables.over_pairs import across_pairs
 from kdbench.report.tables.published import published_figures
@@ -26,91 +24,64 @@ from kdbench.report.text import latex
 from kdbench.report.text.claims import claims
 from kdbench.report.text.facts import facts
 from kdbench.report.text.markdown import escape, render
-from kdbench.report.text.terminal import Terminal
 from kdbench.runs import archive
 from kdbench.runs.evidence import Evidence, without_local_paths
-from kdbench.stats.aggregate import Aggregate, LeaderboardError, aggregate
+from kdbench.stats.aggregate import Aggregate
 
 if TYPE_CHECKING:
     import pandas as pd
-
-__all__ = ["LeaderboardError", "files", "markdown", "terminal", "write"]
 
 PAGE = "leaderboard.md"
 COMMANDS = 400
 """Cells up to which the page has the command of each; finding one takes some milliseconds."""
 
 
-def write(
-    evidence: Evidence, results: Path, whole: Aggregate | None = None, draw: DrawHere | None = None
-) -> Path:
-    """Write ``files`` to ``results/<grid>/``, and the page over all grids beside it.
-
-    Args:
-        whole: the evidence's ``aggregate``, where it is there already.
-        draw: its plots; None: here.
+def write(aggregate: Aggregate, results: Path, draw: Draw = draw_here) -> Path:
+    """Write ``files`` to ``results/<grid>/``, and the index of all grids to ``results/``.
 
     Returns:
-        The page.
+        The path of ``leaderboard.md``.
 
     Raises:
-        LeaderboardError: records of different data; an unknown reference.
-        OSError: the folder cannot be written; every file in it is then as before or whole.
+        OSError: the folder cannot be written; each file is then either the old or the new one.
     """
-    target = results / evidence.grid.name
-    contents = files(whole or aggregate(evidence), draw)
+    target = results / aggregate.evidence.grid.name
+    contents = files(aggregate, draw)
     (target / "plots").mkdir(parents=True, exist_ok=True)
-    # The page last: who finds it finds what it speaks of.
+    # The page last: the files that it links to exist by then.
     for name in sorted(contents, key=lambda name: name == PAGE):
         write_atomically(target / name, contents[name])
     write_atomically(results / "index.html", html.index(results))
     return target / PAGE
 
 
-def files(whole: Aggregate, draw: DrawHere | None = None) -> dict[str, bytes]:
-    """All files of ``results/<grid>/``: name -> content."""
-    evidence = whole.evidence
-    drawn = (draw or DrawHere(evidence))(whole.frame, _ranks(whole))
-    shown = _tables(whole)
-    # What needs no plots comes first: somebody else may be drawing them meanwhile.
+def files(aggregate: Aggregate, draw: Draw = draw_here) -> dict[str, bytes]:
+    """Make all files of ``results/<grid>/``: name -> content."""
+    evidence = aggregate.evidence
+    get_pictures = draw(aggregate)
+    tables = make_tables(aggregate)
+    # Files without plots come first: another process may be drawing meanwhile.
     out = {archive.NAME: archive.dump(evidence)} if _archived(evidence) else {}
     out |= {
-        "leaderboard.csv": _csv(whole.frame),
-        "leaderboard.parquet": archive.table(whole.frame),
-        "leaderboard.tex": latex.leaderboard(whole, shown.main[0]).encode(),
-        "across.csv": _csv(whole.methods.frame),
-        "index.html": _html(whole, drawn, shown).encode(),
+        "leaderboard.csv": _csv(aggregate.frame),
+        "leaderboard.parquet": archive.table(aggregate.frame),
+        "leaderboard.tex": latex.leaderboard(aggregate).encode(),
+        "across.csv": _csv(aggregate.methods.frame),
+        "index.html": _html(aggregate, tables, get_pictures).encode(),
+        PAGE: markdown(aggregate, tables, get_pictures()).encode(),
     }
-    return out | {PAGE: markdown(whole, drawn(), shown).encode(), **pictures.files(drawn())}
+    return out | pictures.files(get_pictures())
 
 
-def _html(whole: Aggregate, drawn: Pictures, shown: "_Tables") -> str:
-    """The page for a browser."""
-    few = len(whole.evidence.cells) <= COMMANDS
+def _html(aggregate: Aggregate, tables: "Tables", get_pictures: GetPictures) -> str:
+    """Write the page for a browser."""
+    grid, cells = aggregate.evidence.grid, aggregate.evidence.cells
+    commands = Commands.of_grid(grid, cells, without_local_paths)
     return html.render(
-        whole.evidence,
-        whole.frame,
-        found=whole.summaries,
-        digest=whole.data,
-        further=[*shown.main, *shown.further],
-        plots=lambda: {picture.title: picture.svg.decode() for picture in drawn()},
-        command=_commands_of(whole.evidence) if few else None,
-    )
-
-
-def _commands_of(evidence: Evidence) -> Callable[[Run], str]:
-    """What repeats a run, from the grid alone: teachers of teachers stand in no cell."""
-    known = {run.id: run for one in evidence.cells for run in one.runs}
-
-    def find(run_id: str) -> Run:
-        if run_id not in known:
-            known.update((run.id, run) for run in expand(evidence.grid).runs)
-        if run_id not in known:
-            raise UserError(f"{run_id}: no run of this grid")
-        return known[run_id]
-
-    return lambda run: train_command.command(
-        without_local_paths(run), lambda run_id: without_local_paths(find(run_id))
+        aggregate,
+        tables=[*tables.main, *tables.further],
+        plots=lambda: {picture.title: picture.svg.decode() for picture in get_pictures()},
+        command=commands if len(cells) <= COMMANDS else None,
     )
 
 
@@ -122,37 +93,27 @@ def _csv(frame: "pd.DataFrame") -> bytes:
     return frame.to_csv(index=False, lineterminator="\n", float_format="%.10g").encode()
 
 
-def terminal(whole: Aggregate) -> Terminal:
-    """The main table for ``rich.print``."""
-    return Terminal(whole)
-
-
-def _ranks(whole: Aggregate) -> pictures.Ranks:
-    rows = whole.methods.frame.dropna(subset="rank")
-    ends = rows[["rank", "rank_lo", "rank_hi"]].itertuples(index=False, name=None)
-    return dict(zip(rows["method"], ends, strict=True))
-
-
 def markdown(
-    whole: Aggregate, drawn: Sequence[pictures.Picture] = (), shown: "_Tables | None" = None
+    aggregate: Aggregate, tables: "Tables", plots: Sequence[pictures.Picture] = ()
 ) -> str:
-    """The page.
+    """Write ``leaderboard.md``.
 
     Args:
-        drawn: the plots beside it. shown: its tables, where they are there already.
+        aggregate: the grid's statistics.
+        tables: of the same statistics.
+        plots: to show; their files are in the folder ``plots``.
     """
-    shown = shown or _tables(whole)
-    grid, cells, records = whole.evidence.grid, whole.evidence.cells, whole.evidence.records
+    evidence = aggregate.evidence
     parts = [
-        f"# {escape(grid.title)}\n",
-        _commands(grid),
-        facts(grid, cells, records, whole.data),
-        claims(grid, cells, records, whole.frame),
-        *(render(table) for table in shown.main),
-        _unfinished(whole.frame),
-        *(f"## {plot.title}\n\n![{plot.alt}](plots/{plot.name}.svg)\n" for plot in drawn),
-        *(render(table) for table in shown.further),
-        _elsewhere(archived=_archived(whole.evidence)),
+        f"# {escape(evidence.grid.title)}\n",
+        _commands(evidence.grid),
+        facts(aggregate),
+        claims(aggregate),
+        *(render(table) for table in tables.main),
+        _unfinished(aggregate.frame),
+        *(f"## {plot.title}\n\n![{plot.alt}](plots/{plot.name}.svg)\n" for plot in plots),
+        *(render(table) for table in tables.further),
+        _other_files(archived=_archived(evidence)),
     ]
     return "\n".join(part for part in parts if part)
 
@@ -167,7 +128,7 @@ def _commands(grid: Grid) -> str:
     )
 
 
-def _elsewhere(*, archived: bool) -> str:
+def _other_files(*, archived: bool) -> str:
     records = (
         "[records.parquet](records.parquet) holds every run's settings, record and learning curve: "
         "`kdbench report --from` writes this folder again from it."
@@ -187,37 +148,43 @@ def _elsewhere(*, archived: bool) -> str:
 
 
 @dataclass(frozen=True)
-class _Tables:
-    """What all pages show; the first of ``main`` is the table of accuracies."""
+class Tables:
+    """The tables of both pages.
+
+    Attributes:
+        main: the table of accuracies and those that belong to it.
+        further: shown below the plots.
+    """
 
     main: list[Table]
     further: list[Table]
 
 
-def _tables(whole: Aggregate) -> _Tables:
-    return _Tables(_main_tables(whole), _further_tables(whole))
+def make_tables(aggregate: Aggregate) -> Tables:
+    """Select and format all tables of a report."""
+    return Tables(_main_tables(aggregate), _further_tables(aggregate))
 
 
-def _main_tables(whole: Aggregate) -> list[Table]:
-    overall, frame = whole.methods, whole.frame
-    out = [accuracy.accuracy(frame, ari_of=overall.reference)]
-    if overall.baseline and frame["diff_n"].notna().any():
-        out.append(accuracy.differences(frame, overall.baseline))
+def _main_tables(aggregate: Aggregate) -> list[Table]:
+    methods, frame = aggregate.methods, aggregate.frame
+    out = [accuracy.accuracy(frame, ari_of=methods.reference)]
+    if methods.baseline and frame["diff_n"].notna().any():
+        out.append(accuracy.differences(frame, methods.baseline))
     if (frame["n"] > 0).any():
-        out.append(across_pairs(overall, frame, whole.evidence.grid.report.tie))
+        out.append(across_pairs(methods, frame, aggregate.evidence.grid.report.tie))
     return out
 
 
-def _further_tables(whole: Aggregate) -> list[Table]:
-    grid, frame, overall = whole.evidence.grid, whole.frame, whole.methods
+def _further_tables(aggregate: Aggregate) -> list[Table]:
+    grid, frame, methods = aggregate.evidence.grid, aggregate.frame, aggregate.methods
     out = []
-    if overall.reference and frame["ari_unreliable"].notna().any():
-        out.append(accuracy.improvements(frame, overall.reference, overall.frame))
+    if methods.reference and frame["ari_unreliable"].notna().any():
+        out.append(accuracy.improvements(frame, methods.reference, methods.frame))
     if grid.report.reference:
         out.append(_published(grid, frame))
     if frame["seconds"].notna().any():
-        out.append(supplementary.costs(frame, overall.baseline))
-    out += [supplementary.best_epoch(frame), supplementary.objectives(whole.evidence.cells)]
+        out.append(supplementary.costs(frame, methods.baseline))
+    out += [supplementary.best_epoch(frame), supplementary.objectives(aggregate.evidence.cells)]
     return out
 
 

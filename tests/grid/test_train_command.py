@@ -1,22 +1,25 @@
 """One cell: flags to runs, and every run back to flags that give the same id."""
 
 import shlex
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from small_grids import PLUGIN, expanded, first, kdbench
+from small_grids import PLUGIN, cell, expanded, first, kdbench, small
 
 from kdbench.cli import main
-from kdbench.grid.run import Run
-from kdbench.grid.train_command import TrainFlags, command, one_cell
+from kdbench.grid import train_command
+from kdbench.grid.expand import expand
+from kdbench.grid.run import Run, Teacher
+from kdbench.grid.train_command import Commands, TrainFlags, one_cell
 from kdbench.runs import records
 
 
 def again(run: Run, runs: Path) -> tuple[Run, str]:
     """The run that its command asks for, parsed as the shell and the command line parse it."""
-    told = command(run, partial(records.read_run, runs))
+    told = Commands(partial(records.read_run, runs))(run)
     program, name, *words = shlex.split(told)
     assert (program, name) == ("kdbench", "train"), told
     context = main.commands["train"].make_context("train", words)
@@ -75,18 +78,18 @@ def test_a_command_gives_the_same_run(method: str, changes: dict[str, Any], tmp_
 
 def test_a_command_is_short_where_the_preset_says_it_all(tmp_path: Path) -> None:
     run = first("semckd", methods=["semckd"], protocol="semckd", dataset="cifar100", seeds=[3])
-    assert command(run, partial(records.read_run, tmp_path)) == (
+    assert Commands(partial(records.read_run, tmp_path))(run) == (
         "kdbench train --method semckd --teacher r8w4 --student r8w3 --dataset cifar100 "
         "--protocol semckd --seed 3"
     )
     swept = first(
         "semckd(beta=100)", methods=["semckd"], sweep={"semckd.beta": [100]}, protocol="semckd"
     )
-    assert command(swept, partial(records.read_run, tmp_path)).endswith(
+    assert Commands(partial(records.read_run, tmp_path))(swept).endswith(
         "--protocol semckd --seed 0 --option beta=100"
     )
     alone = first("student", protocol="crd")
-    assert command(alone, partial(records.read_run, tmp_path)) == (
+    assert Commands(partial(records.read_run, tmp_path))(alone) == (
         "kdbench train --student r8w3 --dataset synthetic --protocol crd --seed 0"
     )
 
@@ -102,9 +105,32 @@ def test_plugins_and_combinations_with_them(tmp_path: Path) -> None:
     run = first(f"kd+{name}", methods=[both])
     assert again(run, tmp_path)[0].id == run.id
     path.write_text(PLUGIN + "# changed\n")
-    assert command(run, partial(records.read_run, tmp_path)).startswith(
-        "none gives the same number: "
+    assert Commands(partial(records.read_run, tmp_path))(run).startswith(
+        "no command repeats this run: "
     )
+
+
+def test_commands_of_a_grid_are_worked_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"hkd": {"auxiliary": {"student": "r8w8", "method": "pkt"}}}
+    grid = small(methods=[row], teacher={"seed": 2})
+    cells = expand(grid).cells
+    run = cell(expand(grid), "hkd").runs[0]
+    calls: list[TrainFlags] = []
+    trial = train_command.one_cell
+
+    def counted(flags: TrainFlags) -> Any:
+        calls.append(flags)
+        return trial(flags)
+
+    monkeypatch.setattr(train_command, "one_cell", counted)
+    commands = Commands.of_grid(grid, cells, lambda run: replace(run, protocol="public"))
+    line = commands(run)
+    trials = len(calls)
+    assert trials and commands(run) == line and len(calls) == trials
+    assert "auxiliary={student: r8w8, method: pkt}" in line and "teacher.seed=2" in line
+    assert one_cell_of(line).id == run.id
+    stranger = replace(run, teacher=Teacher("r8w4", "0" * 16))
+    assert commands(stranger).startswith("no command repeats this run: ")
 
 
 def test_what_a_cell_needs_comes_before_it() -> None:

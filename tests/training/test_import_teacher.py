@@ -9,7 +9,7 @@ from small_grids import cell, kdbench, write
 
 from kdbench.grid.expand import expand
 from kdbench.grid.parsing import load
-from kdbench.grid.train_command import command
+from kdbench.grid.train_command import Commands
 from kdbench.models import zoo
 from kdbench.runs import records
 
@@ -41,5 +41,5 @@ def test_a_teacher_is_imported_and_used(tmp_path: Path) -> None:
     kd = records.read(runs, run.id)
     assert kd is not None and kd.result is not None
     assert kd.result.teacher_acc == record.result.test_acc
-    assert f"teachers={{r8w4: {run_id}}}" in command(run, partial(records.read_run, runs))
+    assert f"teachers={{r8w4: {run_id}}}" in Commands(partial(records.read_run, runs))(run)
     assert "r8w4, imported" in kdbench("show", run_id, "--runs", runs).stdout

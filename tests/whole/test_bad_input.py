@@ -334,9 +334,9 @@ def test_show_of_what_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "problem"),
     [
-        (["--method", "kd"], "--method and --teacher go together"),
-        (["--teacher", "r8w4"], "--method and --teacher go together"),
-        (["--option", "beta=3"], "--option is of a method"),
+        (["--method", "kd"], "give --method and --teacher together"),
+        (["--teacher", "r8w4"], "give --method and --teacher together"),
+        (["--option", "beta=3"], "--option is for a method"),
         (
             ["--method", "kdd", "--teacher", "r8w4"],
             "kdbench train: methods.kdd: kdd: unknown method",
