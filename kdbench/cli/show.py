@@ -1,4 +1,4 @@
-"""What ``kdbench show`` shows."""
+"""The report of ``kdbench show`` on one run."""
 
 import json
 from functools import partial
@@ -14,23 +14,23 @@ from kdbench.runs import heartbeat, history, records
 
 
 def describe_run(runs: Path, run_id: str) -> Group:
-    """All there is to know of one run; ``run_id`` may be the start of an id.
+    """Describe one run; ``run_id`` may be the first characters of an id.
 
     Raises:
-        UserError: no run, or several, start so.
+        UserError: no id, or several, begin with ``run_id``.
     """
     name = records.find(runs, run_id)
     record = records.read(runs, name)
     lines = _imported(runs, name) if name.startswith("import-") else _trained(runs, name)
     if record is None:
         beat = heartbeat.read(runs, name)
-        how = f"running, epoch {beat.epoch}/{beat.epochs}" if beat else "not ended"
-        return Group(*lines, Text(how))
+        state = f"running, epoch {beat.epoch}/{beat.epochs}" if beat else "not finished"
+        return Group(*lines, Text(state))
     lines.append(Text(f"{record.status}{': ' + record.reason if record.reason else ''}"))
     for title, part in (("result", record.result), ("cost", record.cost)):
         if part is not None:
-            told = {key: value for key, value in vars(part).items() if value is not None}
-            lines.append(Text(f"{title}: {json.dumps(told)}"))
+            values = {key: value for key, value in vars(part).items() if value is not None}
+            lines.append(Text(f"{title}: {json.dumps(values)}"))
     lines.append(Text(f"environment: {json.dumps(record.environment)}"))
     lines += [Text(f"attempt: {attempt}") for attempt in record.attempts]
     lines += [Text(record.traceback.rstrip(), style="red")] if record.traceback else []
@@ -45,22 +45,22 @@ def _trained(runs: Path, name: str) -> list[Text]:
         Text(f"run {name}"),
         Text(f"protocol {run.protocol}, dataset {run.dataset.title}"),
         Text(f"config: {json.dumps(run.to_json())}"),
-        Text(f"again: {Commands(partial(records.read_run, runs))(run)}"),
+        Text(f"repeat with: {Commands(partial(records.read_run, runs))(run)}"),
     ]
 
 
 def _imported(runs: Path, name: str) -> list[Text]:
-    told = records.read_run_json(runs, name)
+    config = records.read_run_json(runs, name)
     return [
-        Text(f"{told.get('student')}, imported", style="bold"),
+        Text(f"{config.get('student')}, imported", style="bold"),
         Text(f"run {name}"),
-        Text(f"config: {json.dumps(told)}"),
-        Text(f"in a grid: teachers: {{{told.get('student')}: {name}}}"),
+        Text(f"config: {json.dumps(config)}"),
+        Text(f"in a grid: teachers: {{{config.get('student')}: {name}}}"),
     ]
 
 
 def _curve(curve: list[dict[str, float]]) -> Table | None:
-    """Some twelve rows of a run's history."""
+    """Tabulate about twelve epochs of a run's history; None without a history."""
     if not curve:
         return None
     columns = ("epoch", "train_loss", "train_acc", "test_loss", "test_acc")

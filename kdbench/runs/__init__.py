@@ -1,1 +1,1 @@
-"""What lies under runs/, records, heartbeats and leases, and the evidence made of them."""
+"""The files under ``runs/``: records, learning curves, heartbeats and leases."""

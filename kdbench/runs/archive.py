@@ -1,9 +1,9 @@
-"""A grid's runs as one small Parquet file, from which its leaderboard can be made again.
+"""The runs of a grid as one small Parquet file, from which its leaderboard can be regenerated.
 
-``records.parquet`` has a row per run: ``id``, and as JSON ``run`` (what decides its number),
-``record`` (how it ended) and ``history`` (its learning curve). The file's metadata hold the grid
-and which run stands in which cell. The same evidence gives the same bytes, under one version of
-pyarrow; hosts, times, tracebacks and the places where plugins and images lie are not in it.
+``records.parquet`` has a row per run: ``id`` and, as JSON, ``run`` (everything that decides its
+result), ``record`` (its outcome) and ``history`` (its learning curve). The metadata hold the grid
+and the runs of each cell. The same evidence gives the same bytes under the same version of pyarrow.
+Hosts, times, tracebacks and local paths are left out.
 """
 
 import io
@@ -27,22 +27,23 @@ if TYPE_CHECKING:
 NAME = "records.parquet"
 KEY = b"kdbench"
 MOST = 10_000
-"""Runs that a report archives: with a kilobyte a run, more is no file to commit."""
+"""Largest number of runs that a report archives: at a kilobyte a run, a larger file would be too
+large to commit."""
 SCHEMA = 1
 COLUMNS = ("id", "run", "record", "history")
 
 
 class ArchiveError(UserError):
-    """A file of records that is none, is damaged, or is of another version."""
+    """An archive is missing, damaged or of another version."""
 
 
 def write(evidence: Evidence, path: Path) -> None:
-    """Write the archive of some evidence."""
+    """Write evidence to an archive file."""
     write_atomically(path, dump(evidence))
 
 
 def dump(evidence: Evidence) -> bytes:
-    """The archive of some evidence, as the bytes of its file."""
+    """Return the bytes of an archive file."""
     import pyarrow as pa
 
     runs = {run.id: run for cell in evidence.cells for run in cell.runs}
@@ -60,24 +61,26 @@ def dump(evidence: Evidence) -> bytes:
 
 
 def table(frame: "pd.DataFrame") -> bytes:
-    """A data frame as the bytes of a Parquet file: the same frame, the same bytes."""
+    """Return a data frame as the bytes of a Parquet file; equal frames give equal bytes."""
     import pyarrow as pa
 
     return _bytes(pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None))
 
 
 def load(path: Path) -> Evidence:
-    """The evidence that an archive holds.
+    """Load evidence from an archive.
 
     Raises:
-        ArchiveError: it is none, is damaged, or was written by another version.
+        ArchiveError: the file is no archive, is damaged, or was written by another version.
     """
-    rows, about = _read(path)
-    if about["numerics"] != NUMERICS:
-        told = f"numerics {about['numerics']}, this kdbench calculates by {NUMERICS}"
-        raise ArchiveError(f"{path}: {told}; their numbers do not compare")
+    rows, metadata = _read(path)
+    if metadata["numerics"] != NUMERICS:
+        raise ArchiveError(
+            f"{path}: made by numerics version {metadata['numerics']}, this kdbench has version "
+            f"{NUMERICS}; their results are not comparable"
+        )
     try:
-        grid = Grid(**about["grid"])
+        grid = Grid(**metadata["grid"])
         records = {
             run_id: Record.from_json(text)
             for run_id, text in zip(rows["id"], rows["record"], strict=True)
@@ -89,14 +92,14 @@ def load(path: Path) -> Evidence:
         }
         cells = tuple(
             Cell(method, teacher, student, tuple(_named(runs[key], method) for key in ids))
-            for method, teacher, student, ids in about["cells"]
+            for method, teacher, student, ids in metadata["cells"]
         )
     except (RecordError, KeyError, TypeError, ValueError) as error:
         raise ArchiveError(f"{path}: damaged: {type(error).__name__}: {error}") from error
-    odd = [key for key, run in runs.items() if run.id != key]
-    odd += [key for key, record in records.items() if record.run != key]
-    if odd:
-        raise ArchiveError(f"{path}: damaged: {odd[0]} is not the run that it says")
+    wrong = [key for key, run in runs.items() if run.id != key]
+    wrong += [key for key, record in records.items() if record.run != key]
+    if wrong:
+        raise ArchiveError(f"{path}: damaged: the content of run {wrong[0]} has another id")
     curves = dict(zip(rows["id"], rows["history"], strict=True))
     return Evidence(grid, cells, records, lambda run_id: _rows(curves.get(run_id)))
 
@@ -106,35 +109,37 @@ def _read(path: Path) -> tuple[dict[str, list[Any]], dict[str, Any]]:
     import pyarrow.parquet as pq
 
     try:
-        found = pq.read_table(io.BytesIO(path.read_bytes()))
-        about = json.loads((found.schema.metadata or {})[KEY])
-        rows = {name: found.column(name).to_pylist() for name in COLUMNS}
+        archived = pq.read_table(io.BytesIO(path.read_bytes()))
+        metadata = json.loads((archived.schema.metadata or {})[KEY])
+        rows = {name: archived.column(name).to_pylist() for name in COLUMNS}
     except FileNotFoundError:
         raise ArchiveError(f"{path}: no such file") from None
     except (pa.ArrowException, KeyError, ValueError) as error:
-        told = " ".join(str(error).split())
-        raise ArchiveError(f"{path}: no records of kdbench: {told}") from error
-    if not isinstance(about, dict) or about.get("schema") != SCHEMA:
-        raise ArchiveError(f"{path}: of another version; this kdbench reads schema {SCHEMA}")
-    return rows, about
+        reason = " ".join(str(error).split())
+        raise ArchiveError(f"{path}: no records of kdbench: {reason}") from error
+    if not isinstance(metadata, dict) or metadata.get("schema") != SCHEMA:
+        raise ArchiveError(
+            f"{path}: written by another version; this kdbench reads schema {SCHEMA}"
+        )
+    return rows, metadata
 
 
 # --- to JSON ---
 
 
 def _grid(evidence: Evidence) -> dict[str, Any]:
-    """The grid without what is private, and its cells."""
+    """Return the grid without its private parts, and its cells."""
     grid = evidence.grid.model_dump(mode="json", exclude={"executor"}, exclude_defaults=True)
     for row in grid.get("methods", ()):
         row["name"] = "+".join(map(short, row["name"].split("+")))
-    _unplace(grid["dataset"])
-    _unplace(grid.get("teacher", {}).get("dataset"))
+    _remove_local_path(grid["dataset"])
+    _remove_local_path(grid.get("teacher", {}).get("dataset"))
     cells = [[c.method, c.teacher, c.student, [run.id for run in c.runs]] for c in evidence.cells]
     return {"schema": SCHEMA, "numerics": NUMERICS, "grid": grid, "cells": cells}
 
 
-def _unplace(dataset: dict[str, Any] | None) -> None:
-    """A data set as ``evidence.unplaced`` has it; tables may take its name from the folder's."""
+def _remove_local_path(dataset: dict[str, Any] | None) -> None:
+    """Replace the path of a data set by a publishable one, and keep the name that tables show."""
     if dataset and dataset.get("root"):
         name = Path(dataset["root"]).resolve().name
         dataset |= {
@@ -144,7 +149,7 @@ def _unplace(dataset: dict[str, Any] | None) -> None:
 
 
 def _run_texts(cells: Any) -> dict[str, str]:
-    """JSON of every run; of a cell's seeds only the first is worked out."""
+    """Return every run as JSON; the seeds of a cell share all but id and seed."""
     texts: dict[str, str] = {}
     for cell in cells:
         rest = ""
@@ -157,7 +162,7 @@ def _run_texts(cells: Any) -> dict[str, str]:
                     {key: value for key, value in term.items() if key != "path"}
                     for term in first["terms"]
                 ]
-                _unplace(first["dataset"])
+                _remove_local_path(first["dataset"])
                 rest = _json({k: v for k, v in first.items() if k not in ("id", "seed")})[1:]
             texts[run.id] = f'{{"id":"{run.id}","seed":{run.seed},{rest}'
     return texts
@@ -171,7 +176,7 @@ def _record(record: Record) -> str:
 
 
 def _columns(curve: History) -> str:
-    """A learning curve by column: a third of its size by row."""
+    """Return a learning curve by column, a third of its size by row."""
     names = dict.fromkeys(name for row in curve for name in row)
     return _json({name: [row.get(name) for row in curve] for name in names})
 
@@ -189,7 +194,7 @@ _json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 def _named(run: Run, method: str) -> Run:
-    """The run as this row of the table calls it."""
+    """Return the run with the name of its row."""
     return run if run.method == method else replace(run, method=method)
 
 

@@ -1,7 +1,7 @@
-"""What became of a run's earlier attempts, a line each, in ``runs/<id>/attempts.log``.
+"""Earlier attempts to train a run: ``runs/<id>/attempts.log``, a line per attempt.
 
-Whoever sees an attempt end writes a line: the runner that lost a job, the job that was told to
-stop. They end in the run's record. No torch here.
+The process that sees an attempt end writes the line: the runner that lost a job, or a job that was
+stopped. The lines become part of the run's record. This module does not import torch.
 """
 
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ NAME = "attempts.log"
 
 
 def note(runs: Path, run_id: str, text: str) -> None:
-    """Add a line. Short appends of several writers do not mix."""
+    """Append a line. Short appends of several writers do not interleave."""
     path = folder(runs, run_id) / NAME
     path.parent.mkdir(parents=True, exist_ok=True)
     when = datetime.now(UTC).isoformat(timespec="seconds")
@@ -22,7 +22,7 @@ def note(runs: Path, run_id: str, text: str) -> None:
 
 
 def read(runs: Path, run_id: str) -> tuple[str, ...]:
-    """The lines there are, oldest first."""
+    """Read the lines, oldest first."""
     try:
         return tuple((folder(runs, run_id) / NAME).read_text(encoding="utf-8").splitlines())
     except OSError:

@@ -1,4 +1,4 @@
-"""What a number was made with: versions, commit, device, threads, host."""
+"""The environment of a result: versions, commit, device, threads and host."""
 
 import json
 import os
@@ -17,22 +17,22 @@ PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn", 
 
 @cache
 def commit() -> dict[str, Any]:
-    """Commit of the checkout this code runs from, and whether it was changed; empty elsewhere.
+    """Return the commit of this checkout and whether it has changes; empty outside a checkout.
 
-    A snapshot of a checkout (``kdbench.execution.slurm.code_snapshot``) says what it was taken
-    from, and its sha256.
+    A snapshot of a checkout (``kdbench.execution.slurm.code_snapshot``) names its commit and its
+    own sha256.
     """
     root = Path(kdbench.__file__).parent.parent
     try:
-        told = json.loads((root / "snapshot.json").read_bytes())
-        return {key: told[key] for key in ("commit", "dirty", "snapshot") if key in told}
+        snapshot = json.loads((root / "snapshot.json").read_bytes())
+        return {key: snapshot[key] for key in ("commit", "dirty", "snapshot") if key in snapshot}
     except (OSError, ValueError):
         pass
     if not (root / ".git").exists():
         return {}
     try:
         head = _git(root, "rev-parse", "HEAD")
-        # Results and runs are written by kdbench itself: they change no number.
+        # kdbench itself writes results and runs: they do not change a result.
         code = ("kdbench", "methods", "setup.cfg", "pyproject.toml")
         dirty = bool(_git(root, "status", "--porcelain", "--", *code))
     except (OSError, subprocess.SubprocessError):
@@ -49,19 +49,19 @@ def _git(root: Path, *args: str) -> str:
 
 @cache
 def versions() -> dict[str, str]:
-    """Versions of Python, kdbench and what it stands on."""
-    found = {"python": platform.python_version(), "kdbench": kdbench.__version__}
+    """Return the versions of Python, kdbench and the packages that decide results."""
+    by_name = {"python": platform.python_version(), "kdbench": kdbench.__version__}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            by_name[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return by_name
 
 
 @cache
 def processor() -> str:
-    """The processor's name, as the system tells it."""
+    """Return the name of the processor as the operating system reports it."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -75,17 +75,17 @@ def onednn_limit() -> str | None:
     """Return the limit that the environment sets to oneDNN's vector instructions.
 
     Returns:
-        Such as ``AVX2``, in capitals; None: no limit is set.
+        A name in capitals such as ``AVX2``; None if no limit is set.
     """
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "ALL"
     return None if limit.upper() in ("ALL", "DEFAULT") else limit.upper()
 
 
 def describe(device: str, threads: int, cpu_capability: str) -> dict[str, Any]:
-    """All of it, for a record.
+    """Describe the environment for a record.
 
     Args:
-        device: ``cpu`` or the GPU's name.
+        device: ``cpu`` or the name of the GPU.
         threads: ``torch.get_num_threads()``.
         cpu_capability: the vector instructions of ATen's kernels,
             ``torch.backends.cpu.get_cpu_capability()``.
@@ -105,5 +105,5 @@ def describe(device: str, threads: int, cpu_capability: str) -> dict[str, Any]:
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """Count the cores that this process may use."""
     return len(os.sched_getaffinity(0))

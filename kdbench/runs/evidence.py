@@ -1,6 +1,5 @@
-"""What a leaderboard, a plot or a page is made from: a grid, its cells, and what its runs left."""
+"""The evidence of a report: a grid, its cells, and the records and learning curves of its runs."""
 
-import csv
 import marshal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +8,7 @@ from typing import Any
 
 from kdbench.grid.grid import Grid
 from kdbench.grid.run import Cell, Run
-from kdbench.runs import records
+from kdbench.runs import history, records
 from kdbench.runs.records import Record
 
 History = Sequence[Mapping[str, float]]
@@ -17,21 +16,22 @@ History = Sequence[Mapping[str, float]]
 six significant digits, no timings."""
 
 PRIVATE = ("host", "started", "ended")
-"""Of a record's environment: says nothing of a number, and may be nobody's business."""
+"""Keys of a record's environment that decide no number and may be private."""
 TIMINGS = frozenset({"seconds"})
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that a report may look at; everything it shows is a pure function of this.
+    """The only input of a report: everything in a report is a pure function of this.
 
-    It may be published: no host, time or traceback of a run is in it.
+    Evidence may be published: it holds no host, time or traceback of a run.
 
     Attributes:
-        grid, cells: what was asked for.
-        records: run id -> how that run ended; runs without a record are missing. Those that were
-            trained with the same may share one environment.
-        history: run id -> its learning curve, read when asked for; empty where there is none.
+        grid: the grid.
+        cells: its cells.
+        records: run id -> record; runs without a record are missing. Records with equal
+            environments share one dictionary.
+        history: run id -> learning curve, read on demand; empty for a run without one.
     """
 
     grid: Grid
@@ -41,33 +41,42 @@ class Evidence:
 
 
 def gather(grid: Grid, cells: Sequence[Cell], runs: Path) -> Evidence:
-    """The evidence that lies in a folder of runs."""
+    """Gather the evidence of a grid from a folder of runs."""
     ids = (run.id for cell in cells for run in cell.runs)
-    found = records.load(runs, ids)
+    by_id = records.load(runs, ids)
     shared: dict[bytes, dict[str, Any]] = {}
-    for key, record in found.items():
-        # In place: it was just read, and there may be very many.
+    for key, record in by_id.items():
+        # In place, because there may be very many records and nobody else holds them.
         environment = record.environment
         for private in PRIVATE:
             environment.pop(private, None)
-        # Most runs were trained with the same. Equal bytes are equal in type, too: 1 is not True.
+        # Most runs share one environment. Equal bytes are equal in type, too: 1 is not True.
         environment = shared.setdefault(marshal.dumps(environment, 2), environment)
         object.__setattr__(record, "environment", environment)
-        found[key] = public(record)
-    return Evidence(grid, cells, found, lambda run_id: _history(runs, run_id))
+        by_id[key] = public(record)
+    return Evidence(grid, cells, by_id, lambda run_id: _curve(runs, run_id))
 
 
-def any_history(held: Sequence[Callable[[str], History]]) -> Callable[[str], History]:
-    """The first curve that one of several holders has of a run; empty where none has one."""
+def _curve(runs: Path, run_id: str) -> History:
+    """Read a learning curve without timings, in six significant digits."""
+    return history.read(runs, run_id, number=_six_digits, leave_out=TIMINGS)
 
-    def history(run_id: str) -> History:
-        return next((curve for one in held if (curve := one(run_id))), [])
 
-    return history
+def _six_digits(text: str) -> float:
+    return float(f"{float(text):.6g}")
+
+
+def any_history(sources: Sequence[Callable[[str], History]]) -> Callable[[str], History]:
+    """Combine several sources of learning curves: the first curve found for a run is used."""
+
+    def first_curve(run_id: str) -> History:
+        return next((curve for source in sources if (curve := source(run_id))), [])
+
+    return first_curve
 
 
 def public(record: Record) -> Record:
-    """A record without what is private."""
+    """Return a record without its private parts."""
     environment = record.environment
     if not record.traceback and environment.keys().isdisjoint(PRIVATE):
         return record
@@ -75,26 +84,14 @@ def public(record: Record) -> Record:
     return Record(**(vars(record) | {"environment": kept, "traceback": ""}))
 
 
-def _history(runs: Path, run_id: str) -> History:
-    # Without a Path: there may be very many, and most of those asked for may not be there.
-    try:
-        with open(f"{runs}/{run_id}/history.csv", newline="", encoding="utf-8") as file:  # noqa: PTH123
-            return [
-                {k: float(f"{float(v):.6g}") for k, v in row.items() if v and k not in TIMINGS}
-                for row in csv.DictReader(file)
-            ]
-    except FileNotFoundError:
-        return []
-
-
 def publishable_path(root: str) -> str:
-    """Where data lies, as may be told: inside the user's folder, or no more than its name."""
+    """Return the data's path as it may be published: relative, or the folder's name only."""
     path = Path(root)
     return Path(root).resolve().name if path.is_absolute() or ".." in path.parts else root
 
 
 def without_local_paths(run: Run) -> Run:
-    """A run that says nothing of its machine's folders; its id is the same."""
+    """Return the run without local paths; its id is the same."""
     dataset = run.dataset
     if dataset.root:
         dataset = dataset.model_copy(update={"root": publishable_path(dataset.root)})

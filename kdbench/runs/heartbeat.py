@@ -1,7 +1,7 @@
-"""Heartbeats: what a run in training says of itself, in ``runs/<id>/progress.json``.
+"""Heartbeats: the progress of a run in training, in ``runs/<id>/progress.json``.
 
-The runner's live view, ``kdbench status`` and a second runner all read the same files, so they see
-the same whoever trains. No torch here.
+The live view of a runner, ``kdbench status`` and other runners all read these files, so they show
+the same state. This module does not import torch.
 """
 
 import json
@@ -14,18 +14,28 @@ from pathlib import Path
 from kdbench.runs.records import folder
 
 STALE_SECONDS = 120.0
-"""A heartbeat older than this says nothing any more."""
+"""Age at which a heartbeat is ignored."""
 
 
 @dataclass(frozen=True)
 class Beat:
-    """Where a run is.
+    """Progress of a run.
 
     Attributes:
-        run: id. cohort: which cohort it trains in. title: of that cohort, for people.
-        phase, epoch, epochs, step, steps: of the training.
-        images_per_s: of the whole cohort, each learner's images counted.
-        acc: last test accuracy in percent. eta: seconds to go. at: when, in Unix seconds.
+        run: id of the run.
+        cohort: id of the cohort that trains the run.
+        title: name of the cohort for people.
+        phase: "pretrain" or "train".
+        epoch: current epoch, from 1.
+        epochs: number of epochs of the phase.
+        step: finished steps of the epoch.
+        steps: number of steps of an epoch.
+        images_per_s: images per second of the cohort, summed over its learners.
+        acc: last test accuracy in percent.
+        eta: remaining seconds.
+        pid: process id.
+        host: name of the machine.
+        at: time of the heartbeat in Unix seconds.
     """
 
     run: str
@@ -45,7 +55,7 @@ class Beat:
 
 
 def write(runs: Path, beat: Beat) -> None:
-    """Say where a run is; not synced to disk, a lost heartbeat costs nothing."""
+    """Write a heartbeat, without syncing it to disk: losing one does no harm."""
     path = folder(runs, beat.run) / "progress.json"
     temporary = path.with_name(f".progress.{os.getpid()}.tmp")
     temporary.write_text(json.dumps(asdict(beat)))
@@ -53,12 +63,12 @@ def write(runs: Path, beat: Beat) -> None:
 
 
 def clear(runs: Path, run_id: str) -> None:
-    """A run that has ended has no heartbeat."""
+    """Delete the heartbeat of a run that has ended."""
     (folder(runs, run_id) / "progress.json").unlink(missing_ok=True)
 
 
 def read(runs: Path, run_id: str, *, fresh: bool = True) -> Beat | None:
-    """The last heartbeat of a run; None where there is none, or none that is fresh."""
+    """Read the last heartbeat of a run; None if there is none, or if it is not fresh."""
     try:
         beat = Beat(**json.loads((folder(runs, run_id) / "progress.json").read_bytes()))
     except (OSError, ValueError, TypeError):
@@ -67,6 +77,6 @@ def read(runs: Path, run_id: str, *, fresh: bool = True) -> Beat | None:
 
 
 def load(runs: Path, ids: Iterable[str]) -> dict[str, Beat]:
-    """The fresh heartbeats there are of these runs."""
-    found = {run_id: read(runs, run_id) for run_id in ids}
-    return {run_id: beat for run_id, beat in found.items() if beat is not None}
+    """Read the fresh heartbeats of runs; runs without one are left out."""
+    beats = {run_id: read(runs, run_id) for run_id in ids}
+    return {run_id: beat for run_id, beat in beats.items() if beat is not None}

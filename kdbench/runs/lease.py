@@ -1,9 +1,9 @@
-"""Who trains a run: a lease in the run's folder, so that a run never has two writers.
+"""Leases: a file in the folder of a run names the only process that may write the run.
 
-A lease names its owner and is kept fresh by it. It can be taken from an owner that is dead: a
-process that no longer lives, an earlier start or attempt of the same Slurm job, or one that has not
-freshened its lease for ``STALE_SECONDS``. Whoever held it notices before the next write, because
-the token in the file is no longer its own.
+The owner refreshes its lease. Another process may take a lease whose owner is dead: the owner's
+process has ended, it belongs to an earlier start or attempt of the same Slurm job, or it has not
+refreshed its lease for ``STALE_SECONDS``. The previous owner notices before its next write, because
+the file holds another token.
 """
 
 import contextlib
@@ -23,20 +23,22 @@ from filelock import FileLock, Timeout
 from kdbench.files import write_atomically
 
 STALE_SECONDS = float(os.environ.get("KDBENCH_STALE_SECONDS", "120"))
-"""A lease that was not freshened for so long has no owner any more."""
+"""A lease that was not refreshed for this long can be taken."""
 NAME = "lease.json"
 
 
 @dataclass(frozen=True)
 class Owner:
-    """A process that trains.
+    """A process that trains runs.
 
     Attributes:
-        host: its name. place: boot and pid namespace, in which ``pid`` means something.
-        pid, started: the process, and when it began in clock ticks, since pids are used again.
-        job: Slurm's id of the job, ``123_4`` for an element of an array; "" outside of Slurm.
-        restart: how often Slurm has started this job before.
-        attempt: how often the runner has submitted the run before.
+        host: name of the machine.
+        place: boot id and pid namespace, within which ``pid`` is unique.
+        pid: process id.
+        started: start time of the process in clock ticks, because pids are reused.
+        job: Slurm's id of the job, ``123_4`` for an element of an array; "" outside Slurm.
+        restart: number of earlier starts of this job by Slurm.
+        attempt: number of earlier submissions of the run by the runner.
     """
 
     host: str
@@ -49,7 +51,7 @@ class Owner:
 
     @classmethod
     def me(cls, attempt: int = 0) -> "Owner":
-        """This process, in its Slurm job if it is in one."""
+        """Describe this process and, inside Slurm, its job."""
         array, index = (os.environ.get(f"SLURM_ARRAY_{key}_ID") for key in ("JOB", "TASK"))
         job = f"{array}_{index}" if array else os.environ.get("SLURM_JOB_ID", "")
         restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
@@ -57,13 +59,13 @@ class Owner:
         return cls(socket.gethostname(), _place(), pid, _started(pid), job, restart, attempt)
 
     def is_dead(self) -> bool:
-        """Whether the process is known to live no longer; False where that cannot be seen."""
+        """Check whether the process has ended; False if this machine cannot tell."""
         if (self.host, self.place) != (socket.gethostname(), _place()):
             return False
         return _started(self.pid) != self.started
 
     def yields_to(self, other: "Owner") -> bool:
-        """Whether ``other`` was started because this owner had been lost."""
+        """Check whether ``other`` was started to replace this owner."""
         if self.job and self.job == other.job:
             return self.restart < other.restart
         return bool(self.job and other.job) and self.attempt < other.attempt
@@ -79,7 +81,7 @@ def _place() -> str:
 
 
 def _started(pid: int) -> str:
-    """When a process began; "" where it lives no longer."""
+    """Return the start time of a process; "" if it has ended."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -90,17 +92,17 @@ def _started(pid: int) -> str:
 
 @dataclass(frozen=True)
 class Lease:
-    """A run in hand."""
+    """A lease held by this process."""
 
     path: Path
     token: str
 
     def held(self) -> bool:
-        """Whether nobody has taken it away; asked before every write that counts."""
+        """Check that no other process has taken the lease, before every write that matters."""
         return _read(self.path).get("token") == self.token
 
     def release(self) -> None:
-        """Give the run back."""
+        """Release the run."""
         _forget(self)
         with contextlib.suppress(Timeout, OSError), _guard(self.path.parent):
             if self.held():
@@ -108,10 +110,10 @@ class Lease:
 
 
 def acquire(folder: Path, owner: Owner) -> Lease | None:
-    """Take the run in ``folder``; None where somebody trains it.
+    """Acquire the lease of the run in ``folder``; None if another process trains the run.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: the folder is not writable.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / NAME
@@ -128,7 +130,7 @@ def acquire(folder: Path, owner: Owner) -> Lease | None:
 
 
 def fresh(folder: Path) -> bool:
-    """Whether somebody holds the run in ``folder``, as far as can be seen from here."""
+    """Check whether a process holds the run in ``folder``, as far as this machine can tell."""
     path = folder / NAME
     owner = _owner(_read(path))
     return owner is not None and not owner.is_dead() and _age(path) < STALE_SECONDS
@@ -142,7 +144,7 @@ def _free(path: Path, mine: Owner) -> bool:
 
 
 def _guard(folder: Path) -> FileLock:
-    """For the moment of reading and writing a lease."""
+    """Return the lock to hold while a lease is read and written."""
     return FileLock(folder / "lock", timeout=10)
 
 
@@ -162,9 +164,9 @@ def _owner(values: dict[str, Any]) -> Owner | None:
 
 
 def _age(path: Path) -> float:
-    """Seconds since a lease was freshened, by the clock of its file system.
+    """Return the seconds since a lease was refreshed, by the clock of its file system.
 
-    The clocks of two machines may differ by more than a lease is fresh.
+    The clocks of two machines may differ by more than ``STALE_SECONDS``.
     """
     clock = path.with_name("lock")
     try:
@@ -174,19 +176,19 @@ def _age(path: Path) -> float:
         return 0.0
 
 
-# --- keeping leases fresh ---
+# --- refreshing leases ---
 
 _mine: set[Lease] = set()
 _changed = threading.Lock()
-_keeper: list[threading.Thread] = []
+_refresher: list[threading.Thread] = []
 
 
 def _keep(lease: Lease) -> None:
     with _changed:
         _mine.add(lease)
-        if not _keeper or not _keeper[0].is_alive():
-            _keeper[:] = [threading.Thread(target=_freshen, name="leases", daemon=True)]
-            _keeper[0].start()
+        if not _refresher or not _refresher[0].is_alive():
+            _refresher[:] = [threading.Thread(target=_refresh, name="leases", daemon=True)]
+            _refresher[0].start()
 
 
 def _forget(lease: Lease) -> None:
@@ -194,10 +196,11 @@ def _forget(lease: Lease) -> None:
         _mine.discard(lease)
 
 
-def _freshen() -> None:
-    """Freshen this process's leases until it holds none.
+def _refresh() -> None:
+    """Refresh the leases of this process until it holds none.
 
-    In a thread, because a step, an evaluation or a download may take longer than a lease lives.
+    This runs in a thread, because a step, an evaluation or a download may take longer than
+    ``STALE_SECONDS``.
     """
     pause = threading.Event()
     while True:
@@ -205,13 +208,13 @@ def _freshen() -> None:
         with _changed:
             leases = list(_mine)
             if not leases:
-                _keeper.clear()
+                _refresher.clear()
                 return
         touch(leases)
 
 
 def touch(leases: Iterable[Lease]) -> None:
-    """Freshen leases that are still held."""
+    """Refresh the leases that are still held."""
     for lease in leases:
         with contextlib.suppress(OSError):
             if lease.held():

@@ -1,7 +1,7 @@
-"""What runs left on disk: ``Record``, written once, atomically, last; a folder of them, read fast.
+"""Records of runs. A record is written once, atomically, as the last file of a run.
 
-``runs/<id>/`` holds ``run.json`` (the resolved run), ``history.csv``, ``checkpoint.pt`` and, when
-the run has ended, ``record.json``. No torch here, nor anything that imports it.
+``runs/<id>/`` holds ``run.json`` (the resolved run), ``history.csv``, ``checkpoint.pt`` and, after
+the end of the run, ``record.json``. This module does not import torch, directly or indirectly.
 """
 
 import json
@@ -19,26 +19,27 @@ from kdbench.grid.run import Run
 
 SCHEMA = 1
 PART = 1 << 16
-"""Bytes to read at once: more than a record has, but for a long traceback."""
+"""Bytes per read: larger than any record without a long traceback."""
 Status = Literal["done", "diverged", "failed", "skipped"]
 T = TypeVar("T", "Record", "Result", "Cost")
 
 
 class RecordError(UserError):
-    """A file under ``runs/`` that should be whole is not."""
+    """A file under ``runs/`` is missing, damaged or of another version."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """The numbers of a run; the same run gives the same, bit for bit, on the same machine.
+    """Numbers of a run, equal bit for bit if the run is repeated on the same machine.
 
-    Accuracies are in percent. ``epoch`` is the last epoch that ended and the headline is its
-    ``test_acc``; ``best_acc`` is selected on the test set and shown only as a flagged column.
+    Accuracies are in percent. ``test_acc`` is the headline: the accuracy after the last finished
+    epoch, ``epoch``. ``best_acc`` is selected on the test set and shown only in a marked column.
 
     Attributes:
-        weights: sha256 of the student's weights; data: of the images and labels used.
+        weights: sha256 of the student's weights.
+        data: sha256 of the images and labels.
         teacher_weights: sha256 of the teacher's weights.
-        val_acc: last epoch's, on the held-out share of the training set.
+        val_acc: accuracy after the last epoch on held-out training images.
         selected_acc: test accuracy at the epoch with the best ``val_acc``.
     """
 
@@ -64,17 +65,18 @@ class Result:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run took. Times move from day to day; counts do not.
+    """Cost of a run. Times vary from day to day; counts do not.
 
     Attributes:
-        seconds: this learner's own steps and evaluations, all attempts together.
-        teacher_seconds: teacher forwards and batches, which a cohort shares; counted whole, as if
-            this learner had been alone.
-        step_ms: median milliseconds of one training step of this learner, teacher excluded.
-        params: of the student. params_deployed: of all that stays at inference.
-        params_extra: trained by the method and dropped afterwards.
-        macs: multiply-accumulates of one image at inference, student alone.
-        peak_mb: most memory the process held, in MB, shared with its cohort.
+        seconds: steps and evaluations of this learner, summed over all attempts.
+        teacher_seconds: teacher forward passes and batches. A cohort shares them; each of its runs
+            counts them in full, as if it had been trained alone.
+        step_ms: median milliseconds of a training step of this learner, without the teacher.
+        params: number of parameters of the student.
+        params_deployed: number of parameters used at inference.
+        params_extra: number of parameters that the method trains and then drops.
+        macs: multiply-accumulates of one image at inference, for the student alone.
+        peak_mb: peak memory of the process in MB, shared with the cohort.
     """
 
     seconds: float
@@ -89,14 +91,17 @@ class Cost:
 
 @dataclass(frozen=True)
 class Record:
-    """How a run ended.
+    """Outcome of a run.
 
     Attributes:
-        run: id. status: how. reason: one line, where it did not end well.
-        result: None when nothing was measured. cost: likewise.
-        traceback: of a run that failed.
+        run: id of the run.
+        status: done, diverged, failed or skipped.
+        reason: one line, if the status is not done.
+        result: None if nothing was measured.
+        cost: None if nothing was measured.
+        traceback: traceback of a failed run.
         environment: versions, commit, device, threads, host, start and end in ISO 8601 UTC.
-        attempts: what earlier attempts ended in, oldest first.
+        attempts: outcomes of earlier attempts, oldest first.
     """
 
     run: str
@@ -110,15 +115,15 @@ class Record:
     schema: int = SCHEMA
 
     def to_json(self) -> str:
-        """For ``record.json``."""
+        """Format the record for ``record.json``."""
         return json.dumps(asdict(self), indent=1, allow_nan=True) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Record":
-        """The record that ``to_json`` wrote.
+        """Parse the output of ``to_json``.
 
         Raises:
-            RecordError: not a record, or one of another schema.
+            RecordError: not a record, or a record of another schema.
         """
         try:
             values = _values(text)
@@ -134,16 +139,16 @@ class Record:
 
 
 def _values(text: str | bytes) -> Any:
-    """``json.loads``, in a third of its time."""
+    """Parse JSON, three times as fast as ``json.loads``."""
     try:
         return from_json(text)
     except ValueError:
-        # What Python reads beyond the standard, such as half a surrogate pair; or its complaint.
+        # Python accepts more than the standard, such as half a surrogate pair, or raises its error.
         return json.loads(text)
 
 
 def _made(cls: type[T], values: dict[str, Any]) -> T:
-    """``cls(**values)``; there may be very many, and a frozen dataclass sets field by field."""
+    """Return ``cls(**values)``, faster: a frozen dataclass sets its fields one by one."""
     if values.keys() != cls.__dataclass_fields__.keys():
         return cls(**values)
     new = object.__new__(cls)
@@ -152,21 +157,21 @@ def _made(cls: type[T], values: dict[str, Any]) -> T:
 
 
 def folder(runs: Path, run_id: str) -> Path:
-    """Where a run leaves its files."""
+    """Return the folder of a run."""
     return runs / run_id
 
 
 def write(runs: Path, record: Record) -> bool:
-    """Write a run's record, atomically; it is the last thing a run writes.
+    """Write the record of a run atomically, as the last file of the run.
 
     Returns:
-        False where the run has a record already: the first one stays.
+        False if the run already has a record, which then stays.
     """
     path = folder(runs, record.run) / "record.json"
     fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
     write_atomically(fresh, record.to_json())
     try:
-        os.link(fresh, path)  # unlike a rename, refuses where there is one
+        os.link(fresh, path)  # unlike a rename, fails if the file exists
     except FileExistsError:
         return False
     except OSError:  # a file system without hard links
@@ -179,10 +184,10 @@ def write(runs: Path, record: Record) -> bool:
 
 
 def read(runs: Path, run_id: str) -> Record | None:
-    """The record of a run, or None where it has none yet.
+    """Read the record of a run; None if there is no record yet.
 
     Raises:
-        RecordError: there is one, and it is damaged; the message names the file.
+        RecordError: the record is damaged; the message names the file.
     """
     path = folder(runs, run_id) / "record.json"
     try:
@@ -196,26 +201,30 @@ def read(runs: Path, run_id: str) -> Record | None:
 
 
 def has_record(runs: Path, run_id: str) -> bool:
-    """Whether a run has a record, whatever it says."""
+    """Check whether a run has a record, without reading it."""
     return (folder(runs, run_id) / "record.json").exists()
 
 
 def load(runs: Path, ids: Iterable[str]) -> dict[str, Record]:
-    """The records there are of these runs."""
-    found = {}
+    """Read the records of runs; runs without a record are left out.
+
+    Raises:
+        RecordError: a record is damaged; the message names the file.
+    """
+    by_id = {}
     for run_id in dict.fromkeys(ids):
         path = f"{runs}/{run_id}/record.json"
         try:
-            found[run_id] = Record.from_json(_content(path))
+            by_id[run_id] = Record.from_json(_content(path))
         except (FileNotFoundError, NotADirectoryError):
             continue
         except RecordError as error:
             raise RecordError(f"{path}: {error}") from error
-    return found
+    return by_id
 
 
 def _content(path: str) -> bytes:
-    """As ``Path.read_bytes``, in half its time: there may be very many."""
+    """Read a file in half the time of ``Path.read_bytes``."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         content = b""
@@ -230,10 +239,10 @@ def _content(path: str) -> bytes:
 
 
 def find(runs: Path, start: str) -> str:
-    """The one id of a run in a folder that starts so.
+    """Complete the start of a run's id.
 
     Raises:
-        UserError: none does, or several do.
+        UserError: no run, or several runs, start so.
     """
     try:
         names = [path.name for path in runs.iterdir() if (path / "run.json").exists()]
@@ -245,29 +254,46 @@ def find(runs: Path, start: str) -> str:
     if len(starts) == 1:
         return starts[0]
     more = ", ..." if len(starts) > 5 else ""
-    what = (
+    problem = (
         f"{len(starts)} runs start so: {', '.join(starts[:5])}{more}" if starts else "no such run"
     )
-    raise UserError(f"{runs}/{start}: {what}")
+    raise UserError(f"{runs}/{start}: {problem}")
 
 
-def read_run(runs: Path, run_id: str) -> Run:
-    """The run that lies under an id.
+def read_run_json(runs: Path, run_id: str) -> dict[str, Any]:
+    """Read the ``run.json`` of a run, or of an imported teacher, which is no ``Run``.
 
     Raises:
-        RecordError: there is none, or it is damaged.
+        RecordError: the file is missing or damaged.
     """
     path = folder(runs, run_id) / "run.json"
     try:
-        return Run.from_json(json.loads(path.read_bytes()))
+        values = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise RecordError(f"{path}: no such run") from None
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{path}: not a run: {error}") from error
+    if not isinstance(values, dict):
+        raise RecordError(f"{path}: not a run: expected a mapping")
+    return values
+
+
+def read_run(runs: Path, run_id: str) -> Run:
+    """Read the run of an id.
+
+    Raises:
+        RecordError: its ``run.json`` is missing or damaged.
+    """
+    values = read_run_json(runs, run_id)
+    try:
+        return Run.from_json(values)
     except (ValueError, KeyError, TypeError) as error:
+        path = folder(runs, run_id) / "run.json"
         raise RecordError(f"{path}: not a run: {error}") from error
 
 
 def write_run(runs: Path, run: Run) -> None:
-    """Make the run's folder and its ``run.json``, unless it is there."""
+    """Write ``run.json`` into the folder of a run, unless it exists."""
     path = folder(runs, run.id) / "run.json"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,21 +1,17 @@
 """What a learner leaves when it ends: result, cost, curve."""
 
-import csv
-import io
 import resource
 from pathlib import Path
 
 import torch
 
-from kdbench import files
 from kdbench.data.dataset import LoadedData
 from kdbench.models import size
+from kdbench.runs import history
 from kdbench.runs.records import Cost, Result
 from kdbench.training import traces
 from kdbench.training.learner import Learner
 from kdbench.training.teacher import LoadedTeacher
-
-HISTORY = ("epoch", "train_loss", "train_acc", "test_loss", "test_acc", "test_top5")
 
 
 def result(
@@ -51,7 +47,7 @@ def result(
     )
 
 
-def spent(learner: Learner, data: LoadedData) -> Cost:
+def cost(learner: Learner, data: LoadedData) -> Cost:
     """What a learner took."""
     student = size.params(learner.student)
     stays = [module for method in learner.terms for module in method.deployed()]
@@ -76,15 +72,7 @@ def spent(learner: Learner, data: LoadedData) -> Cost:
 
 
 def write_history(folder: Path, learner: Learner) -> None:
-    columns = [
-        *HISTORY,
-        *(["val_acc"] if learner.history and "val_acc" in learner.history[0] else []),
-    ]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [*columns, "seconds"], "", "ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(learner.history)
-    files.write_atomically(folder / "history.csv", text.getvalue())
+    history.write(folder, learner.history)
     traces.write(folder, learner.history)
 
 

@@ -19,23 +19,23 @@ from kdbench.runs.evidence import Evidence, gather
 from kdbench.stats.aggregate import aggregate
 
 
-def whole(**changes: object) -> Evidence:
-    """Done, failed and missing runs."""
+def mixed_evidence(**changes: object) -> Evidence:
+    """Return evidence of done, failed and missing runs."""
     grid = make_grid(PAIRS, **changes)  # type: ignore[arg-type]
     cells = make_cells(grid)
-    found = make_records(cells, typical)
+    records = make_records(cells, typical)
     *_, bad, gone = [run for cell in cells for run in cell.runs]
-    found[bad.id] = ended(bad, "failed", "ValueError: ü | x")
-    del found[gone.id]
-    return evidence_of(grid, cells, found, epochs=60)
+    records[bad.id] = ended(bad, "failed", "ValueError: ü | x")
+    del records[gone.id]
+    return evidence_of(grid, cells, records, epochs=60)
 
 
 def files(evidence: Evidence) -> dict[str, bytes]:
     return leaderboard.files(aggregate(evidence))
 
 
-def test_the_leaderboard_from_the_archive_is_the_leaderboard(tmp_path: Path) -> None:
-    before = whole()
+def test_archive_gives_the_same_leaderboard(tmp_path: Path) -> None:
+    before = mixed_evidence()
     archive.write(before, tmp_path / "records.parquet")
     after = archive.load(tmp_path / "records.parquet")
     assert files(after) == files(before)
@@ -46,8 +46,8 @@ def test_the_leaderboard_from_the_archive_is_the_leaderboard(tmp_path: Path) -> 
     assert after.history("unknown") == []
 
 
-def test_a_row_per_run_in_one_order(tmp_path: Path) -> None:
-    evidence = whole()
+def test_archive_has_a_row_per_run_in_a_fixed_order(tmp_path: Path) -> None:
+    evidence = mixed_evidence()
     content = archive.dump(evidence)
     turned = Evidence(
         evidence.grid,
@@ -67,9 +67,9 @@ def test_a_row_per_run_in_one_order(tmp_path: Path) -> None:
         assert row["record"] is None or json.loads(row["record"])["run"] == row["id"]
 
 
-def test_nothing_private_is_in_it(tmp_path: Path) -> None:
+def test_archive_holds_nothing_private(tmp_path: Path) -> None:
     data = Dataset(name="imagefolder", root="/home/somebody/pictures")
-    evidence = whole(dataset=data, methods=(Row(name="/home/somebody/mine.py"),))
+    evidence = mixed_evidence(dataset=data, methods=(Row(name="/home/somebody/mine.py"),))
     run = evidence.cells[2].runs[0]
     plugin = Term("mine", 1.0, path="/home/somebody/mine.py", source="0" * 64)
     own = replace(run, terms=(plugin,))
@@ -92,7 +92,7 @@ def test_nothing_private_is_in_it(tmp_path: Path) -> None:
 
 
 def test_gathered_evidence_and_its_archive_agree(tmp_path: Path) -> None:
-    """Evidence from a folder of runs holds nothing that the archive leaves out."""
+    """Check that evidence from a folder of runs holds nothing that the archive leaves out."""
     grid = make_grid()
     cells = make_cells(grid)
     runs = tmp_path / "runs"
@@ -113,11 +113,11 @@ def test_gathered_evidence_and_its_archive_agree(tmp_path: Path) -> None:
     ]
 
 
-def test_the_command_reports_a_grid_from_an_archive(tmp_path: Path) -> None:
-    """Of an archive only the grid's own runs count; what the archive lacks is missing."""
+def test_report_command_reads_an_archive(tmp_path: Path) -> None:
+    """Only the grid's runs are used; runs that the archive lacks are missing."""
     expansion = expanded(seeds=[0, 1])
-    found = make_records(expansion.cells, lambda run: 80.0 + run.seed)
-    archive.write(evidence_of(small(seeds=[0, 1]), expansion.cells, found), tmp_path / "a")
+    records = make_records(expansion.cells, lambda run: 80.0 + run.seed)
+    archive.write(evidence_of(small(seeds=[0, 1]), expansion.cells, records), tmp_path / "a")
     flags = ("--from", tmp_path / "a", "--results", tmp_path)
     done = kdbench("report", "--grid", grid_file(tmp_path, seeds=[1, 2]), *flags)
     assert done.exit_code == 0, done.output
@@ -127,10 +127,10 @@ def test_the_command_reports_a_grid_from_an_archive(tmp_path: Path) -> None:
     done = kdbench("report", *flags)
     assert done.exit_code == 0
     assert "| kd | **80.50 ± 0.71** |" in (tmp_path / "small" / "leaderboard.md").read_text()
-    assert mistakes("report") == ["--grid or --from: one of them is needed"]
+    assert mistakes("report") == ["--grid or --from is required"]
 
 
-def test_what_is_no_archive_is_one_line(tmp_path: Path) -> None:
+def test_file_that_is_no_archive_is_reported_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "records.parquet"
     with pytest.raises(ArchiveError, match="no such file"):
         archive.load(path)
@@ -144,36 +144,36 @@ def test_what_is_no_archive_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         (b'"schema":1,"numerics"', b'"schema":9,"numerics"', "another version"),
-        (b'"numerics":', b'"numerics":9', "this kdbench calculates by"),
+        (b'"numerics":', b'"numerics":9', "made by numerics version"),
         (b'"seeds":[0,1,2]', b'"sxxds":[0,1,2]', "damaged"),
     ],
 )
-def test_other_versions_are_refused(tmp_path: Path, old: bytes, new: bytes, told: str) -> None:
+def test_other_versions_are_refused(tmp_path: Path, old: bytes, new: bytes, message: str) -> None:
     path = tmp_path / "records.parquet"
-    archive.write(whole(), path)
+    archive.write(mixed_evidence(), path)
     table = pq.read_table(path)
     text = table.schema.metadata[b"kdbench"]
     assert old in text
     pq.write_table(table.replace_schema_metadata({b"kdbench": text.replace(old, new, 1)}), path)
-    with pytest.raises(ArchiveError, match=told):
+    with pytest.raises(ArchiveError, match=message):
         archive.load(path)
 
 
-def test_a_run_that_is_not_its_id_is_refused(tmp_path: Path) -> None:
+def test_run_with_another_id_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "records.parquet"
-    archive.write(whole(), path)
+    archive.write(mixed_evidence(), path)
     table = pq.read_table(path)
     runs = [text.replace('"gamma":1.0', '"gamma":2.0') for text in table["run"].to_pylist()]
     changed = table.set_column(1, "run", pa.array(runs))
     pq.write_table(changed, path)
-    with pytest.raises(ArchiveError, match="is not the run that it says"):
+    with pytest.raises(ArchiveError, match="has another id"):
         archive.load(path)
 
 
-def test_a_grid_survives(tmp_path: Path) -> None:
+def test_grid_is_restored(tmp_path: Path) -> None:
     grid = make_grid(PAIRS, teachers={"big": "import-0123"}, seeds=(3, 5, 8))
     cells = make_cells(grid)
     archive.write(evidence_of(grid, cells, {}), tmp_path / "a")
@@ -181,8 +181,8 @@ def test_a_grid_survives(tmp_path: Path) -> None:
     assert again == grid
 
 
-def test_a_frame_is_the_same_bytes_and_values(tmp_path: Path) -> None:
-    frame = aggregate(whole()).frame
+def test_equal_frames_give_equal_bytes_and_values(tmp_path: Path) -> None:
+    frame = aggregate(mixed_evidence()).frame
     assert archive.table(frame) == archive.table(frame.copy())
     (tmp_path / "f").write_bytes(archive.table(frame))
     table = pq.read_table(tmp_path / "f")

@@ -1,4 +1,4 @@
-"""Leases: one writer, and nobody waits for the dead."""
+"""Leases: a run has one writer, and nobody waits for a dead process."""
 
 import multiprocessing
 import os
@@ -17,13 +17,13 @@ OTHER = replace(ME, host="elsewhere", pid=1, job="7_1")
 
 
 def age(folder: Path, seconds: float) -> None:
-    """Make a lease as old as that."""
+    """Set the age of a lease in seconds."""
     path = folder / lease.NAME
     when = path.stat().st_mtime - seconds
     os.utime(path, (when, when))
 
 
-def test_a_held_run_is_nobody_elses_until_it_is_given_back(tmp_path: Path) -> None:
+def test_held_run_cannot_be_acquired_until_it_is_released(tmp_path: Path) -> None:
     first = lease.acquire(tmp_path, ME)
     assert first is not None
     assert first.held()
@@ -40,7 +40,7 @@ def test_a_held_run_is_nobody_elses_until_it_is_given_back(tmp_path: Path) -> No
     second.release()
 
 
-def test_a_stale_lease_is_stolen_and_its_owner_notices(tmp_path: Path) -> None:
+def test_stale_lease_is_taken_and_its_owner_notices(tmp_path: Path) -> None:
     theirs = lease.acquire(tmp_path, OTHER)
     assert theirs is not None
     age(tmp_path, lease.STALE_SECONDS - 5)
@@ -56,7 +56,7 @@ def test_a_stale_lease_is_stolen_and_its_owner_notices(tmp_path: Path) -> None:
     mine.release()
 
 
-def test_a_dead_process_holds_nothing(tmp_path: Path) -> None:
+def test_dead_process_holds_no_lease(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib; from kdbench.runs import lease; "
         "lease.acquire(pathlib.Path(sys.argv[1]), lease.Owner.me())"
@@ -67,12 +67,12 @@ def test_a_dead_process_holds_nothing(tmp_path: Path) -> None:
     assert lease.acquire(tmp_path, ME) is not None
 
 
-def test_a_pid_that_is_used_again_is_another_process(tmp_path: Path) -> None:
+def test_reused_pid_is_another_process(tmp_path: Path) -> None:
     assert lease.acquire(tmp_path, replace(ME, started="1")) is not None
     assert lease.acquire(tmp_path, ME) is not None
 
 
-def test_where_a_process_cannot_be_seen_its_pid_says_nothing(tmp_path: Path) -> None:
+def test_pid_of_another_host_is_not_judged(tmp_path: Path) -> None:
     assert lease.acquire(tmp_path, replace(ME, place="another boot", started="1")) is not None
     assert lease.acquire(tmp_path, ME) is None
 
@@ -88,7 +88,7 @@ def test_where_a_process_cannot_be_seen_its_pid_says_nothing(tmp_path: Path) -> 
         ({"job": "7_1", "attempt": 0}, {"job": "", "attempt": 1}, False),
     ],
 )
-def test_a_job_that_was_started_again_yields(
+def test_earlier_start_of_a_job_yields_to_a_later_one(
     tmp_path: Path, theirs: dict[str, str | int], mine: dict[str, str | int], free: bool
 ) -> None:
     assert lease.acquire(tmp_path, replace(OTHER, **theirs)) is not None  # type: ignore[arg-type]
@@ -97,20 +97,20 @@ def test_a_job_that_was_started_again_yields(
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"host": "x"}', '{"token": 1, "more": 2}'])
-def test_a_damaged_lease_is_none(tmp_path: Path, content: str) -> None:
+def test_damaged_lease_counts_as_none(tmp_path: Path, content: str) -> None:
     (tmp_path / lease.NAME).write_text(content)
     assert not lease.fresh(tmp_path)
     assert lease.acquire(tmp_path, ME) is not None
 
 
-def test_of_many_who_want_a_run_one_gets_it(tmp_path: Path) -> None:
+def test_only_one_of_many_processes_acquires_a_run(tmp_path: Path) -> None:
     fork = multiprocessing.get_context("fork")
     line = fork.Barrier(6)
     many = [fork.Process(target=_want, args=(tmp_path, line, i)) for i in range(6)]
-    for one in many:
-        one.start()
-    for one in many:
-        one.join()
+    for process in many:
+        process.start()
+    for process in many:
+        process.join()
     assert len(list(tmp_path.glob("got-*"))) == 1
 
 
@@ -119,15 +119,15 @@ def _want(folder: Path, line: "multiprocessing.synchronize.Barrier", number: int
     line.wait()
     if lease.acquire(folder, owner) is not None:
         (folder / f"got-{number}").touch()
-    line.wait()  # nobody dies before all have tried
+    line.wait()  # no process ends before all have tried
 
 
-def test_a_lease_is_kept_fresh_without_its_owners_help(
+def test_lease_is_refreshed_in_the_background(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease, "STALE_SECONDS", 0.5)
     monkeypatch.setattr(lease, "_mine", set())
-    monkeypatch.setattr(lease, "_keeper", [])  # a thread of its own, with this test's pace
+    monkeypatch.setattr(lease, "_refresher", [])  # a separate thread with this interval
     mine = lease.acquire(tmp_path, OTHER)
     assert mine is not None
     age(tmp_path, 1000)
@@ -136,5 +136,5 @@ def test_a_lease_is_kept_fresh_without_its_owners_help(
             break
         subprocess.run(["sleep", "0.05"], check=True)
     else:
-        pytest.fail("nobody freshened it")
+        pytest.fail("the lease was not refreshed")
     mine.release()

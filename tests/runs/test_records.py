@@ -1,4 +1,4 @@
-"""What runs leave on disk."""
+"""Records and run.json on disk."""
 
 import json
 import os
@@ -41,13 +41,13 @@ made = st.builds(
 
 @settings(max_examples=30, deadline=None)
 @given(made)
-def test_json_gives_the_record_back(record: Record) -> None:
+def test_record_is_restored_from_json(record: Record) -> None:
     assert Record.from_json(record.to_json()) == record
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.floats() | st.text(max_size=5) | st.integers())
-def test_values_are_read_as_python_reads_them(value: Any) -> None:
+def test_values_are_read_as_by_the_json_module(value: Any) -> None:
     text = Record("a", "done", environment={"value": value}).to_json()
     assert repr(Record.from_json(text).environment) == repr(json.loads(text)["environment"])
 
@@ -59,7 +59,7 @@ def test_half_a_surrogate_pair_and_a_long_record_are_read(tmp_path: Path) -> Non
     assert records.load(tmp_path, ["abc"]) == {"abc": record}
 
 
-def test_a_record_that_is_a_folder_is_named(tmp_path: Path) -> None:
+def test_error_names_a_record_that_is_a_folder(tmp_path: Path) -> None:
     path = tmp_path / "abc" / "record.json"
     path.mkdir(parents=True)
     with pytest.raises(IsADirectoryError) as error:
@@ -67,7 +67,7 @@ def test_a_record_that_is_a_folder_is_named(tmp_path: Path) -> None:
     assert error.value.filename == str(path)
 
 
-def test_infinite_losses_are_kept(tmp_path: Path) -> None:
+def test_infinite_losses_are_restored(tmp_path: Path) -> None:
     run = first("kd")
     record = make_record(run, float("inf"))
     records.write_run(tmp_path, run)
@@ -75,7 +75,7 @@ def test_infinite_losses_are_kept(tmp_path: Path) -> None:
     assert records.read(tmp_path, run.id) == record
 
 
-def test_runs_and_records_lie_where_they_should(tmp_path: Path) -> None:
+def test_paths_of_runs_and_records(tmp_path: Path) -> None:
     run = first("kd")
     assert records.read(tmp_path, run.id) is None
     records.write_run(tmp_path, run)
@@ -94,7 +94,7 @@ def test_runs_and_records_lie_where_they_should(tmp_path: Path) -> None:
     ["", "{", "[]", "3", "{}", '{"schema": 99}', '{"schema": 1, "result": 3}', b"\xff\xfe",
      '{"schema": 1, "result": null, "cost": null, "attempts": [], "colour": "red"}'],
 )  # fmt: skip
-def test_damage_is_named(tmp_path: Path, text: str | bytes) -> None:
+def test_error_names_a_damaged_record(tmp_path: Path, text: str | bytes) -> None:
     path = tmp_path / "abc" / "record.json"
     path.parent.mkdir()
     path.write_bytes(text.encode() if isinstance(text, str) else text)
@@ -104,7 +104,7 @@ def test_damage_is_named(tmp_path: Path, text: str | bytes) -> None:
 
 
 @pytest.mark.parametrize("values", [None, [], {}, {"teacher": 3}])
-def test_damaged_runs_are_named(tmp_path: Path, values: Any) -> None:
+def test_error_names_a_damaged_run(tmp_path: Path, values: Any) -> None:
     with pytest.raises(RecordError, match="no such run"):
         records.read_run(tmp_path, "abc")
     (tmp_path / "abc").mkdir()
@@ -113,9 +113,7 @@ def test_damaged_runs_are_named(tmp_path: Path, values: Any) -> None:
         records.read_run(tmp_path, "abc")
 
 
-def test_a_write_that_fails_leaves_what_was_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x"
     files.write_atomically(path, "old")
 

@@ -1,4 +1,4 @@
-"""Teachers that a grid names by their runs' ids."""
+"""Teachers that a grid names by run id."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ def adopted(runs: Path, run_id: str, about: str, status: Any = "done") -> None:
     records.write(runs, Record(run_id, status))
 
 
-def test_imported_teachers_must_be_there_and_fit(tmp_path: Path) -> None:
+def test_imported_teachers_must_exist_and_fit(tmp_path: Path) -> None:
     adopted(tmp_path, "import-a", '{"student": "r8w4", "dataset": {"name": "synthetic"}}')
     adopted(tmp_path, "import-b", '{"student": "r8w16", "dataset": {"name": "cifar100"}}')
     adopted(tmp_path, "0123", '{"student": "v5w4", "dataset": {"name": "digits"}}', "diverged")
