@@ -20,7 +20,7 @@ from kdbench.cost.saved_tuning import MeasuredSplit
 from kdbench.execution import crashes
 from kdbench.execution.events import Event
 from kdbench.execution.work import JobError, Work, check_writable, cohorts, missing, tuned, workers
-from kdbench.execution.worker import work
+from kdbench.execution.worker import Worker
 from kdbench.grid.grid import Executor
 from kdbench.grid.run import Run
 from kdbench.runs import heartbeat, records
@@ -77,7 +77,7 @@ def _here(task: Work, todo: Sequence[Run]) -> Iterator[Event]:
 
     def target() -> None:
         try:
-            work(task, 0, asked.is_set, lambda beats, line: None)
+            Worker(task, 0, asked.is_set, lambda beats, line: None).run()
         except BaseException as error:
             failure.append(error)
 
@@ -125,7 +125,7 @@ class _Pool:
 
     def _start(self, number: int) -> BaseProcess:
         process = self.context.Process(
-            target=_worker, args=(self.task, number, os.getpid()), name=f"worker-{number}"
+            target=_run_worker, args=(self.task, number, os.getpid()), name=f"worker-{number}"
         )
         # Torch reads these when it is imported, in the child; a child inherits them.
         threads = str(self.task.executor.threads)
@@ -209,7 +209,7 @@ def _environment(**values: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _worker(task: Work, number: int, parent: int) -> None:
+def _run_worker(task: Work, number: int, parent: int) -> None:
     """A worker process: quiet, stops at a step's end when asked to or when its parent is gone."""
     asked = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
@@ -219,7 +219,7 @@ def _worker(task: Work, number: int, parent: int) -> None:
         return asked.is_set() or os.getppid() != parent
 
     try:
-        work(task, number, stop, lambda beats, line: None)
+        Worker(task, number, stop, lambda beats, line: None).run()
     except JobError as error:
         sys.stderr.write(f"kdbench: {error}\n")
         sys.exit(2)

@@ -1,8 +1,8 @@
-"""Which runs are missing, how they are grouped, and what a worker does.
+"""The runs that are missing, their grouping into cohorts, and the number of workers.
 
-The state of the world is what lies in ``runs/``: a worker walks over the cohorts, takes what nobody
-holds, and goes on until nothing is left. So any number of workers and runners can work on one grid;
-a run is trained by whoever holds its lease (``kdbench.runs.lease``), which dies with its owner.
+All state is in ``runs/``: each worker goes over the cohorts and trains the runs that no other
+process holds, until none is left. So any number of workers and runners can share a grid. A run is
+trained by the process that holds its lease (``kdbench.runs.lease``), which ends with that process.
 """
 
 import math
@@ -41,6 +41,20 @@ class Work:
     executor: Executor
     workers: int = 1
     memory: float | None = None
+
+
+def check_writable(runs: Path) -> None:
+    """Create the folder of runs, and check that it can be written.
+
+    Raises:
+        JobError: the folder cannot be written.
+    """
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        files.write_atomically(runs / ".writable", "")
+        (runs / ".writable").unlink(missing_ok=True)
+    except OSError as error:
+        raise JobError(f"{runs}: cannot be written: {error.strerror}") from None
 
 
 def missing(expanded: Iterable[Run], runs: Path) -> list[Run]:
@@ -129,20 +143,3 @@ def _gpus(executor: Executor) -> int:
     import torch
 
     return torch.cuda.device_count()
-
-
-# --- a worker -----------------------------------------------------------------------------------
-
-
-def check_writable(runs: Path) -> None:
-    """Make the folder of runs, and see whether it can be written.
-
-    Raises:
-        JobError: it cannot.
-    """
-    try:
-        runs.mkdir(parents=True, exist_ok=True)
-        files.write_atomically(runs / ".writable", "")
-        (runs / ".writable").unlink(missing_ok=True)
-    except OSError as error:
-        raise JobError(f"{runs}: cannot be written: {error.strerror}") from None

@@ -1,4 +1,4 @@
-"""What a worker holds: device, data, teacher; it trains the cohorts it is given."""
+"""A worker: claims cohorts of runs, loads their data and teacher, and trains them."""
 
 import contextlib
 import errno
@@ -24,90 +24,181 @@ from kdbench.training import compiled
 from kdbench.training import teacher as teachers
 from kdbench.training.cohort import Cohort, Stopped
 from kdbench.training.context import TrainingContext
-from kdbench.training.memory import free_of_gpu, keep_memory
+from kdbench.training.memory import free_gpu_memory, keep_memory
 from kdbench.training.ranks import ALONE, PeerFailed, RanksError, World
 from kdbench.training.teacher import LoadedTeacher, TeacherError
 
 
-class Trainer:
-    """Trains cohorts one after another, keeping what they share."""
+class Worker:
+    """One process that trains cohorts, or one of several ranks that train them together.
+
+    Cohorts that are trained one after the other share the data and the teacher in memory.
+
+    Args:
+        task: the cohorts, the folders and the executor.
+        number: of this worker, from 0; chooses its GPU.
+        stop: called after every step; True ends the training.
+        report: called with heartbeats and with lines to show.
+        world: the ranks that train together. Each of them has a worker, inside
+            ``ranks.join_ranks``; the first rank takes the locks and writes.
+    """
 
     def __init__(
         self,
         task: Work,
         number: int,
         stop: Callable[[], bool],
-        tell: Callable[..., None],
+        report: Callable[..., None],
         world: World = ALONE,
     ) -> None:
         executor = task.executor
-        own = number if world.size == 1 else world.local_rank
-        self.device = choose_device(executor.device, own)
+        self.task, self.stop, self.world = task, stop, world
+        self.device = choose_device(
+            executor.device, number if world.size == 1 else world.local_rank
+        )
         if self.device.type == "cpu":
             torch.set_num_threads(executor.threads)
             keep_memory()
-        self.data_root = task.data
-        self.place = TrainingContext(
+        self.context = TrainingContext(
             runs=task.runs,
             device=self.device,
             checkpoint_seconds=executor.checkpoint_seconds,
             tensorboard=executor.tensorboard,
             stop=stop,
-            report=tell,
+            report=report,
             world=world,
         )
-        self.sizing = _sizing(task, self.device)  # before anything is loaded
+        self.memory_fit = _memory_fit(task, self.device)  # before anything is loaded
         self._data: dict[Dataset, LoadedData] = {}
         self._teacher: tuple[Teacher, LoadedTeacher] | None = None
 
-    def train(self, runs: list[Run], leases: Mapping[str, Lease]) -> None:
+    def run(self) -> None:
+        """Train cohorts until this worker can train none of those that are left.
+
+        Raises:
+            JobError: training cannot continue for any run: data is missing, the disk is full.
+            RankLost: another rank died. This worker ends too; another one resumes its runs.
+        """
+        pending = list(self.task.cohorts)
+        while pending and not self._stopping():
+            busy = False
+            for cohort in list(pending):
+                if self._stopping():
+                    break
+                state = self.attempt(cohort)
+                if state == "ended":
+                    pending.remove(cohort)
+                busy = busy or state == "trained"
+            if pending and not busy:
+                time.sleep(0.2)  # another worker trains the remaining runs, or their teacher
+
+    def _stopping(self) -> bool:
+        """Check whether any rank is to stop."""
+        return self.world.any_rank(self.stop())[0]
+
+    def attempt(self, cohort: Sequence[Run], owner: Owner | None = None) -> str:
+        """Train the runs of a cohort that can be trained now.
+
+        Args:
+            owner: holder of the leases; None: this process.
+
+        Returns:
+            "ended": nothing is left to train. "trained": some runs were trained, perhaps not to
+            their end. "waiting": the teacher has no record yet, or another worker trains the rest.
+        """
+        with contextlib.ExitStack() as held:
+            leases: dict[str, Lease] = {}
+            claim = partial(self._claim, cohort, owner or Owner.me(), held, leases)
+            state, claimed = self.world.first_rank_runs(claim)
+            if claimed:
+                self._train(claimed, leases)
+        return state
+
+    def _claim(
+        self,
+        cohort: Sequence[Run],
+        owner: Owner,
+        held: contextlib.ExitStack,
+        leases: dict[str, Lease],
+    ) -> tuple[str, list[Run]]:
+        """Lease the runs of a cohort that can be trained now.
+
+        Args:
+            held: receives the cohort's lock and the leases, to release them.
+            leases: receives the leases by the runs' ids.
+
+        Returns:
+            The state as ``attempt`` returns it, and the leased runs.
+        """
+        runs = self.task.runs
+        todo = missing(cohort, runs)
+        if not todo:
+            return "ended", []
+        teacher = todo[0].teacher
+        if teacher:
+            record = records.read(runs, teacher.run)
+            if record is None:
+                return "waiting", []
+            if record.status != "done":
+                return "ended", []  # blocked, as ``kdbench status`` and the tables report
+        if not _try_lock(runs / ".cohorts" / f"{cohort[0].id}.lock", held):
+            return "waiting", []
+        for run in todo:
+            acquired = lease.acquire(records.folder(runs, run.id), owner)
+            if acquired is not None:
+                held.callback(acquired.release)
+                leases[run.id] = acquired
+        # Another worker may have written a record just before its lease was taken here.
+        claimed = missing((run for run in todo if run.id in leases), runs)
+        return ("trained" if claimed else "waiting"), claimed
+
+    def _train(self, runs: list[Run], leases: Mapping[str, Lease]) -> None:
         """Train runs that can share a teacher; each leaves a record, or a checkpoint if stopped.
 
         Args:
-            runs: what to train. leases: that this process holds on them, by their ids.
+            leases: the leases that this process holds, by the runs' ids.
 
         Raises:
-            JobError: what ends all runs alike: data missing, disk full, teacher damaged.
+            JobError: data is missing, the disk is full, the teacher is damaged.
         """
         if any(run.training.compile for run in runs):
-            hindrance = compiled.hindrance(self.device)
+            hindrance = compiled.why_unavailable(self.device)
             if hindrance:
                 raise JobError(f"protocol.compile: true: {hindrance}; accepted here: false")
-            compiled.forget()
+            compiled.discard_compiled()
         try:
             load = partial(self._load, runs[0])
-            data, teacher = self.place.world.run_or_fail_together(load, patient=True)
-            # Of several ranks the first holds the leases, and asks.
-            place = replace(self.place, held=lambda i: i not in leases or leases[i].held())
-            for piece in self.place.world.first_rank_runs(partial(self.sizing.pieces, runs)):
-                Cohort(piece, teacher, data, place).train()
+            data, teacher = self.world.run_or_fail_together(load, patient=True)
+            # Only the first of several ranks holds leases, and only it writes.
+            context = replace(self.context, held=lambda i: i not in leases or leases[i].held())
+            for cohort in self.world.first_rank_runs(partial(self.memory_fit.pieces, runs)):
+                Cohort(cohort, teacher, data, context).train()
         except Stopped:
             return
         except (DataError, TeacherError, RanksError, PeerFailed) as error:
             raise JobError(str(error)) from error
         except OSError as error:
             what = "disk full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
-            where = error.filename or self.place.runs
             raise JobError(
-                f"{where}: {what}; checkpoints and records so far are whole, the same command "
-                "goes on from them"
+                f"{error.filename or self.task.runs}: {what}; checkpoints and records so far are "
+                "whole, the same command goes on from them"
             ) from error
 
     def _load(self, run: Run) -> tuple[LoadedData, LoadedTeacher | None]:
-        self.place.world.rows(run.training.batch_size)
+        self.world.rows(run.training.batch_size)
         data = self._load_data(run.dataset)
         return data, self._load_teacher(run.teacher, data) if run.teacher else None
 
     def _load_data(self, dataset: Dataset) -> LoadedData:
         if dataset not in self._data:
-            self._data.clear()  # one at a time: it lives in the device's memory
-            self._data[dataset] = load(dataset, self.data_root, self.device)
+            self._data.clear()  # keep only one data set: it is in the device's memory
+            self._data[dataset] = load(dataset, self.task.data, self.device)
         return self._data[dataset]
 
     def _load_teacher(self, teacher: Teacher, data: LoadedData) -> LoadedTeacher:
         if self._teacher is None or self._teacher[0] != teacher:
             loaded = teachers.load(
-                self.place.runs,
+                self.task.runs,
                 teacher,
                 num_classes=data.num_classes,
                 in_channels=data.channels,
@@ -117,16 +208,16 @@ class Trainer:
         return self._teacher[1]
 
 
-def _sizing(task: Work, device: torch.device) -> MemoryFit:
-    """Judges cohorts by what the device has left for this process."""
+def _memory_fit(task: Work, device: torch.device) -> MemoryFit:
+    """Return the check whether a cohort fits into the memory left for this process."""
     if device.type != "cuda":
         return MemoryFit(task.memory)
     gpus = torch.cuda.device_count() if ":" not in task.executor.device else 1
-    return MemoryFit(free_of_gpu(device) / math.ceil(task.workers / max(1, gpus)), gpu=True)
+    return MemoryFit(free_gpu_memory(device) / math.ceil(task.workers / max(1, gpus)), gpu=True)
 
 
 def choose_device(name: str, number: int = 0) -> torch.device:
-    """The device of worker ``number``: a GPU of its own where there are any."""
+    """Return the device of worker ``number``; workers spread over the GPUs, if there are any."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda":
@@ -136,96 +227,8 @@ def choose_device(name: str, number: int = 0) -> torch.device:
     return torch.device(name)
 
 
-def work(
-    task: Work,
-    number: int,
-    stop: Callable[[], bool],
-    tell: Callable[..., None],
-    world: "World | None" = None,
-) -> None:
-    """Train cohorts until none is left that this worker could train.
-
-    Args:
-        task: what to do.
-        number: of this worker, from 0; chooses its GPU.
-        stop: asked after every step whether to stop.
-        tell: given heartbeats and lines.
-        world: the ranks that are this worker together, where they are several: each of them calls
-            this, inside ``ranks.joined``; the first takes the locks and writes.
-
-    Raises:
-        JobError: data missing, disk full: something that ends all runs alike.
-        RankLost: another rank died: so does this worker, and what it held goes on in another.
-    """
-    world = world or ALONE
-    trainer = Trainer(task, number, stop, tell, world)
-    pending = list(task.cohorts)
-    while pending and not world.any_rank(stop())[0]:
-        busy = False
-        for cohort in list(pending):
-            if world.any_rank(stop())[0]:
-                break
-            state = attempt(cohort, task, trainer)
-            if state == "ended":
-                pending.remove(cohort)
-            busy = busy or state == "trained"
-        if pending and not busy:
-            time.sleep(0.2)  # somebody else trains what is left, or its teacher
-
-
-def attempt(
-    cohort: Sequence[Run], task: Work, trainer: "Trainer", owner: Owner | None = None
-) -> str:
-    """Train what can be trained of a cohort.
-
-    Args:
-        owner: who asks; None: this process.
-
-    Returns:
-        "ended": nothing is left to do. "trained": something was trained, or stopped. "waiting":
-        for the teacher's record, or for somebody else who trains what is left.
-    """
-    with contextlib.ExitStack() as held:
-        leases: dict[str, Lease] = {}
-        who = owner or Owner.me()
-        claim = partial(_claim, cohort, task, who, held, leases)
-        state, mine = trainer.place.world.first_rank_runs(claim)
-        if mine:
-            trainer.train(mine, leases)
-    return state
-
-
-def _claim(
-    cohort: Sequence[Run],
-    task: Work,
-    owner: Owner,
-    held: contextlib.ExitStack,
-    leases: dict[str, Lease],
-) -> tuple[str, list[Run]]:
-    """Take the runs of a cohort that can be trained, and say what state that makes."""
-    todo = missing(cohort, task.runs)
-    if not todo:
-        return "ended", []
-    teacher = todo[0].teacher
-    if teacher:
-        record = records.read(task.runs, teacher.run)
-        if record is None:
-            return "waiting", []
-        if record.status != "done":
-            return "ended", []  # blocked: status and tables say so
-    if not _lock(task.runs / ".cohorts" / f"{cohort[0].id}.lock", held):
-        return "waiting", []
-    for run in todo:
-        got = lease.acquire(records.folder(task.runs, run.id), owner)
-        if got is not None:
-            held.callback(got.release)
-            leases[run.id] = got
-    mine = missing((run for run in todo if run.id in leases), task.runs)
-    return ("trained" if mine else "waiting"), mine
-
-
-def _lock(path: Path, held: contextlib.ExitStack) -> bool:
-    """Take a lock for as long as ``held`` lives; False where another process has it."""
+def _try_lock(path: Path, held: contextlib.ExitStack) -> bool:
+    """Take a lock until ``held`` closes; False if another process has it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         held.enter_context(FileLock(path).acquire(timeout=0))

@@ -15,7 +15,7 @@ from tiny_runs import CPU, alone, numbers, taught, train
 
 from kdbench.cost.cohort_memory import LAZY, footprint, process_bytes
 from kdbench.cost.estimate import Estimator, RunCost
-from kdbench.cost.peak_memory import Peak
+from kdbench.cost.peak_memory import PeakMemory
 from kdbench.execution import local, worker
 from kdbench.execution import memory_fit as sizing
 from kdbench.execution import work as jobs
@@ -38,25 +38,25 @@ METHODS = ("kd", "at", "sp", "semckd")
 
 def test_what_lives_at_once_is_counted() -> None:
     before = torch.zeros(1000)
-    with Peak() as peak:
+    with PeakMemory() as peak:
         a = before + 1  # 4000 bytes
         b = (a * 2).view(10, 100)  # 4000 more; a view is none
         b += before.view(10, 100)
         del a
         c = b.sum()
-    assert (peak.now, peak.most) == (4004, 8000)
+    assert (peak.now, peak.max_bytes) == (4004, 8000)
     del b, c
     assert peak.now == 0
 
 
 def test_activations_of_a_step_count_until_the_backward_pass() -> None:
     x = torch.zeros(1000, requires_grad=True)
-    with Peak() as peak:
+    with PeakMemory() as peak:
         y = (x.exp().exp().exp()).sum()
         kept = peak.now
         torch.autograd.grad(y, x)
     assert kept >= 3 * 4000
-    assert peak.now < kept < peak.most + 4000
+    assert peak.now < kept < peak.max_bytes + 4000
 
 
 # --- a cohort ------------------------------------------------------------------------------------
@@ -242,7 +242,7 @@ def test_a_gpus_free_memory_is_shared_by_its_workers(monkeypatch: pytest.MonkeyP
 
     def limit(workers: int, name: str) -> float | None:
         task = jobs.Work((), Path(), Path(), Executor(device=name), workers, memory=1.0)
-        it = worker._sizing(task, device)
+        it = worker._memory_fit(task, device)
         assert it.gpu
         return it.limit
 
@@ -250,7 +250,7 @@ def test_a_gpus_free_memory_is_shared_by_its_workers(monkeypatch: pytest.MonkeyP
     assert limit(3, "cuda") == 4 * GB
     assert limit(2, "cuda:1") == 4 * GB
     work = jobs.Work((), Path(), Path(), Executor(), 2, memory=5.0)
-    assert worker._sizing(work, CPU).limit == 5.0
+    assert worker._memory_fit(work, CPU).limit == 5.0
 
 
 # --- running out ---------------------------------------------------------------------------------
@@ -299,7 +299,7 @@ def test_a_learner_without_memory_ends_alone(tmp_path: Path, error: str) -> None
     ],
 )
 def test_what_means_that_memory_has_ended(error: Exception, so: bool) -> None:
-    assert memory.exhausted(error) is so
+    assert memory.is_out_of_memory(error) is so
 
 
 # --- one learner's activations at a time ---------------------------------------------------------

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from kdbench.data.batches import eval_batches, train_batches
 from kdbench.execution.work import JobError, Work
-from kdbench.execution.worker import work
+from kdbench.execution.worker import Worker
 from kdbench.grid.grid import Executor
 from kdbench.grid.run import Run
 from kdbench.grid.settings import Training
-from kdbench.method import Features, Incompatible, each, tensors
+from kdbench.method import Features, Incompatible
 from kdbench.models import zoo
 from kdbench.training import ranks
 from kdbench.training.build import dry_run
@@ -60,7 +60,7 @@ def _rank(
     os.environ.update({key: str(value) for key, value in about.items()})
     torch.set_num_threads(1)
     try:
-        with ranks.joined("cpu", seconds) as world:
+        with ranks.join_ranks("cpu", seconds) as world:
             target(world, *args)
     except RankLost:
         os._exit(LOST)
@@ -254,8 +254,8 @@ def gathered(world: World) -> Any:
     maps = torch.randn(6, 3, 4, 5)
     last = maps.to(memory_format=torch.channels_last)
     made = Features(maps, (last, maps.double()), (last, last.bfloat16()), maps[:, 0, 0], maps[:, 1])
-    got = world.gather(each(made, lambda x: x[world.rows(6)]))
-    values = tensors(got)
+    got = world.gather(made.map(lambda x: x[world.rows(6)]))
+    values = dict(got.named())
     channels = [
         x.is_contiguous(memory_format=torch.channels_last) for x in values.values() if x.dim() == 4
     ]
@@ -347,7 +347,7 @@ def train(
             with (folder / "told.txt").open("a") as file:
                 file.write(f"{line}\n")
 
-    work(task, 0, asked, tell, world)
+    Worker(task, 0, asked, tell, world).run()
 
 
 def several(world: World, jobs: Sequence[tuple[Any, ...]]) -> None:

@@ -1,8 +1,8 @@
-"""What submitit runs in a job: as little as possible before the signals are caught.
+"""The function that submitit runs in a job; it imports little before it catches signals.
 
-A job is told to stop by a signal: USR2 before the time limit or a preemption, TERM when Slurm
-requeues or cancels it. Both only raise a flag that the trainer looks at after every step; so no
-``except Exception`` in a training loop can swallow them.
+A signal tells a job to stop: USR2 before the time limit or a preemption, TERM when Slurm requeues
+or cancels it. The handlers only set a flag, which the trainer reads after every step, so that no
+``except Exception`` in a training loop can swallow a signal.
 """
 
 import os
@@ -15,29 +15,30 @@ from kdbench.execution.slurm.stop_signals import StopSignals
 
 
 class Element:
-    """One element of an array, called on its node.
+    """An element of a job array, pickled by submitit and called on the node.
 
     Attributes:
-        folder: of the submission. index: of the element.
+        folder: of the submission.
+        index: of the element in the array.
     """
 
     def __init__(self, folder: str, index: int) -> None:
         self.folder, self.index = folder, index
 
     def __call__(self) -> None:
-        """Train; ends the process with 0 when every run has a record and none failed."""
-        flags = StopSignals()
-        flags.catch()
+        """Train the element's runs; exit with 0 if every run has a record and none failed."""
+        signals = StopSignals()
+        signals.catch()
         from kdbench.execution.slurm import job  # imports torch
 
-        code = job.train(Path(self.folder), self.index, flags)
+        code = job.train(Path(self.folder), self.index, signals)
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            # The threads of gloo or nccl may outlive the interpreter, which would abort it.
+            # Threads of gloo or nccl may outlive the interpreter and abort the process.
             sys.stdout.flush()
             os._exit(code)
         if code:
             sys.exit(code)
 
     def checkpoint(self) -> DelayedSubmission:
-        """For a signal that comes before ``catch``: submitit then requeues this."""
+        """Return what submitit requeues after a signal that arrives before ``catch``."""
         return DelayedSubmission(self)

@@ -1,4 +1,4 @@
-"""A job on its node: trains what it was submitted for, and ends so that nothing is lost."""
+"""A Slurm job on its node: trains the runs of one array element, and stops without losing work."""
 
 import contextlib
 import os
@@ -6,152 +6,155 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from kdbench import files
-from kdbench.execution import work as jobs
-from kdbench.execution import worker
+from kdbench.execution import work
 from kdbench.execution.slurm import code_snapshot, submissions
 from kdbench.execution.slurm.stop_signals import StopSignals
 from kdbench.execution.slurm.submissions import Submission
 from kdbench.execution.work import JobError, Work
+from kdbench.execution.worker import Worker
 from kdbench.grid.grid import Executor
 from kdbench.grid.run import Run
 from kdbench.runs import attempts, heartbeat, records
 from kdbench.runs.lease import Owner
-
-if TYPE_CHECKING:
-    from kdbench.training.ranks import World
+from kdbench.training import ranks
+from kdbench.training.ranks import World
 
 WAIT_SECONDS = 300.0
-"""How long to wait for a teacher's record, or for somebody else who trains the same runs."""
+"""How long to wait for a teacher's record, or for another process that trains the same runs."""
 REQUEUED_SECONDS = 90.0
-"""How long Slurm may take to end a job that it was asked to start again."""
+"""How long Slurm may take to end a job that it was asked to requeue."""
 
 
-def train(folder: Path, index: int, flags: StopSignals) -> int:
+def train(folder: Path, index: int, signals: StopSignals) -> int:
     """Train an element of a submission.
 
     Returns:
-        The exit code: 0 when every run has a record and none has failed, so that jobs that depend
-        on this one start; 1 when something is left or has failed; 2 with a line in
-        ``<index>.error`` when training cannot go on; 143 when told to end.
+        The exit code. 0: every run has a record and none failed, so dependent jobs start. 1: some
+        run has no record or failed. 2: training cannot continue, and ``<index>.error`` has the
+        reason. 143: stopped by a signal.
     """
     submission = submissions.read(folder)
-    task = int(os.environ.get("SLURM_PROCID", "0"))
-    _clear(folder)
+    process = int(os.environ.get("SLURM_PROCID", "0"))
+    _remove_partial_results(folder)
     together = submission.ranks > 1
-    ids = submission.elements[index][0 if together else task]
+    ids = submission.elements[index][0 if together else process]
     runs = Path(submission.runs)
     cohort = tuple(
         code_snapshot.mapped(records.read_run(runs, run_id), Path(submission.code))
         for run_id in ids
     )
     executor = Executor(**submission.executor)
-    side = 1 if together else int(os.environ.get("SLURM_NTASKS", "1"))
-    work = Work((cohort,), runs, Path(submission.data), executor, side)
+    workers = 1 if together else int(os.environ.get("SLURM_NTASKS", "1"))
+    task = Work((cohort,), runs, Path(submission.data), executor, workers)
     owner = Owner.me(max(submission.attempts.get(run_id, 0) for run_id in ids))
     try:
-        moved, code = _work(work, cohort, owner, flags)
+        progressed, code = _train_with_ranks(task, owner, signals)
     except JobError as error:
         sys.stderr.write(f"kdbench: {error}\n")
         files.write_atomically(folder / f"{index}.error", f"{error}\n")
         return 2
-    left = jobs.missing(cohort, runs)
-    if flags.stop and left:
-        return _stopped(submission, task, left, flags, moved=moved)
-    _marker(submission, "ended", task).touch()
+    left = work.missing(cohort, runs)
+    if signals.stop and left:
+        return _stopped(submission, process, left, signals, progressed=progressed)
+    _marker(submission, "ended", process).touch()
     return code
 
 
-def _work(
-    work: Work, cohort: tuple[Run, ...], owner: Owner, flags: StopSignals
-) -> tuple[bool, int]:
-    """Train until all is done or a signal has come: whether anything was trained, exit code."""
-    from kdbench.training import ranks  # imports torch
+def _train_with_ranks(task: Work, owner: Owner, signals: StopSignals) -> tuple[bool, int]:
+    """Join the other ranks, if any, and train until all is done or a signal has come.
 
-    if work.executor.ranks > 1:
+    Returns:
+        Whether anything was trained, and the exit code.
+    """
+    if task.executor.ranks > 1:
         from submitit.helpers import TorchDistributedEnvironment
 
-        # Which GPUs a process sees is Slurm's to say: two jobs on a node must not share one.
+        # Slurm decides which GPUs a process sees: two jobs on a node must not share one.
         TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
     try:
-        with ranks.joined(work.executor.device) as world:
-            moved = _together(work, cohort, owner, flags, world)
-            return moved, world.first_rank_runs(lambda: _code(work, cohort))
+        with ranks.join_ranks(task.executor.device) as world:
+            progressed = _train_cohort(task, owner, signals, world)
+            return progressed, world.first_rank_runs(lambda: _exit_code(task))
     except ranks.RankLost as lost:
         sys.stderr.write(f"kdbench: another rank was lost: {lost}\n")
         sys.stderr.flush()
-        os._exit(3)  # what still waits for the lost one would keep the process
+        os._exit(3)  # threads that still wait for the lost rank would keep the process alive
 
 
-def _together(
-    work: Work, cohort: tuple[Run, ...], owner: Owner, flags: StopSignals, world: "World"
-) -> bool:
-    from kdbench.execution.worker import Trainer  # imports torch
-
+def _train_cohort(task: Work, owner: Owner, signals: StopSignals, world: World) -> bool:
     number = int(os.environ.get("SLURM_LOCALID", "0"))
-    trainer = Trainer(work, number, lambda: flags.stop, lambda beats, line: _say(line), world)
-    moved, since = False, time.monotonic()
-    while not world.any_rank(flags.stop)[0]:
-        state = worker.attempt(cohort, work, trainer, owner)
+    worker = Worker(task, number, lambda: signals.stop, lambda beats, line: _print(line), world)
+    progressed, since = False, time.monotonic()
+    while not world.any_rank(signals.stop)[0]:
+        state = worker.attempt(task.cohorts[0], owner)
         if state == "ended":
             break
         if state == "trained":
-            moved, since = True, time.monotonic()
+            progressed, since = True, time.monotonic()
         elif world.any_rank(time.monotonic() - since > WAIT_SECONDS)[0]:
             break
         else:
             time.sleep(1.0)
-    return moved
+    return progressed
 
 
-def _code(work: Work, cohort: tuple[Run, ...]) -> int:
-    found = records.load(work.runs, (run.id for run in cohort))
-    bad = any(record.status in ("failed", "diverged") for record in found.values())
-    return 1 if bad or len(found) < len(cohort) else 0
+def _exit_code(task: Work) -> int:
+    (cohort,) = task.cohorts
+    written = records.load(task.runs, (run.id for run in cohort))
+    bad = any(record.status in ("failed", "diverged") for record in written.values())
+    return 1 if bad or len(written) < len(cohort) else 0
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     if line:
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
 
 
 def _stopped(
-    submission: Submission, task: int, left: list[Run], flags: StopSignals, *, moved: bool
+    submission: Submission,
+    process: int,
+    left: list[Run],
+    signals: StopSignals,
+    *,
+    progressed: bool,
 ) -> int:
-    """Told to stop: have Slurm start the job again where that is what the signal means."""
+    """Note where the runs stopped, and have Slurm requeue the job if the signal asks for it."""
     runs, job = Path(submission.runs), Owner.me().job
-    how = "told to stop (USR2)" if flags.requeue else "told to end (TERM)"
-    for run in left if submission.ranks == 1 or not task else ():
+    how = "told to stop (USR2)" if signals.requeue else "told to end (TERM)"
+    for run in left if submission.ranks == 1 or not process else ():
         beat = heartbeat.read(runs, run.id, fresh=False)
         where = f" at {beat.phase} epoch {beat.epoch}, step {beat.step}" if beat else ""
         attempts.note(runs, run.id, f"job {job}: {how}{where}")
-    # Without a step in between, the time limit is too short, and starting again is no help.
-    if not (flags.requeue and moved):
-        _marker(submission, "ended", task).touch()
+    # If not a single step was trained, the time limit is too short; requeueing would not help.
+    if not (signals.requeue and progressed):
+        _marker(submission, "ended", process).touch()
         return 143
-    _marker(submission, "stopped", task).touch()
-    if _first_of_the_stopped(submission) == task:
+    _marker(submission, "stopped", process).touch()
+    if _first_stopped(submission) == process:
         try:
             command = ["scontrol", "requeue", job]
             subprocess.run(command, check=True, timeout=60, capture_output=True)
         except (OSError, subprocess.SubprocessError) as error:
-            _say(f"scontrol requeue {job}: {error}; the runner will submit these runs again")
+            _print(f"scontrol requeue {job}: {error}; the runner will submit these runs again")
             return 143
-    _wait_to_be_ended()
+    _wait_to_be_killed()
     return 143
 
 
-def _marker(submission: Submission, how: str, task: int | str) -> Path:
-    """What a task of a job leaves when it has stopped with its checkpoints written, or ended."""
+def _marker(submission: Submission, how: str, process: int | str) -> Path:
+    """Return the file that a process of a job creates when it has ended, or checkpointed."""
     me = Owner.me()
-    return submission.folder / f"{how}-{me.job}-{me.restart}-{task}"
+    return submission.folder / f"{how}-{me.job}-{me.restart}-{process}"
 
 
-def _first_of_the_stopped(submission: Submission) -> int:
-    """Which task asks for the requeue, once all have stopped or ended: it ends them all."""
+def _first_stopped(submission: Submission) -> int:
+    """Wait until every process has stopped or ended; return the first one that has stopped.
+
+    That process asks for the requeue, which kills all processes of the job.
+    """
     tasks = int(os.environ.get("SLURM_NTASKS", "1"))
     until = time.monotonic() + 0.5 * submission.executor["slurm"]["signal_seconds"]
     while True:
@@ -164,12 +167,12 @@ def _first_of_the_stopped(submission: Submission) -> int:
         time.sleep(0.5)
 
 
-def _wait_to_be_ended() -> None:
+def _wait_to_be_killed() -> None:
     time.sleep(REQUEUED_SECONDS)
 
 
-def _clear(folder: Path) -> None:
-    """What an attempt that was killed while submitit wrote its result would trip over."""
+def _remove_partial_results(folder: Path) -> None:
+    """Remove what submitit was writing when an earlier attempt was killed; it would fail on it."""
     for path in (folder / "log").glob("*.save_tmp"):
         with contextlib.suppress(OSError):
             path.unlink()

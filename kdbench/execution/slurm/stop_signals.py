@@ -1,20 +1,21 @@
-"""USR2 and TERM as flags."""
+"""Flags that the signals USR2 and TERM set."""
 
 import signal
 
 
 class StopSignals:
-    """Which signals have come.
+    """The signals that a job has received.
 
     Attributes:
-        stop: leave checkpoints and end. requeue: and ask Slurm to start the job again.
+        stop: write checkpoints and exit.
+        requeue: also ask Slurm to start the job again.
     """
 
     def __init__(self) -> None:
         self.stop = self.requeue = False
 
     def catch(self) -> None:
-        """From now on."""
+        """Install the signal handlers."""
         signal.signal(signal.SIGUSR2, self._again)
         signal.signal(signal.SIGTERM, self._end)
 
