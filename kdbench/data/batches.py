@@ -1,7 +1,7 @@
 """Batches of a data set on its device: shuffled, cropped, flipped, normalised.
 
-Everything random of an epoch is drawn on the CPU from (seed, purpose, epoch) alone, so a batch is
-the same on any device and whether or not the batches before it were made.
+All random numbers of an epoch are drawn on the CPU from (seed, purpose, epoch) alone, so a batch is
+the same on any device, also if the batches before it were skipped.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from kdbench.rng import generator
 
 
 def steps_per_epoch(n: int, batch_size: int) -> int:
-    """Batches in an epoch over n samples: the last, smaller one is dropped."""
+    """Count the batches of an epoch over n samples; the last, smaller batch is dropped."""
     if n < batch_size:
         raise DataError(f"batch_size {batch_size} is larger than the training set of {n} images")
     return n // batch_size
@@ -36,19 +36,19 @@ def train_batches(
     channels_last: bool = True,
     dtype: torch.dtype = torch.float32,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """The batches of one epoch, on the data's device.
+    """Yield the batches of an epoch, on the device of the data.
 
     Args:
         data: the data set.
         batch_size: B; the last, smaller batch is dropped.
-        seed: of the run.
-        epoch: its number.
-        purpose: names the stream, for phases that must not share one.
-        crop_pad: zero-pad by this many pixels and crop at random; 0: do not.
+        seed: seed of the run.
+        epoch: number of the epoch, from 1.
+        purpose: name of the random stream; different phases use different streams.
+        crop_pad: zero-pad by this many pixels and crop at random; 0: no crop.
         flip: mirror half of the images.
-        start_step: leave out the batches before this one.
+        start_step: first batch; earlier batches are skipped.
         channels_last: memory format of the images.
-        dtype: of the images.
+        dtype: type of the images.
 
     Returns:
         Iterator over images [B, C, H, W], labels [B] and positions in the training set [B].
@@ -67,7 +67,7 @@ def train_batches(
     version = torch.arange(len(order)) % batch_size + batch_size * draws.mirrored
     version = version.to(device)  # where among B images and their B mirror images
 
-    def made(step: int) -> tuple[Tensor, Tensor, Tensor]:
+    def batch(step: int) -> tuple[Tensor, Tensor, Tensor]:
         rows = slice(step * batch_size, (step + 1) * batch_size)
         images = crops.index_select(0, first[rows]).unflatten(2, (size, -1))  # [B, H, W, C]
         if flip:
@@ -75,16 +75,16 @@ def train_batches(
         index = order[rows]
         return normalise(images), data.train_labels.index_select(0, index), index
 
-    return map(made, range(start_step, steps))
+    return map(batch, range(start_step, steps))
 
 
 class Draws(NamedTuple):
-    """What is random in an epoch, in the order of its samples.
+    """Random numbers of an epoch, in the order of its samples.
 
     Attributes:
         order: positions in the training set, [N].
         offsets: top and left of each sample's crop in the padded image, [N, 2].
-        mirrored: [N], bool.
+        mirrored: whether a sample is mirrored, bool [N].
     """
 
     order: Tensor
@@ -93,7 +93,7 @@ class Draws(NamedTuple):
 
 
 def drawn(n: int, seed: int, epoch: int, purpose: str, crop_pad: int) -> Draws:
-    """Draw an epoch's order, and each sample's crop and flip, which do not depend on the order."""
+    """Draw the order of an epoch, and a crop and flip per sample, independent of the order."""
     order = torch.randperm(n, generator=generator(seed, "order", purpose, epoch))
     stream = generator(seed, "augment", purpose, epoch)
     mirrored = torch.rand(n, generator=stream) < 0.5
@@ -102,10 +102,10 @@ def drawn(n: int, seed: int, epoch: int, purpose: str, crop_pad: int) -> Draws:
 
 
 def all_crops(data: LoadedData, crop_pad: int) -> Tensor:
-    """Every crop there is, [P, H, W * C], by the position of its first pixel: a view, no copy.
+    """Return a view of all crops, [P, H, W * C], indexed by the position of the first pixel.
 
-    One ``index_select`` on it then copies whole rows of pixels, several times as fast as indexing
-    with rows and columns.
+    One ``index_select`` on this view copies complete rows of pixels. This is several times as fast
+    as indexing with rows and columns.
     """
     padded = data.padded(crop_pad)
     n, width, _, c = padded.shape
@@ -114,14 +114,14 @@ def all_crops(data: LoadedData, crop_pad: int) -> Tensor:
 
 
 class Normalise:
-    """uint8 [B, H, W, C] -> [B, C, H, W] of mean 0 and standard deviation 1 per channel."""
+    """Normalisation, uint8 [B, H, W, C] -> [B, C, H, W] of mean 0 and deviation 1 per channel."""
 
     def __init__(
         self, data: LoadedData, channels_last: bool = True, dtype: torch.dtype = torch.float32
     ) -> None:
         std = torch.tensor(data.std, dtype=torch.float64)
         mean = torch.tensor(data.mean, dtype=torch.float64)
-        shape = data.train_images.shape[1:]  # written out: broadcasting over 3 values is slow
+        shape = data.train_images.shape[1:]  # expanded, because broadcasting over 3 values is slow
 
         def wide(values: Tensor) -> Tensor:
             return values.float().expand(shape).contiguous().to(data.train_images.device)
@@ -131,7 +131,7 @@ class Normalise:
         self.dtype = dtype
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Multiply and add, each rounded by itself: the same bits on any device."""
+        """Normalise images. Multiplying and adding round separately: equal bits on any device."""
         scaled = images.float().mul_(self.scale).add_(self.shift).to(self.dtype)
         scaled = scaled.permute(0, 3, 1, 2)
         return scaled if self.channels_last else scaled.contiguous()
@@ -148,11 +148,12 @@ def eval_batches(
     channels_last: bool = True,
     dtype: torch.dtype = torch.float32,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """All samples in order, normalised: images [B, C, H, W] and labels [B]; the last are fewer.
+    """Yield all samples in order: normalised images [B, C, H, W], and labels [B].
 
-    One of several ``ranks`` takes every ``ranks``-th batch, from batch ``rank`` on.
+    The last batch may be smaller. Each of several ``ranks`` gets every ``ranks``-th batch, from
+    batch ``rank`` on.
     """
     normalise = Normalise(data, channels_last, dtype)
     parts = zip(images.split(batch_size), labels.split(batch_size), strict=True)
-    for part, some in islice(parts, rank, None, ranks):
-        yield normalise(part), some
+    for some_images, some_labels in islice(parts, rank, None, ranks):
+        yield normalise(some_images), some_labels

@@ -1,7 +1,7 @@
-"""Data sets as uint8 tensors on the device: read, cut to size, split.
+"""Data sets as uint8 tensors on the device: read, resized, split.
 
-Every image of a data set has one square size and lies in memory once, as [N, H, W, C]. What cannot
-be read is a ``DataError`` of one line that names the file and says what to do.
+All images of a data set have one square size and are held in memory once, as [N, H, W, C]. Data
+that cannot be read raise a ``DataError`` of one line, which names the file and the remedy.
 """
 
 import hashlib
@@ -25,12 +25,18 @@ class LoadedData:
     """A data set, ready to train on.
 
     Attributes:
-        name: one of ``DATASETS``. title: what tables call it.
-        classes: their names, in the order of the labels.
-        train_images, test_images, val_images: uint8 [N, H, W, C]; the last None if none held out.
-        train_labels, test_labels, val_labels: int64 [N]; those to train on with noise, if any.
-        mean, std: per channel, of images in [0, 1].
-        digest: sha256 over all these images and labels.
+        name: a key of ``DATASETS``.
+        title: name in tables.
+        classes: names of the classes, in the order of the labels.
+        train_images: uint8 [N, H, W, C].
+        train_labels: int64 [N], with label noise if the grid asks for it.
+        test_images: uint8 [N, H, W, C].
+        test_labels: int64 [N].
+        val_images: held-out training images, uint8 [N, H, W, C], or None.
+        val_labels: int64 [N], or None.
+        mean: per channel, of images in [0, 1].
+        std: standard deviation per channel, of images in [0, 1].
+        digest: sha256 over all images and labels.
     """
 
     name: str
@@ -48,14 +54,14 @@ class LoadedData:
     _padded: dict[int, Tensor] = field(default_factory=dict, repr=False)
 
     def padded(self, pad: int) -> Tensor:
-        """The training images in a frame of zeros, [N, H + 2*pad, W + 2*pad, C]; made once."""
+        """Return zero-padded training images, [N, H + 2*pad, W + 2*pad, C], made once."""
         if pad and pad not in self._padded:
             self._padded[pad] = F.pad(self.train_images, (0, 0, pad, pad, pad, pad)).contiguous()
         return self._padded[pad] if pad else self.train_images
 
     @property
     def num_classes(self) -> int:
-        """K."""
+        """Number of classes, K."""
         return len(self.classes)
 
     @property
@@ -65,7 +71,7 @@ class LoadedData:
 
     @property
     def channels(self) -> int:
-        """1 or 3."""
+        """Number of channels, 1 or 3."""
         return self.train_images.shape[3]
 
 
@@ -73,16 +79,17 @@ def load(dataset: Dataset, root: Path, device: torch.device | str = "cpu") -> Lo
     """Read a data set into memory.
 
     Args:
-        dataset: which images, which of them, how large.
-        root: folder of all data sets; this one's files lie in, or are put into, ``root/name``.
-        device: where the tensors shall be.
+        dataset: data set, subset and size of the images.
+        root: folder of all data sets; the files of this data set are in ``root/name``, and are
+            downloaded into it.
+        device: device of the tensors.
 
     Raises:
         DataError: files are missing or damaged, or a class has too few images.
     """
     try:
         train, test, classes = reader(dataset.name)(dataset, Path(root).expanduser())
-        train, val = _cut(train, dataset, classes)
+        train, val = _split(train, dataset, classes)
         train = train._replace(labels=_noisy(train.labels, dataset, classes))
     except (DataError, OSError) as error:
         raise DataError(f"{dataset.name}: {line(error)}") from error
@@ -107,8 +114,8 @@ def load(dataset: Dataset, root: Path, device: torch.device | str = "cpu") -> Lo
     )
 
 
-def _cut(train: Split, dataset: Dataset, classes: Sequence[str]) -> tuple[Split, Split | None]:
-    """The part of a training set to train on, and the part held out of it."""
+def _split(train: Split, dataset: Dataset, classes: Sequence[str]) -> tuple[Split, Split | None]:
+    """Split a training set into the part to train on and the held-out part."""
     seed = dataset.subset_seed or 0
     if dataset.per_class:
         wanted = [dataset.per_class] * len(classes)
@@ -122,10 +129,10 @@ def _cut(train: Split, dataset: Dataset, classes: Sequence[str]) -> tuple[Split,
 
 
 def _noisy(labels: Tensor, dataset: Dataset, classes: Sequence[str]) -> Tensor:
-    """The labels to train on, [N]: some of them drawn anew, where the data set asks for it.
+    """Return the labels to train on, [N], with label noise if the data set asks for it.
 
     Source: Chen et al., AAAI 2021, branch label-noise of the authors' code: 50, 150 and 250 of the
-    500 images of a class. There, by mistake, noise is kept by image and looked up by class.
+    500 images of a class. By mistake, that code stores the noise by image and looks it up by class.
     """
     if not dataset.label_noise:
         return labels
@@ -143,7 +150,7 @@ def _noisy(labels: Tensor, dataset: Dataset, classes: Sequence[str]) -> Tensor:
 
 
 def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel of uint8 [N, H, W, C], as images in [0, 1]."""
+    """Compute mean and standard deviation per channel of uint8 [N, H, W, C], scaled to [0, 1]."""
     values = torch.arange(256, dtype=torch.float64) / 255
     mean, std = [], []
     for channel in images.unbind(3):
@@ -154,7 +161,7 @@ def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def digest(*tensors: Tensor) -> str:
-    """sha256 over shapes and contents."""
+    """Compute the sha256 of shapes and contents."""
     total = hashlib.sha256()
     for tensor in tensors:
         total.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())

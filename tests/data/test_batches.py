@@ -17,7 +17,7 @@ from kdbench.grid.settings import Dataset
 
 
 def random_data(n: int = 50, size: int = 12, channels: int = 3) -> LoadedData:
-    """Random images, three classes."""
+    """Return random images of three classes."""
     stream = torch.Generator().manual_seed(n)
     images = torch.randint(0, 256, (n, size, size, channels), dtype=torch.uint8, generator=stream)
     labels = torch.randint(0, 3, (n,), generator=stream)
@@ -29,7 +29,7 @@ def random_data(n: int = 50, size: int = 12, channels: int = 3) -> LoadedData:
 
 
 def plain(image: Tensor, data: LoadedData, pad: int, top: int, left: int, mirror: bool) -> Tensor:
-    """torchvision's RandomCrop(padding), flip, ToTensor and Normalize with the draws given."""
+    """Apply torchvision's RandomCrop(padding), flip, ToTensor and Normalize with given draws."""
     array = image.numpy()
     picture = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
     picture = TF.crop(TF.pad(picture, pad, fill=0), top, left, data.size, data.size)
@@ -40,7 +40,7 @@ def plain(image: Tensor, data: LoadedData, pad: int, top: int, left: int, mirror
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("pad", "flip"), [(0, False), (0, True), (1, False), (4, True)])
-def test_augmentation_is_torchvisions(channels: int, pad: int, flip: bool) -> None:
+def test_augmentation_equals_torchvisions(channels: int, pad: int, flip: bool) -> None:
     data = random_data(channels=channels)
     draws = drawn(50, 3, 2, "train", pad)
     assert draws.offsets.min() >= 0
@@ -71,29 +71,29 @@ def test_padding_is_black_before_normalisation() -> None:
 
 
 def take(data: LoadedData, **options: object) -> list[tuple[Tensor, Tensor, Tensor]]:
-    given: dict[str, object] = {
+    arguments: dict[str, object] = {
         "batch_size": 8,
         "seed": 0,
         "epoch": 1,
         "crop_pad": 2,
         "flip": True,
     } | options
-    return list(train_batches(data, **given))  # type: ignore[arg-type]
+    return list(train_batches(data, **arguments))  # type: ignore[arg-type]
 
 
 def same(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-def test_batches_do_not_depend_on_those_before() -> None:
+def test_batches_do_not_depend_on_earlier_batches() -> None:
     data = random_data()
-    whole = take(data)
-    assert len(whole) == steps_per_epoch(50, 8) == 6
+    every_batch = take(data)
+    assert len(every_batch) == steps_per_epoch(50, 8) == 6
     torch.manual_seed(99)  # no method can disturb them through the global generator
     for start in range(7):
         rest = take(data, start_step=start)
         assert len(rest) == 6 - start
-        assert all(same(a, b) for a, b in zip(rest, whole[start:], strict=True))
+        assert all(same(a, b) for a, b in zip(rest, every_batch[start:], strict=True))
 
 
 def test_each_epoch_seed_and_purpose_differs() -> None:
@@ -140,7 +140,7 @@ def test_order_is_a_permutation(n: int, seed: int, epoch: int, pad: int) -> None
 
 @settings(max_examples=40, deadline=None)
 @given(n=st.integers(1, 60), batch_size=st.integers(1, 60))
-def test_an_epoch_shows_each_sample_at_most_once(n: int, batch_size: int) -> None:
+def test_epoch_shows_each_sample_at_most_once(n: int, batch_size: int) -> None:
     data = random_data(n, size=2)
     if n < batch_size:
         with pytest.raises(DataError, match=f"batch_size {batch_size} is larger than .* of {n}"):
@@ -168,18 +168,18 @@ def test_memory_format_and_dtype(channels_last: bool, dtype: torch.dtype) -> Non
     assert torch.equal(images, take(data)[0][0].to(dtype))
 
 
-def test_evaluation_shows_all_in_order() -> None:
+def test_evaluation_yields_all_samples_in_order() -> None:
     data = random_data()
     parts = list(eval_batches(data.test_images, data.test_labels, data, 16))
     assert [len(labels) for _, labels in parts] == [16, 16, 16, 2]
     images = torch.cat([x for x, _ in parts])
-    for image, found in zip(data.test_images, images, strict=True):
+    for image, batch_image in zip(data.test_images, images, strict=True):
         expected = plain(image, data, 0, 0, 0, False)
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+        torch.testing.assert_close(batch_image, expected, rtol=0, atol=1e-6)
     assert torch.equal(torch.cat([y for _, y in parts]), data.test_labels)
 
 
-def test_images_in_memory_stay_as_they_are() -> None:
+def test_images_in_memory_do_not_change() -> None:
     data = random_data()
     before = data.train_images.clone()
     for images, _, _ in islice(train_batches(data, batch_size=8, seed=0, epoch=1), 3):
@@ -188,7 +188,7 @@ def test_images_in_memory_stay_as_they_are() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_the_device_changes_no_bit(tmp_path: Path) -> None:
+def test_device_changes_no_bit(tmp_path: Path) -> None:
     here, there = (load(Dataset(name="synthetic"), tmp_path, d) for d in ("cpu", "cuda"))
     for a, b in zip(take(here), take(there), strict=True):
         assert same(a, tuple(x.cpu() for x in b))

@@ -10,8 +10,8 @@ from data_files import folders
 from pydantic import ValidationError
 from small_grids import kdbench
 
-from kdbench.cost.counting import Shape
-from kdbench.cost.estimate import shape
+from kdbench.cost.counting import DataShape
+from kdbench.cost.estimate import data_shape
 from kdbench.data.dataset import load
 from kdbench.data.readers import downloaded
 from kdbench.data.readers.base import DataError, DataSource, Split
@@ -50,7 +50,7 @@ def test_new_data_set_is_a_reader_and_one_row(
     dataset = Dataset.model_construct(name="stripes")
     assert dataset.canonical == {"name": "stripes"}
     assert available("stripes", tmp_path) == (True, f"stripes: {tmp_path}")
-    assert shape(dataset) == Shape(1, 4, 2, 2, 2)
+    assert data_shape(dataset) == DataShape(1, 4, 2, 2, 2)
     data = load(dataset, tmp_path)
     assert (data.channels, data.size, data.num_classes) == row.shape
     assert "stripes" in kdbench("datasets", "--data", tmp_path).stdout

@@ -24,13 +24,13 @@ from kdbench.grid.settings import Dataset
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No downloads, and no data sets of the machine."""
+    """Forbid downloads, and hide data sets that the machine has."""
     monkeypatch.setenv("KDBENCH_DOWNLOAD", "0")
     monkeypatch.setattr(downloaded, "DEBIAN", tmp_path / "no-debian")
 
 
 def raises(dataset: Dataset, root: Path, *parts: str) -> None:
-    """Loading ends in one line that has all of these parts."""
+    """Check that loading fails with one line that contains all parts."""
     with pytest.raises(DataError) as caught:
         load(dataset, root)
     text = str(caught.value)
@@ -48,7 +48,7 @@ def counts(labels: torch.Tensor) -> list[int]:
 # -- digits and synthetic -------------------------------------------------------------------
 
 
-def test_digits_are_scikit_learns(tmp_path: Path) -> None:
+def test_digits_equal_scikit_learns(tmp_path: Path) -> None:
     data = load(Dataset(name="digits", per_class=30), tmp_path)
     assert data.train_images.shape == (300, 8, 8, 1)
     assert data.test_images.shape == (1497, 8, 8, 1)
@@ -56,8 +56,8 @@ def test_digits_are_scikit_learns(tmp_path: Path) -> None:
     assert (data.num_classes, data.channels, data.size) == (10, 1, 8)
     assert data.title == "digits, 30 per class"
 
-    whole = load_digits()
-    known = {(image.tobytes(), int(k)) for image, k in zip(whole.images, whole.target, strict=True)}
+    bunch = load_digits()
+    known = {(image.tobytes(), int(k)) for image, k in zip(bunch.images, bunch.target, strict=True)}
     for images, labels in (
         (data.train_images, data.train_labels),
         (data.test_images, data.test_labels),
@@ -71,15 +71,15 @@ def test_digits_normalise_as_sixteenths(tmp_path: Path) -> None:
     assert len(data.train_labels) == 900
     sixteenths = data.train_images.double() / 15 / 16
     expected = (sixteenths - sixteenths.mean()) / sixteenths.std(correction=0)
-    found = (data.train_images.double() / 255 - data.mean[0]) / data.std[0]
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
+    normalised = (data.train_images.double() / 255 - data.mean[0]) / data.std[0]
+    torch.testing.assert_close(normalised, expected, rtol=0, atol=1e-9)
 
 
 def test_digits_need_enough_images_per_class(tmp_path: Path) -> None:
     raises(Dataset(name="digits", per_class=174), tmp_path, "class '8' has 174", "leave 1")
 
 
-def test_synthetic_is_the_same_each_time_and_learnable(tmp_path: Path) -> None:
+def test_synthetic_is_reproducible_and_learnable(tmp_path: Path) -> None:
     data, again = (load(Dataset(name="synthetic"), tmp_path) for _ in range(2))
     assert data.digest == again.digest
     assert data.train_images.shape == (512, 32, 32, 3)
@@ -93,7 +93,7 @@ def test_synthetic_is_the_same_each_time_and_learnable(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [8, 20])
-def test_size_applies_to_all(size: int, tmp_path: Path) -> None:
+def test_all_images_are_resized(size: int, tmp_path: Path) -> None:
     for name in ("digits", "synthetic"):
         wanted = Dataset.model_validate({"name": name, "size": size, "validation": 0.2})
         data = load(wanted, tmp_path)
@@ -107,18 +107,18 @@ def test_size_applies_to_all(size: int, tmp_path: Path) -> None:
 
 
 def test_subset_is_balanced_seeded_and_nested(tmp_path: Path) -> None:
-    one, same, other = (
+    first, same, other = (
         load(Dataset(name="synthetic", per_class=7, subset_seed=s), tmp_path) for s in (0, None, 1)
     )
-    assert counts(one.train_labels) == [7] * 10
-    assert one.digest == same.digest != other.digest
-    assert torch.equal(one.test_images, other.test_images)
+    assert counts(first.train_labels) == [7] * 10
+    assert first.digest == same.digest != other.digest
+    assert torch.equal(first.test_images, other.test_images)
     labels = torch.arange(100) % 4
     few, more = (set(draw(labels, [k] * 4, 3, "x", "abcd")[0].tolist()) for k in (5, 9))
     assert few < more
 
 
-def test_draw_gives_ascending_parts_of_a_whole() -> None:
+def test_draw_partitions_positions_in_ascending_order() -> None:
     labels = torch.arange(60) % 3
     drawn, others = draw(labels, [4, 5, 6], 0, "x", "abc")
     assert counts(labels[drawn]) == [4, 5, 6]
@@ -128,12 +128,12 @@ def test_draw_gives_ascending_parts_of_a_whole() -> None:
 
 def test_too_few_images_name_the_class(tmp_path: Path) -> None:
     raises(Dataset(name="synthetic", per_class=52), tmp_path, "class 'pattern 2' has 51 images")
-    one = Dataset(name="synthetic", per_class=1, validation=0.5)
-    raises(one, tmp_path, "class 'pattern 0' has 1 images", "validation")
+    dataset = Dataset(name="synthetic", per_class=1, validation=0.5)
+    raises(dataset, tmp_path, "class 'pattern 0' has 1 images", "validation")
 
 
 def test_validation_is_held_out_of_the_subset(tmp_path: Path) -> None:
-    whole = load(Dataset(name="synthetic", per_class=20), tmp_path)
+    subset = load(Dataset(name="synthetic", per_class=20), tmp_path)
     data = load(Dataset(name="synthetic", per_class=20, validation=0.25), tmp_path)
     assert data.val_images is not None
     assert data.val_labels is not None
@@ -141,14 +141,14 @@ def test_validation_is_held_out_of_the_subset(tmp_path: Path) -> None:
     assert counts(data.train_labels) == [15] * 10
     train, val, every = (
         {image.numpy().tobytes() for image in images}
-        for images in (data.train_images, data.val_images, whole.train_images)
+        for images in (data.train_images, data.val_images, subset.train_images)
     )
     assert not train & val
     assert train | val == every
-    assert data.mean != whole.mean  # of what is trained on
+    assert data.mean != subset.mean  # computed without held-out images
 
 
-def test_statistics_are_those_of_the_pixels() -> None:
+def test_statistics_equal_those_of_the_pixels() -> None:
     images = torch.randint(0, 256, (5, 6, 6, 3), dtype=torch.uint8)
     mean, std = statistics(images)
     values = images.double().div(255).flatten(0, 2)
@@ -159,7 +159,7 @@ def test_statistics_are_those_of_the_pixels() -> None:
     assert statistics(torch.zeros(1, 2, 2, 1, dtype=torch.uint8)) == ((0.0,), (1.0,))
 
 
-def test_resize_is_pillows_antialiased_bilinear() -> None:
+def test_resize_equals_pillows_antialiased_bilinear() -> None:
     images = torch.randint(0, 256, (3, 28, 28, 3), dtype=torch.uint8)
     for image, small in zip(images, resize(images, 16), strict=True):
         pillow = np.array(
@@ -221,7 +221,7 @@ def test_damaged_cifar_file(file: str, tmp_path: Path, monkeypatch: pytest.Monke
     raises(Dataset(name="cifar100"), tmp_path, str(path), "is damaged")
 
 
-def test_archive_mends_damaged_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_archive_replaces_damaged_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = cifar(tmp_path, "cifar100", monkeypatch, packed=True)
     load(Dataset(name="cifar100"), tmp_path)
     (tmp_path / "cifar100" / "cifar-100-python" / "meta").unlink()
@@ -230,8 +230,8 @@ def test_archive_mends_damaged_files(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert np.array_equal(data.train_images.numpy(), made["train"][0])
 
 
-def test_cifar_of_another_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Right checksums do not help what is no CIFAR: as if torchvision changed its format."""
+def test_cifar_with_other_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse content that is not CIFAR in spite of right checksums, as after a format change."""
     cifar(tmp_path, "cifar100", monkeypatch)
     folder = tmp_path / "cifar100" / "cifar-100-python"
     monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
@@ -256,8 +256,8 @@ def test_fashion(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     folder = tmp_path / "debian" if where == "debian" else raw(tmp_path)
     monkeypatch.setattr(downloaded, "DEBIAN", tmp_path / "debian")
     made = fashion(folder, monkeypatch, packed=where != "raw")
-    found, text = available("fashion_mnist", tmp_path)
-    assert found
+    present, text = available("fashion_mnist", tmp_path)
+    assert present
     assert str(folder) in text
     data = load(Dataset(name="fashion_mnist"), tmp_path)
     assert np.array_equal(data.train_images[..., 0].numpy(), made["train"][0])
@@ -282,7 +282,7 @@ def test_damaged_fashion(packed: bool, tmp_path: Path, monkeypatch: pytest.Monke
     raises(Dataset(name="fashion_mnist"), tmp_path, str(file), "is damaged")
 
 
-def test_fashion_checks_that_torchvision_leaves_out(
+def test_fashion_is_checked_where_torchvision_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fashion(raw(tmp_path), monkeypatch, packed=False)
@@ -366,12 +366,12 @@ def test_unequal_sizes_need_a_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["truncated", "no image", "empty"])
-def test_corrupt_image_is_named(damage: str, tmp_path: Path) -> None:
+def test_error_names_a_corrupt_image(damage: str, tmp_path: Path) -> None:
     root = folders(tmp_path / "pets", suffix=".jpg", size=(32, 32))
     file = root / "train" / "dog" / "1.jpg"
-    whole = file.read_bytes()
+    content = file.read_bytes()
     file.write_bytes(
-        {"truncated": whole[: len(whole) // 2], "no image": b"x" * 99}.get(damage, b"")
+        {"truncated": content[: len(content) // 2], "no image": b"x" * 99}.get(damage, b"")
     )
     raises(folder_of(root), tmp_path, f"{file} cannot be decoded")
 
@@ -392,7 +392,7 @@ def test_missing_parts_of_a_folder(tmp_path: Path) -> None:
 # -- all of them ----------------------------------------------------------------------------
 
 
-def test_digest_follows_images_and_labels() -> None:
+def test_digest_depends_on_images_and_labels() -> None:
     images, labels = torch.zeros(4, 2, 2, 1, dtype=torch.uint8), torch.tensor([0, 1, 0, 1])
     digests = {
         data_module.digest(images, labels),
@@ -404,7 +404,7 @@ def test_digest_follows_images_and_labels() -> None:
     assert len(digests) == 5
 
 
-def test_published_checksums_are_torchvisions() -> None:
+def test_published_checksums_equal_torchvisions() -> None:
     assert datasets.CIFAR100.tgz_md5 == "eb9058c3a382ffc7106e4002c42a8d85"
     stems = [Path(file).stem for file, _ in datasets.FashionMNIST.resources]
     assert sorted(stems) == sorted(FASHION_MD5)

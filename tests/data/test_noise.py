@@ -1,4 +1,4 @@
-"""Label noise: how much, on whose labels, and the same for everybody."""
+"""Label noise: its share, the labels it affects, and the same noise for every method."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def noisy(labels: torch.Tensor, share: float, by: str = "image", seed: int = 0) 
 @few
 @given(share=shares, sizes=st.lists(st.integers(1, 40), min_size=10, max_size=10),
        seed=st.integers(0, 99))  # fmt: skip
-def test_the_share_is_exact_in_every_class(share: float, sizes: list[int], seed: int) -> None:
+def test_share_is_exact_in_every_class(share: float, sizes: list[int], seed: int) -> None:
     labels = torch.repeat_interleave(torch.arange(10), torch.tensor(sizes))
     labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))]
     # Labels that cannot be right show which were drawn anew: all others stay.
@@ -36,37 +36,37 @@ def test_the_share_is_exact_in_every_class(share: float, sizes: list[int], seed:
     assert torch.equal(marked[~drawn], labels[~drawn])
     for k, size in enumerate(sizes):
         assert int(drawn[labels == k].sum()) == round(share * size)
-    found = noisy(labels, share, seed=seed)
-    assert torch.equal(found[~drawn], labels[~drawn])
-    assert int(found.min()) >= 0 and int(found.max()) < 10
-    assert torch.equal(found, noisy(labels, share, seed=seed))
+    noisy_labels = noisy(labels, share, seed=seed)
+    assert torch.equal(noisy_labels[~drawn], labels[~drawn])
+    assert int(noisy_labels.min()) >= 0 and int(noisy_labels.max()) < 10
+    assert torch.equal(noisy_labels, noisy(labels, share, seed=seed))
 
 
-def test_labels_are_drawn_from_all_classes_alike() -> None:
+def test_labels_are_drawn_uniformly_from_all_classes() -> None:
     labels = torch.arange(10).repeat(2000)
-    found = noisy(labels, 0.5)
-    kept = (found == labels).double().mean()
+    noisy_labels = noisy(labels, 0.5)
+    kept = (noisy_labels == labels).double().mean()
     assert abs(float(kept) - (0.5 + 0.5 / 10)) < 0.01
-    wrong = torch.bincount(found[found != labels], minlength=10).double()
+    wrong = torch.bincount(noisy_labels[noisy_labels != labels], minlength=10).double()
     assert (wrong / wrong.sum() - 0.1).abs().max() < 0.01
-    assert not torch.equal(found, noisy(labels, 0.5, seed=1))
+    assert not torch.equal(noisy_labels, noisy(labels, 0.5, seed=1))
 
 
 @few
 @given(share=shares, seed=st.integers(0, 99))
-def test_by_class_whole_classes_are_relabelled(share: float, seed: int) -> None:
-    """As the authors' code: what is drawn for image number c becomes of class c as a whole."""
+def test_noise_by_class_relabels_complete_classes(share: float, seed: int) -> None:
+    """Follow the authors' code: class c gets the label drawn for image number c."""
     labels = torch.arange(10).repeat(20).flip(0)
-    found = noisy(labels, share, "class", seed)
+    noisy_labels = noisy(labels, share, "class", seed)
     by_image = noisy(labels, share, "image", seed)
     for c in range(10):
-        (became,) = found[labels == c].unique().tolist()
-        told = int(by_image[c])  # the label that image number c ends with, noise or not
+        (became,) = noisy_labels[labels == c].unique().tolist()
+        drawn_label = int(by_image[c])  # the label that image number c ends with, noise or not
         own = int(labels[c])
-        assert became in ((told,) if told != own else (c, told))
+        assert became in ((drawn_label,) if drawn_label != own else (c, drawn_label))
 
 
-def test_only_labels_to_train_on_are_noisy(tmp_path: Path) -> None:
+def test_only_training_labels_are_noisy(tmp_path: Path) -> None:
     clean = load(Dataset(name="synthetic", validation=0.2), tmp_path)
     dirty = load(Dataset(name="synthetic", validation=0.2, label_noise=0.3), tmp_path)
     for name in ("train_images", "test_images", "test_labels", "val_images", "val_labels"):
@@ -77,7 +77,7 @@ def test_only_labels_to_train_on_are_noisy(tmp_path: Path) -> None:
     assert (clean.mean, clean.std) == (dirty.mean, dirty.std)
 
 
-def test_noise_is_part_of_a_runs_identity_and_the_same_for_every_method() -> None:
+def test_noise_is_part_of_the_run_id_and_equal_for_every_method() -> None:
     clean = expanded(methods=["kd", "at"])
     dirty = expanded(
         methods=["kd", "at"],
@@ -91,7 +91,7 @@ def test_noise_is_part_of_a_runs_identity_and_the_same_for_every_method() -> Non
     assert not {run.id for run in clean.runs[1:]} & {run.id for run in dirty.runs}
 
 
-def test_what_stands_in_an_id() -> None:
+def test_canonical_form_of_noise() -> None:
     plain = Dataset(name="cifar100").canonical
     assert plain == {"name": "cifar100"}
     noise = plain | {"label_noise": 0.3}

@@ -33,7 +33,7 @@ def test_stl10(packed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert load(Dataset(name="stl10", size=32), tmp_path).test_images.shape == (10, 32, 32, 3)
 
 
-def test_missing_files_are_named(tmp_path: Path) -> None:
+def test_error_names_missing_files(tmp_path: Path) -> None:
     advice = (
         f"put stl10_binary.tar.gz (md5 91f7769df0f17e558f3565bffb0c7dfb) into {tmp_path / 'stl10'}"
     )
@@ -46,7 +46,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["train_X.bin", "test_y.bin"])
-def test_damaged_files_are_named(
+def test_error_names_damaged_files(
     file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stl10(tmp_path, monkeypatch)

@@ -19,12 +19,12 @@ from kdbench.data.readers import downloaded
 
 
 def md5(path: Path) -> str:
-    """Checksum of a file."""
+    """Compute the checksum of a file."""
     return hashlib.md5(path.read_bytes()).hexdigest()
 
 
 def pixels(*shape: int, seed: int = 0) -> np.ndarray:
-    """Random uint8."""
+    """Return random uint8 numbers."""
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
@@ -130,7 +130,7 @@ def folders(
     size: tuple[int, int] = (12, 12),
     suffix: str = ".png",
 ) -> Path:
-    """Write ``root/{train,test}/CLASS/<n>.png`` of random pixels; returns ``root``."""
+    """Write ``root/{train,test}/CLASS/<n>.png`` of random pixels, and return ``root``."""
     for split, count in (("train", train), ("test", test)):
         for k, name in enumerate(classes):
             for i in range(count):

@@ -1,1 +1,1 @@
-"""One reader a data set."""
+"""Readers of data sets."""

@@ -1,4 +1,4 @@
-"""What every data set's reader gives and uses: splits, seeded class-balanced draws, errors."""
+"""Types and functions of all readers: splits, seeded class-balanced draws, errors."""
 
 import os
 import pickle
@@ -19,11 +19,11 @@ UNREADABLE = (
     *(OSError, EOFError, ValueError, KeyError, IndexError, TypeError, AssertionError, SyntaxError),
     *(RuntimeError, pickle.UnpicklingError, zlib.error, zipfile.BadZipFile),
 )
-"""What decoders raise on damaged files."""
+"""Exceptions of decoders on damaged files."""
 
 
 class DataError(UserError):
-    """Data that is missing, damaged or too little, and what to do about it."""
+    """Data are missing, damaged or too few; the message says what to do."""
 
 
 class Split(NamedTuple):
@@ -33,12 +33,12 @@ class Split(NamedTuple):
     labels: Tensor
 
     def take(self, index: Tensor) -> "Split":
-        """The samples at these positions."""
+        """Return the samples at these positions."""
         return Split(self.images[index], self.labels[index])
 
 
 class DataSource(NamedTuple):
-    """A whole data set as read."""
+    """A complete data set as read from its files."""
 
     train: Split
     test: Split
@@ -55,13 +55,13 @@ def draw(
 ) -> tuple[Tensor, Tensor]:
     """Draw ``wanted[k]`` samples of each class k.
 
-    A smaller draw with the same seed is part of a larger one.
+    A smaller draw with the same seed is a subset of a larger one.
 
     Returns:
-        Positions of those drawn and of the others, both ascending.
+        Positions of the drawn samples and of the other samples, both ascending.
 
     Raises:
-        DataError: a class has not ``wanted[k] + spare`` samples.
+        DataError: a class has fewer than ``wanted[k] + spare`` samples.
     """
     drawn = torch.zeros(len(labels), dtype=torch.bool)
     for k, count in enumerate(wanted):
@@ -78,7 +78,7 @@ def draw(
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """[N, H, W, C] -> [N, size, size, C] by antialiased bilinear interpolation."""
+    """Resize [N, H, W, C] -> [N, size, size, C] by antialiased bilinear interpolation."""
     from torchvision.transforms.v2.functional import resize as interpolate
 
     if images.shape[1:3] == (size, size):
@@ -91,7 +91,7 @@ def resize(images: Tensor, size: int) -> Tensor:
 
 
 def write(path: Path, content: bytes | np.ndarray) -> None:
-    """Write a file, or an .npz with one array ``images``; it appears whole or not at all."""
+    """Write a file, or an .npz with one array ``images``, atomically."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
@@ -107,5 +107,5 @@ def write(path: Path, content: bytes | np.ndarray) -> None:
 
 
 def line(error: BaseException) -> str:
-    """An error in one line."""
+    """Format an error in one line."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Data sets that need no files: scikit-learn's digits, and a synthetic one for tests."""
+"""Data sets that need no download: scikit-learn's digits, and synthetic images for tests."""
 
 import importlib.util
 from pathlib import Path
@@ -18,6 +18,7 @@ def available(name: str, root: Path) -> tuple[bool, str]:
 
 
 def digits(dataset: Dataset, root: Path) -> DataSource:
+    """Read scikit-learn's 8x8 digits; the training set is drawn class-balanced."""
     table = torch.from_numpy(_digits())
     images = table[:, :-1].reshape(-1, 8, 8, 1).to(torch.uint8) * 15  # 0..16 -> 0..240
     every = Split(images, table[:, -1].long())
@@ -29,8 +30,8 @@ def digits(dataset: Dataset, root: Path) -> DataSource:
 
 
 def _digits() -> NDArray[np.float64]:
-    """Scikit-learn's digits: 64 grey values and the class, [1797, 65]."""
-    # From its file: importing sklearn.datasets takes as long as importing torch.
+    """Read the table of scikit-learn's digits: 64 grey values and the class, [1797, 65]."""
+    # Read the file directly: importing sklearn.datasets takes as long as importing torch.
     spec = importlib.util.find_spec("sklearn")
     for place in (spec.submodule_search_locations or ()) if spec else ():
         path = Path(place) / "datasets" / "data" / "digits.csv.gz"
@@ -38,12 +39,12 @@ def _digits() -> NDArray[np.float64]:
             return np.loadtxt(path, delimiter=",")
     from sklearn.datasets import load_digits
 
-    found = load_digits()
-    return np.column_stack((found.data, found.target))
+    bunch = load_digits()
+    return np.column_stack((bunch.data, bunch.target))
 
 
 def synthetic(dataset: Dataset, root: Path) -> DataSource:
-    """Ten coarse coloured patterns under noise; integers only, so the same on any machine."""
+    """Generate ten coarse coloured patterns with noise; integers only, so equal on any machine."""
     stream, size = generator(0, "synthetic"), dataset.size or 32
     patterns = torch.randint(64, 192, (10, 4, 4, 3), generator=stream)
     cell = torch.arange(size) * 4 // size

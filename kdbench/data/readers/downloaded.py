@@ -1,4 +1,4 @@
-"""CIFAR-10, CIFAR-100, STL-10 and Fashion-MNIST, through torchvision's classes, with checksums."""
+"""CIFAR-10, CIFAR-100, STL-10 and Fashion-MNIST by torchvision's classes, with checksums."""
 
 import gzip
 import hashlib
@@ -32,7 +32,7 @@ FASHION_MD5 = {
     "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
     "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
 }
-"""Of the decompressed files: torchvision checks only the compressed ones, which Debian changed."""
+"""md5 of the decompressed files: torchvision checks the compressed files, which Debian changed."""
 
 
 NO_DOWNLOAD = (OSError, RuntimeError, EOFError, http.client.HTTPException, tarfile.TarError)
@@ -48,7 +48,7 @@ def available(name: str, root: Path) -> tuple[bool, str]:
 
 
 def fashion_available(root: Path) -> tuple[bool, str]:
-    """Whether Fashion-MNIST's files are there, and where, or where to put which."""
+    """Check whether Fashion-MNIST's files are present, and say where, or what to put where."""
     raw = fashion_folder(root)
     if all((raw / stem).is_file() for stem in FASHION_MD5):
         return True, str(raw)
@@ -58,7 +58,7 @@ def fashion_available(root: Path) -> tuple[bool, str]:
 
 
 def archive_available(name: str, root: Path) -> tuple[bool, str]:
-    """The same for cifar10, cifar100 and stl10."""
+    """Check whether the files of cifar10, cifar100 or stl10 are present, in the same way."""
     kind = archive_class(name)
     folder = root / name / kind.base_folder
     if all((folder / file).is_file() for file in archive_files(kind)):
@@ -70,6 +70,7 @@ def archive_available(name: str, root: Path) -> tuple[bool, str]:
 
 
 def cifar(dataset: Dataset, root: Path) -> DataSource:
+    """Read CIFAR-10 or CIFAR-100."""
     kind, folder = _unpacked(dataset.name, root)
     try:
         train, test = kind(folder, train=True), kind(folder, train=False)
@@ -85,6 +86,7 @@ def cifar(dataset: Dataset, root: Path) -> DataSource:
 
 
 def stl10(dataset: Dataset, root: Path) -> DataSource:
+    """Read the labelled images of STL-10."""
     kind, folder = _unpacked(dataset.name, root)
     where = folder / kind.base_folder
     try:
@@ -99,10 +101,10 @@ def stl10(dataset: Dataset, root: Path) -> DataSource:
 
 
 def _unpacked(name: str, root: Path) -> tuple[Any, Path]:
-    """torchvision's class of a data set that is one archive, and the folder where its files lie.
+    """Unpack or download a data set, and return torchvision's class and the folder of the files.
 
     Raises:
-        DataError: they are not there and cannot be downloaded, or are damaged.
+        DataError: the files are missing and cannot be downloaded, or are damaged.
     """
     from torchvision.datasets.utils import check_integrity, extract_archive
 
@@ -110,16 +112,16 @@ def _unpacked(name: str, root: Path) -> tuple[Any, Path]:
     folder, archive = root / name, root / name / kind.filename
     files = {folder / kind.base_folder / file: md5 for file, md5 in archive_files(kind).items()}
 
-    def whole() -> bool:
+    def complete() -> bool:
         return all(check_integrity(file, md5) for file, md5 in files.items())
 
-    if not whole():
+    if not complete():
         with _preparing(folder):
-            if not whole() and check_integrity(archive, kind.tgz_md5):
+            if not complete() and check_integrity(archive, kind.tgz_md5):
                 log.info("%s: unpacking %s", name, archive)
                 extract_archive(archive, folder)
-            reason = None if whole() else _download(lambda: kind(folder, download=True))
-        if not whole():
+            reason = None if complete() else _download(lambda: kind(folder, download=True))
+        if not complete():
             advice = archive_advice(kind, folder)
             for file, md5 in {archive: kind.tgz_md5, **files}.items():
                 if file.is_file() and not check_integrity(file, md5):
@@ -129,7 +131,7 @@ def _unpacked(name: str, root: Path) -> tuple[Any, Path]:
 
 
 def archive_class(name: str) -> Any:
-    """torchvision's class; of STL-10 without its 2.6 GB of images that have no label."""
+    """Return torchvision's class, for STL-10 without its 2.6 GB of unlabelled images."""
     from torchvision import datasets
 
     class Labelled(datasets.STL10):
@@ -139,7 +141,7 @@ def archive_class(name: str) -> Any:
 
 
 def archive_files(kind: Any) -> dict[str, str | None]:
-    """File name -> md5, None where none is published."""
+    """Return file name -> md5; None if no md5 is published."""
     files: dict[str, str | None] = dict(kind.train_list + kind.test_list)
     if hasattr(kind, "meta"):
         return files | {kind.meta["filename"]: kind.meta["md5"]}
@@ -147,10 +149,12 @@ def archive_files(kind: Any) -> dict[str, str | None]:
 
 
 def archive_advice(kind: Any, folder: Path) -> str:
+    """Say which archive to put where."""
     return f"put {kind.filename} (md5 {kind.tgz_md5}) into {folder}"
 
 
 def fashion_mnist(dataset: Dataset, root: Path) -> DataSource:
+    """Read Fashion-MNIST."""
     from torchvision.datasets import FashionMNIST
 
     name, raw, advice = dataset.name, fashion_folder(root), fashion_advice(root)
@@ -174,7 +178,7 @@ def fashion_mnist(dataset: Dataset, root: Path) -> DataSource:
             )
     old = raw.parent / "processed"
     if old.exists():
-        raise DataError(f"{old} is of an old torchvision and unchecked: delete it")
+        raise DataError(f"{old} was written by an old torchvision and is not checked: delete it")
     try:
         train, test = FashionMNIST(root / name, train=True), FashionMNIST(root / name, train=False)
     except UNREADABLE as error:
@@ -184,46 +188,48 @@ def fashion_mnist(dataset: Dataset, root: Path) -> DataSource:
 
 
 def fashion_folder(root: Path) -> Path:
+    """Return the folder of Fashion-MNIST's files."""
     return root / "fashion_mnist" / "FashionMNIST" / "raw"
 
 
 def fashion_advice(root: Path) -> str:
+    """Say which of Fashion-MNIST's files to put where."""
     files = ", ".join(f"{stem}.gz" for stem in FASHION_MD5)
     return f"apt-get install dataset-fashion-mnist, or put {files} into {fashion_folder(root)}"
 
 
 def packed(raw: Path, stem: str) -> Path | None:
-    """Where this file lies compressed."""
+    """Find the compressed file of a data file."""
     return next((f for f in (raw / f"{stem}.gz", DEBIAN / f"{stem}.gz") if f.is_file()), None)
 
 
 def _checked(name: str, where: Path, images: Any, labels: Any, classes: int) -> Split:
-    """Arrays as a ``Split``, if they have the shape that this data set has."""
+    """Convert arrays to a ``Split``, and check the shape of the data set."""
     channels, size, expected = DATASETS[name].shape or (0, 0, 0)
-    made = Split(torch.as_tensor(images), torch.as_tensor(labels, dtype=torch.int64))
-    if made.images.ndim == 3:
-        made = made._replace(images=made.images[..., None])
-    shape = tuple(made.images.shape)
-    if shape != (len(made.labels), size, size, channels) or made.images.dtype != torch.uint8:
+    split = Split(torch.as_tensor(images), torch.as_tensor(labels, dtype=torch.int64))
+    if split.images.ndim == 3:
+        split = split._replace(images=split.images[..., None])
+    shape = tuple(split.images.shape)
+    if shape != (len(split.labels), size, size, channels) or split.images.dtype != torch.uint8:
         raise DataError(
-            f"{where}: images {made.images.dtype} {list(shape)} for {len(made.labels)} "
+            f"{where}: images {split.images.dtype} {list(shape)} for {len(split.labels)} "
             f"labels, expected uint8 [N, {size}, {size}, {channels}]"
         )
-    if classes != expected or made.labels.unique().tolist() != list(range(expected)):
+    if classes != expected or split.labels.unique().tolist() != list(range(expected)):
         raise DataError(f"{where}: labels are not the {expected} classes, or not all")
-    return made._replace(images=made.images.contiguous())
+    return split._replace(images=split.images.contiguous())
 
 
 @contextmanager
 def _preparing(folder: Path) -> Iterator[None]:
-    """One process at a time puts files into a folder."""
+    """Let only one process at a time write into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         yield
 
 
 def _download(fetch: Callable[[], object]) -> str | None:
-    """Download if that is allowed; the reason if it was not possible."""
+    """Download if allowed; return the reason if it failed."""
     if os.environ.get("KDBENCH_DOWNLOAD") == "0":
         return "KDBENCH_DOWNLOAD=0"
     before = socket.getdefaulttimeout()

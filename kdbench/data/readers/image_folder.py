@@ -1,4 +1,4 @@
-"""``imagefolder``: any folder of ``train/CLASS/*`` and ``test/CLASS/*``, decoded once and kept."""
+"""``imagefolder``: a folder of ``train/CLASS/*`` and ``test/CLASS/*``, decoded once and cached."""
 
 import hashlib
 import logging
@@ -22,6 +22,7 @@ def available(name: str, root: Path) -> tuple[bool, str]:
 
 
 def imagefolder(dataset: Dataset, root: Path) -> DataSource:
+    """Read a folder of images; the decoded images are cached in ``root/cache``."""
     from torchvision.datasets import ImageFolder
 
     folder = Path(dataset.root or "").expanduser()
@@ -34,10 +35,10 @@ def imagefolder(dataset: Dataset, root: Path) -> DataSource:
         except FileNotFoundError as error:
             raise DataError(f"{folder / part}: {line(error)}") from error
     train, test = splits["train"], splits["test"]
-    if odd := sorted(set(train.classes) ^ set(test.classes)):
-        one = "train" if odd[0] in train.classes else "test"
-        more = f" and {len(odd) - 1} more" if len(odd) > 1 else ""
-        raise DataError(f"{folder}: class {odd[0]!r}{more} only in {one}")
+    if unpaired := sorted(set(train.classes) ^ set(test.classes)):
+        part = "train" if unpaired[0] in train.classes else "test"
+        more = f" and {len(unpaired) - 1} more" if len(unpaired) > 1 else ""
+        raise DataError(f"{folder}: class {unpaired[0]!r}{more} only in {part}")
     files = [Path(file) for file, _ in train.samples + test.samples]
     images = torch.from_numpy(_decoded(files, folder, dataset.size, root / "cache"))
     labels = torch.tensor(train.targets + test.targets)
@@ -48,7 +49,7 @@ def imagefolder(dataset: Dataset, root: Path) -> DataSource:
 
 
 def _decoded(files: list[Path], folder: Path, size: int | None, cache: Path) -> np.ndarray:
-    """All images, uint8 [N, H, W, 3], from the cache if these very files were decoded before."""
+    """Return all images, uint8 [N, H, W, 3], from the cache if the files have not changed."""
     mark = hashlib.sha256(f"1 {folder.resolve()} {size}".encode())
     for file in files:
         stat = file.stat()
@@ -56,8 +57,8 @@ def _decoded(files: list[Path], folder: Path, size: int | None, cache: Path) -> 
     kept = cache / f"{folder.name}-{mark.hexdigest()[:16]}.npz"
     if kept.is_file():
         try:
-            with kept.open("rb") as stream, np.load(stream) as found:
-                images: np.ndarray = found["images"]
+            with kept.open("rb") as stream, np.load(stream) as arrays:
+                images: np.ndarray = arrays["images"]
             if len(images) == len(files):
                 return images
         except UNREADABLE as error:
@@ -67,12 +68,12 @@ def _decoded(files: list[Path], folder: Path, size: int | None, cache: Path) -> 
         cache.mkdir(parents=True, exist_ok=True)
         write(kept, images)
     except OSError as error:
-        log.warning("decoded images are not kept: %s", line(error))
+        log.warning("decoded images are not cached: %s", line(error))
     return images
 
 
 def _decode(files: list[Path], size: int | None) -> np.ndarray:
-    """Read image files as RGB, uint8 [N, H, W, 3]."""
+    """Decode image files as RGB, uint8 [N, H, W, 3]."""
     from PIL import Image
 
     def read(file: Path) -> np.ndarray:
