@@ -9,7 +9,7 @@ H and W height and width, D width of an embedding, S and T number of student and
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
@@ -38,6 +38,39 @@ class Features:
     preacts: tuple[Tensor, ...]
     embedding: Tensor
     logits: Tensor
+
+    def named(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield every tensor with its name: ``stem``, ``stages[0]``, ..., ``logits``."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, tuple):
+                yield from ((f"{field.name}[{i}]", x) for i, x in enumerate(value))
+            else:
+                yield field.name, value
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Features":
+        """Apply a function to every tensor; a tensor that occurs twice is mapped once.
+
+        A pre-activation may be the stage itself. The results are then the same object, too.
+        """
+        results: dict[int, Tensor] = {}
+
+        def once(x: Tensor) -> Tensor:
+            if id(x) not in results:
+                results[id(x)] = function(x)
+            return results[id(x)]
+
+        changed: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            changed[field.name] = (
+                tuple(once(x) for x in value) if isinstance(value, tuple) else once(value)
+            )
+        return replace(self, **changed)
+
+    def detached(self) -> "Features":
+        """Return the same features as constants, which pass no gradient."""
+        return self.map(Tensor.detach)
 
 
 @dataclass(frozen=True)
@@ -157,35 +190,3 @@ class Method(nn.Module, ABC):
     def deployed(self) -> Sequence[nn.Module]:
         """Own modules that stay at inference, beside the student (SimKD's projector)."""
         return ()
-
-
-def detached(s: Features) -> Features:
-    """A student's features as constants, for methods without a teacher."""
-    return Features(
-        stem=s.stem.detach(),
-        stages=tuple(stage.detach() for stage in s.stages),
-        preacts=tuple(preact.detach() for preact in s.preacts),
-        embedding=s.embedding.detach(),
-        logits=s.logits.detach(),
-    )
-
-
-def each(f: Features, change: Callable[[Tensor], Tensor]) -> Features:
-    """The same ``Features`` with every tensor changed."""
-    new: dict[str, Any] = {}
-    for item in fields(f):
-        value = getattr(f, item.name)
-        new[item.name] = tuple(map(change, value)) if isinstance(value, tuple) else change(value)
-    return replace(f, **new)
-
-
-def tensors(f: Features) -> dict[str, Tensor]:
-    """Every tensor of ``Features`` by name: ``stem``, ``stages[0]``, ..., ``logits``."""
-    named: dict[str, Tensor] = {}
-    for item in fields(f):
-        value = getattr(f, item.name)
-        if isinstance(value, tuple):
-            named |= {f"{item.name}[{i}]": x for i, x in enumerate(value)}
-        else:
-            named[item.name] = value
-    return named

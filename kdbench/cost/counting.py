@@ -112,7 +112,7 @@ def _ran(name: str, of: Shape) -> tuple[NetworkCost, Features]:
         features=_pieces(*shown, without=network) / 2,
         widest=sum(sorted(sizes)[-2:]) / 2,
     )
-    return counted, _each(features, Tensor.detach)
+    return counted, features.detached()
 
 
 def _pieces(*tensors: Tensor, without: nn.Module) -> int:
@@ -240,15 +240,15 @@ def _count(
     labels = torch.arange(of.train) % of.classes
     with torch.random.fork_rng(devices=()):
         head = nn.Linear(t.embedding.shape[1], of.classes).requires_grad_(False)
-        two_s, two_t = (_each(f, lambda x: x[:2]) for f in (s, t))
+        two_s, two_t = (f.map(lambda x: x[:2]) for f in (s, t))
         setup = Setup(two_s, two_t, labels, b, of.classes, head if teacher else None)
         built = replace_strided_pointwise(method(setup))
         pretrains = bool(built.pretrain(_network(student, of)))
         index = torch.arange(b) % of.train
         images = torch.zeros(b, of.channels, of.size, of.size)
         batch = Batch(images, labels[index], index)
-        leaves = _each(s, lambda x: x.to(dtype).requires_grad_())
-        t = _each(t, lambda x: x.to(dtype))
+        leaves = s.map(lambda x: x.to(dtype).requires_grad_())
+        t = t.map(lambda x: x.to(dtype))
         flops, kept, phase_kept = 0.0, 0, 0
         with torch.autocast("cpu", dtype, enabled=half):
             if counted:
@@ -276,14 +276,4 @@ def _measured(loss: Callable[[], Tensor], s: Features, method: Method) -> tuple[
 
 def _features(name: str, of: Shape, batch: int) -> Features:
     """Features of the right shapes; a term's cost does not depend on their values."""
-    return _each(_ran(name, of)[1], lambda x: torch.zeros(batch, *x.shape[1:]))
-
-
-def _each(f: Features, change: Callable[[Tensor], Tensor]) -> Features:
-    return Features(
-        stem=change(f.stem),
-        stages=tuple(map(change, f.stages)),
-        preacts=tuple(map(change, f.preacts)),
-        embedding=change(f.embedding),
-        logits=change(f.logits),
-    )
+    return _ran(name, of)[1].map(lambda x: torch.zeros(batch, *x.shape[1:]))

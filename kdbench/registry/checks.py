@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdbench.method import tensors
 from kdbench.registry import lookup
 from kdbench.registry.edge_cases import architectures, batch_sizes, duplicates, half, zeros
 from kdbench.registry.toy_networks import Failed, MethodUnderTest, scalar, told
@@ -58,7 +57,7 @@ def gradient(subject: MethodUnderTest) -> None:
         if not loss.requires_grad:
             raise Failed("the loss has no gradient: is something detached, or under no_grad?")
         loss.backward()
-        grads = [x.grad for x in tensors(scene.s).values() if x.grad is not None]
+        grads = [x.grad for _, x in scene.s.named() if x.grad is not None]
         reached = reached or any(bool(grad.any()) for grad in grads)
     if not reached:
         raise Failed("no gradient reaches any of the student's features")
@@ -75,8 +74,8 @@ def gradient(subject: MethodUnderTest) -> None:
 def untouched(subject: MethodUnderTest) -> None:
     """Features and teacher are as they were."""
     scene = subject.scene()
-    watched = {f"the student's {name}": x for name, x in tensors(scene.s).items()}
-    watched |= {f"the teacher's {name}": x for name, x in tensors(scene.t).items()}
+    watched = {f"the student's {name}": x for name, x in scene.s.named()}
+    watched |= {f"the teacher's {name}": x for name, x in scene.t.named()}
     head = scene.setup.teacher_head
     assert head is not None
     watched |= {f"the teacher head's {name}": x for name, x in head.named_parameters()}

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import torch
 
-from kdbench.method import Incompatible, each
+from kdbench.method import Incompatible
 from kdbench.registry.toy_networks import Failed, MethodUnderTest, Toy, finite_gradients, told
 
 
@@ -66,7 +66,7 @@ def architectures(subject: MethodUnderTest) -> None:
 def half(subject: MethodUnderTest) -> None:
     """bfloat16 features under autocast give a finite loss."""
     scene = subject.scene()
-    s, t = (each(f, lambda x: x.detach().bfloat16()) for f in (scene.s, scene.t))
-    leaves = each(s, lambda x: x.requires_grad_())
+    s, t = (f.map(lambda x: x.detach().bfloat16()) for f in (scene.s, scene.t))
+    leaves = s.map(lambda x: x.requires_grad_())
     with torch.autocast("cpu", torch.bfloat16):
         finite_gradients(replace(scene, s=leaves, t=t))

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdbench.method import Batch, Features, Incompatible, Method, Setup, each, tensors
+from kdbench.method import Batch, Features, Incompatible, Method, Setup
 from kdbench.models.pointwise import replace_strided_pointwise
 from kdbench.registry.description import Description
 
@@ -130,7 +130,7 @@ class MethodUnderTest:
             pairs.append((Toy(), Toy()))
         for number, (small, large) in enumerate(pairs, start=1):
             with torch.no_grad():
-                s, t = each(small(images), change), each(large.eval()(images), change)
+                s, t = small(images).map(change), large.eval()(images).map(change)
             labels = torch.arange(SAMPLES) % CLASSES
             index = torch.randperm(SAMPLES)[:batch_size]
             head = large.head.requires_grad_(False)
@@ -143,7 +143,7 @@ class MethodUnderTest:
                     raise
                 continue
             batch = Batch(images, labels[index], index)
-            leaves = each(s, lambda x: x.detach().clone().requires_grad_())
+            leaves = s.map(lambda x: x.detach().clone().requires_grad_())
             return ToySetup(method, small, leaves, t, batch, setup)
         raise AssertionError("unreachable")
 
@@ -167,7 +167,7 @@ def finite_gradients(scene: ToySetup) -> None:
         if not loss.requires_grad:
             continue
         loss.backward()
-        for name, x in tensors(scene.s).items():
+        for name, x in scene.s.named():
             if x.grad is not None and not x.grad.isfinite().all():
                 raise Failed(f"the gradient of {what} to the student's {name} is not finite")
         for name, parameter in scene.method.named_parameters():

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from kdbench.grid.run import Run
-from kdbench.method import Batch, Features, Method, Setup, detached
+from kdbench.method import Batch, Features, Method, Setup
 from kdbench.rng import key
 from kdbench.training import evaluation, objective, traces
 from kdbench.training.build import build_methods, build_network, dry_run
@@ -135,7 +135,7 @@ class Learner:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
                 s: Features = self.world.gather(self.forward(images[self.rows]))
                 loss = self.world.run_or_fail_together(
-                    partial(self._loss, s, t or detached(s), batch)
+                    partial(self._loss, s, t or s.detached(), batch)
                 )
             if loss.requires_grad:
                 loss.backward(torch.full_like(loss, 1 / self.world.size))
@@ -148,7 +148,7 @@ class Learner:
         self.step += 1
         self.steps_done += 1
         if self.step == self.steps:
-            self.traced = traces.traced_values(run.terms, self.terms, s, t or detached(s))
+            self.traced = traces.traced_values(run.terms, self.terms, s, t or s.detached())
 
     def _loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
         run = self.run

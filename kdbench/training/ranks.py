@@ -13,7 +13,7 @@ import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -94,18 +94,7 @@ class World:
         """
         if self.size == 1:
             return features
-        known: dict[int, Tensor] = {}  # a pre-activation may be the stage itself
-
-        def one(x: Tensor) -> Tensor:
-            if id(x) not in known:
-                known[id(x)] = _Gather.apply(x, self)
-            return known[id(x)]
-
-        new: dict[str, Any] = {}
-        for item in fields(features):
-            value = getattr(features, item.name)
-            new[item.name] = tuple(map(one, value)) if isinstance(value, tuple) else one(value)
-        return replace(features, **new)
+        return features.map(lambda x: _Gather.apply(x, self))
 
     def concatenated(self, x: Tensor) -> Tensor:
         """The ranks' tensors after each other, [n, ...] -> [size * n, ...]; no gradient."""

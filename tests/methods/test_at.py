@@ -5,8 +5,6 @@ from hypothesis import strategies as st
 from random_features import batch, build, features, gradient_is_right, permuted
 from torch import Tensor
 
-from kdbench.method import each
-
 
 def unit_attention(maps: Tensor, p: int) -> list[float]:
     """One sample's [C, H, W] -> H*W numbers."""
@@ -38,7 +36,7 @@ def test_value(p: int) -> None:
 def test_the_larger_map_is_pooled() -> None:
     s, t = features(2, (2,), (4,), seed=0), features(2, (3,), (2,), seed=1)
     small = torch.nn.functional.avg_pool2d(s.stages[0], 2)
-    pooled = each(s, lambda x: small if x is s.stages[0] else x)
+    pooled = s.map(lambda x: small if x is s.stages[0] else x)
     method = build("at", s, t)
     assert method.loss(s, t, batch(2)).item() == pytest.approx(
         method.loss(pooled, t, batch(2)).item(), rel=1e-6
@@ -61,7 +59,7 @@ def test_order_and_scale_do_not_matter(order: list[int], a: float, b: float) -> 
     s, t = (features(seed=i, dtype=torch.float64) for i in (0, 1))
     method = build("at", s, t)
     one = method.loss(s, t, batch())
-    scaled = permuted(each(s, lambda x: x * a), order), permuted(each(t, lambda x: x * b), order)
+    scaled = permuted(s.map(lambda x: x * a), order), permuted(t.map(lambda x: x * b), order)
     assert method.loss(*scaled, batch()).item() == pytest.approx(one.item(), rel=1e-9)
 
 

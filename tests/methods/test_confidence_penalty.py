@@ -4,8 +4,6 @@ import pytest
 import torch
 from random_features import batch, build, features, gradient_is_right
 
-from kdbench.method import each
-
 
 def entropies(logits: list[list[float]]) -> list[float]:
     found = []
@@ -39,7 +37,7 @@ def test_gradient() -> None:
 
 
 def test_certain_predictions_stay_finite() -> None:
-    s = each(features(), lambda x: (1e4 * x).requires_grad_())
+    s = features().map(lambda x: (1e4 * x).requires_grad_())
     loss = build("confidence_penalty", s, s).loss(s, s, batch())
     loss.backward()
     assert loss.isfinite()

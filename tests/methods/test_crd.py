@@ -8,7 +8,7 @@ import torch
 from random_features import batch, build, features, gradient_is_right, setup
 from torch import Tensor
 
-from kdbench.method import Batch, Incompatible, Method, each
+from kdbench.method import Batch, Incompatible, Method
 from kdbench.registry import lookup
 
 EPS = 1e-7
@@ -193,7 +193,7 @@ def test_a_state_without_normalisers_can_be_restored() -> None:
 
 def test_zero_embeddings() -> None:
     s, t = features(seed=0), features(seed=1)
-    s = each(s, lambda x: torch.zeros_like(x).requires_grad_())
+    s = s.map(lambda x: torch.zeros_like(x).requires_grad_())
     method = build("crd", s, t, k=10)
     torch.nn.init.zeros_(method.get_submodule("embed_s").get_parameter("bias"))
     loss = method.loss(s, t, batch())

@@ -6,8 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_features import batch, build, features, gradient_is_right, permuted
 
-from kdbench.method import each
-
 
 def softmax(z: list[float]) -> list[float]:
     total = sum(math.exp(x) for x in z)
@@ -47,7 +45,7 @@ def test_zero_where_student_is_teacher() -> None:
 def test_constant_predictions_get_no_wild_gradient(value: float) -> None:
     """Pearson's correlation of a constant is not defined: 0 here, with no gradient."""
     s, t = features(seed=0), features(seed=1)
-    s = each(s, lambda x: torch.full_like(x, value).requires_grad_())
+    s = s.map(lambda x: torch.full_like(x, value).requires_grad_())
     loss = build("dist", s, t).loss(s, t, batch())
     loss.backward()
     assert loss.item() == pytest.approx(64)
@@ -61,5 +59,5 @@ def test_order_and_place_do_not_matter(order: list[int], b: float) -> None:
     s, t = (features(seed=i, dtype=torch.float64) for i in (0, 1))
     method = build("dist", s, t)
     one = method.loss(s, t, batch()).item()
-    moved = permuted(each(s, lambda x: x + b), order), permuted(t, order)
+    moved = permuted(s.map(lambda x: x + b), order), permuted(t, order)
     assert method.loss(*moved, batch()).item() == pytest.approx(one, rel=1e-8)

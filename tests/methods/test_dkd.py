@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_features import batch, build, features, gradient_is_right, permuted
 
-from kdbench.method import each
 from kdbench.tensors import kl, standardise
 
 
@@ -59,8 +58,8 @@ def test_warm_up(epoch: int, share: float) -> None:
 
 
 def test_large_gaps_stay_finite() -> None:
-    s, t = (each(features(seed=i), lambda x: (1e4 * x).requires_grad_()) for i in (0, 1))
-    t = each(t, torch.detach)
+    s, t = (features(seed=i).map(lambda x: (1e4 * x).requires_grad_()) for i in (0, 1))
+    t = t.map(torch.detach)
     loss = build("dkd", s, t).loss(s, t, batch())
     loss.backward()
     assert loss.isfinite()
@@ -74,7 +73,7 @@ def test_standardised_logits_forget_scale_and_place(order: list[int], a: float, 
     s, t = (features(seed=i, dtype=torch.float64) for i in (0, 1))
     method, given_batch = build("dkd", s, t, standardise=True), batch()
     one = method.loss(s, t, given_batch).item()
-    moved = permuted(each(s, lambda x: a * x + b), order), permuted(t, order)
+    moved = permuted(s.map(lambda x: a * x + b), order), permuted(t, order)
     mixed = replace(given_batch, labels=given_batch.labels[order])
     assert method.loss(*moved, mixed).item() == pytest.approx(one, rel=1e-8)
 

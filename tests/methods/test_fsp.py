@@ -2,7 +2,7 @@ import pytest
 import torch
 from random_features import batch, build, features, gradient_is_right
 
-from kdbench.method import Features, Incompatible, each
+from kdbench.method import Features, Incompatible
 from kdbench.registry.toy_networks import Toy
 
 
@@ -33,7 +33,7 @@ def test_value() -> None:
 
 def test_gradient() -> None:
     s, t = (features(2, (2, 2), (4, 2), seed=i, dtype=torch.float64) for i in (0, 1))
-    s = each(s, lambda x: x + 0.01)
+    s = s.map(lambda x: x + 0.01)
     assert gradient_is_right(build("fsp", s, t, main=True), s, t)
 
 

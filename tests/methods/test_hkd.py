@@ -8,8 +8,6 @@ from hypothesis import strategies as st
 from random_features import batch, build, features, gradient_is_right, permuted
 from torch import Tensor
 
-from kdbench.method import each
-
 EPS = 1e-6
 
 
@@ -51,7 +49,7 @@ def test_value(epoch: int) -> None:
 
 def test_gradient() -> None:
     s, t = (features(3, (2, 2), (2, 2), seed=i, dtype=torch.float64) for i in (0, 1))
-    s = each(s, lambda x: x + 0.1)
+    s = s.map(lambda x: x + 0.1)
     assert gradient_is_right(build("hkd", s, t), s, t)
 
 
@@ -67,15 +65,15 @@ def test_float32_of_large_maps(repeated: bool) -> None:
     for dtype in (torch.float32, torch.float64):
         s, t = (features(8, (64,), (16,), seed=i) for i in (0, 1))
         if repeated:
-            s = each(s, lambda x: torch.cat((x[:1], x[:-1])))
-        s, t = (each(f, lambda x: x.to(dtype)) for f in (s, t))  # noqa: B023
+            s = s.map(lambda x: torch.cat((x[:1], x[:-1])))
+        s, t = (f.map(lambda x: x.to(dtype)) for f in (s, t))  # noqa: B023
         found.append(build("hkd", s, t).loss(s, t, batch(8)).item())
     assert found[0] == pytest.approx(found[1], rel=1e-4)
 
 
 def test_antipodal_samples() -> None:
     s, t = features(2, seed=0), features(2, seed=1)
-    s = each(s, lambda x: torch.stack((x[0], -x[0])).requires_grad_())
+    s = s.map(lambda x: torch.stack((x[0], -x[0])).requires_grad_())
     loss = build("hkd", s, t).loss(s, t, batch(2))
     loss.backward()
     assert loss.isfinite()

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from random_features import batch, build, features, gradient_is_right, permuted
 from torch import Tensor
 
-from kdbench.method import Features, Incompatible, each
+from kdbench.method import Features, Incompatible
 
 
 def edges(x: Tensor) -> list[float]:
@@ -101,7 +101,7 @@ def test_order_does_not_matter(variant: str, order: list[int]) -> None:
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_equal_samples(variant: str, size: int) -> None:
     s, t = (features(size, (4, 8), (4, 2), seed=i) for i in (0, 1))
-    s = each(s, lambda x: torch.zeros_like(x).requires_grad_())
+    s = s.map(lambda x: torch.zeros_like(x).requires_grad_())
     build("irg", s, t, variant=variant).loss(s, t, batch(size)).backward()
     assert s.embedding.grad is not None
     assert s.embedding.grad.isfinite().all()

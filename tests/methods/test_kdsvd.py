@@ -5,7 +5,7 @@ import torch
 from random_features import batch, build, features, gradient_is_right
 from torch import Tensor
 
-from kdbench.method import Incompatible, each
+from kdbench.method import Incompatible
 from kdbench.registry import lookup
 
 
@@ -54,7 +54,7 @@ def test_value(k: int) -> None:
 
 def test_gradient() -> None:
     s, t = (features(2, (4, 6), (3, 2), seed=i, dtype=torch.float64) for i in (0, 1))
-    s = each(s, lambda x: x + 0.1)
+    s = s.map(lambda x: x + 0.1)
     assert gradient_is_right(build("kdsvd", s, t), s, t)
 
 
@@ -81,7 +81,7 @@ def test_repeated_singular_values_pass_a_finite_gradient() -> None:
     def change(x: Tensor) -> Tensor:
         return (maps.clone() if x.shape == maps.shape else x.detach()).requires_grad_()
 
-    s = each(features(3, (4, 4), (2, 2)), change)
+    s = features(3, (4, 4), (2, 2)).map(change)
     loss = build("kdsvd", s, t).loss(s, t, batch(3))
     loss.backward()
     assert loss.isfinite()

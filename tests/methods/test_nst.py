@@ -5,8 +5,6 @@ from hypothesis import strategies as st
 from random_features import batch, build, features, gradient_is_right, permuted
 from torch import Tensor
 
-from kdbench.method import each
-
 
 def unit(maps: Tensor) -> list[list[float]]:
     """One sample's map, [C, H, W] -> unit patterns, [C, H*W]."""
@@ -39,7 +37,7 @@ def test_value(channels: tuple[int, int], size: int) -> None:
 @pytest.mark.parametrize("size", [4, 2])
 def test_gradient(size: int) -> None:
     s, t = (features(2, (4,), (size,), seed=i, dtype=torch.float64) for i in (0, 1))
-    s = each(s, lambda x: x + 2)
+    s = s.map(lambda x: x + 2)
     assert gradient_is_right(build("nst", s, t), s, t)
 
 
@@ -50,8 +48,8 @@ def test_zero_where_student_is_teacher() -> None:
 
 def test_a_dead_channel_gets_no_gradient() -> None:
     s, t = features(seed=0), features(seed=1)
-    s = each(s, lambda x: x * (torch.arange(x.shape[1]) > 0).view(-1, *[1] * (x.ndim - 2)))
-    s = each(s, lambda x: x.detach().requires_grad_())
+    s = s.map(lambda x: x * (torch.arange(x.shape[1]) > 0).view(-1, *[1] * (x.ndim - 2)))
+    s = s.map(lambda x: x.detach().requires_grad_())
     build("nst", s, t).loss(s, t, batch()).backward()
     for stage in s.stages:
         assert stage.grad is not None
@@ -65,5 +63,5 @@ def test_order_and_scale_do_not_matter(order: list[int], a: float) -> None:
     s, t = (features(seed=i, dtype=torch.float64) for i in (0, 1))
     method = build("nst", s, t)
     one = method.loss(s, t, batch()).item()
-    moved = permuted(each(s, lambda x: a * x), order), permuted(t, order)
+    moved = permuted(s.map(lambda x: a * x), order), permuted(t, order)
     assert method.loss(*moved, batch()).item() == pytest.approx(one, rel=1e-9)

@@ -7,8 +7,6 @@ from hypothesis import strategies as st
 from random_features import batch, build, features, gradient_is_right, permuted
 from torch import Tensor
 
-from kdbench.method import each
-
 EPS = 1e-7
 
 
@@ -43,7 +41,7 @@ def test_zero_where_student_is_teacher() -> None:
 
 def test_an_all_zero_embedding_gets_no_gradient() -> None:
     s, t = features(seed=0), features(seed=1)
-    s = each(s, lambda x: torch.cat((torch.zeros_like(x[:1]), x[1:])).requires_grad_())
+    s = s.map(lambda x: torch.cat((torch.zeros_like(x[:1]), x[1:])).requires_grad_())
     build("pkt", s, t).loss(s, t, batch()).backward()
     assert s.embedding.grad is not None
     assert not s.embedding.grad[0].any()
@@ -56,5 +54,5 @@ def test_order_and_scale_do_not_matter(order: list[int], a: float) -> None:
     s, t = (features(seed=i, dtype=torch.float64) for i in (0, 1))
     method = build("pkt", s, t)
     one = method.loss(s, t, batch()).item()
-    moved = permuted(each(s, lambda x: a * x), order), permuted(t, order)
+    moved = permuted(s.map(lambda x: a * x), order), permuted(t, order)
     assert method.loss(*moved, batch()).item() == pytest.approx(one, rel=1e-4)

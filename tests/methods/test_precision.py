@@ -8,7 +8,7 @@ import torch
 from method_variants import ALL, label
 from random_features import batch, features, setup
 
-from kdbench.method import Incompatible, each
+from kdbench.method import Incompatible
 from kdbench.registry import lookup
 
 WITHIN = 1e-4
@@ -18,7 +18,7 @@ WITHIN = 1e-4
 @pytest.mark.parametrize(("name", "hyper"), [pytest.param(*c, id=label(*c)) for c in ALL])
 def test_float32(name: str, hyper: dict[str, Any], offset: float) -> None:
     s, t = (features(8, (8, 16, 32), seed=i, width=48) for i in (0, 1))
-    s, t = (each(f, lambda x: x + offset * (x.dim() == 2 and x.shape[1] == 48)) for f in (s, t))
+    s, t = (f.map(lambda x: x + offset * (x.dim() == 2 and x.shape[1] == 48)) for f in (s, t))
     torch.manual_seed(0)
     try:
         method = lookup.load(name)(setup(s, t), **hyper)
@@ -27,8 +27,8 @@ def test_float32(name: str, hyper: dict[str, Any], offset: float) -> None:
     found = []
     for dtype in (torch.float32, torch.float64):
         own = copy.deepcopy(method).to(dtype)
-        x, y = (each(f, lambda x: x.detach().to(dtype)) for f in (s, t))  # noqa: B023
-        x = each(x, lambda x: x.requires_grad_())
+        x, y = (f.map(lambda x: x.detach().to(dtype)) for f in (s, t))  # noqa: B023
+        x = x.map(lambda x: x.requires_grad_())
         loss = own.loss(x, y, batch(8))
         leaves = [x.stem, *x.stages, *x.preacts, x.embedding, x.logits]
         grads = torch.autograd.grad(loss, leaves, allow_unused=True) if loss.requires_grad else []

@@ -8,8 +8,6 @@ from hypothesis import strategies as st
 from random_features import batch, build, features, gradient_is_right, permuted
 from torch import Tensor
 
-from kdbench.method import each
-
 Rows = list[list[float]]
 
 
@@ -72,8 +70,8 @@ def test_coincident_samples_get_a_moderate_gradient(dtype: torch.dtype) -> None:
     def double(x: Tensor) -> Tensor:
         return torch.cat((x[:1], x[:-1])).detach().requires_grad_()
 
-    s = each(features(6, seed=0, dtype=dtype), lambda x: x + 3)
-    s, t = each(s, double), features(6, seed=1, dtype=dtype)
+    s = features(6, seed=0, dtype=dtype).map(lambda x: x + 3)
+    s, t = s.map(double), features(6, seed=1, dtype=dtype)
     build("rkd", s, t).loss(s, t, batch(6)).backward()
     assert s.embedding.grad is not None
     assert s.embedding.grad.abs().max() < 10
@@ -83,7 +81,7 @@ def test_an_offset_costs_no_precision() -> None:
     grads = []
     for dtype in (torch.float32, torch.float64):
         s, t = (features(32, width=64, seed=i) for i in (0, 1))
-        s, t = (each(f, lambda x: (x + 10).detach().to(dtype)) for f in (s, t))  # noqa: B023
+        s, t = (f.map(lambda x: (x + 10).detach().to(dtype)) for f in (s, t))  # noqa: B023
         s.embedding.requires_grad_()
         build("rkd", s, t).loss(s, t, batch(32)).backward()
         assert s.embedding.grad is not None
@@ -97,7 +95,7 @@ def test_order_scale_and_place_do_not_matter(order: list[int], a: float, b: floa
     s, t = pair(5)
     method = build("rkd", s, t)
     one = method.loss(s, t, batch(5)).item()
-    moved = permuted(each(s, lambda x: a * x + b), order), permuted(t, order)
+    moved = permuted(s.map(lambda x: a * x + b), order), permuted(t, order)
     assert method.loss(*moved, batch(5)).item() == pytest.approx(one, rel=1e-8)
 
 

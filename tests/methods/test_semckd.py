@@ -7,7 +7,7 @@ from golden_cases import read_case, semckd
 from random_features import batch, build, features, gradient_is_right
 from torch import Tensor
 
-from kdbench.method import Features, Incompatible, Method, each
+from kdbench.method import Features, Incompatible, Method
 
 ABLATIONS = ["learned", "equal", "raw", "one_to_one", "hard", "straight_through", "shared"]
 
@@ -117,7 +117,7 @@ def test_intermediate_results_are_the_reference_s() -> None:
 @pytest.mark.parametrize("projection", ["full", "linear"])
 def test_every_ablation_works(attention: str, projection: str) -> None:
     s, t = pair(dtype=torch.float32)
-    s = each(s, lambda x: x.requires_grad_())
+    s = s.map(lambda x: x.requires_grad_())
     method = build("semckd", s, t, attention=attention, projection=projection)
     loss = method.loss(s, t, batch())
     loss.backward()
@@ -188,9 +188,9 @@ def test_a_smaller_batch_is_padded_with_zeros() -> None:
     """Zero samples have zero similarity to all others: the attention of the rest is the same."""
     s, t = pair(8)
     method = build("semckd", s, t, factor=1)
-    few_s, few_t = (each(f, lambda x: x[:5]) for f in (s, t))
+    few_s, few_t = (f.map(lambda x: x[:5]) for f in (s, t))
     padded_s, padded_t = (
-        each(f, lambda x: torch.cat((x[:5], torch.zeros_like(x[5:])))) for f in (s, t)
+        f.map(lambda x: torch.cat((x[:5], torch.zeros_like(x[5:])))) for f in (s, t)
     )
     few = method.attention(few_s, few_t)  # type: ignore[operator]
     padded = method.attention(padded_s, padded_t)  # type: ignore[operator]
@@ -227,6 +227,6 @@ def test_ten_stages_do_not_collide() -> None:
 @pytest.mark.parametrize("attention", ["learned", "shared", "raw"])
 def test_gradient(attention: str) -> None:
     s, t = pair(4)
-    s, t = (each(f, lambda x: x / 3) for f in (s, t))
+    s, t = (f.map(lambda x: x / 3) for f in (s, t))
     method = build("semckd", s, t, factor=1, projection="linear", attention=attention)
     assert gradient_is_right(method, s, t)

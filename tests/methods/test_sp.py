@@ -5,8 +5,6 @@ from hypothesis import strategies as st
 from random_features import batch, build, features, gradient_is_right, permuted
 from torch import Tensor
 
-from kdbench.method import each, tensors
-
 
 def similarity(maps: Tensor) -> list[list[float]]:
     """[B, C, H, W] -> rows of unit length."""
@@ -39,12 +37,12 @@ def test_a_dead_sample_gets_no_gradient() -> None:
     def kill(x: Tensor) -> Tensor:
         return torch.cat((torch.zeros_like(x[:1]), x[1:])).requires_grad_()
 
-    s, t = each(features(seed=0), kill), features(seed=1)
+    s, t = features(seed=0).map(kill), features(seed=1)
     build("sp", s, t).loss(s, t, batch()).backward()
     gradient = s.stages[-1].grad
     assert gradient is not None
     assert gradient.abs().max() < 1
-    assert all(x.grad is None for name, x in tensors(s).items() if name != "stages[2]")
+    assert all(x.grad is None for name, x in s.named() if name != "stages[2]")
 
 
 @settings(max_examples=20, deadline=None)
@@ -53,5 +51,5 @@ def test_order_and_scale_do_not_matter(order: list[int], a: float, b: float) -> 
     s, t = (features(seed=i, dtype=torch.float64) for i in (0, 1))
     method = build("sp", s, t)
     one = method.loss(s, t, batch())
-    scaled = permuted(each(s, lambda x: x * a), order), permuted(each(t, lambda x: x * b), order)
+    scaled = permuted(s.map(lambda x: x * a), order), permuted(t.map(lambda x: x * b), order)
     assert method.loss(*scaled, batch()).item() == pytest.approx(one.item(), rel=1e-9)

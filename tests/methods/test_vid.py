@@ -7,8 +7,6 @@ from hypothesis import strategies as st
 from random_features import batch, build, features, gradient_is_right, permuted
 from torch import Tensor
 
-from kdbench.method import each
-
 
 def mix(weight: Tensor, pixel: list[float]) -> list[float]:
     """A 1x1 convolution on one pixel."""
@@ -62,7 +60,7 @@ def test_a_large_scale_does_not_overflow() -> None:
 
 def test_gradient() -> None:
     s, t = (features(2, (2, 2), (2, 2), seed=i, dtype=torch.float64) for i in (0, 1))
-    s = each(s, lambda x: x + 0.1)  # an all-zero pixel sits on the regressor's kink
+    s = s.map(lambda x: x + 0.1)  # an all-zero pixel sits on the regressor's kink
     assert gradient_is_right(build("vid", s, t), s, t)
 
 

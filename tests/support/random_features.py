@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdbench.method import Batch, Features, Method, Setup, each, tensors
+from kdbench.method import Batch, Features, Method, Setup
 from kdbench.registry import lookup
 from kdbench.registry.toy_networks import Toy
 
@@ -18,12 +18,10 @@ __all__ = [
     "Toy",
     "batch",
     "build",
-    "each",
     "features",
     "gradient_is_right",
     "permuted",
     "setup",
-    "tensors",
     "train_labels",
 ]
 
@@ -67,7 +65,7 @@ def features(
         embedding=draw(batch_size, width or channels[-1]),
         logits=draw(batch_size, num_classes),
     )
-    return each(made, lambda x: x.requires_grad_(grad))
+    return made.map(lambda x: x.requires_grad_(grad))
 
 
 def batch(batch_size: int = 4, *, num_classes: int = 5, n: int = 40, seed: int = 0) -> Batch:
@@ -109,7 +107,7 @@ def build(name: str, s: Features, t: Features, **hyper: Any) -> Method:
 
 def permuted(f: Features, order: Sequence[int]) -> Features:
     """The same samples in another order."""
-    return each(f, lambda x: x[list(order)])
+    return f.map(lambda x: x[list(order)])
 
 
 def gradient_is_right(method: Method, s: Features, t: Features) -> bool:
@@ -119,8 +117,8 @@ def gradient_is_right(method: Method, s: Features, t: Features) -> bool:
         GradcheckError: where they differ.
     """
     given = batch(len(s.logits))
-    leaves = each(s, lambda x: x.detach().clone().requires_grad_())
-    reached = [*tensors(leaves).values(), *method.parameters()]
+    leaves = s.map(lambda x: x.detach().clone().requires_grad_())
+    reached = [*(x for _, x in leaves.named()), *method.parameters()]
     loss = method.loss(leaves, t, given)
     grads = torch.autograd.grad(loss, reached, allow_unused=True)
     used = [x for x, grad in zip(reached, grads, strict=True) if grad is not None]
