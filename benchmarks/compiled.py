@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.subjects import CLASSES, learner, machine, noise, teacher
 from kdbench.data.batches import train_batches
-from kdbench.training.compiled import forget
+from kdbench.training.compiled import discard_compiled
 from kdbench.training.memory import keep_memory
 
 
@@ -35,7 +35,7 @@ def main() -> None:
     batch = next(train_batches(data, batch_size=64, seed=0, epoch=1, crop_pad=4, flip=True))
     t = asked(batch[0])
     for method in options.methods:
-        forget()
+        discard_compiled()
         ways = [
             learner(method, data, asked, options.precision, compiled=way).train_step
             for way in (False, True)

@@ -1,6 +1,6 @@
-"""What a training cohort tells and leaves on disk: heartbeats, checkpoints, histories, records.
+"""Heartbeats, checkpoints, histories and records of a training cohort.
 
-Of several ranks the first alone writes; the others wait for it where order matters.
+Only the first of several ranks writes; the others wait for it if the order matters.
 """
 
 import json
@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from kdbench.data.dataset import LoadedData
 from kdbench.grid.run import Run
@@ -26,33 +27,54 @@ from kdbench.training.teacher import LoadedTeacher
 
 
 class Bookkeeper:
-    """Writes what must outlive the process.
+    """Writer of everything that must outlive the process.
 
     Attributes:
-        place: where. runs: the cohort's.
-        epoch_began: monotonic time; set it when an epoch begins.
-        epoch_seconds: what the last epoch took; 0 before the first.
+        context: where to write and report.
+        runs: the cohort's runs.
+        epoch_began: monotonic time at which the current epoch began.
+        epoch_seconds: duration of the last epoch; 0 before its end.
+        step: steps of the current epoch that are done.
+        images: images of the current epoch so far, counted once per learner.
     """
 
-    def __init__(self, place: TrainingContext, runs: Sequence[Run]) -> None:
-        self.context, self.world, self.runs = place, place.world, runs
+    def __init__(self, context: TrainingContext, runs: Sequence[Run]) -> None:
+        self.context, self.world, self.runs = context, context.world, runs
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
-        self.saved = self.told = self.epoch_began = time.monotonic()
+        self.last_save = self.last_beat = self.epoch_began = time.monotonic()
         self.epoch_seconds = 0.0
+        self.step = self.images = 0
 
-    # -- between steps ----------------------------------------------------------------------
+    # -- epochs and steps -------------------------------------------------------------------
+
+    def begin_epoch(self, step: int) -> None:
+        """Start the clock of an epoch, of which ``step`` steps were done before."""
+        self.epoch_began = time.monotonic()
+        self.step, self.images = step, 0
+
+    def step_done(self, learners: Sequence[Learner], labels: Tensor) -> None:
+        """Count a step of ``learners`` on a batch with these labels [B]."""
+        self.step += 1
+        self.images += len(learners) * len(labels)
+
+    def end_epoch(self, group: list[Learner]) -> None:
+        """Stop the clock of the epoch, and write a heartbeat of each learner in ``group``."""
+        self.epoch_seconds = time.monotonic() - self.epoch_began
+        self.beat(group)
+
+    # -- heartbeats and checkpoints ---------------------------------------------------------
 
     def beat_due(self) -> bool:
-        """Whether it is time for a heartbeat."""
-        return time.monotonic() - self.told >= self.context.beat_seconds
+        """Check whether it is time for a heartbeat."""
+        return time.monotonic() - self.last_beat >= self.context.beat_seconds
 
     def save_due(self) -> bool:
-        """Whether it is time for checkpoints; only the first rank ever says so."""
-        since = time.monotonic() - self.saved
+        """Check whether it is time for checkpoints; False on all ranks but the first."""
+        since = time.monotonic() - self.last_save
         return self.world.first and since >= self.context.checkpoint_seconds
 
     def save(self, learners: list[Learner]) -> None:
-        """Checkpoint every learner that is still this process's."""
+        """Write a checkpoint of every running learner whose lease this process still holds."""
         self.drop_lost(learners)
 
         def write() -> None:
@@ -63,22 +85,22 @@ class Bookkeeper:
                     learner_results.write_history(folder, learner)
 
         self.world.first_rank_runs(write)
-        self.saved = time.monotonic()
+        self.last_save = time.monotonic()
 
     def drop_lost(self, learners: list[Learner]) -> None:
-        """Leave alone what another has taken over, thinking this process dead: it is theirs now."""
+        """Stop writing runs whose lease another process has taken, assuming this one dead."""
         ids = [x.run.id for x in learners if x.status != "lost"]
-        gone = set(self.world.first_rank_runs(lambda: [i for i in ids if not self.context.held(i)]))
+        lost = set(self.world.first_rank_runs(lambda: [i for i in ids if not self.context.held(i)]))
         for learner in learners:
-            if learner.run.id in gone:
+            if learner.run.id in lost:
                 learner.status = "lost"
-                line = f"{learner.run.title}, {learner.run.method}: taken over by another"
+                line = f"{learner.run.title}, {learner.run.method}: taken over by another process"
                 self.context.report((), line)
 
-    def beat(self, group: list[Learner], step: int, images_seen: int) -> None:
-        """Say how far the learners are."""
+    def beat(self, group: list[Learner]) -> None:
+        """Write a heartbeat of each running learner in ``group``, and report them all."""
         now = time.monotonic()
-        self.told = now
+        self.last_beat = now
         if not self.world.first:
             return
         elapsed = max(now - self.epoch_began, 1e-9)
@@ -86,7 +108,7 @@ class Bookkeeper:
         for x in group:
             if x.status != "running" or x.phase == "end":
                 continue
-            per_epoch = self.epoch_seconds or elapsed * x.steps / max(step, 1)
+            per_epoch = self.epoch_seconds or elapsed * x.steps / max(self.step, 1)
             left = x.epochs() - x.epoch + 1 - x.step / x.steps
             left += x.run.training.epochs if x.phase == "pretrain" else 0
             beat = Beat(
@@ -98,9 +120,9 @@ class Bookkeeper:
                 epochs=x.epochs(),
                 step=x.step,
                 steps=x.steps,
-                images_per_s=round(images_seen / elapsed, 1),
+                images_per_s=round(self.images / elapsed, 1),
                 acc=x.history[-1]["test_acc"] if x.history else None,
-                eta=round(left * per_epoch, 1) if step else None,
+                eta=round(left * per_epoch, 1) if self.step else None,
                 pid=os.getpid(),
                 host=socket.gethostname(),
                 at=time.time(),
@@ -112,13 +134,18 @@ class Bookkeeper:
     # -- the end ----------------------------------------------------------------------------
 
     def finish(self, learner: Learner, data: LoadedData, teacher: LoadedTeacher | None) -> None:
-        """Final checkpoint, history, record: in this order, so that a record means all is there."""
+        """Write the final checkpoint, history and record of a learner that has ended.
+
+        The record comes last, so that a run with a record has all its other files.
+        """
         self.drop_lost([learner])
         if learner.status != "lost":
             learner.status = "done" if learner.status == "running" else learner.status
-            self.world.first_rank_runs(partial(self._leave, learner, data, teacher))
+            self.world.first_rank_runs(partial(self._write_results, learner, data, teacher))
 
-    def _leave(self, learner: Learner, data: LoadedData, teacher: LoadedTeacher | None) -> None:
+    def _write_results(
+        self, learner: Learner, data: LoadedData, teacher: LoadedTeacher | None
+    ) -> None:
         status = learner.status
         folder = records.folder(self.context.runs, learner.run.id)
         weights = checkpoint.digest(learner.student.state_dict())
@@ -140,27 +167,28 @@ class Bookkeeper:
                 status=status,  # type: ignore[arg-type]
                 reason=learner.reason,
                 result=learner_results.result(learner, weights, data, teacher),
-                cost=learner_results.spent(learner, data),
+                cost=learner_results.cost(learner, data),
                 traceback=learner.trace,
                 attempts=tuple(learner.attempts),
             ),
         )
 
     def write(self, run: Run, record: Record) -> None:
-        """Write a run's record, with where and when it was trained, and tell of it."""
+        """Write a run's record with the environment and times of its training, and report it."""
         if not self.world.first:
             return
         device = str(self.context.device)
         if self.context.device.type == "cuda":
             device = torch.cuda.get_device_name(self.context.device)
-        about = environment.describe(
+        trained_on = environment.describe(
             device, torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
         )
-        about |= {"started": self.started}
-        about |= {"ended": datetime.now(UTC).isoformat(timespec="seconds")}
-        about |= {"ranks": self.world.size} if self.world.size > 1 else {}
-        told = (*attempts.read(self.context.runs, record.run), *record.attempts)
-        records.write(self.context.runs, replace(record, environment=about, attempts=told))
+        trained_on |= {"started": self.started}
+        trained_on |= {"ended": datetime.now(UTC).isoformat(timespec="seconds")}
+        trained_on |= {"ranks": self.world.size} if self.world.size > 1 else {}
+        all_attempts = (*attempts.read(self.context.runs, record.run), *record.attempts)
+        record = replace(record, environment=trained_on, attempts=all_attempts)
+        records.write(self.context.runs, record)
         heartbeat.clear(self.context.runs, record.run)
         acc = f" {record.result.test_acc:.2f} %" if record.result else ""
         reason = f" ({record.reason})" if record.reason else ""

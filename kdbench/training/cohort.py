@@ -1,9 +1,8 @@
-"""A cohort: learners that share teacher, data and seed, and so one teacher forward per batch.
+"""The training loop of a cohort: learners that share data, batches, seed and a teacher's forwards.
 
-This is the training loop. Each learner ends in a record; what ends one learner ends no other.
+Each learner ends with a record. A learner that fails or diverges does not affect the others.
 """
 
-import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,12 +23,12 @@ from kdbench.training.build import dry_run
 from kdbench.training.clock import Clock
 from kdbench.training.context import TrainingContext
 from kdbench.training.learner import Learner
-from kdbench.training.memory import exhausted
+from kdbench.training.memory import is_out_of_memory
 from kdbench.training.teacher import LoadedTeacher
 
 
 class Stopped(Exception):
-    """The trainer was asked to stop; everything is in checkpoints."""
+    """Training was asked to stop; every learner has a checkpoint."""
 
 
 @dataclass
@@ -37,8 +36,11 @@ class Cohort:
     """Learners in training.
 
     Attributes:
-        runs: what to train; ``Run.shared`` of all of them is the same.
-        teacher: None where no run has one.
+        runs: what to train; all have the same ``Run.shared``.
+        teacher: the runs' teacher; None if they have none.
+        data: the runs' data set.
+        context: device, folder and callbacks.
+        learners: those that have not ended.
     """
 
     runs: Sequence[Run]
@@ -48,122 +50,165 @@ class Cohort:
     learners: list[Learner] = field(default_factory=list)
 
     def train(self) -> None:
-        """Train to the end; each run leaves a record.
+        """Train all runs to their end; each then has a record.
 
         Raises:
-            Stopped: the place asked to stop; every learner's state lies in a checkpoint.
-            OSError: the disk is full or cannot be written; what was written before is whole.
-            RankLost: another rank has left; the last checkpoints hold.
+            Stopped: the context asked to stop; every learner has a checkpoint.
+            OSError: the disk is full or cannot be written; files written before are complete.
+            RankLost: another rank is gone; the last checkpoints are valid.
         """
+        self._start_learners()
+        for phase in ("pretrain", "train"):
+            last = max((x.epochs() for x in self._running() if x.phase == phase), default=0)
+            for epoch in range(1, last + 1):
+                # A learner resumed at a later epoch joins when the others reach that epoch.
+                group = [x for x in self._running() if (x.phase, x.epoch) == (phase, epoch)]
+                if group:
+                    self._train_epoch(phase, epoch, group)
+
+    def _train_epoch(self, phase: str, epoch: int, group: list[Learner]) -> None:
+        """Train the learners in ``group`` for one epoch, or for the rest of one, and evaluate."""
+        first = min(x.step for x in group)
+        self.bookkeeper.begin_epoch(first)
+        batches = self._train_batches(phase, epoch, first, group[0].run)
+        for step in range(first, group[0].steps):
+            if not any(x.status == "running" for x in group):
+                break
+            # A learner resumed at a later step waits until the others reach that step.
+            learners = [x for x in group if x.status == "running" and x.step == step]
+
+            # Batch and teacher forward, once for all learners.
+            with self.shared_clock:
+                images, labels, index = next(batches)
+                t = self._teacher_forward(images, learners)
+
+            # Forward, backward and optimiser step of each learner.
+            for learner in learners:
+                train_step = partial(learner.train_step, images, labels, index, t)
+                self._run_or_fail(learner, train_step)
+
+            # Heartbeat and checkpoints if due, or stop.
+            self.bookkeeper.step_done(learners, labels)
+            self._between_steps(group)
+
+        # Evaluation, and the row of the epoch in each learner's history.
+        for learner in [x for x in group if x.status == "running"]:
+            self._end_epoch(learner, phase)
+        self._assign_shared_seconds(group)
+        self.bookkeeper.end_epoch(group)
+
+        # Records of the learners that have ended.
+        for learner in group:
+            if learner.phase == "end" or learner.status != "running":
+                self._finish(learner)
+        if self.world.any_rank(self.context.stop())[0]:
+            self.bookkeeper.save(self._running())
+            raise Stopped
+
+    # -- before the first epoch -------------------------------------------------------------
+
+    def _start_learners(self) -> None:
+        """Build or resume a learner of every run, and write the first heartbeats."""
         self.world = self.context.world
         if len({run.shared for run in self.runs}) != 1:
             raise ValueError("the runs of a cohort share teacher, data, batches and seed")
         self.bookkeeper = Bookkeeper(self.context, self.runs)
-        self.clock = Clock(self.context.device)
-        self.clock_shared = 0.0
-        seen = None
+        self.shared_clock = Clock(self.context.device)
+        self.assigned_seconds = 0.0
+        teacher_features = None
         if self.teacher:
-            seen = dry_run(self.teacher.network, self.data.channels, self.data.size)
+            teacher_features = dry_run(self.teacher.network, self.data.channels, self.data.size)
         for run in self.runs:
-            self._start(run, seen)
-        # Before anything can go wrong, say who has these runs in hand.
-        self.bookkeeper.beat(self.learners, 0, 0)
-        for phase in ("pretrain", "train"):
-            last = max((x.epochs() for x in self._active() if x.phase == phase), default=0)
-            for epoch in range(1, last + 1):
-                # One that was resumed further on joins when the others have come that far.
-                group = [x for x in self._active() if (x.phase, x.epoch) == (phase, epoch)]
-                if group:
-                    self._epoch(phase, epoch, group)
+            self._start(run, teacher_features)
+        # Now, so that the runs of a training that fails early can be traced to this process.
+        self.bookkeeper.beat(self.learners)
 
-    def _active(self) -> list[Learner]:
-        return [x for x in self.learners if x.status == "running"]
+    def _start(self, run: Run, teacher_features: Features | None) -> None:
+        """Build or resume a run's learner; write a record if that fails."""
 
-    def _start(self, run: Run, seen: Features | None) -> None:
-        """Build a learner, or resume it; what cannot be built ends in a record."""
-        self.world.first_rank_runs(partial(records.write_run, self.context.runs, run))
-        folder = records.folder(self.context.runs, run.id)
-        try:
-            build = partial(
-                Learner,
+        def build() -> Learner:
+            return Learner(
                 run,
                 num_classes=self.data.num_classes,
                 in_channels=self.data.channels,
                 size=self.data.size,
                 train_labels=self.data.train_labels,
-                teacher=seen,
+                teacher=teacher_features,
                 teacher_head=self.teacher.head() if self.teacher else None,
                 device=self.context.device,
                 world=self.world,
             )
+
+        folder = records.folder(self.context.runs, run.id)
+        self.world.first_rank_runs(partial(records.write_run, self.context.runs, run))
+        try:
             learner = self.world.run_or_fail_together(build)
             state = self.world.first_rank_runs(partial(checkpoint.load, folder))
             if state is not None and "optimizer" in state:
                 learner.load_state(state)
-                where = f"{learner.phase} epoch {learner.epoch}, step {learner.step}"
-                learner.attempts.append(f"resumed at {where}")
+                resumed_at = f"{learner.phase} epoch {learner.epoch}, step {learner.step}"
+                learner.attempts.append(f"resumed at {resumed_at}")
         except Incompatible as reason:
-            self.bookkeeper.write(run, Record(run.id, "skipped", reason=_line(reason)))
+            self.bookkeeper.write(run, Record(run.id, "skipped", reason=_one_line(reason)))
             return
         except (Exception, SystemExit) as error:
             trace = traceback.format_exc()
-            self.bookkeeper.write(
-                run, Record(run.id, "failed", reason=_line(error), traceback=trace)
-            )
+            record = Record(run.id, "failed", reason=_one_line(error), traceback=trace)
+            self.bookkeeper.write(run, record)
             return
         self.learners.append(learner)
         if learner.phase == "end":  # killed between the last epoch and the record
             self._finish(learner)
 
-    # -- one epoch --------------------------------------------------------------------------
+    # -- steps of the loop ------------------------------------------------------------------
 
-    def _epoch(self, phase: str, epoch: int, group: list[Learner]) -> None:
-        self.bookkeeper.epoch_began = time.monotonic()
-        first = min(x.step for x in group)
-        last = group[0].steps
-        training = group[0].run.training
-        batches = train_batches(
+    def _running(self) -> list[Learner]:
+        return [x for x in self.learners if x.status == "running"]
+
+    def _train_batches(
+        self, phase: str, epoch: int, start_step: int, run: Run
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield images [B, C, H, W], labels [B] and indices [B] of an epoch, from a step on."""
+        return train_batches(
             self.data,
-            batch_size=training.batch_size,
-            seed=group[0].run.seed,
+            batch_size=run.training.batch_size,
+            seed=run.seed,
             epoch=epoch,
             purpose=phase,
-            crop_pad=training.crop_pad,
-            flip=training.flip,
-            start_step=first,
+            crop_pad=run.training.crop_pad,
+            flip=run.training.flip,
+            start_step=start_step,
         )
-        images_seen = 0
-        for step in range(first, last):
-            now = [x for x in group if x.status == "running" and x.step == step]
-            if not any(x.status == "running" for x in group):
-                break
-            with self.clock:
-                images, labels, index = next(batches)
-                t = self._ask_teacher(images, now)
-            for learner in now:
-                self._guarded(learner, partial(learner.train_step, images, labels, index, t))
-            images_seen += len(now) * len(labels)
-            self._rest(group, step + 1, images_seen)
-        for learner in [x for x in group if x.status == "running"]:
-            self._end_epoch(learner, phase)
-        self._share_clock(group)
-        self.bookkeeper.epoch_seconds = time.monotonic() - self.bookkeeper.epoch_began
-        self.bookkeeper.beat(group, last, images_seen)
-        for learner in group:
-            if learner.phase == "end" or learner.status != "running":
-                self._finish(learner)
-        if self.world.any_rank(self.context.stop())[0]:
-            self.bookkeeper.save(self._active())
-            raise Stopped
 
-    def _ask_teacher(self, images: Tensor, learners: list[Learner]) -> Features | None:
+    def _teacher_forward(self, images: Tensor, learners: list[Learner]) -> Features | None:
+        """Return the teacher's features of a global batch; None if no learner needs them."""
         if self.teacher is None or not any(x.needs_teacher for x in learners):
             return None
-        half = learners[0].run.training.precision == "bf16"
-        with torch.autocast(self.context.device.type, torch.bfloat16, enabled=half):
+        bf16 = learners[0].run.training.precision == "bf16"
+        with torch.autocast(self.context.device.type, torch.bfloat16, enabled=bf16):
             return self.world.gather(self.teacher(images[self.world.rows(len(images))]))
 
+    def _run_or_fail(self, learner: Learner, action: Callable[[], None]) -> None:
+        """Run ``action``; if it raises on any rank, mark this learner as failed."""
+        try:
+            self.world.run_or_fail_together(action)
+        except (Exception, SystemExit) as error:
+            learner.status, learner.reason = "failed", _one_line(error)
+            learner.trace = traceback.format_exc()
+
+    def _between_steps(self, group: list[Learner]) -> None:
+        """Write heartbeats and checkpoints if they are due; stop if asked to."""
+        if self.bookkeeper.beat_due():
+            self.bookkeeper.beat(group)
+        due, stop = self.world.any_rank(self.bookkeeper.save_due(), self.context.stop())
+        if due or stop:
+            self._assign_shared_seconds(group)
+            self.bookkeeper.save(self._running())
+        if stop:
+            raise Stopped
+
     def _end_epoch(self, learner: Learner, phase: str) -> None:
+        """Check a learner for divergence, evaluate it, and advance it to the next epoch."""
         if learner.diverged():
             return
         if phase == "pretrain":
@@ -172,51 +217,34 @@ class Cohort:
 
         def evaluate() -> None:
             data = self.data
-            test = learner.evaluate(self._batches(data.test_images, data.test_labels))
+            test = learner.evaluate(self._eval_batches(data.test_images, data.test_labels))
             val = None
             if data.val_images is not None and data.val_labels is not None:
-                val = learner.evaluate(self._batches(data.val_images, data.val_labels))
+                val = learner.evaluate(self._eval_batches(data.val_images, data.val_labels))
             learner.end_epoch(test, val)
 
-        self._guarded(learner, evaluate)
+        self._run_or_fail(learner, evaluate)
 
-    def _batches(self, images: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def _eval_batches(self, images: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield this rank's batches of a test or validation set."""
         rank, ranks = self.world.rank, self.world.size
         return eval_batches(images, labels, self.data, evaluation.BATCH, rank=rank, ranks=ranks)
 
-    def _guarded(self, learner: Learner, action: Callable[[], None]) -> None:
-        """A learner that raises ends alone."""
-        try:
-            self.world.run_or_fail_together(action)
-        except (Exception, SystemExit) as error:
-            learner.status, learner.reason = "failed", _line(error)
-            learner.trace = traceback.format_exc()
-
-    def _rest(self, group: list[Learner], step: int, images_seen: int) -> None:
-        """Between two steps: heartbeat, checkpoint when due, stop when asked."""
-        if self.bookkeeper.beat_due():
-            self.bookkeeper.beat(group, step, images_seen)
-        due, stop = self.world.any_rank(self.bookkeeper.save_due(), self.context.stop())
-        if due or stop:
-            self._share_clock(group)
-            self.bookkeeper.save(self._active())
-        if stop:
-            raise Stopped
-
-    def _share_clock(self, group: list[Learner]) -> None:
-        """Teacher and batches count in full for every learner: alone it would have paid them."""
-        spent = self.clock.settle() - self.clock_shared
-        self.clock_shared += spent
+    def _assign_shared_seconds(self, group: list[Learner]) -> None:
+        """Add the time of batches and teacher in full to every learner: alone it would need it."""
+        seconds = self.shared_clock.settle() - self.assigned_seconds
+        self.assigned_seconds += seconds
         for learner in group:
-            learner.teacher_seconds += spent
+            learner.teacher_seconds += seconds
 
     def _finish(self, learner: Learner) -> None:
         self.bookkeeper.finish(learner, self.data, self.teacher)
         self.learners.remove(learner)
 
 
-def _line(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
+    """Return the reason that a record gives for an exception."""
     text = " ".join(str(error).split())
-    if exhausted(error):
+    if is_out_of_memory(error):
         text += " (out of memory: a smaller executor.cohort or batch_size needs less)"
     return text if isinstance(error, Incompatible) else f"{type(error).__name__}: {text}"

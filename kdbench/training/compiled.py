@@ -29,12 +29,12 @@ def compiled(network: nn.Module) -> Callable[[Tensor], Features]:
     return call
 
 
-def forget() -> None:
+def discard_compiled() -> None:
     """Let go of what was compiled for earlier cohorts; code on disk stays for the next."""
     torch.compiler.reset()
 
 
-def hindrance(device: torch.device) -> str:
+def why_unavailable(device: torch.device) -> str:
     """Why nothing can be compiled for a device here; empty where it can."""
     if device.type == "cuda":
         there = importlib.util.find_spec("triton")

@@ -20,14 +20,14 @@ class EpochSums:
         self.last_finite = torch.zeros((), device=device)
         self.broken = torch.zeros((), dtype=torch.bool, device=device)
 
-    def add(self, loss: Tensor, hits: Tensor) -> None:
+    def add(self, loss: Tensor, correct: Tensor) -> None:
         """Count a step: its loss and the number of its hits, scalars."""
         value = loss.float()
         finite = torch.isfinite(value)
         self.broken |= ~finite
         self.last_finite = torch.where(finite, value, self.last_finite)
         self.loss += value
-        self.correct += hits
+        self.correct += correct
 
     def state(self) -> list[Tensor]:
         """For a checkpoint."""

@@ -30,12 +30,12 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
     Unlike ``nn.SyncBatchNorm`` it works on a CPU, too. Every rank has to have as many rows.
     """
 
-    def __init__(self, of: nn.BatchNorm1d | nn.BatchNorm2d, world: World) -> None:
-        super().__init__(of.num_features, of.eps, of.momentum)
+    def __init__(self, original: nn.BatchNorm1d | nn.BatchNorm2d, world: World) -> None:
+        super().__init__(original.num_features, original.eps, original.momentum)
         self.world = world
-        self._parameters.update(of._parameters)
-        self._buffers.update(of._buffers)
-        self.train(of.training)
+        self._parameters.update(original._parameters)
+        self._buffers.update(original._buffers)
+        self.train(original.training)
 
     def forward(self, x: Tensor) -> Tensor:
         """[b, C] or [b, C, H, W], this rank's rows, to the same."""

@@ -26,7 +26,7 @@ from kdbench.training import checkpoint, evaluation
 
 
 @dataclass(frozen=True)
-class Adopted:
+class ImportedTeacher:
     """An imported teacher: its run's id, architecture, and the accuracy measured here."""
 
     id: str
@@ -35,7 +35,9 @@ class Adopted:
     dataset: str
 
 
-def adopt(path: Path, arch: str | None, dataset: str, runs: Path, data_root: Path) -> Adopted:
+def import_checkpoint(
+    path: Path, arch: str | None, dataset: str, runs: Path, data_root: Path
+) -> ImportedTeacher:
     """Read a published checkpoint, measure it, and leave it as a run that grids can name.
 
     Args:
@@ -90,4 +92,4 @@ def adopt(path: Path, arch: str | None, dataset: str, runs: Path, data_root: Pat
         "cpu", torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
     ) | {"ended": when}
     records.write(runs, Record(run_id, "done", result=result, cost=spent, environment=made))
-    return Adopted(run_id, name, acc, grid.dataset.title)
+    return ImportedTeacher(run_id, name, acc, grid.dataset.title)

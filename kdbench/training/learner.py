@@ -76,10 +76,10 @@ class Learner:
             )
         self.student = build_network(run, num_classes=num_classes, in_channels=in_channels)
         convert(self.student, world)
-        seen = dry_run(self.student, in_channels, size)
+        student_features = dry_run(self.student, in_channels, size)
         setup = Setup(
-            student=seen,
-            teacher=teacher or seen,
+            student=student_features,
+            teacher=teacher or student_features,
             train_labels=train_labels,
             batch_size=run.training.batch_size,
             num_classes=num_classes,
@@ -126,13 +126,15 @@ class Learner:
             self.phases.set_modes(self.phase)
         # A method may use torch's global generator; it finds it in a state of its own.
         torch.manual_seed(key(run.seed, "step", self.phase, self.epoch, self.step))
-        done = (self.epoch - 1) * self.steps + self.step
+        steps_before = (self.epoch - 1) * self.steps + self.step
         epochs = self.epochs()
-        batch = Batch(images, labels, index, self.epoch, done / (epochs * self.steps), done)
+        batch = Batch(
+            images, labels, index, self.epoch, steps_before / (epochs * self.steps), steps_before
+        )
         with self.clock:
             self._set_rate()
-            half = run.training.precision == "bf16"
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            bf16 = run.training.precision == "bf16"
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
                 s: Features = self.world.gather(self.forward(images[self.rows]))
                 loss = self.world.run_or_fail_together(
                     partial(self._loss, s, t or s.detached(), batch)
@@ -205,8 +207,8 @@ class Learner:
         self.methods.eval()
 
         def logits(images: Tensor) -> Tensor:
-            half = self.run.training.precision == "bf16"
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            bf16 = self.run.training.precision == "bf16"
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
                 return self._predict(self.student(images)).float()
 
         with self.clock:

@@ -22,7 +22,7 @@ def free_memory(proc: Path = PROC, cgroups: Path = CGROUPS) -> float | None:
     return min(left) if left else None
 
 
-def free_of_gpu(device: object) -> float:
+def free_gpu_memory(device: object) -> float:
     """Bytes of a GPU that are free, or this process's to use again."""
     import torch
 
@@ -82,7 +82,7 @@ def _left(folder: Path, limit: str, used: str, cached: str) -> float | None:
     return float(max(0, most - now + int(stat.get(cached, 0))))
 
 
-def exhausted(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception means that there was no memory left, on whatever device."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True

@@ -100,18 +100,18 @@ class World:
         """The ranks' tensors after each other, [n, ...] -> [size * n, ...]; no gradient."""
         last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
         part = (x.permute(0, 2, 3, 1) if last else x).detach().contiguous()
-        whole = part.new_empty(self.size * len(part), *part.shape[1:])
+        gathered = part.new_empty(self.size * len(part), *part.shape[1:])
         # As bytes: not every backend knows every type.
-        pieces = list(whole.view(torch.uint8).chunk(self.size))
-        with _listening():
+        pieces = list(gathered.view(torch.uint8).chunk(self.size))
+        with _report_lost_rank():
             dist.all_gather(pieces, part.view(torch.uint8))
-        return whole.permute(0, 3, 1, 2) if last else whole
+        return gathered.permute(0, 3, 1, 2) if last else gathered
 
     def sum(self, x: Tensor) -> Tensor:
         """Sum over the ranks, the same bits on each."""
         if self.size > 1:
             x = x.clone()
-            with _listening():
+            with _report_lost_rank():
                 dist.all_reduce(x)
         return x
 
@@ -124,8 +124,8 @@ class World:
             if p.grad is not None:
                 groups[p.grad.dtype].append(p.grad)
         for grads in groups.values():
-            whole = self.sum(torch.cat([grad.reshape(-1) for grad in grads]))
-            parts = whole.split([grad.numel() for grad in grads])
+            total = self.sum(torch.cat([grad.reshape(-1) for grad in grads]))
+            parts = total.split([grad.numel() for grad in grads])
             for grad, part in zip(grads, parts, strict=True):
                 grad.copy_(part.view_as(grad))
 
@@ -136,7 +136,7 @@ class World:
         if self.size == 1:
             return flags
         raised = torch.tensor(flags, dtype=torch.int32)
-        with _listening():
+        with _report_lost_rank():
             dist.all_reduce(raised, op=dist.ReduceOp.MAX, group=self._group(patient))
         return tuple(raised.bool().tolist())
 
@@ -163,15 +163,15 @@ class World:
             error, told = caught, f"{type(caught).__name__}: {caught}"
         if not self.any_rank(error is not None, patient=patient)[0]:
             return result
-        heard: list[tuple[str, str]] = [("", "")] * self.size
+        errors: list[tuple[str, str]] = [("", "")] * self.size
         trace = "".join(traceback.format_exception(error)) if error else ""
-        with _listening():
-            dist.all_gather_object(heard, (told, trace), group=self._group(patient))
+        with _report_lost_rank():
+            dist.all_gather_object(errors, (told, trace), group=self._group(patient))
         if error:
             raise error
-        rank = next(i for i, (text, _) in enumerate(heard) if text)
-        failed = PeerFailed(f"rank {rank}: {heard[rank][0]}")
-        failed.add_note(heard[rank][1])
+        rank = next(i for i, (text, _) in enumerate(errors) if text)
+        failed = PeerFailed(f"rank {rank}: {errors[rank][0]}")
+        failed.add_note(errors[rank][1])
         raise failed
 
     def first_rank_runs(self, action: Callable[[], T]) -> T:
@@ -179,7 +179,7 @@ class World:
         if self.size == 1:
             return action()
         box = [self.run_or_fail_together(lambda: action() if self.first else None, patient=True)]
-        with _listening():
+        with _report_lost_rank():
             dist.broadcast_object_list(box, src=0, group=self.patient)
         return box[0]  # type: ignore[return-value]
 
@@ -199,7 +199,7 @@ class _Gather(torch.autograd.Function):
 
 
 @contextmanager
-def _listening() -> Iterator[None]:
+def _report_lost_rank() -> Iterator[None]:
     """Whatever goes wrong in a conversation means that somebody has left it."""
     try:
         yield
@@ -208,7 +208,7 @@ def _listening() -> Iterator[None]:
 
 
 @contextmanager
-def joined(device: str = "auto", seconds: float = 120.0) -> Iterator[World]:
+def join_ranks(device: str = "auto", seconds: float = 120.0) -> Iterator[World]:
     """Join the ranks that the environment names, as torchrun and submitit set it.
 
     MASTER_ADDR, MASTER_PORT, RANK, WORLD_SIZE and LOCAL_RANK are read; without WORLD_SIZE, or with
@@ -230,7 +230,7 @@ def joined(device: str = "auto", seconds: float = 120.0) -> Iterator[World]:
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if cuda:
         torch.cuda.set_device(local % max(1, torch.cuda.device_count()))
-    with _listening():
+    with _report_lost_rank():
         store, rank, size = next(dist.rendezvous("env://", timeout=PATIENCE))
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if cuda else "gloo",

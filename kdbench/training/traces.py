@@ -31,7 +31,7 @@ def traced_values(
     """What the methods of a run's terms keep of a batch; leaves them as they were."""
     import torch
 
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     for term, module in zip(terms, methods, strict=True):
         modes = {part: part.training for part in module.modules()}
         module.eval()
@@ -40,10 +40,10 @@ def traced_values(
                 value = tensor.double().cpu()
                 for index in itertools.product(*map(range, value.shape)):
                     place = "".join(f"[{i}]" for i in index)
-                    found[f"{term.method}.{name}{place}"] = float(value[index])
+                    values[f"{term.method}.{name}{place}"] = float(value[index])
         for part, training in modes.items():
             part.training = training
-    return found
+    return values
 
 
 def write(folder: Path, history: Sequence[Mapping[str, float]]) -> None:

@@ -37,7 +37,7 @@ def test_without_a_compiler_nothing_starts(tmp_path: Path, monkeypatch: pytest.M
 
 def test_on_gpus_it_needs_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled.importlib.util, "find_spec", lambda name: None)
-    assert "triton" in compiled.hindrance(torch.device("cuda", 0))
+    assert "triton" in compiled.why_unavailable(torch.device("cuda", 0))
 
 
 needs_compiler = pytest.mark.skipif(
@@ -59,7 +59,7 @@ def test_compiled_learners_keep_every_invariant(tmp_path: Path) -> None:
     assert {found[run.id].status for run in runs} == {"done"}
 
     for run in runs:
-        compiled.forget()
+        compiled.discard_compiled()
         apart = tmp_path / run.id
         shutil.copytree(records.folder(folder, teacher.id), apart / teacher.id)
         with pytest.raises(Stopped):
@@ -97,7 +97,7 @@ def test_compiled_runs_are_plain_ones_but_for_rounding(tmp_path: Path) -> None:
 @pytest.mark.slow
 @needs_compiler
 def test_beyond_torchs_limit_of_variants_it_fails_and_does_not_go_on_uncompiled() -> None:
-    compiled.forget()
+    compiled.discard_compiled()
     call = compiled.compiled(torch.nn.Linear(2, 2))
     with torch._dynamo.config.patch(recompile_limit=1):
         call(torch.zeros(3, 2))

@@ -1,0 +1,119 @@
+"""Heartbeats of a cohort: epoch seconds, images per second and time left, on a fake clock."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_runs import CPU, alone, data, stop_after, train
+
+from kdbench.runs import records
+from kdbench.runs.heartbeat import Beat
+from kdbench.training import bookkeeping
+from kdbench.training.bookkeeping import Bookkeeper
+from kdbench.training.cohort import Stopped
+from kdbench.training.context import TrainingContext
+from kdbench.training.learner import Learner
+
+LABELS = torch.zeros(16, dtype=torch.int64)
+
+
+class FakeClock:
+    """A stand-in for the module ``time``."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return 1e9 + self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    fake = FakeClock()
+    monkeypatch.setattr(bookkeeping, "time", fake)
+    return fake
+
+
+def learner(seed: int = 0) -> Learner:
+    """A learner of 4 steps an epoch and 3 epochs."""
+    return Learner(
+        alone(seed),
+        num_classes=10,
+        in_channels=1,
+        size=8,
+        train_labels=data().train_labels,
+        teacher=None,
+        teacher_head=None,
+        device=CPU,
+    )
+
+
+def test_heartbeats_follow_the_clock_and_the_steps(clock: FakeClock, tmp_path: Path) -> None:
+    group = [learner(0), learner(1)]
+    for x in group:
+        records.folder(tmp_path, x.run.id).mkdir()
+    reported: list[list[Beat]] = []
+    context = TrainingContext(
+        tmp_path, CPU, beat_seconds=1.0, report=lambda beats, line: reported.append(list(beats))
+    )
+    bookkeeper = Bookkeeper(context, [x.run for x in group])
+
+    bookkeeper.beat(group)  # before the first step: no speed, no ETA
+    assert [(beat.images_per_s, beat.eta) for beat in reported[-1]] == [(0.0, None)] * 2
+
+    clock.now += 50  # between epochs: does not count
+    bookkeeper.begin_epoch(0)
+    for x in group:
+        x.step += 1
+    clock.now += 2
+    assert bookkeeper.beat_due()
+    bookkeeper.step_done(group, LABELS)
+    bookkeeper.beat(group)
+    assert not bookkeeper.beat_due()
+    # 32 images in 2 s; 4 steps of 2 s an epoch, of whose 3 epochs 11 steps are left
+    assert [(beat.images_per_s, beat.eta) for beat in reported[-1]] == [(16.0, 22.0)] * 2
+    assert {beat.at for beat in reported[-1]} == {1e9 + clock.now}
+
+    for steps in range(2, 5):
+        group[0].step = steps  # the second learner has failed
+        group[1].status = "failed"
+        bookkeeper.step_done(group[:1], LABELS)
+    clock.now += 8
+    for x in group:
+        x.next_epoch()
+    bookkeeper.end_epoch(group)
+    assert bookkeeper.epoch_seconds == 10.0
+    [beat] = reported[-1]
+    assert (beat.epoch, beat.step) == (2, 0)
+    assert beat.images_per_s == (32 + 3 * 16) / 10
+    assert beat.eta == 20.0  # two epochs as long as the last one
+
+    bookkeeper.begin_epoch(2)  # a resumed epoch: its first steps are no images of this process
+    group[0].step = 3
+    bookkeeper.step_done(group[:1], LABELS)
+    clock.now += 4
+    bookkeeper.beat(group)
+    [beat] = reported[-1]
+    assert (beat.images_per_s, beat.eta) == (4.0, 12.5)  # 1.25 epochs of 10 s
+
+
+def test_cohort_counts_every_step_and_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two runs of which one was stopped at step 2 and is resumed together with the other."""
+    ends: list[tuple[int, int]] = []
+    end_epoch = Bookkeeper.end_epoch
+
+    def spy(self: Bookkeeper, group: list[Learner]) -> None:
+        ends.append((self.step, self.images))
+        end_epoch(self, group)
+
+    monkeypatch.setattr(Bookkeeper, "end_epoch", spy)
+    first, second = alone(student="r8w3"), alone(student="r8w4")
+    with pytest.raises(Stopped):
+        train([first], tmp_path, stop=stop_after(2))
+    train([first, second], tmp_path)
+    assert ends == [(4, (2 + 4) * 16), (4, 2 * 4 * 16), (4, 2 * 4 * 16)]
