@@ -339,7 +339,7 @@ def test_unwritable_cache_is_no_error(tmp_path: Path, caplog: pytest.LogCaptureF
     root = folders(tmp_path / "pets")
     (tmp_path / "cache").write_text("in the way")
     assert len(load(folder_of(root), tmp_path).train_labels) == 6
-    assert "not kept" in caplog.text
+    assert "not cached" in caplog.text
 
 
 def test_grey_and_palette_become_rgb(tmp_path: Path) -> None:
