@@ -92,13 +92,13 @@ class AnalysisRequest:
             return list(ids)
         grid = load(path, self.overrides)
         cells = [cell for cell in expand(grid).cells if cell.method != "teacher"]
-        pairs = {f"{cell.teacher} -> {cell.student}" for cell in cells}
+        pairs = {cell.pair for cell in cells}
         if pair is not None:
             wanted = " -> ".join(part.strip() for part in pair.split("->"))
             if wanted not in pairs:
                 accepted = ", ".join(sorted(pairs))
                 raise UserError(f"--pair {pair}: not in {path}; accepted: {accepted}")
-            cells = [cell for cell in cells if f"{cell.teacher} -> {cell.student}" == wanted]
+            cells = [cell for cell in cells if cell.pair == wanted]
         seeds = (grid.seeds if every_seed else grid.seeds[:1]) if seed is None else (seed,)
         candidates = [run.id for cell in cells for run in cell.runs if run.seed in seeds]
         loaded = records.load(self.runs, candidates)

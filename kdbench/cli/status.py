@@ -64,11 +64,11 @@ def rows(expansion: Expansion) -> Iterator[tuple[str, Cell]]:
     shown = {run.id for one in expansion.cells for run in one.runs}
     for run in expansion.runs:
         if run.id not in shown and run.teacher:
-            pair = f"{run.teacher.arch} -> {run.student}"
-            yield pair, Cell(f"{run.method} (auxiliary)", run.teacher.arch, run.student, (run,))
+            cell = Cell(f"{run.method} (auxiliary)", run.teacher.arch, run.student, (run,))
+            yield cell.pair, cell
     for one in expansion.cells:
         if one.method != "teacher":
-            yield f"{one.teacher} -> {one.student}", one
+            yield one.pair, one
         elif one.teacher not in seen:
             seen.add(one.teacher)
             yield one.teacher, one

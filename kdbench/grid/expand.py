@@ -6,15 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kdbench.errors import UserError
-from kdbench.grid.grid import Grid, GridError, Pair, Row, short
+from kdbench.grid.grid import Grid, GridError, Pair, Row, short, sorted_name
 from kdbench.grid.run import Cell, Run, Teacher, Term
 from kdbench.grid.settings import OPTIONS, Auxiliary, MethodOptions, Protocol
 from kdbench.grid.yaml_tree import merged, option_tree
 from kdbench.registry import lookup
-from kdbench.registry.description import Description
+from kdbench.registry.description import OBJECTIVE_WEIGHTS, Description
 from kdbench.registry.lookup import built_in_path
-
-WEIGHTS = ("gamma", "alpha", "temperature")
 
 
 @dataclass(frozen=True)
@@ -163,12 +161,11 @@ def _rows(grid: Grid) -> list[_Plan]:
 
 def _plan(protocol: Protocol, row: Row, given: dict[str, Any]) -> _Plan:
     """Resolve a row's weights: the grid's word, else the protocol's, else the methods'."""
-    together = sorted(map(short, row.parts))
     preset = next(
         (
             options
             for name, options in protocol.methods.items()
-            if sorted(map(short, name.split("+"))) == together
+            if sorted_name(name) == row.sorted_name
         ),
         {},
     )
@@ -178,7 +175,7 @@ def _plan(protocol: Protocol, row: Row, given: dict[str, Any]) -> _Plan:
     of_part = {
         part: own if len(row.parts) == 1 else _of_part(protocol, part, own) for part in row.parts
     }
-    weights = {key: _weight(key, options, protocol, methods, of_part) for key in WEIGHTS}
+    weights = {key: _weight(key, options, protocol, methods, of_part) for key in OBJECTIVE_WEIGHTS}
     terms = [_term(part, methods[part], of_part[part], weights) for part in row.parts]
     return _Plan(
         label=row.label,

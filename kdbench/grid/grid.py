@@ -12,6 +12,7 @@ from pydantic import Field
 
 from kdbench.errors import UserError
 from kdbench.grid.resources import Slurm
+from kdbench.grid.run import pair_name
 from kdbench.grid.settings import Count, Dataset, Positive, Protocol, Rate, Strict, Weight
 
 
@@ -29,6 +30,10 @@ class Pair(Strict):
     teacher: str
     student: str
     lr: Rate | None = None
+
+    def __str__(self) -> str:
+        """Return ``TEACHER -> STUDENT``."""
+        return pair_name(self.teacher, self.student)
 
 
 class TeacherSpec(Strict):
@@ -100,6 +105,11 @@ def short(method: str) -> str:
     return re.split(r"[/\\]", method)[-1].removesuffix(".py")
 
 
+def sorted_name(name: str) -> str:
+    """Return the short name of a combination with its methods sorted: ``at+sp`` for ``sp+at``."""
+    return "+".join(sorted(map(short, name.split("+"))))
+
+
 Point = tuple[tuple[str, Any], ...]
 """The (option, value) of a row of a sweep; empty for a row that is not swept."""
 
@@ -127,6 +137,11 @@ class Row(Strict):
         return "+".join(map(short, self.parts))
 
     @property
+    def sorted_name(self) -> str:
+        """``short`` with sorted methods, the same for a combination in any order."""
+        return sorted_name(self.name)
+
+    @property
     def label(self) -> str:
         """What tables call it."""
         return str(self.options.get("label") or self.short)
@@ -137,7 +152,7 @@ class Row(Strict):
             if key.startswith(f"{name}."):
                 return key[len(name) + 1 :]
         name, _, option = key.partition(".")
-        same = sorted(name.split("+")) == sorted(map(short, self.parts))
+        same = "+".join(sorted(name.split("+"))) == self.sorted_name
         return option if same and option else None
 
     def points(self, sweep: Mapping[str, Sequence[Any]]) -> list[tuple[str, Point]]:

@@ -4,18 +4,16 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from kdbench.errors import UserError
-from kdbench.grid.grid import Executor, Pair, Row, short
-from kdbench.grid.mistakes import nearest, shorten, unknown, validated
+from kdbench.errors import UserError, did_you_mean
+from kdbench.grid.grid import Executor, Pair, Row, short, sorted_name
+from kdbench.grid.mistakes import shorten, unknown, validated
+from kdbench.grid.run import BASELINES
 from kdbench.grid.settings import OPTIONS, MethodOptions, Protocol
 from kdbench.grid.yaml_tree import option_tree
 from kdbench.models import zoo
 from kdbench.registry import lookup
 from kdbench.registry.description import Description
 from kdbench.registry.lookup import built_in_path
-
-BASELINES = ("student", "teacher")
-"""Rows that every table has; no method may be called so."""
 
 
 def model_errors(name: str) -> list[str]:
@@ -35,7 +33,7 @@ def pair_errors(pairs: Mapping[int, Pair]) -> list[str]:
         for role, name in (("teacher", pair.teacher), ("student", pair.student)):
             out += [f"pairs.{i}.{role}: {line}" for line in model_errors(name)]
         if pair in seen:
-            out.append(f"pairs.{i}: {pair.teacher} -> {pair.student} is given twice")
+            out.append(f"pairs.{i}: {pair} is given twice")
         seen.add(pair)
     return out
 
@@ -47,7 +45,7 @@ def row_errors(rows: Sequence[Row]) -> list[str]:
     for i, row in enumerate(rows):
         where = f"methods.{row.short}"
         out += [f"{where}: {line}" for line in options_errors(row.parts, row.options)]
-        label = row.label if "label" in row.options else "+".join(sorted(map(short, row.parts)))
+        label = row.label if "label" in row.options else row.sorted_name
         if label in taken:
             out.append(
                 f"{where}: given twice, as number {taken[label] + 1} and {i + 1}; "
@@ -67,7 +65,7 @@ def sweep_errors(sweep: dict[Any, Any], rows: Sequence[Row]) -> list[str]:
         found = [(row, option) for row in rows if (option := row.option(str(key))) is not None]
         if not found:
             names = [row.label for row in rows]
-            hint = nearest(str(key).partition(".")[0], names)
+            hint = did_you_mean(str(key).partition(".")[0], names)
             out.append(
                 f"{where}: expected METHOD.OPTION; methods: {', '.join(names) or 'none'}{hint}"
             )
@@ -112,10 +110,10 @@ def protocol_errors(protocol: Protocol, where: str) -> list[str]:
 def report_errors(named: dict[str, str], rows: Sequence[Row]) -> list[str]:
     """Methods that the report is to be about and that have no row; sweeps make several of one."""
     known = {name for row in rows for name in (row.label, row.short, row.name)}
-    known |= {"+".join(sorted(map(short, row.parts))) for row in rows}
+    known |= {row.sorted_name for row in rows}
     out = []
     for key, name in named.items():
-        wanted = "+".join(sorted(map(short, name.split("+"))))
+        wanted = sorted_name(name)
         base = name.partition("(")[0]  # of a swept row: semckd(beta=100)
         if not {name, wanted, base} & {*known, *BASELINES}:
             accepted = [row.label for row in rows]
@@ -166,7 +164,7 @@ def _described(parts: Sequence[str]) -> tuple[dict[str, Description], list[str]]
         except UserError as error:
             known = lookup.names()
             bare = not part.endswith(".py") and part not in known
-            told = f"accepted: {', '.join(known)}, or a path ending in .py{nearest(part, known)}"
+            told = f"accepted: {', '.join(known)}, or a path ending in .py{did_you_mean(part, known)}"
             out.append(f"{part}: unknown method; {told}" if bare else str(error))
     return about, out
 
@@ -199,7 +197,7 @@ def _hyper_errors(
     for key, value in given.items():
         if key not in about.hyper:
             takes = ", ".join(about.hyper) or "no hyper-parameters"
-            hint = nearest(key, [*about.hyper, *also])
+            hint = did_you_mean(key, [*about.hyper, *also])
             out.append(
                 f"{key}: unknown; {about.label} takes {takes}; always: {', '.join(also)}{hint}"
             )

@@ -7,11 +7,12 @@ epoch, with or without a KL term, other teachers); ``notes`` says what its sourc
 """
 
 import csv
-import difflib
 import re
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+
+from kdbench.grid.run import BASELINES, pair_name
 
 OURS = {"fitnet": "fitnets", "kr": "reviewkd"}
 """Their name -> ours, both in small letters; the other names are the same but for their capitals.
@@ -77,7 +78,7 @@ def lookup(
         if dataset is None or _plain(figure.dataset) == _plain(dataset)
     ]
     if len({figure.dataset for figure in found}) > 1:
-        raise ValueError(f"{reference}: {method}, {teacher} -> {student}: which data set?")
+        raise ValueError(f"{reference}: {method}, {pair_name(teacher, student)}: which data set?")
     return found[0] if found else None
 
 
@@ -107,7 +108,7 @@ def _tables() -> dict[str, dict[tuple[str, str, str], list[Published]]]:
             notes=row["notes"],
             dataset=row["dataset"],
             epoch=epoch,
-            objective="CE alone" if row["method"] in ("teacher", "student") else objective,
+            objective="CE alone" if row["method"] in BASELINES else objective,
         )
         table = tables.setdefault(f"{row['paper']}/{row['table']}", {})
         key = (_ours(row["method"]), row["teacher"], row["student"])
@@ -139,8 +140,7 @@ def _resolve(reference: str) -> str:
         return found[0]
     if found:
         raise ValueError(f"report.reference: {reference}: which of {'; '.join(found)}?")
-    near = difflib.get_close_matches(reference, names, n=1, cutoff=0.4)
-    hint = f" (did you mean {near[0]}?)" if near else ""
+    hint = did_you_mean(reference, names, cutoff=0.4)
     raise ValueError(f"report.reference: {reference}: unknown; accepted: {'; '.join(names)}{hint}")
 
 

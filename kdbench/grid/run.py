@@ -12,6 +12,14 @@ from typing import Any
 from kdbench import NUMERICS
 from kdbench.grid.settings import Dataset, Training
 
+BASELINES = ("teacher", "student")
+"""Rows that every table has beside the methods, in this order."""
+
+
+def pair_name(teacher: str, student: str) -> str:
+    """Return ``TEACHER -> STUDENT``, as grid files and messages write a pair."""
+    return f"{teacher} -> {student}"
+
 
 @dataclass(frozen=True)
 class Term:
@@ -107,8 +115,8 @@ class Run:
 
     @property
     def title(self) -> str:
-        """What is trained, for people: ``resnet32x4 -> vgg8, seed 0``."""
-        pair = f"{self.teacher.arch} -> {self.student}" if self.teacher else self.student
+        """The networks and the seed, for messages: ``resnet32x4 -> vgg8, seed 0``."""
+        pair = pair_name(self.teacher.arch, self.student) if self.teacher else self.student
         return f"{pair}, seed {self.seed}"
 
     @property
@@ -253,12 +261,18 @@ class Cell:
     """A method on a pair, over seeds: one cell of a table.
 
     Attributes:
-        method: the row; ``student`` and ``teacher`` are the baselines' rows.
-        teacher, student: architectures of the pair.
-        runs: one run a seed; for the row ``teacher`` the teacher's own run.
+        method: label of the row, a method's or one of ``BASELINES``.
+        teacher: architecture of the pair's teacher.
+        student: architecture of the pair's student.
+        runs: one run per seed; for the row ``teacher`` the teacher's own run.
     """
 
     method: str
     teacher: str
     student: str
     runs: tuple[Run, ...]
+
+    @property
+    def pair(self) -> str:
+        """``TEACHER -> STUDENT``."""
+        return pair_name(self.teacher, self.student)

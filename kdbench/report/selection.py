@@ -10,7 +10,7 @@ from rich.text import Text
 
 from kdbench.errors import UserError
 from kdbench.grid.grid import Grid
-from kdbench.grid.run import Cell
+from kdbench.grid.run import BASELINES, Cell
 from kdbench.runs.records import Record
 from kdbench.stats import over_seeds
 
@@ -40,7 +40,7 @@ def choices(cells: Sequence[Cell], records: Mapping[str, Record]) -> list[Choice
     rows: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     expected: dict[str, int] = defaultdict(int)
     for cell in cells:
-        if cell.method in ("teacher", "student"):
+        if cell.method in BASELINES:
             continue
         for run in cell.runs:
             record = records.get(run.id)
@@ -49,7 +49,7 @@ def choices(cells: Sequence[Cell], records: Mapping[str, Record]) -> list[Choice
             expected[cell.method] += 1
             held = record.result.val_acc if record.result and record.status == "done" else 0.0
             if held is not None:
-                rows[cell.method][f"{cell.teacher} -> {cell.student}"].append(held)
+                rows[cell.method][cell.pair].append(held)
     found = []
     for label, pairs in rows.items():
         means = {pair: over_seeds.mean(values) for pair, values in pairs.items()}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from kdbench.files import write_atomically
 from kdbench.grid.grid import Grid
+from kdbench.grid.run import BASELINES
 from kdbench.report.compare import differing
 from kdbench.report.tables import accuracy
 from kdbench.report.tables.table import Table
@@ -14,7 +15,6 @@ from kdbench.report.text.facts import protocol
 from kdbench.report.text.markdown import escape, render
 from kdbench.runs.evidence import Evidence, any_history
 from kdbench.stats.aggregate import Aggregate, LeaderboardError, aggregate
-from kdbench.stats.cell_summary import BASELINES
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,10 +1,10 @@
 """Records to summaries: what became of a cell's runs, and of a pair's teacher; no torch."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from kdbench.grid.grid import sorted_name
 from kdbench.grid.run import Cell, Run
 from kdbench.runs.records import Cost, Record, Result
 from kdbench.stats.over_seeds import mean, spread
@@ -173,21 +173,14 @@ def first_result(cells: Iterable[Cell], records: Mapping[str, Record]) -> Result
     return next((record.result for record in ended if record and record.result), None)
 
 
-BASELINES = ("teacher", "student")
-
-
 def row_label(cells: Iterable[Cell], name: str) -> str | None:
     """The row that a report means by ``name``: its label, or its terms; None if none or several."""
     terms: dict[str, str] = {}
     for cell in cells:
         if cell.runs and cell.method not in terms:
-            # A plugin's name is its path without the ending.
-            parts = [re.split(r"[/\\]", term.method)[-1] for term in cell.runs[0].terms]
-            terms[cell.method] = "+".join(sorted(part.removesuffix(".py") for part in parts))
+            terms[cell.method] = sorted_name("+".join(term.method for term in cell.runs[0].terms))
     if name in terms:
         return name
-    wanted = "+".join(
-        sorted(re.split(r"[/\\]", p)[-1].removesuffix(".py") for p in name.split("+"))
-    )
+    wanted = sorted_name(name)
     found = [label for label, made_of in terms.items() if made_of == wanted]
     return found[0] if len(found) == 1 else None

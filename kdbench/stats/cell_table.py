@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from kdbench.grid import published
 from kdbench.grid.grid import Grid
-from kdbench.grid.run import Cell
+from kdbench.grid.run import BASELINES, Cell
 from kdbench.runs.records import Cost, Record
 from kdbench.stats import bootstrap, over_seeds
 from kdbench.stats.cell_summary import (
-    BASELINES,
     STATUSES,
     Summaries,
     Summary,

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kdbench.grid.run import BASELINES
 from kdbench.runs.evidence import Evidence
 from kdbench.stats import over_pairs, over_seeds, pair_tests
 from kdbench.stats.bootstrap import Array
 from kdbench.stats.cell_summary import (
-    BASELINES,
     Summaries,
     Summary,
     by_pair,

@@ -25,8 +25,10 @@ def weights(run: Run) -> tuple[float, float, float]:
 
 
 def test_cells_and_runs_come_in_the_order_in_which_they_can_be_trained() -> None:
-    whole = expanded(pairs=["r8w4 -> r8w3", "r8w16 -> v5w4"], methods=["kd", "at"], seeds=[0, 1])
+    grid = small(pairs=["r8w4 -> r8w3", "r8w16 -> v5w4"], methods=["kd", "at"], seeds=[0, 1])
+    whole = expand(grid)
     rows = [(one.method, one.teacher, one.student, len(one.runs)) for one in whole.cells]
+    assert whole.cells[4].pair == str(grid.pairs[1]) == "r8w16 -> v5w4"
     assert rows == [
         ("teacher", "r8w4", "r8w3", 1), ("student", "r8w4", "r8w3", 2),
         ("kd", "r8w4", "r8w3", 2), ("at", "r8w4", "r8w3", 2),

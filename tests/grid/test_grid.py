@@ -2,7 +2,7 @@
 
 from small_grids import small
 
-from kdbench.grid.grid import GridError, Pair, Row, short
+from kdbench.grid.grid import GridError, Pair, Row, short, sorted_name
 from kdbench.grid.yaml_tree import presets
 
 
@@ -13,6 +13,11 @@ def test_rows_have_short_names_and_labels() -> None:
     )  # fmt: skip
     assert Row(name="at", options={"label": "AT, p=4"}).label == "AT, p=4"
     assert short(r"C:\x\mine.py") == "mine"
+
+
+def test_a_combination_has_one_name_in_any_order() -> None:
+    assert sorted_name("semckd+./a/mine.py+at") == "at+mine+semckd"
+    assert Row(name="semckd+/b/mine.py").sorted_name == Row(name="mine.py+semckd").sorted_name
 
 
 def test_a_sweep_names_a_row_by_name_label_or_in_any_order() -> None:
@@ -32,6 +37,7 @@ def test_a_small_grid_is_what_it_says() -> None:
     assert grid.pairs == (
         Pair(teacher="r8w4", student="r8w3"), Pair(teacher="r8w4", student="v5w4", lr=1.0),
     )  # fmt: skip
+    assert str(grid.pairs[1]) == "r8w4 -> v5w4"
     assert grid.title == grid.name == "small"
     assert grid.protocol.epochs == 1
     assert grid.protocol.name == "demo with other epochs"

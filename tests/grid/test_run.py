@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdbench.grid.run import Run, Teacher, Term
+from kdbench.grid.run import Cell, Run, Teacher, Term
 from kdbench.grid.settings import Dataset, Training
 
 few = settings(max_examples=30, deadline=None)
@@ -101,3 +101,4 @@ def test_a_weight_of_zero_takes_its_temperature_along() -> None:
     assert replace(run, alpha=1.0, temperature=2.0).id != replace(run, alpha=1.0).id
     assert run.title == "r8w4 -> r8w3, seed 0"
     assert replace(run, teacher=None).title == "r8w3, seed 0"
+    assert Cell("kd", "r8w4", "r8w3", (run,)).pair == "r8w4 -> r8w3"

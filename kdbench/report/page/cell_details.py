@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from kdbench.grid.run import Cell, Run
+from kdbench.grid.run import BASELINES, Cell, Run
 from kdbench.report.page import curve_data, numbers
 from kdbench.report.page.main_table import WORDS, TableRow
 from kdbench.report.tables.table import rows_of
@@ -157,7 +157,7 @@ def _accuracy(row: Any) -> Lines:
         ends = f"{numbers.number(row.mean_lo)} to {numbers.number(row.mean_hi)} %"
         lines.append(("95 % t interval of the mean", ends))
     gap = numbers.number(100 * row.recovered_gap, 0) if numbers.known(row.recovered_gap) else ""
-    if gap and row.method not in ("teacher", "student"):
+    if gap and row.method not in BASELINES:
         lines.append(("Recovered of the teacher's lead", f"{gap} %"))
     if numbers.known(row.test_se):
         lines.append(("Standard error of one accuracy, from the test set's size",

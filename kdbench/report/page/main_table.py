@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kdbench.grid.run import BASELINES
 from kdbench.report.page import method_facts as about
 from kdbench.report.page import numbers
 from kdbench.report.tables.table import rows_of
 from kdbench.runs.evidence import Evidence
 from kdbench.stats import Difference, over_seeds
-from kdbench.stats.cell_summary import BASELINES, STATUSES, Summaries, by_pair
+from kdbench.stats.cell_summary import STATUSES, Summaries, by_pair
 
 if TYPE_CHECKING:
     import pandas as pd

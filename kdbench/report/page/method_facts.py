@@ -4,10 +4,9 @@ import re
 from collections.abc import Sequence
 
 from kdbench.errors import UserError
-from kdbench.grid.run import Cell
+from kdbench.grid.run import BASELINES, Cell
 from kdbench.models import zoo
 from kdbench.registry import lookup
-from kdbench.stats.cell_summary import BASELINES
 
 
 def architecture(teacher: str, student: str) -> str:

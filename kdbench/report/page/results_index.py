@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import quote
 
-from kdbench.stats.cell_summary import BASELINES
+from kdbench.grid.run import BASELINES
 
 
 @dataclass(frozen=True)

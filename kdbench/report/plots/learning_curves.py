@@ -4,12 +4,12 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from kdbench.grid.run import Cell
+from kdbench.grid.run import BASELINES, Cell
 from kdbench.report.plots.small_multiples import Look, Panel, PlotLine, draw, fitting, sheets
 from kdbench.report.plots.style import PANELS, Plot, capped, several
 from kdbench.runs.evidence import Evidence
 from kdbench.runs.records import Record
-from kdbench.stats.cell_summary import BASELINES, by_pair, row_label, summarise
+from kdbench.stats.cell_summary import by_pair, row_label, summarise
 
 SEEDS = 10
 """Of more seeds than these the first are read."""

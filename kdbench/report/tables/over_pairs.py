@@ -3,6 +3,7 @@
 import math
 from typing import TYPE_CHECKING, Any
 
+from kdbench.grid.run import BASELINES
 from kdbench.report.tables.table import Table
 from kdbench.stats.method_table import MethodTable
 
@@ -104,7 +105,7 @@ def _diagram(overall: MethodTable) -> str:
 
 
 def _missing(overall: MethodTable, frame: "pd.DataFrame") -> str:
-    cells = frame[~frame["method"].isin(("teacher", "student"))]
+    cells = frame[~frame["method"].isin(BASELINES)]
     empty = int((cells["n"] == 0).sum())
     partial = int(((cells["n"] > 0) & (cells["n"] < cells["expected"])).sum())
     comparisons = f"Comparisons with {overall.baseline}: {overall.comparisons} methods. "

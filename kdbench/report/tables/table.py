@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from kdbench.stats.cell_summary import BASELINES
+from kdbench.grid.run import BASELINES
 
 if TYPE_CHECKING:
     import pandas as pd
