@@ -1,11 +1,12 @@
 """What is wrong with values from YAML, in the words of who wrote them: one line a mistake."""
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+
+from kdbench.errors import did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -34,14 +35,7 @@ EXPECTED = {
 def unknown(name: object, accepted: Iterable[str]) -> str:
     """``unknown; accepted: ... (did you mean ...?)``."""
     known = sorted(set(accepted))
-    return f"unknown; accepted: {', '.join(known) or 'nothing'}{nearest(name, known)}"
-
-
-def nearest(name: object, accepted: Iterable[str]) -> str:
-    """`` (did you mean ...?)``, or nothing where nothing is near."""
-    folded = {word.casefold(): word for word in accepted}
-    near = difflib.get_close_matches(str(name).casefold(), folded, n=1)
-    return f" (did you mean {folded[near[0]]}?)" if near else ""
+    return f"unknown; accepted: {', '.join(known) or 'nothing'}{did_you_mean(name, known)}"
 
 
 def shorten(value: object) -> str:

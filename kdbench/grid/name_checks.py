@@ -164,8 +164,9 @@ def _described(parts: Sequence[str]) -> tuple[dict[str, Description], list[str]]
         except UserError as error:
             known = lookup.names()
             bare = not part.endswith(".py") and part not in known
-            told = f"accepted: {', '.join(known)}, or a path ending in .py{did_you_mean(part, known)}"
-            out.append(f"{part}: unknown method; {told}" if bare else str(error))
+            hint = did_you_mean(part, known)
+            accepted = f"accepted: {', '.join(known)}, or a path ending in .py{hint}"
+            out.append(f"{part}: unknown method; {accepted}" if bare else str(error))
     return about, out
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+from kdbench.errors import did_you_mean
 from kdbench.grid.run import BASELINES, pair_name
 
 OURS = {"fitnet": "fitnets", "kr": "reviewkd"}

@@ -4,12 +4,13 @@
 code with other numbers, among them the demo networks ``r8w16`` and ``v5w16``.
 """
 
-import difflib
 import importlib
 import re
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kdbench.errors import nearest
 
 if TYPE_CHECKING:
     from kdbench.models.network import Network
@@ -141,9 +142,8 @@ def known(name: str) -> bool:
 def suggest(name: str) -> list[str]:
     """The nearest valid names, best first; none where nothing is near."""
     depth = _nearest_depth(name)
-    lower = {known_name.lower(): known_name for known_name in (*TABLE, "r8w16", "v5w16")}
-    near = difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.6)
-    return list(dict.fromkeys(([depth] if depth else []) + [lower[n] for n in near]))
+    near = nearest(name, (*TABLE, "r8w16", "v5w16"), n=3)
+    return list(dict.fromkeys(([depth] if depth else []) + near))
 
 
 def family(name: str) -> str:

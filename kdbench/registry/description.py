@@ -24,8 +24,8 @@ USED = (
 )
 """What a method may read, in the contract's words."""
 
-WEIGHTS = ("gamma", "alpha", "temperature")
-"""What an ``Objective`` takes."""
+OBJECTIVE_WEIGHTS = ("gamma", "alpha", "temperature")
+"""The arguments of an ``Objective``."""
 
 
 class RegistryError(UserError):
@@ -201,8 +201,8 @@ def _objective(source: MethodSource, body: dict[str, ast.expr]) -> dict[str, flo
     found: dict[str, float] = {}
     for keyword in call.keywords:
         key = keyword.arg
-        if key is None or key not in WEIGHTS:
-            takes = ", ".join(WEIGHTS)
+        if key is None or key not in OBJECTIVE_WEIGHTS:
+            takes = ", ".join(OBJECTIVE_WEIGHTS)
             _reject(source, line, f"objective {key}: unknown; Objective takes {takes}")
         value = _literal(source, keyword.value, f"objective {key}")
         if value is not None and type(value) not in (int, float):

@@ -3,7 +3,6 @@
 What a file says of itself is read without running it (``describe``); only ``load`` imports.
 """
 
-import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -20,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from kdbench.errors import did_you_mean
 from kdbench.registry import description
 from kdbench.registry.description import Description, MethodSource, RegistryError
 
@@ -147,7 +147,7 @@ def find(name: str) -> MethodSource:
     known = _known()
     if name not in known:
         raise RegistryError(
-            f"{name}: unknown method{_did_you_mean(name, known)}; there are "
+            f"{name}: unknown method{did_you_mean(name, known)}; there are "
             f"{', '.join(sorted(known))}, or a path ending in .py"
         )
     found = known[name]
@@ -206,12 +206,7 @@ def _run(name: str, path: Path) -> ModuleType:
 
 def _unknown(about: Description, key: str) -> str:
     takes = ", ".join(about.hyper) or "no hyper-parameters"
-    return f"{key}: unknown; {about.label} takes {takes}{_did_you_mean(key, about.hyper)}"
-
-
-def _did_you_mean(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
+    return f"{key}: unknown; {about.label} takes {takes}{did_you_mean(key, about.hyper)}"
 
 
 def _fit(key: str, default: Any, value: Any) -> Any:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kdbench.errors import did_you_mean
 from kdbench.execution.slurm import submissions
 from kdbench.execution.slurm.scheduler import Partition, Scheduler, SchedulerError
 from kdbench.execution.slurm.submissions import Element, Submission
 from kdbench.execution.work import JobError
 from kdbench.grid.grid import Executor
-from kdbench.grid.mistakes import nearest
 from kdbench.grid.resources import Resources, Slurm
 from kdbench.grid.run import Run
 
@@ -227,7 +227,7 @@ def check(slurm: Slurm, ranks: int, needs: Resources, partitions: Sequence[Parti
         if wrong and names:
             raise JobError(
                 f"executor.slurm.partition: {wrong[0]}: no such partition; there are "
-                f"{', '.join(names)}{nearest(wrong[0], names)}"
+                f"{', '.join(names)}{did_you_mean(wrong[0], names)}"
             )
         fits = [one for one in partitions if one.name in asked]
     if not fits:
