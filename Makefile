@@ -1,10 +1,10 @@
-# kdbench. `make table1` and `make test` set up what they need; repeated, that takes seconds.
+# kdbench. `make table1` and `make test` install what they need; later calls skip this.
 #
-#   PYTHON=python3.12       which Python makes the environment (3.11 or later)
-#   TORCH="..."             which torch to install; TORCH=none: bring your own, found in PYTHON
-#   TORCH_INDEX=URL         where torch comes from; https://download.pytorch.org/whl/cpu is small
-#   PROFILE=demo|quick|paper  how large `make table1` is; default: paper if a GPU or a Slurm answers,
-#                           else demo
+#   PYTHON=python3.12       Python of the environment (3.11 or later)
+#   TORCH="..."             torch to install; TORCH=none: use the one installed for PYTHON
+#   TORCH_INDEX=URL         package index of torch; https://download.pytorch.org/whl/cpu is small
+#   PROFILE=demo|quick|paper  size of `make table1`; default: paper if a GPU or Slurm answers,
+#                           otherwise demo
 
 PYTHON ?= python3
 TORCH ?= torch==2.14.1 torchvision==0.29.1
@@ -12,8 +12,8 @@ TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.kdbench-installed
-# Asked when a recipe needs it, and once. Slurm's commands may be there without a cluster: sinfo then
-# takes long to give up.
+# Evaluated once, and only if a recipe needs it. If Slurm's commands are installed without a cluster,
+# sinfo takes long to give up.
 ANSWERS = nvidia-smi -L >/dev/null 2>&1 || \
     { nodes=$$($$(command -v timeout >/dev/null && echo timeout 5) sinfo -h 2>/dev/null) && test -n "$$nodes"; }
 PROFILE ?= $(eval PROFILE := $(shell if $(ANSWERS); then echo paper; else echo demo; fi))$(PROFILE)
@@ -25,10 +25,10 @@ JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 .DEFAULT_GOAL := help
 .PHONY: help setup table1 demo test test-avx2 test-slow test-slurm test-slurm-slow test-browser lint types notebooks bench verify-results check smoke wheel clean
 
-help: ## what there is to make
+help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
-setup: $(STAMP) ## make .venv and install kdbench into it
+setup: $(STAMP) ## create .venv and install kdbench into it
 
 $(STAMP): setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(f"kdbench needs Python 3.11 or later, $(PYTHON) is {v[0]}.{v[1]}: make PYTHON=python3.12") if v < (3, 11) else 0'
@@ -40,59 +40,59 @@ endif
 	$(BIN)/python -m pip install --quiet --editable '.[dev,tensorboard]'
 	@touch $@
 
-table1: setup ## the main job: train, aggregate, print Table 1 (PROFILE=demo|quick|paper)
+table1: setup ## train, write the leaderboard, print Table 1 (PROFILE=demo|quick|paper)
 	@test -n "$(GRID)" || { echo "PROFILE=$(PROFILE): unknown; accepted: demo, quick, paper" >&2; exit 2; }
 	$(BIN)/kdbench run --grid $(GRID)
 
-demo: ## the main job in minutes, whatever the machine
+demo: ## make table1 with PROFILE=demo: minutes on any machine
 	@$(MAKE) --no-print-directory table1 PROFILE=demo
 
-test: setup ## the tests
+test: setup ## run the tests
 	$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow and not slurm and not browser"
 
-test-avx2: setup ## the tests on the kernels of a processor without AVX-512
+test-avx2: setup ## run the tests with the kernels of a processor without AVX-512
 	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(MAKE) --no-print-directory test
 
-test-slow: setup ## the tests that take longer: kills on the command line, the wheel
+test-slow: setup ## run the slow tests: kills on the command line, the wheel
 	$(BIN)/python -m pytest -q -m "slow and not slurm and not browser"
 
-test-browser: setup ## the pages in a headless Chromium; KDBENCH_REQUIRE=browser if it must be there
+test-browser: setup ## test the pages in headless Chromium; KDBENCH_REQUIRE=browser fails without it
 	$(BIN)/python -m pytest -q -m browser
 
-test-slurm: setup ## the tests that need a real Slurm; KDBENCH_REQUIRE=slurm installs one (Debian, root)
+test-slurm: setup ## run the tests that need Slurm; KDBENCH_REQUIRE=slurm installs it (Debian, root)
 	$(BIN)/python -m pytest -q -m "slurm and not slow"
 
-test-slurm-slow: setup ## those that wait for real time limits, and an array of two hundred jobs
+test-slurm-slow: setup ## test real time limits, and an array of two hundred jobs
 	$(BIN)/python -m pytest -q -m "slurm and slow"
 
-lint: setup ## style, spelling, import rules
+lint: setup ## check style, spelling and import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
 	$(BIN)/lint-imports --no-cache
 
-types: setup ## type checks
+types: setup ## check types
 	$(BIN)/mypy
 
-notebooks: setup ## run the notebooks, from the first cell to the last
+notebooks: setup ## run the notebooks from the first cell to the last
 	$(BIN)/python -m pytest -q -n $(JOBS) --nbmake --timeout 900 notebooks
 
-verify-results: setup ## every leaderboard in results/ again from its records, byte by byte
+verify-results: setup ## make every leaderboard in results/ again and compare byte by byte
 	$(BIN)/kdbench verify
 
 BENCHMARKS := startup data table compiled growth memory scaling methods plan report slurm
 
-bench: setup ## measure: a JSON line a figure; an hour on a machine that does nothing else
+bench: setup ## run the benchmarks: one JSON line per figure; an hour on an idle machine
 	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
-smoke: setup ## from a two-method grid to a leaderboard, in seconds
+smoke: setup ## train a two-method grid to its leaderboard, in seconds
 	$(BIN)/python -m pytest -q tests/whole/test_end_to_end.py
 
-wheel: setup ## build the wheel, install it elsewhere, list the methods from another folder
+wheel: setup ## build the wheel and list the methods from another folder
 	$(BIN)/python -m pytest -q -m slow tests/whole/test_wheel.py
 
-check: lint types test test-slow notebooks ## all that CI checks
+check: lint types test test-slow notebooks ## run the checks that need only Python
 
-clean: ## remove the environment, caches and builds; runs/, data/ and results/ stay
+clean: ## remove the environment, caches and builds; keep runs/, data/ and results/
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
