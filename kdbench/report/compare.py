@@ -1,4 +1,4 @@
-"""``kdbench compare``: two methods, or two runs, and the sentence that the evidence supports."""
+"""``kdbench compare``: the conclusion that the evidence supports about two methods or two runs."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,27 +8,32 @@ from pathlib import Path
 from kdbench.errors import UserError
 from kdbench.grid.mistakes import unknown
 from kdbench.grid.run import Run
+from kdbench.report.numbers import interval, signed, with_interval
 from kdbench.runs import records
 from kdbench.runs.evidence import Evidence
 from kdbench.runs.records import Record
 from kdbench.stats import Difference, over_pairs, over_seeds
 from kdbench.stats.cell_summary import Summary, row_label, summaries
 from kdbench.stats.over_pairs import MeanDifference
+from kdbench.wording import counted
 
 
 class CompareError(UserError):
-    """What cannot be compared, or only if asked for."""
+    """Two methods or runs that cannot be compared, or only with ``--mix``."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two rows, seed by seed.
+    """Two rows, compared seed by seed.
 
     Attributes:
-        method, other: the rows. pairs: pair -> paired difference ``method - other``, in points; of
-            pairs where both have a seed in common.
-        lacking: pairs where they have none, and why. overall: the mean over ``pairs``.
-        tie: points that count as a tie. protocols: theirs, where they differ.
+        method: label of the first row.
+        other: label of the second row.
+        pairs: pair -> paired difference ``method - other`` in points, for pairs with common seeds.
+        lacking: pair -> reason, for pairs without common seeds.
+        overall: the mean over ``pairs``.
+        tie: largest difference in points that counts as a tie.
+        protocols: names of both protocols if they differ.
     """
 
     method: str
@@ -46,31 +51,33 @@ def methods(
     """Compare two rows of a grid, or a row of one grid with a row of another.
 
     Args:
-        name, other: rows, by label or by terms. second: where ``other`` is from, if elsewhere.
-        mix: compare even under different protocols.
+        name: first row, by label or by terms.
+        other: second row, by label or by terms.
+        second: evidence that contains ``other``, if not ``evidence``.
+        mix: compare even if the protocols differ.
 
     Raises:
-        CompareError: no such row; the same row twice; data or, without ``mix``, protocols differ.
+        CompareError: unknown row; the same row twice; different protocols without ``mix``.
     """
     second = second or evidence
     labels = (_row(evidence, name), _row(second, other))
     if second is evidence and labels[0] == labels[1]:
-        raise CompareError(f"{name}, {other}: both are the row {labels[0]}; nothing to compare")
+        raise CompareError(f"{name}, {other}: both names mean the row {labels[0]}")
     protocols = _protocols(evidence, second, mix)
-    found = summaries(evidence.cells, evidence.records)
-    theirs = summaries(second.cells, second.records)
+    summaries_of_first = summaries(evidence.cells, evidence.records)
+    summaries_of_second = summaries(second.cells, second.records)
     pairs, lacking = {}, {}
-    for pair in found:
-        mine, its = found[pair].get(labels[0]), theirs.get(pair, {}).get(labels[1])
+    for pair, cells in summaries_of_first.items():
+        left, right = cells.get(labels[0]), summaries_of_second.get(pair, {}).get(labels[1])
         difference = (
-            over_seeds.difference(mine.accuracies, its.accuracies) if mine and its else None
+            over_seeds.difference(left.accuracies, right.accuracies) if left and right else None
         )
         if difference and difference.n:
             pairs[pair] = difference
         else:
-            lacking[pair] = _why(mine, its, labels)
-    whole = over_pairs.overall(list(pairs.values()))
-    return Comparison(*labels, pairs, lacking, whole, evidence.grid.report.tie, protocols)
+            lacking[pair] = _why_lacking(left, right, labels)
+    overall = over_pairs.overall(list(pairs.values()))
+    return Comparison(*labels, pairs, lacking, overall, evidence.grid.report.tie, protocols)
 
 
 def _row(evidence: Evidence, name: str) -> str:
@@ -82,41 +89,45 @@ def _row(evidence: Evidence, name: str) -> str:
 
 
 def differing(first: Evidence, second: Evidence) -> list[str]:
-    """What of two grids' protocols differs, e.g. ``epochs 240 and 60``; names and notes do not."""
-    apart = {"name", "source", "methods", "lr_of"}
-    mine, its = first.grid.protocol, second.grid.protocol
-    fields = [key for key in type(mine).model_fields if key not in apart]
-    told = [
-        f"{key} {_plain(getattr(mine, key))} and {_plain(getattr(its, key))}"
+    """List the differences of two grids' protocols, e.g. ``epochs 240 and 60``.
+
+    Names, sources and settings of single methods or students are not compared.
+    """
+    ignored = {"name", "source", "methods", "lr_of"}
+    left, right = first.grid.protocol, second.grid.protocol
+    fields = [key for key in type(left).model_fields if key not in ignored]
+    differences = [
+        f"{key} {_as_text(getattr(left, key))} and {_as_text(getattr(right, key))}"
         for key in fields
-        if getattr(mine, key) != getattr(its, key)
+        if getattr(left, key) != getattr(right, key)
     ]
     if first.grid.dataset.canonical != second.grid.dataset.canonical:
-        told.insert(0, f"data {first.grid.dataset.title} and {second.grid.dataset.title}")
-    return told
+        differences.insert(0, f"data {first.grid.dataset.title} and {second.grid.dataset.title}")
+    return differences
 
 
-def _plain(value: object) -> str:
+def _as_text(value: object) -> str:
     return str(value.canonical if hasattr(value, "canonical") else value)
 
 
 def _protocols(first: Evidence, second: Evidence, mix: bool) -> tuple[str, str] | None:
-    told = differing(first, second)
-    if not told:
+    differences = differing(first, second)
+    if not differences:
         return None
     if not mix:
         raise CompareError(
-            f"{first.grid.source}, {second.grid.source}: different protocols ({'; '.join(told)}): "
-            "their numbers do not compare; --mix compares them all the same, and says so"
+            f"{first.grid.source}, {second.grid.source}: different protocols "
+            f"({'; '.join(differences)}), so accuracies are not comparable; --mix compares them "
+            "anyway, with a warning"
         )
     names = first.grid.protocol.name, second.grid.protocol.name
     return names if names[0] != names[1] else (first.grid.name, second.grid.name)
 
 
-def _why(mine: Summary | None, its: Summary | None, labels: tuple[str, str]) -> str:
-    for summary, label in ((mine, labels[0]), (its, labels[1])):
+def _why_lacking(left: Summary | None, right: Summary | None, labels: tuple[str, str]) -> str:
+    for summary, label in ((left, labels[0]), (right, labels[1])):
         if summary is None:
-            return f"{label} is not there"
+            return f"{label} is not in the grid for this pair"
         if not summary.n:
             return f"{label} is {summary.status}"
     return "no common seeds"
@@ -126,65 +137,59 @@ def _why(mine: Summary | None, its: Summary | None, labels: tuple[str, str]) -> 
 
 
 def lines(comparison: Comparison) -> list[str]:
-    """The sentence, then a line a pair."""
+    """Return the conclusion of ``sentence``, then one line per pair."""
     out = [sentence(comparison)]
     for pair, difference in comparison.pairs.items():
-        text = f"  {pair}: {difference.mean:+.2f}"
-        if not math.isnan(difference.low):
-            text += f" [{difference.low:+.2f}, {difference.high:+.2f}]"
-        out.append(f"{text}, {_seeds(difference.n)}")
-    out += [f"  {pair}: left out, {why}" for pair, why in comparison.lacking.items()]
+        text = with_interval(difference.mean, difference.low, difference.high)
+        out.append(f"  {pair}: {text}, {counted(difference.n, 'seed')}")
+    out += [f"  {pair}: left out, {reason}" for pair, reason in comparison.lacking.items()]
     if comparison.protocols:
         first, second = comparison.protocols
         out.append(
             f"  ATTENTION: {comparison.method} under {first}, {comparison.other} under {second}: "
-            "the difference is of methods and protocols together"
+            "the difference includes the effect of the protocols"
         )
     return out
 
 
 def sentence(comparison: Comparison) -> str:
-    """What the evidence supports, in one line; no verdict without an interval that excludes 0."""
-    one, other, whole = comparison.method, comparison.other, comparison.overall
-    if not whole.pairs:
-        told = "; ".join(dict.fromkeys(comparison.lacking.values())) or "no pairs"
-        return f"{one} and {other} cannot be compared: {told}"
-    places = len(comparison.pairs) + len(comparison.lacking)
-    over = "" if whole.pairs == 1 else f" on average over {whole.pairs} pairs"
-    seen = f"{whole.mean:+.2f} points"
-    if math.isnan(whole.low):
-        why = (
-            f"one seed in common on at least one of {_count(whole.pairs, 'pair')}"
-            if whole.seeds < 2
-            else "all seeds differ by the same"
+    """State in one line what the evidence supports.
+
+    A method is called better or worse only if the 95 % confidence interval excludes 0.
+    """
+    method, other, overall = comparison.method, comparison.other, comparison.overall
+    if not overall.pairs:
+        reasons = "; ".join(dict.fromkeys(comparison.lacking.values())) or "no pairs"
+        return f"{method} and {other} cannot be compared: {reasons}"
+    over = "" if overall.pairs == 1 else f" on average over {overall.pairs} pairs"
+    mean = f"{signed(overall.mean)} points"
+    if math.isnan(overall.low):
+        reason = (
+            f"only one common seed on at least one of {counted(overall.pairs, 'pair')}"
+            if overall.seeds < 2
+            else "the difference is the same for every seed"
         )
-        return f"{one} and {other} are not distinguishable: {seen}{over}, {why}; no interval"
-    found = f"{seen} [{whole.low:+.2f}, {whole.high:+.2f}]{over}, {_seeds(whole.seeds)}"
-    least = over_seeds.detectable(whole.se, whole.freedom)
-    limit = f"a difference below {least:.2f} would not be seen at this n"
-    if whole.low <= 0 <= whole.high:
-        return f"{one} and {other} are not distinguishable: {found}; {limit}"
-    means = [d.mean if whole.mean > 0 else -d.mean for d in comparison.pairs.values()]
+        return f"{method} and {other} cannot be tested: {mean}{over}; no interval: {reason}"
+    effect = f"{mean} {interval(overall.low, overall.high)}{over}"
+    effect += f", {counted(overall.seeds, 'seed')}"
+    least = over_seeds.detectable(overall.se, overall.freedom)
+    limit = f"power is below 80 % for true differences under {least:.2f} points"
+    if overall.low <= 0 <= overall.high:
+        return f"{method} and {other} are not significantly different: {effect}; {limit}"
+    direction, opposite = ("better", "worse") if overall.mean > 0 else ("worse", "better")
+    means = [d.mean if overall.mean > 0 else -d.mean for d in comparison.pairs.values()]
     won, tied, lost = over_pairs.wins(means, comparison.tie)
-    verdict = f"{one} is {'better' if whole.mean > 0 else 'worse'} than {other}"
-    others = [f"{k} {word}" for k, word in ((tied, "tied"), (lost, "the other way")) if k]
-    score = f" on {won} of {places} pairs" + (f" ({', '.join(others)})" if others else "")
-    return f"{verdict}{score}; {found}; {limit}"
-
-
-def _seeds(n: int) -> str:
-    return _count(n, "seed")
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}"
+    rest = ", ".join(f"{k} {word}" for k, word in ((tied, "tied"), (lost, opposite)) if k)
+    pairs = counted(len(comparison.pairs) + len(comparison.lacking), "pair")
+    score = f"{won} of {pairs}" + (f" ({rest})" if rest else "")
+    return f"{method} is {direction} than {other} on {score}; {effect}; {limit}"
 
 
 # --- two runs ---
 
 
 def is_run(runs: Path, name: str) -> bool:
-    """Whether a name is a run: its folder, or its id."""
+    """Check whether a name is a run's folder or id."""
     return _folder(runs, name) is not None
 
 
@@ -196,66 +201,68 @@ def _folder(runs: Path, name: str) -> Path | None:
 
 
 def two_runs(runs: Path, name: str, other: str, *, mix: bool = False) -> list[str]:
-    """What two single runs say of each other, which is little.
+    """Compare two single runs, which supports no conclusion about their methods.
 
     Raises:
-        CompareError: one is not done; data or, without ``mix``, the recipes differ.
-        RecordError: one is damaged.
+        CompareError: a run is not done; different data or, without ``mix``, protocols.
+        RecordError: a record is damaged.
     """
-    (one, record), (two, their) = (_read(runs, each) for each in (name, other))
-    assert record.result and their.result
-    if record.result.data != their.result.data:
-        raise CompareError(f"{one.id}, {two.id}: measured on different data")
-    told = _recipes(one, two)
-    if told and not mix:
+    (first, first_record), (second, second_record) = (_read(runs, run) for run in (name, other))
+    left, right = first_record.result, second_record.result
+    assert left and right
+    if left.data != right.data:
+        raise CompareError(f"{first.id}, {second.id}: measured on different data")
+    differences = _differing_settings(first, second)
+    if differences and not mix:
         raise CompareError(
-            f"{one.id}, {two.id}: different protocols ({'; '.join(told)}): their numbers do not "
-            "compare; --mix compares them all the same, and says so"
+            f"{first.id}, {second.id}: different protocols ({'; '.join(differences)}), so "
+            "accuracies are not comparable; --mix compares them anyway, with a warning"
         )
-    gap = record.result.test_acc - their.result.test_acc
-    # As if independent: on the same images the standard error is smaller, by how much is not known.
-    errors = [
-        over_seeds.standard_error(r.result.test_acc, r.result.n_test)
-        for r in (record, their)
-        if r.result
-    ]
+    gap = left.test_acc - right.test_acc
+    # As if independent: on the same images the standard error of the difference is smaller, but
+    # records do not say by how much.
+    error = max(over_seeds.standard_error(r.test_acc, r.n_test) for r in (left, right))
     out = [
-        f"{one.method} ({one.title}): {record.result.test_acc:.2f}; "
-        f"{two.method} ({two.title}): {their.result.test_acc:.2f}; {gap:+.2f} points",
-        "  one run of each: no difference between methods can be told from chance; the test set "
-        f"alone gives each a standard error of {max(errors):.2f} points",
+        f"{first.method} ({first.title}): {left.test_acc:.2f}; "
+        f"{second.method} ({second.title}): {right.test_acc:.2f}; {signed(gap)} points",
+        "  one run each: an effect of the method cannot be distinguished from chance; the test set "
+        f"alone gives each accuracy a standard error of up to {error:.2f} points",
     ]
-    if one.seed != two.seed:
-        out.append("  no common seeds: other data order, other initial weights")
-    if told:
-        out.append(f"  ATTENTION: different protocols: {'; '.join(told)}")
+    if first.seed != second.seed:
+        out.append("  different seeds: data order and initial weights differ")
+    if differences:
+        out.append(f"  ATTENTION: different protocols: {'; '.join(differences)}")
     return out
 
 
 def _read(runs: Path, name: str) -> tuple[Run, Record]:
     path = _folder(runs, name)
     if path is None:
-        raise CompareError(f"{name}: no run; expected a folder with run.json, or an id in {runs}")
+        raise CompareError(
+            f"{name}: not a run; expected a folder with run.json, or an id in {runs}"
+        )
     run = records.read_run(path.parent, path.name)
     record = records.read(path.parent, path.name)
     if record is None or record.result is None or record.status != "done":
-        raise CompareError(f"{name}: {record.status if record else 'not there yet'}: no result")
+        raise CompareError(f"{name}: no result: {record.status if record else 'no record yet'}")
     return run, record
 
 
-def _recipes(one: Run, two: Run) -> list[str]:
-    """What of two runs' training differs, other than the method and its weights."""
-    told = [
-        f"{key} {mine} and {its}"
-        for key, mine, its in _both(one.training.canonical, two.training.canonical)
-        if mine != its
+def _differing_settings(first: Run, second: Run) -> list[str]:
+    """List differences of two runs' data, student and training, apart from the method."""
+    differences = [
+        f"{key} {left} and {right}"
+        for key, left, right in _joined(first.training.canonical, second.training.canonical)
+        if left != right
     ]
-    if one.student != two.student:
-        told.insert(0, f"student {one.student} and {two.student}")
-    if one.dataset.canonical != two.dataset.canonical:
-        told.insert(0, f"data {one.dataset.title} and {two.dataset.title}")
-    return told
+    if first.student != second.student:
+        differences.insert(0, f"student {first.student} and {second.student}")
+    if first.dataset.canonical != second.dataset.canonical:
+        differences.insert(0, f"data {first.dataset.title} and {second.dataset.title}")
+    return differences
 
 
-def _both(a: Mapping[str, object], b: Mapping[str, object]) -> Sequence[tuple[str, object, object]]:
-    return [(key, a.get(key), b.get(key)) for key in dict.fromkeys([*a, *b])]
+def _joined(
+    left: Mapping[str, object], right: Mapping[str, object]
+) -> Sequence[tuple[str, object, object]]:
+    return [(key, left.get(key), right.get(key)) for key in dict.fromkeys([*left, *right])]

@@ -13,6 +13,7 @@ from kdbench.grid.grid import Grid
 from kdbench.grid.run import BASELINES, Cell
 from kdbench.runs.records import Record
 from kdbench.stats import over_seeds
+from kdbench.wording import counted
 
 
 @dataclass(frozen=True)
@@ -83,5 +84,6 @@ def render(grid: Grid, cells: Sequence[Cell], records: Mapping[str, Record]) -> 
             str(choice.n),
             "best" if choice.best else "",
         )
-    budget = f"{len(grid.seeds)} seeds; held out: {grid.dataset.validation:.0%} of the training set"
+    seeds = counted(len(grid.seeds), "seed")
+    budget = f"{seeds}; held out: {grid.dataset.validation:.0%} of the training set"
     return Group(table, Text(budget))

@@ -14,6 +14,7 @@ import numpy as np
 from kdbench.stats import over_seeds
 from kdbench.stats.bootstrap import Array
 from kdbench.stats.over_pairs import DIGITS, ranks
+from kdbench.wording import counted
 
 EXACT = 50
 """Pairs up to which scipy calculates a signed-rank test's p exactly; above, by a normal limit."""
@@ -39,9 +40,9 @@ def refusal(pairs: int, comparisons: int, what: str) -> str:
     if pairs >= needed:
         return ""
     return (
-        f"No test of {what} over pairs: a Wilcoxon signed-rank test on {_count(pairs, 'pair')} "
+        f"No test of {what} over pairs: a Wilcoxon signed-rank test on {counted(pairs, 'pair')} "
         f"cannot give a p below 2/2^{pairs} = {smallest_p(pairs):.2g}, and Holm's adjustment for "
-        f"{_count(comparisons, 'comparison')} asks for less than "
+        f"{counted(comparisons, 'comparison')} asks for less than "
         f"{over_seeds.ALPHA:g}/{comparisons} = {over_seeds.ALPHA / comparisons:.2g}. It takes "
         f"{needed} pairs."
     )
@@ -144,7 +145,3 @@ def _groups(p: Array) -> tuple[tuple[int, int], ...]:
         if last > first and (not found or last > found[-1][1]):
             found.append((first, last))
     return tuple(found)
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}"

@@ -37,28 +37,28 @@ def evidence(accuracy: Callable[[Run], float] = usual, **changes: object) -> Evi
     return evidence_of(grid, cells, make_records(cells, accuracy))
 
 
-def test_a_difference_that_is_seen() -> None:
+def test_significant_difference() -> None:
     found = methods("semckd", "kd", evidence())
     whole = found.overall
     least = over_seeds.detectable(whole.se, whole.freedom)
     assert sentence(found) == (
-        f"semckd is better than kd on 2 of 2 pairs; +1.12 points [{whole.low:+.2f}, "
-        f"{whole.high:+.2f}] on average over 2 pairs, 4 seeds; a difference below {least:.2f} "
-        "would not be seen at this n"
+        f"semckd is better than kd on 2 of 2 pairs; +1.12 points [+{whole.low:.2f}, "
+        f"+{whole.high:.2f}] on average over 2 pairs, 4 seeds; power is below 80 % for true "
+        f"differences under {least:.2f} points"
     )
     assert 0 < whole.low < 1.125 < whole.high
     assert lines(found)[1].startswith("  big → small: +1.12 [")
     turned = methods("kd", "semckd", evidence())
-    assert sentence(turned).startswith("kd is worse than semckd on 2 of 2 pairs; -1.12 points [")
+    assert sentence(turned).startswith("kd is worse than semckd on 2 of 2 pairs; −1.12 points [")
 
 
-def test_a_difference_that_is_not_seen() -> None:
+def test_difference_that_is_not_significant() -> None:
     told = sentence(methods("at", "kd", evidence()))
-    assert told.startswith("at and kd are not distinguishable: +0.07 points [-")
-    assert "would not be seen at this n" in told
+    assert told.startswith("at and kd are not significantly different: +0.07 points [−")
+    assert "power is below 80 % for true differences under" in told
 
 
-def test_the_verdict_says_where_it_is_otherwise() -> None:
+def test_pairs_with_the_opposite_effect_are_counted() -> None:
     def split(run: Run) -> float:
         worse = run.method == "semckd" and run.student == "tiny"
         return usual(run) - (1.7 if worse else 0.0) + (2.0 if run.method == "semckd" else 0.0)
@@ -72,14 +72,14 @@ def test_the_verdict_says_where_it_is_otherwise() -> None:
         return usual(run) + better + worse
 
     told = sentence(methods("semckd", "kd", evidence(against)))
-    assert told.startswith("semckd is better than kd on 1 of 2 pairs (1 the other way); +2.32")
+    assert told.startswith("semckd is better than kd on 1 of 2 pairs (1 worse); +2.32")
 
 
-def test_one_seed_tells_nothing() -> None:
+def test_one_seed_supports_no_test() -> None:
     told = sentence(methods("semckd", "kd", evidence(seeds=(0,))))
     assert told == (
-        "semckd and kd are not distinguishable: +1.30 points on average over 2 pairs, one seed in "
-        "common on at least one of 2 pairs; no interval"
+        "semckd and kd cannot be tested: +1.30 points on average over 2 pairs; no interval: "
+        "only one common seed on at least one of 2 pairs"
     )
 
 
@@ -99,10 +99,10 @@ def test_no_common_seeds() -> None:
     assert nothing == "semckd and kd cannot be compared: semckd is missing"
 
 
-def test_all_seeds_differ_by_the_same() -> None:
+def test_equal_differences_of_all_seeds_give_no_interval() -> None:
     told = sentence(methods("semckd", "kd", evidence(lambda run: BASE[run.method])))
-    assert told.startswith("semckd and kd are not distinguishable: +1.00 points")
-    assert told.endswith("all seeds differ by the same; no interval")
+    assert told.startswith("semckd and kd cannot be tested: +1.00 points")
+    assert told.endswith("no interval: the difference is the same for every seed")
 
 
 @pytest.mark.parametrize(
@@ -110,16 +110,16 @@ def test_all_seeds_differ_by_the_same() -> None:
     [
         (("semkd", "kd"), "semkd: unknown; accepted: at, kd, semckd, student (did you mean semckd"),
         (("kd", "teacher"), "teacher: unknown"),
-        (("kd", "kd"), "both are the row kd"),
+        (("kd", "kd"), "both names mean the row kd"),
     ],
 )
-def test_rows_that_are_none(names: tuple[str, str], told: str) -> None:
+def test_unknown_or_equal_rows_are_refused(names: tuple[str, str], told: str) -> None:
     with pytest.raises(CompareError) as error:
         methods(*names, evidence())
     assert told in str(error.value) and "\n" not in str(error.value)
 
 
-def test_other_protocols_are_refused_unless_asked_for() -> None:
+def test_different_protocols_are_refused_without_mix() -> None:
     short = evidence(protocol=PROTOCOL.model_copy(update={"epochs": 1, "alpha": 0.5}))
     with pytest.raises(CompareError) as error:
         methods("semckd", "semckd", evidence(), short)
@@ -128,15 +128,15 @@ def test_other_protocols_are_refused_unless_asked_for() -> None:
     assert "--mix" in message and "\n" not in message
     found = methods("semckd", "kd", evidence(), short, mix=True)
     assert lines(found)[-1] == (
-        "  ATTENTION: semckd under fake, kd under fake: the difference is of methods and protocols "
-        "together"
+        "  ATTENTION: semckd under fake, kd under fake: the difference includes the effect of the "
+        "protocols"
     )
     named = short.grid.protocol.model_copy(update={"name": "other"})
     other = replace(short, grid=short.grid.model_copy(update={"protocol": named}))
     assert methods("semckd", "kd", evidence(), other, mix=True).protocols == ("demo", "other")
 
 
-def test_a_row_of_each_of_two_grids_of_one_protocol() -> None:
+def test_rows_of_two_grids_with_the_same_protocol() -> None:
     found = methods("semckd", "kd", evidence(), evidence(name="again"))
     assert found.protocols is None
     assert found.overall == methods("semckd", "kd", evidence()).overall
@@ -145,7 +145,7 @@ def test_a_row_of_each_of_two_grids_of_one_protocol() -> None:
 # --- the command ---
 
 
-def test_the_command_reads_an_archive(tmp_path: Path) -> None:
+def test_command_reads_an_archive(tmp_path: Path) -> None:
     path = tmp_path / "records.parquet"
     archive.write(evidence(), path)
     done = kdbench("compare", "semckd", "kd", "--from", path)
@@ -154,7 +154,7 @@ def test_the_command_reads_an_archive(tmp_path: Path) -> None:
     assert len(done.stdout.splitlines()) == 3
 
 
-def test_the_command_refuses_two_protocols(tmp_path: Path) -> None:
+def test_command_refuses_different_protocols(tmp_path: Path) -> None:
     first, second = tmp_path / "a", tmp_path / "b"
     archive.write(evidence(), first)
     archive.write(evidence(protocol=PROTOCOL.model_copy(update={"epochs": 1})), second)
@@ -167,9 +167,9 @@ def test_the_command_refuses_two_protocols(tmp_path: Path) -> None:
     assert line == "compare: at most two grids, one for A and one for B"
 
 
-def test_the_command_needs_somewhere_to_look(tmp_path: Path) -> None:
-    assert mistakes("compare", "kd", "at") == ["--grid or --from: one of them is needed"]
-    assert "there is no --grid" in mistakes("compare", "kd", "at", "--from", some(tmp_path),
+def test_command_needs_a_grid_or_an_archive(tmp_path: Path) -> None:
+    assert mistakes("compare", "kd", "at") == ["--grid or --from is required"]
+    assert "--set needs --grid" in mistakes("compare", "kd", "at", "--from", some(tmp_path),
                                             "--set", "seeds=[0]")[0]  # fmt: skip
     grid = write_grid(tmp_path)
     done = kdbench("compare", "kd", "student", "--grid", grid, "--runs", tmp_path / "none")
@@ -192,13 +192,13 @@ def two(folder: Path, **changes: object) -> tuple[Run, Run]:
     return one, other
 
 
-def test_two_runs_say_little(tmp_path: Path) -> None:
+def test_two_runs_support_no_conclusion(tmp_path: Path) -> None:
     one, other = two(tmp_path)
     done = kdbench("compare", other.id, tmp_path / one.id, "--runs", tmp_path)
     assert done.exit_code == 0
     first, second = done.stdout.splitlines()
     assert "72.50" in first and "71.00; +1.50 points" in first
-    assert "no difference between methods can be told from chance" in second
+    assert "an effect of the method cannot be distinguished from chance" in second
 
 
 def test_two_runs_of_different_protocols_are_refused(tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_two_runs_that_cannot_be_compared(tmp_path: Path) -> None:
         "measured on different data" in mistakes("compare", one.id, other.id, "--runs", tmp_path)[0]
     )
     (tmp_path / other.id / "record.json").unlink()
-    with pytest.raises(CompareError, match="not there yet: no result"):
+    with pytest.raises(CompareError, match="no result: no record yet"):
         compare.two_runs(tmp_path, one.id, other.id)
-    with pytest.raises(CompareError, match="no run; expected a folder"):
+    with pytest.raises(CompareError, match="not a run; expected a folder"):
         compare.two_runs(tmp_path, one.id, "nothing")

@@ -4,9 +4,11 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
-from kdbench.report.tables.table import Table, methods_of, number, rows_of, wide
+from kdbench.report.numbers import NONE, number, p_value, signed, spread, with_interval
+from kdbench.report.tables.table import Table, methods_of, rows_of, wide
 from kdbench.stats import over_seeds
 from kdbench.stats.cell_table import average_improvements
+from kdbench.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +78,7 @@ def improvements(frame: "pd.DataFrame", ari_of: str, overall: "pd.DataFrame") ->
         values = zip(of["pair"].tolist(), of["mean"].tolist(), strict=True)
         gains = [reference[pair] - value for pair, value in values]
         medians.append(number(float(of["ari_ratio"].median()), 1))
-        points.append(f"{over_seeds.mean(gains):+.2f}")
+        points.append(signed(over_seeds.mean(gains)))
     table["ARI [95 %]"] = intervals
     table["Median, %"], table["Mean difference, points"] = medians, points
     note = (
@@ -91,10 +93,9 @@ def improvements(frame: "pd.DataFrame", ari_of: str, overall: "pd.DataFrame") ->
 
 
 def _ends(row: Any) -> str:
-    if row is None or math.isnan(row.ari) or math.isnan(row.ari_lo):
-        return "–"
-    low, high = (number(end, 1).replace("inf", "∞") for end in (row.ari_lo, row.ari_hi))
-    return f"{number(row.ari, 1).replace('inf', '∞')} [{low}, {high}]"
+    if row is None or math.isnan(row.ari_lo):
+        return NONE
+    return with_interval(row.ari, row.ari_lo, row.ari_hi, 1, sign=False)
 
 
 def differences(frame: "pd.DataFrame", baseline: str) -> Table:
@@ -106,8 +107,8 @@ def differences(frame: "pd.DataFrame", baseline: str) -> Table:
     notes = (
         f"Row − {baseline} in points, over the seeds that both have done, [95 % t interval of the "
         "paired difference, for one comparison], p: paired t test, two-sided, Holm-adjusted over "
-        f"the methods of the pair; not over pairs. {count} comparisons in all. The student is "
-        "shown and not one of the adjusted comparisons.",
+        f"the methods of the pair; not over pairs. {counted(count, 'comparison')} in all. The "
+        "student is shown and not one of the adjusted comparisons.",
         "No interval: fewer than two common seeds, or differences that are all the same.",
     )
     return Table(f"Difference to {baseline}", table, notes=notes)
@@ -133,7 +134,7 @@ def _cell(row: Any) -> str:
     if row.status == "imported":
         return "imported" if math.isnan(row.mean) else f"{row.mean:.2f} (imported)"
     if row.n:
-        shown = number(row.mean, 2) + (f" ± {row.sd:.2f}" if row.n > 1 else "")
+        shown = spread(row.mean, row.sd)
         if row.n == row.expected:
             return shown
         troubles = _troubles(row)
@@ -163,14 +164,10 @@ def _ari_cell(value: tuple[float, int, bool] | None, pairs: int) -> str:
 
 def _difference_cell(row: Any) -> str:
     if not row.diff_n:
-        return "–"
-    text = f"{row.diff:+.2f}"
-    if not math.isnan(row.lo):
-        text += f" [{row.lo:+.2f}, {row.hi:+.2f}]"
-    elif row.diff_n == 1:
-        text += " (1 seed)"
-    else:
-        text += " (no spread)"
+        return NONE
+    text = with_interval(row.diff, row.lo, row.hi)
+    if math.isnan(row.lo):
+        text += " (1 seed)" if row.diff_n == 1 else " (no spread)"
     if not math.isnan(row.p_holm):
-        text += ", p < 0.001" if row.p_holm < 0.001 else f", p = {row.p_holm:.3f}"
+        text += ", p < 0.001" if row.p_holm < 0.001 else f", p = {p_value(row.p_holm)}"
     return text

@@ -4,8 +4,10 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from kdbench.grid.run import BASELINES
+from kdbench.report.numbers import NONE, signed, with_interval
 from kdbench.report.tables.table import Table
 from kdbench.stats.method_table import MethodTable
+from kdbench.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,16 +30,16 @@ def across_pairs(overall: MethodTable, frame: "pd.DataFrame", tie: float) -> Tab
     columns: dict[str, list[str]] = {"Method": [row.method for row in rows]}
     if baseline:
         columns |= {
-            f"Mean − {baseline}": [_interval(row, "diff", "+.2f") for row in rows],
-            "Median": [_text(row.diff_median, "+.2f") for row in rows],
-            f"P(better than {baseline})": [_interval(row, "p_better", ".2f") for row in rows],
+            f"Mean − {baseline}": [_estimate(row, "diff", sign=True) for row in rows],
+            "Median": [signed(row.diff_median) for row in rows],
+            f"P(better than {baseline})": [_estimate(row, "p_better") for row in rows],
             "W/T/L": [_record(row) for row in rows],
         }
         if not overall.refusal and overall.comparisons:
-            columns["p (Wilcoxon)"] = [_text(row.p_wilcoxon_holm, ".2g") for row in rows]
+            columns["p (Wilcoxon)"] = [_p_value(row.p_wilcoxon_holm) for row in rows]
     columns |= {
-        "Rank": [_interval(row, "rank", ".1f") for row in rows],
-        "Recovered gap (IQM)": [_interval(row, "iqm_gap", ".2f") for row in rows],
+        "Rank": [_estimate(row, "rank", 1) for row in rows],
+        "Recovered gap (IQM)": [_estimate(row, "iqm_gap") for row in rows],
         "Pairs": [_pairs(row, baseline) for row in rows],
     }
     table = pd.DataFrame(columns, dtype=object)
@@ -83,8 +85,8 @@ def _notes(overall: MethodTable, frame: "pd.DataFrame", tie: float) -> list[str]
     elif overall.comparisons:
         notes.append(
             f"p: Wilcoxon signed-rank test of the pairs' mean differences to {baseline}, "
-            f"two-sided, Holm-adjusted over {overall.comparisons} methods; each pair counts as one "
-            "independent observation, though pairs share data and teachers."
+            f"two-sided, Holm-adjusted over {counted(overall.comparisons, 'method')}; each pair "
+            "counts as one independent observation, though pairs share data and teachers."
         )
     notes.append(_diagram(overall))
     return notes
@@ -108,7 +110,7 @@ def _missing(overall: MethodTable, frame: "pd.DataFrame") -> str:
     cells = frame[~frame["method"].isin(BASELINES)]
     empty = int((cells["n"] == 0).sum())
     partial = int(((cells["n"] > 0) & (cells["n"] < cells["expected"])).sum())
-    comparisons = f"Comparisons with {overall.baseline}: {overall.comparisons} methods. "
+    comparisons = f"Comparisons with {overall.baseline}: {counted(overall.comparisons, 'method')}. "
     return (
         (comparisons if overall.baseline else "")
         + f"Cells without a result: {empty} of {len(cells)}; with some of their seeds: {partial}. "
@@ -117,16 +119,13 @@ def _missing(overall: MethodTable, frame: "pd.DataFrame") -> str:
     )
 
 
-def _interval(row: Any, name: str, spec: str) -> str:
-    text = _text(getattr(row, name), spec)
-    low, high = getattr(row, f"{name}_lo"), getattr(row, f"{name}_hi")
-    if text == "–" or _nan(low):
-        return text
-    return f"{text} [{low:{spec}}, {high:{spec}}]"
+def _estimate(row: Any, name: str, digits: int = 2, *, sign: bool = False) -> str:
+    value, low, high = (getattr(row, f"{name}{end}") for end in ("", "_lo", "_hi"))
+    return with_interval(value, low, high, digits, sign=sign)
 
 
-def _text(value: Any, spec: str) -> str:
-    return "–" if _nan(value) or math.isinf(value) else f"{value:{spec}}"
+def _p_value(p: Any) -> str:
+    return NONE if _nan(p) else f"{p:.2g}"
 
 
 def _nan(value: Any) -> bool:
@@ -140,7 +139,7 @@ def _whole(value: Any) -> int:
 
 
 def _record(row: Any) -> str:
-    return "–" if _nan(row.wins) else f"{row.wins}/{row.ties}/{row.losses}"
+    return NONE if _nan(row.wins) else f"{row.wins}/{row.ties}/{row.losses}"
 
 
 def _pairs(row: Any, baseline: str | None) -> str:

@@ -3,6 +3,7 @@
 import math
 from typing import TYPE_CHECKING
 
+from kdbench.report.numbers import signed, spread
 from kdbench.report.tables.table import Table, rows_of, wide
 
 if TYPE_CHECKING:
@@ -19,8 +20,7 @@ def published_figures(frame: "pd.DataFrame", reference: str) -> Table:
     marks: dict[tuple[str, str, str, str], str] = {}
     texts = {}
     for key, row in rows_of(rows):
-        sd = "" if math.isnan(row.published_sd) else f" ± {row.published_sd:.2f}"
-        ours = "" if math.isnan(row.published_diff) else f" (ours {row.published_diff:+.2f})"
+        ours = "" if math.isnan(row.published_diff) else f" (ours {signed(row.published_diff)})"
         way = (
             row.published_epoch,
             row.published_objective,
@@ -28,7 +28,7 @@ def published_figures(frame: "pd.DataFrame", reference: str) -> Table:
             row.published_notes,
         )
         mark = marks.setdefault(way, _letter(len(marks)))
-        texts[key] = f"{row.published_mean:.2f}{sd}{ours} {mark}"
+        texts[key] = f"{spread(row.published_mean, row.published_sd)}{ours} {mark}"
     notes = [
         _coverage(frame),
         "Published mean ± sd as printed; in brackets: this page's mean less the published one, in "

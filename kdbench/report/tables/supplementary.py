@@ -1,10 +1,12 @@
 """The tables that stand beside accuracy: costs, the best epoch, the weights of the objective."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kdbench.grid.run import Cell
-from kdbench.report.tables.table import Table, number, rows_of, wide
+from kdbench.report.numbers import number
+from kdbench.report.tables.table import Table, rows_of, wide
+from kdbench.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,8 +27,8 @@ def costs(frame: "pd.DataFrame", baseline: str | None) -> Table:
             number(a + b, 1) for a, b in zip(rows["seconds"], rows["teacher_seconds"], strict=True)
         ],
         "Step, ms": [number(v, 2) for v in rows["step_ms"]],
-        "Extra parameters in training": [_integer(v) for v in rows["params_extra"]],
-        "Parameters deployed": [_integer(v) for v in rows["params_deployed"]],
+        "Extra parameters in training": [number(v, 0) for v in rows["params_extra"]],
+        "Parameters deployed": [number(v, 0) for v in rows["params_deployed"]],
         "Peak MB": [number(v, 0) for v in rows["peak_mb"]],
     }
     table = pd.DataFrame(columns)
@@ -64,16 +66,10 @@ def objectives(cells: Iterable[Cell]) -> Table:
             hyper = ", ".join(f"{key}={value}" for key, value in sorted(term.hyper.items()))
             terms.append(f"{term.beta:g} · {term.method}" + (f"({hyper})" if hyper else ""))
         phase = (
-            f"; first phase: {run.pretrain[0]} epochs at {run.pretrain[1]:g}"
+            f"; first phase: {counted(run.pretrain[0], 'epoch')} at {run.pretrain[1]:g}"
             if run.pretrain
             else ""
         )
         rows.append([method, *weights, " + ".join(terms) + phase])
     columns = ["Method", "gamma (CE)", "alpha (T²·KL)", "T", "beta · term"]
     return Table("Objectives", pd.DataFrame(rows, columns=columns))
-
-
-def _integer(value: Any) -> str:
-    import pandas as pd
-
-    return "–" if pd.isna(value) else f"{int(value):,}"

@@ -1,6 +1,5 @@
 """A table of texts, and helpers to fill it."""
 
-import math
 from collections import namedtuple
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -64,8 +63,3 @@ def wide(frame: "pd.DataFrame", texts: Mapping[tuple[str, str], str]) -> "pd.Dat
     methods, pairs = methods_of(frame), list(dict.fromkeys(frame["pair"].tolist()))
     columns = {pair: [texts.get((method, pair), "") for method in methods] for pair in pairs}
     return pd.DataFrame({"Method": methods} | columns, dtype=object)
-
-
-def number(value: float, digits: int) -> str:
-    """Rounded, with commas between thousands; a dash for nan."""
-    return "–" if math.isnan(value) else f"{value:,.{digits}f}"
