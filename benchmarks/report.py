@@ -77,14 +77,14 @@ PARTS = (
     ("load", "kdbench.runs.evidence", "gather"),
     ("statistics", "kdbench.stats.aggregate", "aggregate"),
     ("plots", "kdbench.report.plots.pictures", "pictures"),
-    ("tables", "kdbench.report.leaderboard", "_tables"),
+    ("tables", "kdbench.report.leaderboard", "make_tables"),
     ("Markdown", "kdbench.report.leaderboard", "markdown"),
     ("CSV and Parquet", "kdbench.report.leaderboard", "_csv"),
     ("CSV and Parquet", "kdbench.runs.archive", "table"),
     ("LaTeX", "kdbench.report.text.latex", "leaderboard"),
     ("page", "kdbench.report.page.html", "render"),
     ("archive", "kdbench.runs.archive", "dump"),
-    ("terminal", "kdbench.report.leaderboard", "terminal"),
+    ("terminal", "kdbench.report.text.terminal", "Terminal"),
     ("terminal", "rich.console", "Console.print"),
 )
 """Part, module, function."""

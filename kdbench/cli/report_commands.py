@@ -1,4 +1,4 @@
-"""``kdbench report``, ``compare`` and ``verify``: what was trained, in tables and in sentences."""
+"""``kdbench report``, ``compare`` and ``verify``: commands on the results of trained runs."""
 
 import gc
 import os
@@ -19,12 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReportRequest:
-    """Where the evidence comes from, and where it goes.
+    """Sources of evidence, and the folder of leaderboards.
 
     Attributes:
-        paths: of grids. overrides: of their values. archives: of records.
-        mix: different protocols may stand beside each other.
-        runs, results: folders.
+        paths: grid files.
+        overrides: KEY=VALUE, to replace values of the grids.
+        archives: archives of records.
+        mix: allow different protocols in one table.
+        runs: folder of runs.
+        results: folder of leaderboards.
     """
 
     paths: tuple[Path, ...]
@@ -35,9 +38,12 @@ class ReportRequest:
     results: Path
 
     def evidence(self) -> "list[Evidence]":
-        """The evidence of each grid, from the folder of runs or from archives.
+        """Return the evidence of each grid, from the folder of runs or from archives.
 
-        With archives and no grid, the grids are those that the archives hold.
+        Without grid files, use the grids in the archives.
+
+        Raises:
+            UserError: there is no grid and no archive, or overrides but no grid.
         """
         from kdbench.errors import UserError
         from kdbench.grid.expand import expand
@@ -45,48 +51,48 @@ class ReportRequest:
         from kdbench.runs import archive
         from kdbench.runs.evidence import Evidence, any_history, gather
 
-        held = [archive.load(path) for path in self.archives]
-        if not self.paths and not held:
-            raise UserError("--grid or --from: one of them is needed")
+        archived = [archive.load(path) for path in self.archives]
+        if not self.paths and not archived:
+            raise UserError("--grid or --from is required")
         if not self.paths:
             if self.overrides:
-                raise UserError("--set: replaces a grid's value, and there is no --grid")
-            return held
-        records = {key: record for one in held for key, record in one.records.items()}
-        history = any_history([one.history for one in held])
-        out = []
+                raise UserError("--set needs --grid")
+            return archived
+        records = {key: record for part in archived for key, record in part.records.items()}
+        history = any_history([part.history for part in archived])
+        evidence = []
         for path in self.paths:
             grid = load(path, self.overrides)
             cells = expand(grid).cells
-            out.append(
-                Evidence(grid, cells, records, history) if held else gather(grid, cells, self.runs)
+            evidence.append(
+                Evidence(grid, cells, records, history)
+                if archived
+                else gather(grid, cells, self.runs)
             )
-        return out
+        return evidence
 
 
 report_options = combined(
-    grid_option(
-        "paths", multiple=True, help="Grid file, e.g. experiments/demo.yaml; may be given again."
-    ),
+    grid_option("paths", multiple=True, help="Grid file, e.g. experiments/demo.yaml; repeatable."),
     set_option(),
     click.option(
         "--from",
         "archives",
         multiple=True,
         type=PATH,
-        help="Archive of records, e.g. results/table1-demo/records.parquet.",
+        help="Archive of records, e.g. results/table1-demo/records.parquet; repeatable.",
     ),
     click.option(
-        "--mix", is_flag=True, help="Put different protocols beside each other, marked as such."
+        "--mix", is_flag=True, help="Allow different protocols in one table, and mark them."
     ),
     folder_options,
 )
-"""--grid, --set, --from, --mix, --runs, --results."""
+"""--grid, --set, --from, --mix, --runs and --results, for commands on evidence."""
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
-    """No collection of cycles: a report keeps what it builds, and each pass looks at all of it."""
+def without_garbage_collection() -> Iterator[None]:
+    """Suspend garbage collection: a report keeps its objects, and each pass would scan them all."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -97,48 +103,49 @@ def uncollected() -> Iterator[None]:
 
 
 @contextmanager
-def unthreaded() -> Iterator[None]:
-    """No threads for matrices, unless they are asked for: starting them takes longer than all sums.
+def without_blas_threads() -> Iterator[None]:
+    """Set OPENBLAS_NUM_THREADS to 1 if unset: starting threads takes longer than all sums.
 
-    OpenBLAS, which numpy and scipy bring each, looks at this when it is loaded.
+    numpy and scipy each include OpenBLAS, which reads this variable when it is loaded.
     """
     name = "OPENBLAS_NUM_THREADS"
-    asked = name in os.environ
+    already_set = name in os.environ
     os.environ.setdefault(name, "1")
     try:
         yield
     finally:
-        if not asked:
+        if not already_set:
             os.environ.pop(name, None)
 
 
 @click.command()
 @report_options
-@uncollected()
-@unthreaded()
+@without_garbage_collection()
+@without_blas_threads()
 def report(**flags: Any) -> None:
-    """Records to results/<grid>/, without training."""
+    """Write the leaderboard of a grid to results/GRID, without training."""
     from kdbench.report.plots import in_background
 
     request = ReportRequest(**flags)
-    found = request.evidence()
-    one = found[0]
-    if len(found) > 1:
+    grids = request.evidence()
+    evidence = grids[0]
+    if len(grids) > 1:
         from kdbench.report import several_grids
 
-        merged = several_grids.merged(found, mix=request.mix)
+        merged = several_grids.merged(grids, mix=request.mix)
         if merged is None:
-            click.echo(f"{several_grids.write(found, request.results)}")
+            click.echo(f"{several_grids.write(grids, request.results)}")
             return
-        one = merged
-    with in_background.beside(one) as draw:
-        # Not before: numpy's threads, too, would be in the way of another process.
+        evidence = merged
+    with in_background.drawing_process(evidence) as draw:
+        # Imported only now: a process with numpy's threads could not fork.
         from kdbench.report import leaderboard
+        from kdbench.report.text.terminal import Terminal
         from kdbench.stats.aggregate import aggregate
 
-        whole = aggregate(one, draw.tell)
-        page = leaderboard.write(one, request.results, whole, draw)
-    display(leaderboard.terminal(whole))
+        statistics = aggregate(evidence)
+        page = leaderboard.write(statistics, request.results, draw)
+    display(Terminal(statistics))
     click.echo(f"{page}")
 
 
@@ -147,10 +154,10 @@ def report(**flags: Any) -> None:
 @click.argument("other", metavar="B")
 @report_options
 def compare(method: str, other: str, **flags: Any) -> None:
-    """Say whether method A is better than B, and what the evidence supports.
+    """Test whether method A is better than B, and print what the evidence supports.
 
-    With two grids, A is a row of the first and B of the second. Without a grid, A and B are runs:
-    their ids, or their folders.
+    With two grids, A is a row of the first and B of the second. Without a grid, A and B are ids
+    or folders of runs.
     """
     from kdbench.errors import UserError
     from kdbench.report import compare as comparing
@@ -161,11 +168,11 @@ def compare(method: str, other: str, **flags: Any) -> None:
     if not given and all(comparing.is_run(runs, name) for name in names):
         lines = comparing.two_runs(runs, method, other, mix=request.mix)
     else:
-        found = request.evidence()
-        if len(found) > 2:
+        grids = request.evidence()
+        if len(grids) > 2:
             raise UserError("compare: at most two grids, one for A and one for B")
-        second = found[1] if len(found) == 2 else None
-        lines = comparing.lines(comparing.methods(method, other, found[0], second, mix=request.mix))
+        second = grids[1] if len(grids) == 2 else None
+        lines = comparing.lines(comparing.methods(method, other, grids[0], second, mix=request.mix))
     for line in lines:
         click.echo(line)
 
@@ -173,7 +180,7 @@ def compare(method: str, other: str, **flags: Any) -> None:
 @click.command()
 @folder_options
 def verify(runs: Path, results: Path) -> None:
-    """Make every leaderboard again from its records.parquet, and compare with what lies there."""
+    """Rebuild every leaderboard from its records.parquet and compare the files."""
     from kdbench.report import verify as verifying
 
     checked = verifying.folders(results)
@@ -181,7 +188,7 @@ def verify(runs: Path, results: Path) -> None:
     differing += verifying.overview(results) if checked else []
     for line in differing:
         click.echo(line)
-    what = ", ".join(folder.name for folder in checked) or "nothing: no records.parquet is there"
-    click.echo(f"{results}: checked {what}; {len(differing)} files differ")
+    names = ", ".join(folder.name for folder in checked) or "nothing, no records.parquet found"
+    click.echo(f"{results}: checked {names}; {len(differing)} files differ")
     if differing:
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""``kdbench run``: start whoever trains, show what happens, write the leaderboard."""
+"""The body of ``kdbench run``: train missing runs, show progress, write the leaderboard."""
 
 import signal
 import sys
@@ -25,44 +25,46 @@ from kdbench.runs.records import Record
 def train(
     grid: Grid, expansion: Expansion, runs: Path, results: Path, data: Path, executor: Executor
 ) -> None:
-    """Train what is missing, and write the leaderboard; ends the process if that is cut short."""
+    """Train missing runs and write the leaderboard; exit if interrupted or if a run has failed."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
     todo = work.missing(expansion.runs, runs)
-    there = len(expansion.runs) - len(todo)
-    click.echo(f"{grid.name}: {len(expansion.runs)} runs, {there} there, {len(todo)} to train")
+    total = len(expansion.runs)
+    recorded = total - len(todo)
+    click.echo(f"{grid.name}: {total} runs, {recorded} recorded, {len(todo)} to train")
     events = _events(grid, expansion, runs, data, executor)
     try:
         live_view.show(events, todo, Console())
     except KeyboardInterrupt:
         _interrupted(events, expansion, runs, executor)
     from kdbench.report import leaderboard
+    from kdbench.report.text.terminal import Terminal
     from kdbench.runs.evidence import gather
     from kdbench.stats.aggregate import aggregate
 
     evidence = gather(grid, expansion.cells, runs)
-    whole = aggregate(evidence)
-    page = leaderboard.write(evidence, results, whole)
-    display(leaderboard.terminal(whole))
+    statistics = aggregate(evidence)
+    page = leaderboard.write(statistics, results)
+    display(Terminal(statistics))
     click.echo(f"{page}")
-    found = evidence.records
-    bad = [one for one in expansion.runs if one.id in found and found[one.id].status == "failed"]
-    if bad:
-        click.echo(f"{len(bad)} runs failed: kdbench status --grid {grid.source}", err=True)
+    loaded = [evidence.records[run.id] for run in expansion.runs if run.id in evidence.records]
+    failed = sum(record.status == "failed" for record in loaded)
+    if failed:
+        click.echo(f"{failed} runs failed: kdbench status --grid {grid.source}", err=True)
         sys.exit(1)
 
 
 def submit(grid: Grid, expansion: Expansion, runs: Path, data: Path, executor: Executor) -> None:
-    """Submit what is missing to Slurm, and return.
+    """Submit missing runs to Slurm and return.
 
     Raises:
         UserError: the grid does not run on Slurm.
     """
     if executor.kind != "slurm":
-        raise UserError("--detach: only jobs on Slurm go on by themselves: --executor slurm")
+        raise UserError("--detach needs Slurm: add --executor slurm")
     from kdbench.execution.slurm.runner import SlurmRunner
 
     work.check_writable(runs)
@@ -72,9 +74,9 @@ def submit(grid: Grid, expansion: Expansion, runs: Path, data: Path, executor: E
             click.echo(event.line)
     board = cluster.board
     click.echo(
-        f"{len(board.claims)} runs are with Slurm, {len(board.pending)} have no record yet\n"
-        f"kdbench status --grid {grid.source}           # how they stand\n"
-        f"kdbench run --grid {grid.source} --executor slurm    # watch, submit again what is lost"
+        f"{len(board.claims)} runs submitted to Slurm, {len(board.pending)} without a record\n"
+        f"kdbench status --grid {grid.source}           # show their state\n"
+        f"kdbench run --grid {grid.source} --executor slurm    # watch, resubmit lost runs"
     )
 
 
@@ -92,29 +94,29 @@ def _events(
 def _interrupted(
     events: Iterator[Event], expansion: Expansion, runs: Path, executor: Executor
 ) -> None:
-    """Ctrl-C: end local workers at their step's end, leave jobs alone."""
+    """Stop local workers after their current step, leave Slurm jobs alone, and exit."""
     local = executor.kind != "slurm"
     if local:
-        click.echo("stopping at the end of the step ...", err=True)
+        click.echo("stopping after the current step ...", err=True)
     events.close()  # type: ignore[attr-defined]
-    left = len(work.missing(expansion.runs, runs))
-    how = "stopped" if local else "jobs on Slurm go on by themselves"
-    click.echo(f"{how}; {left} runs left; the same command goes on", err=True)
+    missing = len(work.missing(expansion.runs, runs))
+    state = "stopped" if local else "jobs on Slurm continue"
+    click.echo(f"{state}; {missing} runs left; repeat the command to resume", err=True)
     sys.exit(130)
 
 
 def run_cell(grid: Grid, runs: Sequence[Run], folder: Path, data: Path) -> Record:
-    """Train what is missing of a cell's runs, in this process; the asked run's record.
+    """Train the missing runs in this process and return the record of the last.
 
     Raises:
-        UserError: the asked run could not be trained.
+        UserError: the last run could not be trained.
     """
     todo = work.missing(runs, folder)
     executor = grid.executor.model_copy(update={"kind": "debug"})
     with closing(runner.run_all(runs, folder, data, executor)) as events:  # type: ignore[type-var]
         live_view.show(events, todo, Console())
-    asked = runs[-1]
-    record = records.read(folder, asked.id)
+    last = runs[-1]
+    record = records.read(folder, last.id)
     if record is None:
-        raise UserError(f"{asked.title}, {asked.method}: not trained; its teacher has failed")
+        raise UserError(f"{last.title}, {last.method}: not trained, because its teacher failed")
     return record

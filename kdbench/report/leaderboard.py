@@ -93,9 +93,7 @@ def _csv(frame: "pd.DataFrame") -> bytes:
     return frame.to_csv(index=False, lineterminator="\n", float_format="%.10g").encode()
 
 
-def markdown(
-    aggregate: Aggregate, tables: "Tables", plots: Sequence[pictures.Picture] = ()
-) -> str:
+def markdown(aggregate: Aggregate, tables: "Tables", plots: Sequence[pictures.Picture] = ()) -> str:
     """Write ``leaderboard.md``.
 
     Args:

@@ -1,6 +1,6 @@
-"""Evidence to all that is shown of it: checked, summarised once, tidy, and over all pairs."""
+"""Every statistic of a report, computed once."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,13 +23,13 @@ class LeaderboardError(UserError):
 
 @dataclass(frozen=True)
 class Aggregate:
-    """What tables, plots and pages select from.
+    """The statistics that tables, plots and pages select from.
 
     Attributes:
-        evidence: what it was made from.
-        found: what became of its cells.
-        frame: of ``tidy``: a row per method and pair.
-        overall: a row per method, over all pairs.
+        evidence: the grid, its cells and their records.
+        summaries: the results of each cell's runs.
+        frame: of ``cell_table``: a row per method and pair.
+        methods: a row per method, over all pairs.
         data: digest of the data that all runs used; None without records.
     """
 
@@ -40,27 +40,21 @@ class Aggregate:
     data: str | None
 
 
-def aggregate(
-    evidence: Evidence, told: "Callable[[pd.DataFrame], object] | None" = None
-) -> Aggregate:
-    """All statistics of a grid.
-
-    Args:
-        told: given the frame as soon as it is there.
+def aggregate(evidence: Evidence) -> Aggregate:
+    """Compute all statistics of a grid.
 
     Raises:
         LeaderboardError: records of different data; an unknown reference.
     """
     grid, cells, records = evidence.grid, evidence.cells, evidence.records
     data = check_data(grid, cells, records)
-    found = summaries(cells, records)
+    cell_summaries = summaries(cells, records)
     try:
-        frame = cell_table(grid, cells, records, found)
+        frame = cell_table(grid, cells, records, cell_summaries)
     except ValueError as error:
         raise LeaderboardError(f"{grid.source}: {error}") from error
-    if told:
-        told(frame)
-    return Aggregate(evidence, found, frame, method_table(evidence, found), data)
+    methods = method_table(evidence, cell_summaries)
+    return Aggregate(evidence, cell_summaries, frame, methods, data)
 
 
 def check_data(grid: Grid, cells: Iterable[Cell], records: Mapping[str, Record]) -> str | None:

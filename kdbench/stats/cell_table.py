@@ -18,7 +18,6 @@ from kdbench.stats.cell_summary import (
     Summary,
     by_pair,
     row_label,
-    summaries,
     teacher_accuracy,
 )
 from kdbench.stats.over_seeds import Difference
@@ -46,7 +45,7 @@ def cell_table(
     grid: Grid,
     cells: Sequence[Cell],
     records: Mapping[str, Record],
-    found: Summaries | None = None,
+    summaries: Summaries,
 ) -> "pd.DataFrame":
     """One row per method and pair, rows ``teacher`` and ``student`` included: ``COLUMNS``.
 
@@ -58,7 +57,7 @@ def cell_table(
     ``published_diff``: our mean less the published one.
 
     Args:
-        found: ``summaries`` of the cells, where they are there already.
+        summaries: of the same cells and records.
 
     Raises:
         ValueError: the report's reference is no published table.
@@ -67,10 +66,9 @@ def cell_table(
 
     baseline = row_label(cells, grid.report.baseline)
     reference = row_label(cells, grid.report.ari_of) if grid.report.ari_of else None
-    found = summaries(cells, records) if found is None else found
     rows: list[dict[str, Any]] = []
     for pair, members in by_pair(cells).items():
-        rows += _pair(grid, pair, members, found[pair], records, baseline, reference)
+        rows += _pair(grid, pair, members, summaries[pair], records, baseline, reference)
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     return frame.astype(dict.fromkeys(COUNTS, "Int64"))
 

@@ -20,7 +20,6 @@ from kdbench.stats.cell_summary import (
     Summary,
     by_pair,
     row_label,
-    summaries,
     teacher_accuracy,
 )
 from kdbench.stats.over_pairs import ValueWithInterval
@@ -66,33 +65,32 @@ class MethodTable:
     diagram: CriticalDifference | str
 
 
-def method_table(evidence: Evidence, found: Summaries | None = None) -> MethodTable:
+def method_table(evidence: Evidence, summaries: Summaries) -> MethodTable:
     """Statistics over pairs; pairs that a method or its baseline lacks are dropped for it alone.
 
     Args:
-        found: ``summaries`` of the cells, where they are there already.
+        summaries: of the evidence's cells.
     """
     import pandas as pd
 
-    found = summaries(evidence.cells, evidence.records) if found is None else found
     report = evidence.grid.report
     baseline = row_label(evidence.cells, report.baseline)
     reference = row_label(evidence.cells, report.ari_of) if report.ari_of else None
-    names = list(dict.fromkeys(name for cells in found.values() for name in cells))
+    names = list(dict.fromkeys(name for cells in summaries.values() for name in cells))
     methods = [name for name in names if name not in BASELINES]
     rows: dict[str, dict[str, Any]] = {
         name: {"method": name} for name in names if name != "teacher"
     }
     known = {
-        name: differences(found, name, baseline) for name in rows if baseline and name != baseline
+        name: differences(summaries, name, baseline) for name in rows if baseline and name != baseline
     }
     against = {name: [d.mean for d in known[name]] for name in methods if name in known}
     tested, refusal = _wilcoxon(against, baseline)
-    gaps = _gaps(evidence, found)
-    better = _better(found, [name for name in rows if name != baseline], baseline)
-    ari = _ari(found, [name for name in methods if name != reference], reference)
+    gaps = _gaps(evidence, summaries)
+    better = _better(summaries, [name for name in rows if name != baseline], baseline)
+    ari = _ari(summaries, [name for name in methods if name != reference], reference)
     for name, row in rows.items():
-        row |= {"pairs_expected": sum(name in cells for cells in found.values())}
+        row |= {"pairs_expected": sum(name in cells for cells in summaries.values())}
         if name in known:
             row |= _against(known[name], report.tie)
             row |= {"p_wilcoxon_holm": tested.get(name, math.nan)}
@@ -100,7 +98,7 @@ def method_table(evidence: Evidence, found: Summaries | None = None) -> MethodTa
         if name != "student" and gaps[name]:
             row |= _ends("iqm_gap", over_pairs.interquartile_mean(gaps[name]))
             row |= {"iqm_pairs": len(gaps[name])}
-    ranked, tables = _ranked(found, methods)
+    ranked, tables = _ranked(summaries, methods)
     if len(ranked) > 1:
         for name, rank in zip(ranked, over_pairs.average_ranks(tables), strict=True):
             rows[name] |= _ends("rank", rank) | {"rank_pairs": len(tables)}

@@ -2,7 +2,16 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from fake_grids import PAIRS, PROTOCOL, evidence_of, make_cells, make_grid, make_records, typical
+from fake_grids import (
+    PAIRS,
+    PROTOCOL,
+    evidence_of,
+    make_cells,
+    make_grid,
+    make_records,
+    markdown,
+    typical,
+)
 from small_grids import kdbench, mistakes
 
 from kdbench.report import leaderboard, several_grids
@@ -27,7 +36,7 @@ def test_grids_of_one_protocol_are_one_grid() -> None:
     assert whole.methods.frame.equals(apart.methods.frame)
     assert whole.frame.equals(apart.frame)
     assert all(one.history(run.id) for cell in one.cells for run in cell.runs)
-    assert "--grid a.yaml --grid b.yaml" in leaderboard.markdown(whole).replace("'", "")
+    assert "--grid a.yaml --grid b.yaml" in markdown(whole).replace("'", "")
 
 
 @pytest.mark.parametrize(

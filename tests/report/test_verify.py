@@ -2,7 +2,7 @@ import re
 from pathlib import Path
 
 import pytest
-from fake_grids import PAIRS, evidence_of, make_cells, make_grid, make_records, typical
+from fake_grids import PAIRS, make_cells, make_grid, make_records, typical, whole_of
 from small_grids import kdbench
 
 from kdbench.report import leaderboard, verify
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 def results(tmp_path: Path) -> Path:
     grid = make_grid(PAIRS)
     cells = make_cells(grid)
-    leaderboard.write(evidence_of(grid, cells, make_records(cells, typical)), tmp_path)
+    leaderboard.write(whole_of(grid, cells, make_records(cells, typical)), tmp_path)
     (tmp_path / "other").mkdir()
     return tmp_path
 

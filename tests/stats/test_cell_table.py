@@ -8,14 +8,15 @@ from fake_grids import DIGITS, cell_of, make_cells, make_grid, make_records, typ
 from kdbench.grid.grid import TeacherSpec
 from kdbench.grid.run import Cell, Term
 from kdbench.grid.settings import Dataset
-from kdbench.stats.cell_summary import row_label
+from kdbench.stats.cell_summary import row_label, summaries
 from kdbench.stats.cell_table import COLUMNS, cell_table
 
 
 def test_tidy_has_a_row_per_method_and_pair_with_its_numbers() -> None:
     grid = make_grid([("big", "small"), ("big", "tiny")])
     cells = make_cells(grid)
-    frame = cell_table(grid, cells, make_records(cells, typical))
+    records = make_records(cells, typical)
+    frame = cell_table(grid, cells, records, summaries(cells, records))
     assert list(frame.columns) == list(COLUMNS)
     assert len(frame) == 10
     at = frame[(frame["method"] == "at") & (frame["student"] == "small")].iloc[0]
@@ -50,7 +51,8 @@ def test_a_teacher_of_other_data_says_which() -> None:
     data = Dataset(name="digits", per_class=30)
     grid = make_grid(dataset=data, teacher=TeacherSpec(dataset=DIGITS))
     cells = make_cells(grid)
-    frame = cell_table(grid, cells, make_records(cells, typical))
+    records = make_records(cells, typical)
+    frame = cell_table(grid, cells, records, summaries(cells, records))
     assert frame.loc[frame["method"] == "teacher", "dataset"].tolist() == ["digits"]
     assert set(frame.loc[frame["method"] != "teacher", "dataset"]) == {"digits, 30 per class"}
 

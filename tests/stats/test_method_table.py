@@ -18,6 +18,7 @@ from kdbench.grid.grid import Report
 from kdbench.grid.run import Run
 from kdbench.report.tables.over_pairs import across_pairs
 from kdbench.stats import over_seeds
+from kdbench.stats.cell_summary import summaries
 from kdbench.stats.method_table import COLUMNS, MethodTable, method_table
 from kdbench.stats.pair_tests import CriticalDifference
 
@@ -38,7 +39,7 @@ def test_columns_against_independent_calculations() -> None:
     grid = make_grid(PAIRS, seeds=(0, 1, 2, 3))
     cells = make_cells(grid, NAMES)
     records = make_records(cells, noisy)
-    result = method_table(evidence_of(grid, cells, records))
+    result = method_table(evidence_of(grid, cells, records), summaries(cells, records))
     assert list(result.frame.columns) == list(COLUMNS)
     acc = {
         (c.method, c.student): np.array([noisy(run) for run in c.runs]) for c in cells
@@ -169,5 +170,5 @@ def test_a_teacher_that_does_not_lead_leaves_no_gap() -> None:
     grid = make_grid(PAIRS)
     cells = make_cells(grid)
     records = make_records(cells, lambda run: typical(run) + 20 * (run.student == "tiny"))
-    row = of(method_table(evidence_of(grid, cells, records)), "at")
+    row = of(method_table(evidence_of(grid, cells, records), summaries(cells, records)), "at")
     assert (row["iqm_pairs"], row["pairs"]) == (1, 2)

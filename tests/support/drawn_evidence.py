@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from kdbench.grid.run import Run
 from kdbench.runs.evidence import Evidence, History
-from kdbench.stats.cell_table import cell_table
+from kdbench.stats.aggregate import aggregate
 
 HOSTILE = (
     *("$x_1$", "_a_", "a" * 300, "<b>&amp;--><script>", "方法 é 🎉", "x\n\x00y"),
@@ -33,7 +33,7 @@ def make_evidence(
 
 
 def frame_of(evidence: Evidence) -> Any:
-    return cell_table(evidence.grid, evidence.cells, evidence.records)
+    return aggregate(evidence).frame
 
 
 def points(axis: Axes, marker: str = "o", colour: str | None = None) -> list[tuple[float, float]]:

@@ -170,7 +170,12 @@ def page(grid_changes: dict[str, Any] | None = None, **environment: object) -> s
     run = cells[2].runs[0]
     record = records[run.id]
     records[run.id] = replace(record, environment=record.environment | environment)
-    return leaderboard.markdown(whole_of(grid, cells, records))
+    return markdown(whole_of(grid, cells, records))
+
+
+def markdown(statistics: Aggregate) -> str:
+    """Write the Markdown page of a grid, without plots."""
+    return leaderboard.markdown(statistics, leaderboard.make_tables(statistics))
 
 
 def write(folder: Path, text: str, name: str = "mine.py") -> str:

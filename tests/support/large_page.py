@@ -13,7 +13,7 @@ from kdbench.grid.settings import Protocol
 from kdbench.report.page import html as page
 from kdbench.runs.evidence import Evidence, History
 from kdbench.runs.records import Record
-from kdbench.stats.cell_table import cell_table
+from kdbench.stats.aggregate import aggregate
 
 METHODS = (
     "kd", "fitnets", "at", "sp", "vid", "semckd", "cc", "rkd", "pkt", "ab", "fsp", "nst", "crd",
@@ -96,18 +96,17 @@ def _trouble(cells: Sequence[Cell], records: dict[str, Record]) -> None:
 
 
 def html(found: Evidence, **more: Any) -> str:
-    """Its page."""
-    frame = cell_table(found.grid, found.cells, found.records)
-    return page.render(found, frame, **more)
+    """Render the page of a grid."""
+    return page.render(aggregate(found), **more)
 
 
 def write(folder: Path, found: Evidence, **more: Any) -> Path:
-    """Its page, its CSV and the page over it, as a user finds them; the grid's page."""
-    frame = cell_table(found.grid, found.cells, found.records)
+    """Write a grid's page and CSV, and the index of all grids; return the path of the page."""
+    statistics = aggregate(found)
     target = folder / found.grid.name
     target.mkdir(parents=True, exist_ok=True)
-    frame.to_csv(target / "leaderboard.csv", index=False)
+    statistics.frame.to_csv(target / "leaderboard.csv", index=False)
     path = target / "index.html"
-    path.write_text(page.render(found, frame, **more), encoding="utf-8")
+    path.write_text(page.render(statistics, **more), encoding="utf-8")
     (folder / "index.html").write_text(page.index(folder), encoding="utf-8")
     return path

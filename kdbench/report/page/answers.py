@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kdbench.report.page import numbers
+from kdbench.report import numbers
 from kdbench.report.page.main_table import Column, TableRow
 from kdbench.runs.evidence import Evidence
 from kdbench.stats import over_seeds
+from kdbench.stats.aggregate import Aggregate
 from kdbench.stats.cell_summary import first_result, statuses
+from kdbench.wording import counted, duration
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,18 +26,16 @@ class Answer:
 
 
 def answers(
-    evidence: Evidence,
-    frame: "pd.DataFrame",
-    table: Sequence[TableRow],
-    pairs: Sequence[Column],
-    baseline: str | None,
+    aggregate: Aggregate, table: Sequence[TableRow], pairs: Sequence[Column]
 ) -> list[Answer]:
-    """Which method, how sure, at what cost, how measured, what is missing.
+    """Answer which method, how sure, at what cost, how measured, what is missing.
 
     Args:
-        frame: of ``tidy``. table, pairs: rows and columns of the main table.
-        baseline: the row that differences are taken to.
+        aggregate: the grid's statistics.
+        table: rows of the main table.
+        pairs: columns of the main table.
     """
+    evidence, frame, baseline = aggregate.evidence, aggregate.frame, aggregate.methods.baseline
     whole = [row for row in table if not row.baseline and row.pairs == len(pairs)]
     best = max(whole, key=lambda row: row.accuracy) if whole else None
     return [
@@ -61,12 +61,12 @@ def _which(
         if any(row.pairs for row in table if not row.baseline):
             return ["No method has a result on every pair yet, so no two can be compared fairly."]
         return ["No method has a result yet."]
-    n = len(best.boxes)
+    n = len(best.cells)
     every, some = ("on every pair", f"over the {n} pairs") if n > 1 else ("there", "on the pair")
     said = [f"{best.name} has the highest mean accuracy {some}: {numbers.number(best.accuracy)} %."]
     if best.about:
         said.append(f"Paper: {best.about.removesuffix('.')}.")
-    if all(box.n < 2 for row in whole for box in row.boxes):
+    if all(cell.n < 2 for row in whole for cell in row.cells):
         return [*said, "With one seed of each method, that is no more than a hint."]
     always = [row for row in whole if row.tops == n]
     others = [row.name for row in always if row is not best]
@@ -141,7 +141,7 @@ def _cost(
         )
     seconds = sum(cost.seconds + cost.teacher_seconds for cost in spent)
     said.append(
-        f"All {len(spent):,} runs, each counted as if it had been alone: {_duration(seconds)}."
+        f"All {len(spent):,} runs, each counted as if it had been alone: {duration(seconds)}."
     )
     return said
 
@@ -154,8 +154,8 @@ def _measured(evidence: Evidence, table: Sequence[TableRow], pairs: Sequence[Col
     methods = sum(not row.baseline for row in table)
     return [
         f"{grid.dataset.title}{images}, {grid.protocol.epochs} epochs, protocol "
-        f"{grid.protocol.name}: {_many(methods, 'method')} × "
-        f"{_many(len(pairs), 'teacher-student pair')} × {_many(len(grid.seeds), 'seed')}.",
+        f"{grid.protocol.name}: {counted(methods, 'method')} × "
+        f"{counted(len(pairs), 'teacher-student pair')} × {counted(len(grid.seeds), 'seed')}.",
         f"Top-1 accuracy{tested} after the last epoch; nothing is selected on the test set. Runs "
         "of one seed share initial weights, data order and augmentation, so methods are compared "
         "seed by seed.",
@@ -179,14 +179,3 @@ def _missing(evidence: Evidence, table: Sequence[TableRow]) -> list[str]:
 
 def _times(row: TableRow, baseline: str | None) -> str:
     return f"{numbers.times(row.times)} the training time of {baseline}"
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def _duration(seconds: float) -> str:
-    for size, unit in ((3600, "hours"), (60, "minutes")):
-        if seconds >= size:
-            return f"{seconds / size:,.1f} {unit}"
-    return f"{seconds:,.1f} seconds"

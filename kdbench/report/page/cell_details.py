@@ -3,21 +3,19 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from markupsafe import Markup
 
 from kdbench.grid.run import BASELINES, Cell, Run
-from kdbench.report.page import curve_data, numbers
+from kdbench.report import numbers
+from kdbench.report.page import curve_data
 from kdbench.report.page.main_table import WORDS, TableRow
 from kdbench.report.tables.table import rows_of
 from kdbench.report.text.facts import processor
-from kdbench.runs.evidence import Evidence
 from kdbench.runs.records import Record
+from kdbench.stats.aggregate import Aggregate
 from kdbench.stats.cell_summary import by_pair
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Lines = list[tuple[str, str]]
 NOTHING: dict[str, Any] = {"cells": [], "curves": {}, "points": 0, "baseline": "", "baselines": {}}
@@ -25,22 +23,20 @@ NOTHING: dict[str, Any] = {"cells": [], "curves": {}, "points": 0, "baseline": "
 
 
 def payload(
-    evidence: Evidence,
-    frame: "pd.DataFrame",
-    table: Sequence[TableRow],
-    baseline: str | None,
-    command: Callable[[Run], str] | None,
+    aggregate: Aggregate, table: Sequence[TableRow], command: Callable[[Run], str] | None
 ) -> dict[str, Any]:
-    """All cells, in the order of ``frame``'s rows, and what they share.
+    """Collect the details of all cells, in the order of ``aggregate.frame``.
 
     Args:
-        evidence, frame, table: of the page; ``frame`` is that of ``tidy``.
-        baseline: the row that differences are taken to.
-        command: a run to the line that repeats it; None: no such line.
+        aggregate: the grid's statistics.
+        table: rows of the main table.
+        command: returns the command that repeats a run; None: no commands.
 
     Returns:
-        ``cells``, ``curves`` (see ``curves.pack``), ``points`` and the baseline's index per pair.
+        ``cells``, ``curves`` (see ``curve_data.pack``), ``points`` (of the longest curve), the
+        name of the ``baseline`` and its cell's index per pair (``baselines``).
     """
+    evidence, baseline = aggregate.evidence, aggregate.methods.baseline
     pairs = by_pair(evidence.cells)
     cells = {(cell.method, pair): cell for pair, members in pairs.items() for cell in members}
     about = {row.name: row for row in table}
@@ -50,11 +46,11 @@ def payload(
     )
     out = []
     baselines = {}
-    for i, (key, row) in enumerate(rows_of(frame)):
-        cell, shown = cells[key], about[row.method]
+    for i, (key, row) in enumerate(rows_of(aggregate.frame)):
+        cell = cells[key]
         ended = [evidence.records.get(run.id) for run in cell.runs]
         versions = _versions(ended, environments)
-        out.append(_cell(row, cell, ended, shown, versions, baseline, command))
+        out.append(_cell(row, cell, ended, about[row.method], versions, baseline, command))
         if row.method == baseline and any(run.id in packed for run in cell.runs):
             baselines[row.pair] = i
     return {

@@ -11,23 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from kdbench.grid.grid import Grid
 from kdbench.grid.run import Run
+from kdbench.report import numbers
 from kdbench.report.page import (
     answers,
     cell_details,
     embedded_plots,
     main_table,
-    numbers,
     results_index,
 )
 from kdbench.report.tables import accuracy
 from kdbench.report.tables.table import Table
 from kdbench.report.text import claims, facts
-from kdbench.runs.evidence import Evidence
-from kdbench.stats.cell_summary import Summaries, row_label, summaries
+from kdbench.stats.aggregate import Aggregate
 
 if TYPE_CHECKING:
-    import pandas as pd
     from jinja2 import Environment
 
 CELLS = 5_000
@@ -35,63 +34,55 @@ CELLS = 5_000
 
 
 def render(
-    evidence: Evidence,
-    frame: "pd.DataFrame",
+    aggregate: Aggregate,
     *,
-    found: Summaries | None = None,
-    digest: str | None = None,
-    further: Iterable[Table] = (),
-    plots: Callable[[], Mapping[str, str]] | None = None,
+    tables: Iterable[Table] = (),
+    plots: Callable[[], Mapping[str, str]] = dict,
     command: Callable[[Run], str] | None = None,
 ) -> str:
-    """The page: a pure function of what it is given.
+    """Write the page, which depends on nothing but the arguments.
 
     Args:
-        evidence: of the grid. frame: of ``tidy``, of the same evidence.
-        found: ``summaries`` of the cells, where they are there already.
-        digest: of the data that all runs used; None where no run has read it.
-        further: tables to show below the main one.
-        plots: title -> text of an SVG; asked for as late as can be.
-        command: a run to the line that repeats it; None: the page has no such lines.
+        aggregate: the grid's statistics.
+        tables: shown below the main one.
+        plots: title -> text of an SVG; called as late as possible.
+        command: returns the command that repeats a run; None: the page shows no commands.
     """
-    grid, cells, records = evidence.grid, evidence.cells, evidence.records
-    baseline = row_label(cells, grid.report.baseline)
-    columns = main_table.columns(evidence, frame)
-    found = summaries(cells, records) if found is None else found
+    grid, frame = aggregate.evidence.grid, aggregate.frame
+    baseline = aggregate.methods.baseline
+    columns = main_table.columns(aggregate)
     opens = len(frame) <= CELLS
-    board = main_table.rows(evidence, frame, found, baseline, bars=opens)
-    methods = [row for row in board if not row.baseline]
-    supports, against = claims.claim_lines(grid, cells, records, frame)
-    data = cell_details.NOTHING
-    if opens:
-        data = cell_details.payload(evidence, frame, board, baseline, command)
+    rows = main_table.rows(aggregate, bars=opens)
+    methods = [row for row in rows if not row.baseline]
+    supports, against = claims.claim_lines(aggregate)
+    data = cell_details.payload(aggregate, rows, command) if opens else cell_details.NOTHING
     return _fill(
         "page.html.j2",
         ("theme.js", "sort.js", "board.js", "drawer.js"),
         title=grid.title,
-        lead=_lead(evidence, board, columns),
-        answers=answers.answers(evidence, frame, board, columns, baseline),
+        lead=_lead(grid, rows, columns),
+        answers=answers.answers(aggregate, rows, columns),
         supports=supports,
         against=against,
         baseline=baseline,
         columns=columns,
         heads=_heads(columns, baseline),
-        rows=board,
-        groups=[group for group in ([r for r in board if r.baseline], methods) if group],
+        rows=rows,
+        groups=[group for group in ([r for r in rows if r.baseline], methods) if group],
         families=list(dict.fromkeys(row.family for row in methods)),
         datasets=list(dict.fromkeys(column.dataset for column in columns)),
         seeds=len(grid.seeds),
-        counts=main_table.counts([box for row in board for box in row.boxes]),
+        counts=main_table.counts([cell for row in rows for cell in row.cells]),
         letters=main_table.LETTERS,
         words=main_table.WORDS,
         reasons=accuracy.reasons(frame),
-        tables=[*further, _methods(board)],
-        facts=facts.fact_lines(grid, cells, records, digest),
+        tables=[*tables, _methods(rows)],
+        facts=facts.fact_lines(aggregate),
         opens=opens,
         curve_note=_curve_note(data) if opens else "",
         commands=_commands(grid.source),
         data=cell_details.script(data),
-        figures=cache(lambda: embedded_plots.embed(plots() if plots else {})),
+        figures=cache(lambda: embedded_plots.embed(plots())),
     )  # fmt: skip
 
 
@@ -155,23 +146,21 @@ def _digest(content: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
 
 
-def _lead(
-    evidence: Evidence, board: list[main_table.TableRow], columns: list[main_table.Column]
-) -> str:
-    methods = [row.name for row in board if not row.baseline]
+def _lead(grid: Grid, rows: list[main_table.TableRow], columns: list[main_table.Column]) -> str:
+    methods = [row.name for row in rows if not row.baseline]
     pairs = numbers.listed([column.name for column in columns], 4)
     return (
         "Knowledge distillation: a small network, the student, learns from a larger trained one, "
         f"the teacher; each method is another way to teach. Here: {len(methods)} methods on "
-        f"{evidence.grid.dataset.title}, teacher → student {pairs}."
+        f"{grid.dataset.title}, teacher → student {pairs}."
     )
 
 
-def _methods(board: list[main_table.TableRow]) -> Table:
-    """What every row is."""
+def _methods(rows: list[main_table.TableRow]) -> Table:
+    """List the family and paper of each method."""
     import pandas as pd
 
-    lines = [(row.name, row.family, row.about) for row in board if not row.baseline]
+    lines = [(row.name, row.family, row.about) for row in rows if not row.baseline]
     return Table("Methods", pd.DataFrame(lines, columns=["Method", "Family", "Paper"]))
 
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kdbench.grid.run import BASELINES
+from kdbench.report import numbers
 from kdbench.report.page import method_facts as about
-from kdbench.report.page import numbers
 from kdbench.report.tables.table import rows_of
-from kdbench.runs.evidence import Evidence
 from kdbench.stats import Difference, over_seeds
-from kdbench.stats.cell_summary import STATUSES, Summaries, by_pair
+from kdbench.stats.aggregate import Aggregate
+from kdbench.stats.cell_summary import STATUSES, by_pair
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +65,7 @@ class TableCell:
         main, sd, flag: texts: the mean, its spread, and what is not whole.
         delta, interval: texts of the difference to the baseline. bar: that interval.
         top: best of its column, or not distinguishable from it.
-        told: "up" or "down" where a test tells the difference from 0.
+        direction: "up" or "down" if the difference is significant.
         status: one of ``LETTERS``.
     """
 
@@ -79,7 +79,7 @@ class TableCell:
     interval: str = ""
     bar: Bar | None = None
     top: bool = False
-    told: str = ""
+    direction: str = ""
     status: str = "absent"
 
     @property
@@ -95,7 +95,7 @@ class TableRow:
     Attributes:
         name, family, about: what its file says of it. year: of its paper, if that says.
         baseline: the row of the teachers or of the students alone.
-        boxes: one per column.
+        cells: one per column.
         overall: the paired difference to the report's baseline, mean over ``compared`` pairs.
         accuracy: mean over ``pairs`` pairs, those with a result.
         times: training time over the baseline's, mean over pairs.
@@ -107,7 +107,7 @@ class TableRow:
     year: str
     about: str
     baseline: bool
-    boxes: tuple[TableCell, ...]
+    cells: tuple[TableCell, ...]
     overall: Difference
     compared: int
     accuracy: float
@@ -118,11 +118,12 @@ class TableRow:
     @property
     def tops(self) -> int:
         """Pairs on which it is the best or not distinguishable from it."""
-        return sum(box.top for box in self.boxes)
+        return sum(cell.top for cell in self.cells)
 
 
-def columns(evidence: Evidence, frame: "pd.DataFrame") -> list[Column]:
-    """The pairs, in the grid's order."""
+def columns(aggregate: Aggregate) -> list[Column]:
+    """Describe the pairs, in the grid's order."""
+    evidence, frame = aggregate.evidence, aggregate.frame
     students = frame.loc[frame["method"] != "teacher", ["pair", "dataset"]]
     data = dict(zip(students["pair"].tolist(), students["dataset"].tolist(), strict=True))
     return [
@@ -137,30 +138,22 @@ def columns(evidence: Evidence, frame: "pd.DataFrame") -> list[Column]:
     ]
 
 
-def rows(
-    evidence: Evidence,
-    frame: "pd.DataFrame",
-    known: Summaries,
-    baseline: str | None,
-    *,
-    bars: bool = True,
-) -> list[TableRow]:
-    """Teacher and student first, then the methods in the grid's order.
+def rows(aggregate: Aggregate, *, bars: bool = True) -> list[TableRow]:
+    """List teacher and student, then the methods in the grid's order.
 
     Args:
-        frame: of ``tidy``; a box's ``index`` counts its rows.
-        known: what became of the cells.
-        baseline: the row that differences are taken to.
+        aggregate: the grid's statistics; a cell's ``index`` is its row in ``frame``.
         bars: draw the intervals.
     """
-    pairs = by_pair(evidence.cells)
+    frame, baseline = aggregate.frame, aggregate.methods.baseline
+    pairs = by_pair(aggregate.evidence.cells)
     scale = _scale(frame) if bars else 0.0
-    found = {
-        key: _box(index, row, scale, baseline) for index, (key, row) in enumerate(rows_of(frame))
+    table_cells = {
+        key: _cell(index, row, scale, baseline) for index, (key, row) in enumerate(rows_of(frame))
     }
     accuracies = {
         (name, pair): summary.accuracies
-        for pair, members in known.items()
+        for pair, members in aggregate.summaries.items()
         for name, summary in members.items()
     }
     times = frame.groupby("method")["time_ratio"].mean().to_dict()
@@ -168,8 +161,8 @@ def rows(
     names.sort(key=lambda name: BASELINES.index(name) if name in BASELINES else len(BASELINES))
     out = []
     for name in names:
-        family, year, paper = about.described(name, evidence.cells)
-        boxes = tuple(found.get((name, pair), TableCell(None)) for pair in pairs)
+        family, year, paper = about.described(name, aggregate.evidence.cells)
+        cells = tuple(table_cells.get((name, pair), TableCell(None)) for pair in pairs)
         have = [pair for pair in pairs if accuracies.get((name, pair))]
         compared = [p for p in have if accuracies.get((baseline or "", p))] if baseline else []
         compared = [] if name in ("teacher", baseline) else compared
@@ -185,7 +178,7 @@ def rows(
             year=year,
             about=paper,
             baseline=name in BASELINES,
-            boxes=boxes,
+            cells=cells,
             overall=overall,
             compared=len(compared),
             accuracy=over_seeds.mean(means),
@@ -197,10 +190,10 @@ def rows(
     return out
 
 
-def counts(boxes: Sequence[TableCell]) -> dict[str, int]:
-    """How many cells are in each status, in the order of ``LETTERS``; none that is 0."""
-    found = [box.status for box in boxes]
-    return {status: found.count(status) for status in LETTERS if status in found}
+def counts(cells: Sequence[TableCell]) -> dict[str, int]:
+    """Count the cells of each status, in the order of ``LETTERS``; zero counts are left out."""
+    statuses = [cell.status for cell in cells]
+    return {status: statuses.count(status) for status in LETTERS if status in statuses}
 
 
 def _mean_over_pairs(accuracies: Sequence[over_seeds.Accuracies]) -> dict[int, float]:
@@ -209,7 +202,7 @@ def _mean_over_pairs(accuracies: Sequence[over_seeds.Accuracies]) -> dict[int, f
     return {seed: over_seeds.mean(one[seed] for one in accuracies) for seed in sorted(seeds)}
 
 
-def _box(index: int, row: Any, scale: float, baseline: str | None) -> TableCell:
+def _cell(index: int, row: Any, scale: float, baseline: str | None) -> TableCell:
     troubles = ", ".join(
         f"{getattr(row, status)} {status}" for status in STATUSES[1:] if getattr(row, status)
     )
@@ -219,7 +212,7 @@ def _box(index: int, row: Any, scale: float, baseline: str | None) -> TableCell:
     flag = "imported" if row.status == "imported" else ""
     flag = flag if whole else f"{row.n} of {row.expected} seeds: {troubles}"
     compared = numbers.known(row.diff)
-    told = numbers.known(row.p_holm) and row.p_holm < over_seeds.ALPHA
+    significant = numbers.known(row.p_holm) and row.p_holm < over_seeds.ALPHA
     return TableCell(
         index=index,
         value=numbers.plain(row.mean),
@@ -235,7 +228,7 @@ def _box(index: int, row: Any, scale: float, baseline: str | None) -> TableCell:
         interval=numbers.interval(row.lo, row.hi),
         bar=_bar(row.lo, row.diff, row.hi, scale),
         top=bool(row.top),
-        told=("up" if row.diff > 0 else "down") if told else "",
+        direction=("up" if row.diff > 0 else "down") if significant else "",
         status=row.status,
     )
 

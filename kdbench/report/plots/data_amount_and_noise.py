@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from kdbench.grid.run import Cell
 from kdbench.report.plots.learning_curves import compared, plots
 from kdbench.report.plots.small_multiples import Look, Panel, PlotLine, fitting
-from kdbench.report.plots.style import PANELS, Plot, capped, several
+from kdbench.report.plots.style import PANELS, Plot, capped
 from kdbench.runs.evidence import Evidence
 from kdbench.stats import mean
 from kdbench.stats.cell_summary import by_pair, row_label, summarise
+from kdbench.wording import counted
 
 Series = Sequence[tuple[float, Evidence]]
 """Where a grid stands on the axis, and what is known of it."""
@@ -70,7 +71,7 @@ def _across(
         return []
     notes = capped(len(shown), len(pairs), "pairs")
     notes += capped(min(len(methods), PANELS), len(methods), "methods")
-    panels_of = several(min(len(methods), PANELS), "method")
+    panels_of = counted(min(len(methods), PANELS), "method")
     alt = (
         f"Test accuracy over the {xlabel}, mean and single seeds, a panel for each of "
         f"{panels_of} on {{}}; student alone and baseline in grey."

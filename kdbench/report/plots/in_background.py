@@ -1,12 +1,13 @@
-"""A report's plots, drawn beside all else that it makes: by a second process, on a second core.
+"""Drawing of a report's plots in a second process, on a second core.
 
-Same evidence, same bytes, whoever draws. Whatever happens to the other process, this one draws
-then by itself: an error is met again here, with its traceback.
+The bytes of a plot do not depend on the process that draws it. If the second process fails, the
+report's process draws, and so meets the same error with its traceback.
 """
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,78 +19,66 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from multiprocessing.connection import Connection
 
-    import pandas as pd
-
-    from kdbench.report.plots.average_ranks import Ranks
     from kdbench.report.plots.pictures import Picture
+    from kdbench.stats.aggregate import Aggregate
 
-Pictures = Callable[[], "Sequence[Picture]"]
-"""Waits for the pictures; the same ones, however often it is called."""
-
-
-class DrawHere:
-    """Draws in this process, when the pictures are asked for."""
-
-    def __init__(self, evidence: Evidence) -> None:
-        self.evidence = evidence
-
-    def tell(self, frame: "pd.DataFrame") -> None:
-        """The frame of ``tidy``, as soon as it is there: some plots need no more."""
-
-    def __call__(self, frame: "pd.DataFrame", ranks: "Ranks") -> Pictures:
-        """Begin to draw, given average ranks, too."""
-
-        @cache
-        def draw() -> "Sequence[Picture]":
-            from kdbench.report.plots import pictures
-
-            return pictures.pictures(self.evidence, lambda: frame, lambda: ranks)
-
-        return draw
-
-
-class DrawInBackground(DrawHere):
-    """Has another process draw, at the other end of a pipe; this one only if that one fails."""
-
-    def __init__(self, evidence: Evidence, pipe: "Connection", sender: "Executor") -> None:
-        super().__init__(evidence)
-        self.pipe, self.sender = pipe, sender
-        self.told = False
-
-    def tell(self, frame: "pd.DataFrame") -> None:
-        self.told = True
-        # Sending waits for as long as the other process is busy.
-        self.sender.submit(self.pipe.send, frame)
-
-    def __call__(self, frame: "pd.DataFrame", ranks: "Ranks") -> Pictures:
-        if not self.told:
-            self.tell(frame)
-        sent = self.sender.submit(self.pipe.send, ranks)
-        myself = super().__call__(frame, ranks)
-
-        @cache
-        def wait() -> "Sequence[Picture]":
-            found: Sequence[Picture] | None = None
-            with suppress(EOFError, OSError):
-                sent.result()
-                found = self.pipe.recv()
-            return myself() if found is None else found
-
-        return wait
-
+GetPictures = Callable[[], "Sequence[Picture]"]
+"""Wait for the pictures; later calls return the same ones."""
+Draw = Callable[["Aggregate"], GetPictures]
+"""Begin to draw."""
 
 THREADS = Path("/proc/self/task")
 
 
-@contextmanager
-def beside(evidence: Evidence) -> Iterator[DrawHere]:
-    """Draw in a process beside this one, which ends with the context at the latest.
+def draw_here(aggregate: "Aggregate") -> GetPictures:
+    """Draw in this process, when the pictures are needed."""
 
-    It starts at once, with what needs no statistics. Without a second core, and where a fork is
-    not safe, this process draws.
+    @cache
+    def draw() -> "Sequence[Picture]":
+        from kdbench.report.plots import pictures
+
+        return pictures.pictures(aggregate)
+
+    return draw
+
+
+@dataclass(frozen=True)
+class DrawInBackground:
+    """Draws in the process at the other end of a pipe, or in this one if that process fails.
+
+    Attributes:
+        pipe: to the drawing process.
+        sender: thread for sending, which blocks while the drawing process is busy.
     """
-    if not _forks():
-        yield DrawHere(evidence)
+
+    pipe: "Connection"
+    sender: "Executor"
+
+    def __call__(self, aggregate: "Aggregate") -> GetPictures:
+        """Send the statistics; the drawing process has the evidence since the fork."""
+        sent = self.sender.submit(self.pipe.send, (aggregate.frame, aggregate.methods))
+        get_own = draw_here(aggregate)
+
+        @cache
+        def wait() -> "Sequence[Picture]":
+            received: Sequence[Picture] | None = None
+            with suppress(EOFError, OSError):
+                sent.result()
+                received = self.pipe.recv()
+            return get_own() if received is None else received
+
+        return wait
+
+
+@contextmanager
+def drawing_process(evidence: Evidence) -> Iterator[Draw]:
+    """Start a process that draws, and end it with the context at the latest.
+
+    The process begins at once with the plot that needs no statistics. If there is no second core,
+    or a fork is not safe, this process draws instead.
+    """
+    if not _can_fork():
+        yield draw_here
         return
     import multiprocessing
     from concurrent.futures import ThreadPoolExecutor
@@ -98,12 +87,12 @@ def beside(evidence: Evidence) -> Iterator[DrawHere]:
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(evidence, ours, theirs), daemon=True)
     process.start()
-    # Only the other process holds this end: when that process ends, ours is told.
+    # Only the drawing process keeps this end open, so that reading fails as soon as it ends.
     theirs.close()
     sender = ThreadPoolExecutor(1)
 
     try:
-        yield DrawInBackground(evidence, ours, sender)
+        yield DrawInBackground(ours, sender)
     finally:
         process.kill()
         process.join()
@@ -112,27 +101,25 @@ def beside(evidence: Evidence) -> Iterator[DrawHere]:
         ours.close()
 
 
-def _forks() -> bool:
-    """Whether a second process has a core, and this one no thread besides, which no fork copies.
+def _can_fork() -> bool:
+    """Check for a second core, and that this process has one thread: a fork copies no others.
 
-    Linux alone says how many threads there are; numpy starts some when it is imported.
+    Only Linux reports the number of threads. numpy starts some when it is imported.
     """
     return THREADS.is_dir() and len(list(THREADS.iterdir())) == 1 and environment.cores() > 1
 
 
 def _work(evidence: Evidence, ours: "Connection", theirs: "Connection") -> None:
-    """The other process. Its errors are its own: where it sends nothing, they are met again."""
-    # Ctrl-C reaches both.
+    """Draw and send the pictures. After an error send nothing: the caller draws and sees it."""
+    # Ctrl-C reaches both processes.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     ours.close()
     with suppress(Exception):
         from kdbench.report.plots import pictures
 
-        def frame() -> "pd.DataFrame":
-            # While the first process still calculates, import what the frame comes with.
-            import pandas  # noqa: F401
+        first = pictures.picture(pictures.every_seed(evidence))
+        # The frame's classes, imported while the first process still computes the statistics.
+        import pandas  # noqa: F401
 
-            found: pd.DataFrame = theirs.recv()
-            return found
-
-        theirs.send(pictures.pictures(evidence, frame, theirs.recv))
+        frame, methods = theirs.recv()
+        theirs.send([first, *map(pictures.picture, pictures.others(evidence, frame, methods))])

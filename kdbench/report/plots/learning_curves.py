@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from kdbench.grid.run import BASELINES, Cell
 from kdbench.report.plots.small_multiples import Look, Panel, PlotLine, draw, fitting, sheets
-from kdbench.report.plots.style import PANELS, Plot, capped, several
+from kdbench.report.plots.style import PANELS, Plot, capped
 from kdbench.runs.evidence import Evidence
 from kdbench.runs.records import Record
 from kdbench.stats.cell_summary import by_pair, row_label, summarise
+from kdbench.wording import counted
 
 SEEDS = 10
 """Of more seeds than these the first are read."""
@@ -46,7 +47,7 @@ def learning_curves(evidence: Evidence) -> list[Plot]:
     )
     look = Look("epoch", "test accuracy, %", baseline or "", band="lowest to highest seed")
     title = f"{evidence.grid.title}: learning curves{notes}"
-    panels_of = several(min(len(methods), PANELS), "method")
+    panels_of = counted(min(len(methods), PANELS), "method")
     alt = (
         f"Test accuracy over the epochs, mean and span over seeds, a panel for each of "
         f"{panels_of} on {{}}; student alone and baseline in grey."
@@ -60,7 +61,7 @@ def plots(
     """A plot for each sheet that the panels need; ``{}`` in ``alt`` is the sheet's pairs."""
     out = []
     for i, sheet in enumerate(sheets(panels)):
-        told = alt.format(several(len({panel.pair for panel in sheet}), "pair"))
+        told = alt.format(counted(len({panel.pair for panel in sheet}), "pair"))
         figure = draw(title, sheet, look)
         again = f" ({i + 1})" if i else ""
         out.append(Plot(f"{name}-{i + 1}" if i else name, heading + again, told, figure))

@@ -1,6 +1,6 @@
-"""Records to figures: no window, no state, the same bytes for the same records."""
+"""All figures of a report: without a window or state, the same bytes for the same records."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,9 +11,12 @@ from kdbench.report.plots.data_amount_and_noise import few_shot, label_noise
 from kdbench.report.plots.heatmap import differences
 from kdbench.report.plots.learning_curves import learning_curves
 from kdbench.report.plots.sensitivity import sensitivity
-from kdbench.report.plots.style import Plot, png, several, svg
+from kdbench.report.plots.style import Plot, png, svg
 from kdbench.runs.evidence import Evidence
-from kdbench.stats.cell_summary import by_pair, row_label
+from kdbench.stats.aggregate import Aggregate
+from kdbench.stats.cell_summary import by_pair
+from kdbench.stats.method_table import MethodTable
+from kdbench.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,11 +27,13 @@ __all__ = [
     "accuracy",
     "average_ranks",
     "differences",
+    "every_seed",
     "few_shot",
     "figures",
     "files",
     "label_noise",
     "learning_curves",
+    "others",
     "picture",
     "pictures",
     "png",
@@ -37,13 +42,10 @@ __all__ = [
     "trade_off",
 ]  # fmt: skip
 
-GetFrame = Callable[[], "pd.DataFrame"]
-GetRanks = Callable[[], Ranks | None]
-
 
 @dataclass(frozen=True)
 class Picture:
-    """A plot as its files hold it; ``name``, ``title`` and ``alt`` as ``Plot`` has them."""
+    """A plot's files; ``name``, ``title`` and ``alt`` are those of its ``Plot``."""
 
     name: str
     title: str
@@ -53,7 +55,7 @@ class Picture:
 
 
 def files(pictures: Iterable[Picture]) -> dict[str, bytes]:
-    """What a folder of results holds of them: name -> content."""
+    """Return the files of pictures in a folder of results: name -> content."""
     out = {}
     for picture in pictures:
         out[f"plots/{picture.name}.svg"] = picture.svg
@@ -61,46 +63,42 @@ def files(pictures: Iterable[Picture]) -> dict[str, bytes]:
     return out
 
 
-def pictures(evidence: Evidence, frame: GetFrame, ranks: GetRanks) -> list[Picture]:
-    """Every figure that a grid has something to show in, drawn.
-
-    Args:
-        evidence: of the grid.
-        frame: of ``tidy``, asked for when it is needed, which is not for the first figure.
-        ranks: average ranks, asked for later still; None where nobody has worked them out.
-    """
-    return [picture(plot) for plot in _each(evidence, frame, ranks)]
+def pictures(aggregate: Aggregate) -> list[Picture]:
+    """Draw every figure for which the grid has data."""
+    return [picture(plot) for plot in figures(aggregate)]
 
 
 def picture(plot: Plot) -> Picture:
-    """A plot, drawn."""
+    """Write a plot's files."""
     return Picture(plot.name, plot.title, plot.alt, svg(plot.figure), png(plot.figure))
 
 
-def figures(evidence: Evidence, frame: "pd.DataFrame", ranks: Ranks | None = None) -> list[Plot]:
-    """Every figure that a grid has something to show in, in a fixed order.
+def figures(aggregate: Aggregate) -> Iterator[Plot]:
+    """Draw every figure for which the grid has data, in a fixed order."""
+    yield every_seed(aggregate.evidence)
+    yield from others(aggregate.evidence, aggregate.frame, aggregate.methods)
+
+
+def every_seed(evidence: Evidence) -> Plot:
+    """Draw the first figure, the only one that needs no statistics."""
+    return Plot(
+        "accuracy",
+        "Every seed",
+        f"Test accuracy of every seed as a point and of their mean as a bar, {_size(evidence)}; "
+        "lines where student alone and teacher are.",
+        accuracy(evidence.grid.title, evidence.cells, evidence.records),
+    )
+
+
+def others(evidence: Evidence, frame: "pd.DataFrame", methods: MethodTable) -> Iterator[Plot]:
+    """Draw all figures but the first.
 
     Args:
         evidence: of the grid.
-        frame: of ``tidy``.
-        ranks: average rank of each method with its interval, where somebody has worked it out.
+        frame: ``Aggregate.frame``.
+        methods: ``Aggregate.methods``.
     """
-    return list(_each(evidence, lambda: frame, lambda: ranks))
-
-
-def _each(evidence: Evidence, get_frame: GetFrame, get_ranks: GetRanks) -> Iterator[Plot]:
-    grid, cells = evidence.grid, evidence.cells
-    baseline = row_label(cells, grid.report.baseline)
-    methods = len({cell.method for cell in cells} - {"teacher"})
-    what = f"{several(methods, 'method')} on {several(len(by_pair(cells)), 'pair')}"
-    yield Plot(
-        "accuracy",
-        "Every seed",
-        f"Test accuracy of every seed as a point and of their mean as a bar, {what}; lines "
-        "where student alone and teacher are.",
-        accuracy(grid.title, cells, evidence.records),
-    )
-    frame = get_frame()
+    grid, baseline, what = evidence.grid, methods.baseline, _size(evidence)
     if baseline and frame["diff"].notna().any():
         yield Plot(
             "differences",
@@ -117,13 +115,24 @@ def _each(evidence: Evidence, get_frame: GetFrame, get_ranks: GetRanks) -> Itera
             "joins those that no other beats in accuracy for as little time.",
             trade_off(f"{grid.title}: accuracy against cost", frame, baseline),
         )
-    if ranks := get_ranks():
+    if ranks := _ranks(methods):
         yield Plot(
             "ranks",
             "Average rank",
             f"Average rank over the pairs with its interval, "
-            f"{several(len(ranks), 'method')}, the best on top.",
+            f"{counted(len(ranks), 'method')}, the best on top.",
             average_ranks(f"{grid.title}: average rank", ranks),
         )
     yield from learning_curves(evidence)
     yield from sensitivity(evidence)
+
+
+def _size(evidence: Evidence) -> str:
+    methods = len({cell.method for cell in evidence.cells} - {"teacher"})
+    return f"{counted(methods, 'method')} on {counted(len(by_pair(evidence.cells)), 'pair')}"
+
+
+def _ranks(methods: MethodTable) -> Ranks:
+    rows = methods.frame.dropna(subset="rank")
+    intervals = rows[["rank", "rank_lo", "rank_hi"]].itertuples(index=False, name=None)
+    return dict(zip(rows["method"], intervals, strict=True))

@@ -8,11 +8,12 @@ from kdbench.grid.grid import Grid, Point
 from kdbench.grid.run import Cell
 from kdbench.report.plots.learning_curves import plots
 from kdbench.report.plots.small_multiples import Look, Panel, PlotLine, fitting
-from kdbench.report.plots.style import PANELS, Plot, capped, several
+from kdbench.report.plots.style import PANELS, Plot, capped
 from kdbench.runs.evidence import Evidence
 from kdbench.runs.records import Record
 from kdbench.stats import mean
 from kdbench.stats.cell_summary import by_pair, row_label, summarise
+from kdbench.wording import counted
 
 Values = Callable[[Cell], list[float]]
 
@@ -52,7 +53,7 @@ def sensitivity(evidence: Evidence) -> list[Plot]:
     look = Look("value of the swept setting", f"accuracy {where}, %", baseline or "", marked=True)
     notes = capped(len(shown), len(pairs), "pairs")
     notes += capped(min(len(swept), PANELS), len(swept), "methods")
-    panels_of = several(min(len(swept), PANELS), "method")
+    panels_of = counted(min(len(swept), PANELS), "method")
     alt = (
         f"Accuracy {where} over the values of a swept setting, mean and single seeds, a panel for "
         f"each of {panels_of} on {{}}; student alone and baseline in grey."

@@ -92,11 +92,6 @@ def capped(shown: int, of: int, what: str) -> str:
     return f" (first {shown} of {of:,} {what})" if shown < of else ""
 
 
-def several(number: int, what: str) -> str:
-    """E.g. ``1 pair``, ``2 pairs``."""
-    return f"{number} {what}{'s' * (number != 1)}"
-
-
 @dataclass(frozen=True)
 class Plot:
     """A figure as a page shows it.

@@ -1,18 +1,16 @@
 """The top of a page: what was run, and what the evidence supports and what not."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from kdbench.grid.grid import Grid
-from kdbench.grid.run import Cell
+from kdbench.report.numbers import signed
 from kdbench.report.text.markdown import escape
-from kdbench.runs.records import Record, Result
+from kdbench.runs.records import Result
 from kdbench.stats import over_seeds
-from kdbench.stats.cell_summary import (
-    first_result,
-    row_label,
-)
+from kdbench.stats.aggregate import Aggregate
+from kdbench.stats.cell_summary import first_result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,23 +19,20 @@ if TYPE_CHECKING:
 # --- what it supports ---
 
 
-def claims(
-    grid: Grid, cells: Sequence[Cell], records: Mapping[str, Record], frame: "pd.DataFrame"
-) -> str:
-    """What this supports and what it does not, as Markdown; ``frame`` is that of ``tidy``."""
-    supports, against = claim_lines(grid, cells, records, frame)
+def claims(aggregate: Aggregate) -> str:
+    """Write what the evidence supports and what it does not, as Markdown."""
+    supports, against = claim_lines(aggregate)
     lines = ["**What this supports**", *_items(supports)]
     lines += ["", "**What it does not**", *_items(against)]
     return "\n".join(lines) + "\n"
 
 
-def claim_lines(
-    grid: Grid, cells: Sequence[Cell], records: Mapping[str, Record], frame: "pd.DataFrame"
-) -> tuple[list[str], list[str]]:
-    """What this supports and what it does not: plain sentences."""
-    baseline = row_label(cells, grid.report.baseline)
+def claim_lines(aggregate: Aggregate) -> tuple[list[str], list[str]]:
+    """Return what the evidence supports and what it does not, as plain sentences."""
+    evidence, frame, baseline = aggregate.evidence, aggregate.frame, aggregate.methods.baseline
+    grid = evidence.grid
     against = [grid.report.against.strip() or "The grid's file does not say."]
-    against += _test_set(first_result(cells, records), frame)
+    against += _test_set(first_result(evidence.cells, evidence.records), frame)
     against += _seeds(frame, baseline)
     against.append(_one_teacher(grid))
     supports = [grid.report.supports.strip() or "The grid's file does not say."]
@@ -57,7 +52,7 @@ def _told_apart(frame: "pd.DataFrame", baseline: str | None) -> list[str]:
     told = tested[tested["p_holm"] < over_seeds.ALPHA]
     first = told.head(12)
     texts = [
-        f"{method} on {pair} ({diff:+.2f})"
+        f"{method} on {pair} ({signed(diff)})"
         for method, pair, diff in zip(first["method"], first["pair"], first["diff"], strict=True)
     ]
     shown = "; ".join(texts) + (f"; and {len(told) - 12} more" if len(told) > 12 else "")

@@ -9,6 +9,7 @@ from kdbench.grid.grid import Grid
 from kdbench.grid.run import Cell
 from kdbench.report.text.markdown import escape
 from kdbench.runs.records import Record, Result
+from kdbench.stats.aggregate import Aggregate
 from kdbench.stats.cell_summary import (
     STATUSES,
     by_pair,
@@ -17,22 +18,21 @@ from kdbench.stats.cell_summary import (
     teacher_accuracy,
     teacher_ids,
 )
+from kdbench.wording import counted
 
 
-def facts(
-    grid: Grid, cells: Sequence[Cell], records: Mapping[str, Record], digest: str | None
-) -> str:
-    """What was run, as a Markdown list of ``fact_lines``."""
-    lines = fact_lines(grid, cells, records, digest)
+def facts(aggregate: Aggregate) -> str:
+    """Return ``fact_lines`` as a Markdown list."""
+    lines = fact_lines(aggregate)
     return "".join(f"- **{name}**: {escape(text)}\n" for name, text in lines)
 
 
-def fact_lines(
-    grid: Grid, cells: Sequence[Cell], records: Mapping[str, Record], digest: str | None
-) -> list[tuple[str, str]]:
-    """What was run: (name, text), plain; ``digest`` of the data, None where no run has read it."""
+def fact_lines(aggregate: Aggregate) -> list[tuple[str, str]]:
+    """Describe what was run: (name, plain text)."""
+    evidence = aggregate.evidence
+    grid, cells, records = evidence.grid, evidence.cells, evidence.records
     return [
-        ("Data", _data(grid, first_result(cells, records), digest)),
+        ("Data", _data(grid, first_result(cells, records), aggregate.data)),
         ("Protocol", protocol(grid)),
         ("Objective", _objective(grid)),
         (
@@ -70,7 +70,7 @@ def protocol(grid: Grid) -> str:
     }
     crops = f"pad {p.crop_pad} and crop" if p.crop_pad else "no crops"
     settings = [
-        f"{p.epochs} epochs",
+        counted(p.epochs, "epoch"),
         f"batch {p.batch_size}",
         f"SGD, learning rate {p.lr:g}" + (f" ({own})" if own else ""),
         schedule[p.schedule.kind],
@@ -139,7 +139,10 @@ def _environment(cells: Iterable[Cell], records: Mapping[str, Record]) -> list[t
         seen["Code"][_code(environment)] += runs[key]
     lines = []
     for name, counts in seen.items():
-        told = [f"{text} ({n} runs)" if len(counts) > 1 else text for text, n in counts.items()]
+        told = [
+            f"{text} ({counted(n, 'run')})" if len(counts) > 1 else text
+            for text, n in counts.items()
+        ]
         several = "ATTENTION: not the same for all runs: " if len(counts) > 1 else ""
         if told:
             lines.append((name, several + "; ".join(told)))
@@ -152,7 +155,7 @@ def _machine(environment: Mapping[str, Any]) -> str:
     threads = environment.get("threads")
     torch = environment.get("versions", {}).get("torch")
     parts = [f"cpu ({processor(environment)})" if on_cpu else device]
-    parts += [f"{threads} thread{'' if threads == 1 else 's'}"] if threads else []
+    parts += [counted(threads, "thread")] if threads else []
     parts += [f"torch {torch}"] if torch else []
     return ", ".join(parts)
 

@@ -5,6 +5,7 @@ import re
 from kdbench.report.tables import accuracy
 from kdbench.report.tables.table import Table
 from kdbench.stats.aggregate import Aggregate
+from kdbench.wording import counted
 
 PANEL = 7
 """Pairs beside each other; more go into further panels below."""
@@ -34,14 +35,10 @@ LETTERS = frozenset("ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝß�
 """Beyond ASCII, what pdflatex sets in its default encoding."""
 
 
-def leaderboard(whole: Aggregate, table: Table | None = None) -> str:
-    """The accuracy table: bold the best of a column, underlined what is not told from it.
-
-    Args:
-        table: ``tables.accuracy`` of the whole, where it is there already.
-    """
-    grid, frame = whole.evidence.grid, whole.frame
-    table = table or accuracy.accuracy(frame, ari_of=whole.methods.reference)
+def leaderboard(aggregate: Aggregate) -> str:
+    """Write the accuracy table: a column's best in bold, methods not distinguishable underlined."""
+    grid, frame = aggregate.evidence.grid, aggregate.frame
+    table = accuracy.accuracy(frame, ari_of=aggregate.methods.reference)
     pair, teacher, student = (frame[name].tolist() for name in ("pair", "teacher", "student"))
     heads = dict(zip(pair, zip(teacher, student, strict=True), strict=True))
     pairs = [str(name) for name in table.rows.columns if name in heads]
@@ -49,11 +46,12 @@ def leaderboard(whole: Aggregate, table: Table | None = None) -> str:
     left = len(pairs) - PANEL * PANELS
     caption = (
         f"{grid.title}. Test accuracy of the last epoch in percent on {grid.dataset.title}, "
-        f"protocol {grid.protocol.name}; mean ± standard deviation over {len(grid.seeds)} seeds, "
+        f"protocol {grid.protocol.name}; mean ± standard deviation over "
+        f"{counted(len(grid.seeds), 'seed')}, "
         "(k/n): k of n seeds are done."
     )
     if left > 0:
-        caption += f" {left} further pairs are not shown."
+        caption += f" {counted(left, 'further pair')} {'is' if left == 1 else 'are'} not shown."
     marks = (
         r"\textbf{Bold}: the highest of its column, teacher aside; \underline{underlined}: not "
         r"distinguishable from it (paired $t$ test, 5\,\%, Holm)."

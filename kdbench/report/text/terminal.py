@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 from kdbench.report.tables import accuracy
-from kdbench.report.tables.table import Table
 from kdbench.stats.aggregate import Aggregate
 
 if TYPE_CHECKING:
@@ -23,11 +22,11 @@ class Terminal:
     line that says so: a thousand columns, each a character wide, tell nobody anything.
     """
 
-    def __init__(self, whole: Aggregate, table: Table | None = None) -> None:
-        """The table of an aggregate; ``table``: ``tables.accuracy`` of it, where it is there."""
-        self.title = whole.evidence.grid.title
-        self.table = table or accuracy.accuracy(whole.frame, ari_of=whole.methods.reference)
-        self.pairs = set(whole.summaries)
+    def __init__(self, aggregate: Aggregate) -> None:
+        """Select the table from a grid's statistics."""
+        self.title = aggregate.evidence.grid.title
+        self.table = accuracy.accuracy(aggregate.frame, ari_of=aggregate.methods.reference)
+        self.pairs = set(aggregate.summaries)
 
     def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
         yield self.fitting(options.max_width)

@@ -21,8 +21,7 @@ from kdbench.report.page import main_table
 from kdbench.report.plots import pictures
 from kdbench.report.tables.table import Table
 from kdbench.runs.evidence import Evidence
-from kdbench.stats.cell_summary import summaries
-from kdbench.stats.cell_table import cell_table
+from kdbench.stats.aggregate import aggregate
 
 SMALL: dict[str, Any] = {
     "methods": ("kd", "at", "fsp", "nst", "crd", "dkd", "reviewkd"),
@@ -137,8 +136,9 @@ def test_an_unknown_baseline_leaves_its_columns_out() -> None:
 
 def test_a_drawer_tells_what_the_records_say() -> None:
     found = large_page.evidence(**SMALL, report=Report())
-    frame = cell_table(found.grid, found.cells, found.records)
-    told = data_of(page.render(found, frame, command=lambda run: f"again {run.id}"))
+    statistics = aggregate(found)
+    frame = statistics.frame
+    told = data_of(page.render(statistics, command=lambda run: f"again {run.id}"))
     one = cell(told, "at", "resnet56")
     row = frame[(frame["method"] == "at") & (frame["student"] == "resnet20")].iloc[0]
     assert one["lines"]["Last epoch, mean ± sd"] == f"{row['mean']:.2f} ± {row['sd']:.2f} %"
@@ -209,32 +209,25 @@ def test_published_figures_and_imported_teachers() -> None:
 
 def test_the_map_has_every_status() -> None:
     found = large_page.evidence(**SMALL)
-    frame = cell_table(found.grid, found.cells, found.records)
-    table = {
-        row.name: row
-        for row in main_table.rows(found, frame, summaries(found.cells, found.records), "kd")
-    }
-    assert [box.letter for box in table["kd"].boxes] == ["D", "D", "D"]
-    assert [box.letter for box in table["nst"].boxes] == ["F", "D", "D"]
-    assert [box.letter for box in table["dkd"].boxes] == ["D", "X", "D"]
-    assert [box.letter for box in table["crd"].boxes] == ["D", "P", "D"]
-    assert [box.letter for box in table["fsp"].boxes] == ["S", "S", "S"]
-    assert [box.letter for box in table["reviewkd"].boxes] == ["M", "M", "P"]
-    assert table["crd"].boxes[1].flag == "4 of 5 seeds: 1 diverged"
-    assert [column.architecture for column in main_table.columns(found, frame)] == [
+    statistics = aggregate(found)
+    table = {row.name: row for row in main_table.rows(statistics)}
+    assert [cell.letter for cell in table["kd"].cells] == ["D", "D", "D"]
+    assert [cell.letter for cell in table["nst"].cells] == ["F", "D", "D"]
+    assert [cell.letter for cell in table["dkd"].cells] == ["D", "X", "D"]
+    assert [cell.letter for cell in table["crd"].cells] == ["D", "P", "D"]
+    assert [cell.letter for cell in table["fsp"].cells] == ["S", "S", "S"]
+    assert [cell.letter for cell in table["reviewkd"].cells] == ["M", "M", "P"]
+    assert table["crd"].cells[1].flag == "4 of 5 seeds: 1 diverged"
+    assert [column.architecture for column in main_table.columns(statistics)] == [
         "cross", "cross", "same",
     ]  # fmt: skip
 
 
 def test_the_mean_difference_is_paired_over_seeds_and_pairs() -> None:
     found = large_page.evidence(**SMALL, whole=True)
-    frame = cell_table(found.grid, found.cells, found.records)
-    at = next(
-        row
-        for row in main_table.rows(found, frame, summaries(found.cells, found.records), "kd")
-        if row.name == "at"
-    )
-    of_at = frame[frame["method"] == "at"]
+    statistics = aggregate(found)
+    at = next(row for row in main_table.rows(statistics) if row.name == "at")
+    of_at = statistics.frame[statistics.frame["method"] == "at"]
     assert at.overall.mean == pytest.approx(of_at["diff"].mean())
     assert (at.overall.n, at.compared, at.pairs) == (5, 3, 3)
     assert at.accuracy == pytest.approx(of_at["mean"].mean())
@@ -309,13 +302,11 @@ def hostile(name: str) -> str:
     last = odd.runs[1].id
     environment = {"device": name, "commit": name, "versions": {name: name}}
     records[last] = replace(records[last], environment=environment)
-    frame = cell_table(grid, cells, records)
-    table = Table(name, frame[["method"]].rename(columns={"method": name}), notes=(name,))
+    statistics = aggregate(Evidence(grid, cells, records, lambda run_id: []))
+    rows = statistics.frame[["method"]].rename(columns={"method": name})
     return page.render(
-        Evidence(grid, cells, records, lambda run_id: []),
-        frame,
-        digest=name,
-        further=[table],
+        replace(statistics, data=name),
+        tables=[Table(name, rows, notes=(name,))],
         plots=lambda: {name: f"<svg>{name}</svg>"},
         command=lambda run: name,
     )

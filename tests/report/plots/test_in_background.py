@@ -42,27 +42,29 @@ def spoil(real):
     return spoilt
 def broken(*_):
     raise ArithmeticError("no ink")
-drawing._work, drawing.DrawHere.__call__ = spoil(drawing._work), spoil(drawing.DrawHere.__call__)
+drawing._work, drawing.draw_here = spoil(drawing._work), spoil(drawing.draw_here)
 """
 
 BESIDE = """
 import os, sys, time
 from pathlib import Path
+from types import SimpleNamespace
 from kdbench.report.plots import in_background as drawing
 from kdbench.runs import environment as machine
 machine.cores = lambda: 2
 def work(*args):
-    from kdbench.report.plots import pictures as plots
-    def pictures(_, frame, ranks):
+    from kdbench.report.plots import pictures
+    def every_seed(_):
         Path(sys.argv[1]).write_text(str(os.getpid()))
         {there}
-    plots.pictures = pictures
+    pictures.every_seed, pictures.picture = every_seed, lambda plot: plot
     real(*args)
 real, drawing._work = drawing._work, work
-with drawing.beside(None) as draw:
+with drawing.drawing_process(None) as draw:
     {here}
 """
 LONG = "time.sleep(600)"
+DRAW = "draw(SimpleNamespace(frame=1, methods=2))()"
 WAIT = """told = Path(sys.argv[1])
     while not (told.exists() and told.read_text()):
         time.sleep(0.05)
@@ -162,7 +164,7 @@ def gone(number: int) -> bool:
 
 
 @pytest.mark.usefixtures("heeds_ctrl_c")
-@pytest.mark.parametrize("here", ["draw(1, 2)()", LONG])
+@pytest.mark.parametrize("here", [DRAW, LONG])
 def test_ctrl_c_ends_both_quietly(tmp_path: Path, here: str) -> None:
     process, other = start(tmp_path, LONG, here)
     if here == LONG:  # the other first: it says nothing
@@ -175,7 +177,7 @@ def test_ctrl_c_ends_both_quietly(tmp_path: Path, here: str) -> None:
 
 
 def test_what_cannot_be_sent_is_told(tmp_path: Path) -> None:
-    process, other = start(tmp_path, "frame(), ranks()", WAIT + "draw(1, lambda: 0)()")
+    process, other = start(tmp_path, "pass", WAIT + DRAW.replace("2", "lambda: 0"))
     _, told = process.communicate(timeout=60)
     assert process.returncode == 1 and "pickle" in told and gone(other)
 
@@ -187,7 +189,7 @@ def test_an_error_elsewhere_ends_the_other_process(tmp_path: Path) -> None:
 
 
 def test_nobody_is_left_when_a_report_is_killed(tmp_path: Path) -> None:
-    process, other = start(tmp_path, "frame(), ranks()", LONG)
+    process, other = start(tmp_path, "pass", LONG)
     assert not gone(other)
     process.kill()
     process.communicate(timeout=60)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from drawn_evidence import HOSTILE, frame_of, make_evidence, texts, ticks
+from drawn_evidence import HOSTILE, make_evidence, texts, ticks
 from drawn_evidence import points as marks
 from fake_grids import ended, make_cells, make_grid, make_records, typical
 from matplotlib.figure import Figure
@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from kdbench.grid.run import Cell, Run
 from kdbench.report.plots import accuracy_per_seed, pictures, style
 from kdbench.runs.evidence import Evidence
+from kdbench.stats.aggregate import aggregate
 
 
 def drawn(**changes: Any) -> Figure:
@@ -109,8 +110,8 @@ def test_more_pairs_than_can_be_read_are_left_out_and_said_so(
     assert "first 2 of 4 pairs" in figure.get_suptitle()
 
 
-def every(evidence: Evidence, **more: Any) -> list[pictures.Plot]:
-    return list(pictures.figures(evidence, frame_of(evidence), **more))
+def every(evidence: Evidence) -> list[pictures.Plot]:
+    return list(pictures.figures(aggregate(evidence)))
 
 
 def learning(run: str) -> list[dict[str, float]]:
@@ -119,10 +120,13 @@ def learning(run: str) -> list[dict[str, float]]:
 
 def test_a_grid_has_the_figures_that_it_has_something_to_show_in() -> None:
     evidence = make_evidence(history=learning)
-    ranks = {"kd": (2.0, 1.5, 2.5), "at": (1.0, 1.0, 1.5)}
-    names = [plot.name for plot in every(evidence, ranks=ranks)]
+    names = [plot.name for plot in every(evidence)]
     assert names == ["accuracy", "differences", "cost", "ranks", "curves"]
-    assert [plot.name for plot in every(make_evidence())] == names[:3]
+    assert [plot.name for plot in every(make_evidence())] == names[:4]
+    # One method has no rank.
+    assert [plot.name for plot in every(make_evidence(methods=("kd",)))] == [
+        "accuracy", "differences", "cost",
+    ]  # fmt: skip
     assert [plot.name for plot in every(replace(evidence, records={}))] == ["accuracy"]
     # Without a row to compare with.
     alone = [plot.name for plot in every(make_evidence(methods=("at",)))]
@@ -134,7 +138,7 @@ def test_alternative_texts_are_a_sentence_without_a_name_from_outside() -> None:
     evidence = make_evidence(
         methods=methods, accuracy=lambda run: 80.0, history=learning, title="zzz"
     )
-    for plot in every(evidence, ranks={"zzz": (1, 1, 1)}):
+    for plot in every(evidence):
         assert "zzz" not in plot.alt + plot.title + plot.name
         assert re.fullmatch(r"[A-Z][^.\n]*\.", plot.alt) and len(plot.alt) < 250
 
@@ -146,7 +150,7 @@ def test_every_figure_has_the_same_bytes_for_the_same_records() -> None:
     assert files == pictures.files(map(pictures.picture, every(backwards)))
     assert set(files) == {
         f"plots/{name}.{kind}"
-        for name in ("accuracy", "differences", "cost", "curves")
+        for name in ("accuracy", "differences", "cost", "ranks", "curves")
         for kind in ("svg", "png")
     }
 
@@ -159,7 +163,7 @@ def test_hostile_names_are_drawn_as_they_stand_in_every_figure() -> None:
         history=learning,
         title="${<script>--> " * 30,
     )
-    drawn = every(evidence, ranks=dict.fromkeys(HOSTILE, (1.0, 1.0, 2.0)))
+    drawn = every(evidence)
     assert len(drawn) == 5
     assert ticks(drawn[0].figure.axes[0])[2:4] == ["$x_1$", "_a_"]
     for plot in drawn:

@@ -4,12 +4,12 @@ import xml.etree.ElementTree as ET
 
 import matplotlib
 import pytest
-from drawn_evidence import HOSTILE, contrast, frame_of, luminance, make_evidence
+from drawn_evidence import HOSTILE, contrast, luminance, make_evidence
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kdbench.report.plots import pictures, style
-from kdbench.runs.evidence import Evidence
+from kdbench.stats.aggregate import aggregate
 
 FLOATS = st.lists(st.floats(-1e6, 1e6) | st.just(float("nan")), max_size=30)
 
@@ -77,9 +77,7 @@ def test_only_as_many_pairs_as_can_be_read(pairs: int, rows: int, shown: int) ->
 
 
 def test_coordinates_are_short_and_letters_keep_their_shape() -> None:
-    drawing = pictures.svg(
-        pictures.figures(evidence := make_evidence(), frame_of(evidence))[0].figure
-    )
+    drawing = pictures.svg(pictures.every_seed(make_evidence()).figure)
     root = ET.fromstring(drawing)
     values = [
         number
@@ -91,15 +89,10 @@ def test_coordinates_are_short_and_letters_keep_their_shape() -> None:
     assert b"scale(0.015625)" in drawing
 
 
-def every(evidence: Evidence) -> list[pictures.Picture]:
-    """All pictures of some evidence."""
-    return pictures.pictures(evidence, lambda: frame_of(evidence), lambda: None)
-
-
 def test_a_matplotlibrc_changes_nothing() -> None:
-    evidence = make_evidence()
-    plain = every(evidence)
+    statistics = aggregate(make_evidence())
+    plain = pictures.pictures(statistics)
     mine = {"font.size": 30, "axes.grid": True, "svg.fonttype": "none", "text.parse_math": True}
     with matplotlib.rc_context(mine):  # type: ignore[arg-type]
-        assert every(evidence) == plain
+        assert pictures.pictures(statistics) == plain
         assert matplotlib.rcParams["font.size"] == 30

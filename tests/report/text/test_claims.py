@@ -1,9 +1,8 @@
 from dataclasses import replace
 
-from fake_grids import make_cells, make_grid, make_records, page, typical, whole_of
+from fake_grids import make_cells, make_grid, make_records, markdown, page, typical, whole_of
 
 from kdbench.grid.grid import Report
-from kdbench.report import leaderboard
 
 
 def test_the_top_says_what_was_run() -> None:
@@ -26,7 +25,7 @@ def test_the_top_says_what_was_run() -> None:
 def test_different_machines_and_commits_are_pointed_out() -> None:
     text = page(commit="f" * 40, dirty=True, threads=2)
     assert "**Machine**: ATTENTION: not the same for all runs: cpu (A Processor), 1 thread" in text
-    assert "commit ffffffffffff WITH UNCOMMITTED CHANGES (1 runs)" in text
+    assert "commit ffffffffffff WITH UNCOMMITTED CHANGES (1 run)" in text
 
 
 def test_vector_instructions_are_part_of_the_machine() -> None:
@@ -65,5 +64,5 @@ def test_students_of_different_teacher_weights_are_pointed_out() -> None:
     result = records[run.id].result
     assert result
     records[run.id] = replace(records[run.id], result=replace(result, teacher_weights="b" * 64))
-    text = leaderboard.markdown(whole_of(grid, cells, records))
+    text = markdown(whole_of(grid, cells, records))
     assert "ATTENTION: not all students learned from the same weights" in text
