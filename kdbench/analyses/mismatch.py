@@ -72,8 +72,8 @@ def analyse(trained_runs: Sequence[TrainedRun], max_batches: int | None = None) 
         table.append(
             {"run": label, "pairs from": part.ties, "stages": stages, "mismatch": part.score}
         )
-    for i, j in torch.cartesian_prod(*map(torch.arange, part.parts.shape)).tolist():
-        rows.append(
+        for i, j in torch.cartesian_prod(*map(torch.arange, part.parts.shape)).tolist():
+            rows.append(
                 {
                     "run": trained.run.id, "label": trained.label, "method": part.method,
                     "pairs_from": part.ties, "mismatch": part.score,

@@ -1,4 +1,4 @@
-"""The kdbench command; parse, call one function, print."""
+"""The ``kdbench`` command: it parses options, calls one function and prints its result."""
 
 from kdbench.cli.commands import main
 

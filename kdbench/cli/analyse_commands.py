@@ -121,7 +121,7 @@ analysis_options = combined(
     ),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
 )
-"""RUN..., --grid, its options and the folders, for commands that analyse trained runs."""
+"""Folders, RUN..., --grid and its options, for commands that analyse trained runs."""
 
 
 def out_option(name: str) -> Option:

@@ -1,4 +1,4 @@
-"""What there is: methods, models, data sets, and this machine; for the commands that list them."""
+"""Tables of methods, models and data sets, for the commands that list them."""
 
 from pathlib import Path
 
@@ -15,13 +15,13 @@ from kdbench.registry import lookup
 
 
 def methods(pair: str | None) -> Group:
-    """Every method: paper, hyper-parameters, default weight; its own cost on a pair if given."""
-    extra = _costs_on_pair(pair) if pair else {}
-    own = Column("parameters", justify="right"), Column("MMAC an image", justify="right")
+    """List methods with paper, hyper-parameters and default weight, and their cost on a pair."""
+    costs = _costs_on_pair(pair) if pair else {}
+    cost_columns = Column("parameters", justify="right"), Column("MMAC per image", justify="right")
     table = new_table(
         Column("method", no_wrap=True),
         Column("beta", justify="right"),
-        *(own if pair else ()),
+        *(cost_columns if pair else ()),
         "paper; hyper-parameters",
     )
     for name in lookup.names():
@@ -29,34 +29,34 @@ def methods(pair: str | None) -> Group:
         hyper = ", ".join(f"{key}={value!r}" for key, value in about.hyper.items())
         needs = [
             *([] if about.needs_teacher else ["no teacher"]),
-            *(["a phase before training"] if about.has_pretrain else []),
+            *(["pretraining phase"] if about.has_pretrain else []),
             *(f"{key} {value:g}" for key, value in about.objective.items()),
         ]
         text = Text(about.doc)
-        *own_cost, reason = extra.get(name, [""])
+        *cost, reason = costs.get(name, [""])
         kind = f"{about.family}; reads {', '.join(about.uses)}"
         for line in (kind, hyper, "; ".join(needs), _preset_betas(name, about.beta), reason):
             text.append(f"\n{line}" if line else "", style="dim")
-        row = [name, f"{about.beta:g}", *own_cost]
+        row = [name, f"{about.beta:g}", *cost]
         table.add_row(*map(Text, row), text)
-    told = [f"protocol {name}: {preset(name).get('source', '')}" for name in presets()]
-    told = ["where the protocols' weights are from:", *told]
-    told += ["the term's own parameters and MACs: at 32x32 and 100 classes"] if pair else []
-    return Group(table, *(Text(line) for line in told))
+    sources = [f"protocol {name}: {preset(name).get('source', '')}" for name in presets()]
+    lines = ["sources of the protocols' weights:", *sources]
+    lines += ["parameters and MACs: of the method's term, at 32x32 and 100 classes"] if pair else []
+    return Group(table, *(Text(line) for line in lines))
 
 
 def _preset_betas(name: str, default: float) -> str:
-    """The term's weight under the protocols that say another than the default."""
-    told = []
+    """Describe the weight of the term under protocols that change the default."""
+    weights = []
     for protocol in presets():
         beta = preset(protocol)["methods"].get(name, {}).get("beta", default)
-        told += [f"{protocol} {beta:g}"] if beta != default else []
-    return f"beta under {', '.join(told)}" if told else ""
+        weights += [f"{protocol} {beta:g}"] if beta != default else []
+    return f"beta under {', '.join(weights)}" if weights else ""
 
 
 def _costs_on_pair(pair: str) -> dict[str, list[str]]:
-    """Method -> parameters and MACs it adds on a pair, and the reason where it cannot work."""
-    from kdbench.cost.counting import Shape
+    """Return the parameters and MACs that each method adds, or the reason if it is incompatible."""
+    from kdbench.cost.counting import DataShape
     from kdbench.cost.estimate import Estimator
     from kdbench.grid.run import Term
 
@@ -64,21 +64,21 @@ def _costs_on_pair(pair: str) -> dict[str, list[str]]:
     for name in (teacher, student):
         if not arrow or not zoo.known(name):
             raise UserError(f"--pair {pair}: expected 'TEACHER -> STUDENT', two known models")
-    of = Shape(3, 32, 100, 50000, 10000)
+    shape = DataShape(3, 32, 100, 50000, 10000)
     estimator = Estimator()
-    found = {}
+    costs = {}
     for name in lookup.names():
         terms = (Term(name, 1.0, lookup.describe(name).hyper),)
-        extra, _ = estimator.terms(student, teacher, of, 64, terms)
+        extra, _ = estimator.terms(student, teacher, shape, 64, terms)
         if extra.incompatible:
-            found[name] = ["-", "-", extra.incompatible]
+            costs[name] = ["-", "-", extra.incompatible]
         else:
-            found[name] = [f"{extra.parameters:,}", f"{extra.macs / 1e6:,.1f}", ""]
-    return found
+            costs[name] = [f"{extra.parameters:,}", f"{extra.macs / 1e6:,.1f}", ""]
+    return costs
 
 
 def models() -> Group:
-    """Every architecture, with parameters and MACs at 32x32 and 100 classes."""
+    """List architectures with parameters and MACs at 32x32 and 100 classes."""
     import torch
 
     from kdbench.models import size as cost
@@ -94,21 +94,22 @@ def models() -> Group:
             network, image = zoo.create(name), torch.empty(1, 3, 32, 32)
         size, macs = cost.params(network), cost.module_macs(network, image)
         table.add_row(name, zoo.family(name), f"{size:,}", f"{macs / 1e6:,.1f}")
-    scaled = "and by the same code any rDwW (r8w16), vDwW (v5w4), resnetD, resnetDxK, wrn_D_K"
+    scaled = "any other size works, too: rDwW (r8w16), vDwW (v5w4), resnetD, resnetDxK, wrn_D_K"
     return Group(table, Text(scaled))
 
 
 def datasets(root: Path) -> Group:
-    """Every data set: there, or where to put which file."""
+    """List data sets: available, or where to put which file."""
     from kdbench.data.readers.by_name import available
 
     table = new_table(Column("data set", no_wrap=True), "channels, pixels, classes", "state")
     for name, facts in DATASETS.items():
-        there, about = available(name, root)
-        size = ", ".join(map(str, facts.shape)) if facts.shape else "as the folder says"
-        table.add_row(name, size, Text(f"{'there' if there else 'missing'}: {about}"))
+        is_available, about = available(name, root)
+        size = ", ".join(map(str, facts.shape)) if facts.shape else "from the folder"
+        table.add_row(name, size, Text(f"{'available' if is_available else 'missing'}: {about}"))
     return Group(table)
 
 
 def new_table(*columns: str | Column) -> Table:
+    """Return an empty table in the style of these lists."""
     return Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)

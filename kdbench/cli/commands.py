@@ -1,6 +1,6 @@
-"""The ``kdbench`` command: parse, call one function, print.
+"""The ``kdbench`` command: it parses options, calls one function and prints its result.
 
-Everything slow is imported inside the command that needs it, so that ``--help`` answers at once.
+Commands import slow packages inside their bodies, so ``--help`` is instant.
 """
 
 import sys
@@ -27,7 +27,7 @@ from kdbench.cli.transfer_commands import transfer
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
-    """Which knowledge-distillation method really is better, and by how much."""
+    """Compare knowledge-distillation methods: which is better, and by how much."""
 
 
 for command in (
@@ -41,21 +41,35 @@ for command in (
 @click.argument("run_id", metavar="RUN")
 @folder_options
 def show(run_id: str, runs: Path, results: Path) -> None:
-    """One run: config, curve, versions, and the command that repeats it."""
-    from kdbench.cli.show import one_run
+    """Show a run: configuration, training curve, versions, and the command to repeat it."""
+    from kdbench.cli.show import describe_run
 
-    display(one_run(runs, run_id))
+    display(describe_run(runs, run_id))
 
 
 @main.command()
-@click.option("--method", default=None, help="Method, NAME+NAME or a .py file; none: no teacher.")
+@click.option(
+    "--method",
+    default=None,
+    help="Method, NAME+NAME or a .py file (default: train without a teacher).",
+)
 @click.option("--teacher", default=None, help="Architecture of the teacher.")
-@click.option("--student", required=True, help="Architecture that is trained.")
-@click.option("--dataset", required=True, help="Name, or {name: ..., key: value}.")
-@click.option("--protocol", default="semckd", show_default=True, help="Preset, or {preset: ...}.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Of the method.")
-@set_option("Of the grid.")
+@click.option("--student", required=True, help="Architecture to train.")
+@click.option("--dataset", required=True, help="Data set: a name, or {name: ..., key: value}.")
+@click.option(
+    "--protocol", default="semckd", show_default=True, help="Preset, or {preset: ..., key: value}."
+)
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the run."
+)
+@click.option(
+    "--option",
+    "options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set a hyper-parameter of the method; repeatable.",
+)
+@set_option("Set a value of the grid that the run belongs to; repeatable.")
 @folder_options
 @data_option
 def train(
@@ -71,7 +85,7 @@ def train(
     results: Path,
     data: Path,
 ) -> None:
-    """One cell, one seed: what a table's cell is made of. Teacher first, if need be."""
+    """Train a single run, after its teacher if that is missing."""
     from kdbench.cli.live_view import outcome
     from kdbench.cli.run_grid import run_cell
     from kdbench.grid.train_command import TrainFlags, one_cell
@@ -87,9 +101,11 @@ def train(
 
 
 @main.command()
-@click.option("--pair", metavar="'TEACHER -> STUDENT'", help="Count parameters and MACs on it.")
+@click.option(
+    "--pair", metavar="'TEACHER -> STUDENT'", help="Also show parameters and MACs on this pair."
+)
 def methods(pair: str | None) -> None:
-    """What methods there are, with their papers and hyper-parameters."""
+    """List the methods with their papers and hyper-parameters."""
     from kdbench.cli.catalogue import methods as table
 
     display(table(pair))
@@ -97,7 +113,7 @@ def methods(pair: str | None) -> None:
 
 @main.command()
 def models() -> None:
-    """What architectures there are, with parameters and MACs."""
+    """List the architectures with their parameters and MACs."""
     from kdbench.cli.catalogue import models as table
 
     display(table())
@@ -106,7 +122,7 @@ def models() -> None:
 @main.command()
 @data_option
 def datasets(data: Path) -> None:
-    """What data sets there are, and where those that are missing belong."""
+    """List the data sets, and where to put the missing ones."""
     from kdbench.cli.catalogue import datasets as table
 
     display(table(data))
@@ -115,7 +131,7 @@ def datasets(data: Path) -> None:
 @main.command()
 @click.argument("method", metavar="METHOD_OR_FILE")
 def check(method: str) -> None:
-    """The contract checks, on anybody's method; exit code 1 if one fails."""
+    """Test whether a method works with kdbench; exit with code 1 if a check fails."""
     from kdbench.registry import lookup
 
     lookup.find(method)
@@ -131,7 +147,7 @@ def check(method: str) -> None:
 
 @main.command()
 def schema() -> None:
-    """A grid file's keys and values as JSON Schema, for editors."""
+    """Print the JSON Schema of grid files, for editors."""
     import json
 
     from kdbench.grid.json_schema import schema as built
@@ -141,19 +157,23 @@ def schema() -> None:
 
 @main.group(cls=Group)
 def teacher() -> None:
-    """Teachers that kdbench did not train."""
+    """Use teachers that kdbench did not train."""
 
 
 @teacher.command("import")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--arch", help="Architecture; the folder's name tells, in the published sets.")
-@click.option("--dataset", default="cifar100", show_default=True)
+@click.option(
+    "--arch", help="Architecture (default: from the folder name of a published checkpoint)."
+)
+@click.option(
+    "--dataset", default="cifar100", show_default=True, help="Data set that it was trained on."
+)
 @folder_options
 @data_option
 def import_(
     checkpoint: Path, arch: str | None, dataset: str, runs: Path, results: Path, data: Path
 ) -> None:
-    """Adopt a published checkpoint, verified by the accuracy it reaches here."""
+    """Import a published checkpoint and measure its accuracy."""
     from kdbench.training.import_teacher import import_checkpoint
 
     adopted = import_checkpoint(checkpoint, arch, dataset, runs, data)
@@ -164,22 +184,22 @@ def import_(
 @main.command()
 @folder_options
 @data_option
-@click.option("--tune", is_flag=True, help="Measure, in about a minute, how to use the cores.")
-@grid_option("grid", help="With --tune: train this grid's first pair.")
-@set_option()
+@click.option("--tune", is_flag=True, help="Measure how to split the cores (about a minute).")
+@grid_option("grid", help="With --tune: measure on this grid's first pair.")
+@set_option("With --tune: replace a value of the grid; repeatable.")
 def doctor(
     runs: Path, results: Path, data: Path, tune: bool, grid: Path | None, overrides: tuple[str, ...]
 ) -> None:
-    """Machine, devices, data, versions: what is there and what to do about what is not."""
+    """Check the machine, devices, data and versions, and say how to fix problems."""
     if tune:
         from kdbench.cost import tune as tuning
 
-        subject = tuning.of_grid(grid, overrides) if grid else tuning.Workload()
+        workload = tuning.workload_of_grid(grid, overrides) if grid else tuning.Workload()
         click.echo("measuring for about a minute ...", err=True)
-        display(tuning.tune(subject))
+        display(tuning.tune(workload))
         return
     if grid or overrides:
-        raise click.UsageError("--grid and --set belong to --tune")
+        raise click.UsageError("--grid and --set need --tune")
     from kdbench.cli.doctor import doctor as table
 
     display(table(runs, data))

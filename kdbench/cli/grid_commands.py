@@ -1,4 +1,4 @@
-"""``kdbench plan``, ``run`` and the other commands about a whole grid, from its file."""
+"""``kdbench plan``, ``run`` and the other commands for one grid file."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GridRequest:
-    """A grid, as it was asked for.
+    """A grid file, changes to it, and folders.
 
     Attributes:
-        path: of its file. overrides: of its values. runs, results: folder_options.
+        path: the grid file.
+        overrides: KEY=VALUE, to replace values of the grid.
+        runs: folder of runs.
+        results: folder of leaderboards.
     """
 
     path: Path
@@ -34,13 +37,13 @@ class GridRequest:
     results: Path
 
     def expanded(self, *, teachers: bool = False) -> "tuple[Grid, Expansion]":
-        """The grid and its runs.
+        """Load the grid and expand it into runs.
 
         Args:
-            teachers: imported teachers must lie in the folder of runs, and fit.
+            teachers: also check that imported teachers are in the folder of runs and fit the grid.
 
         Raises:
-            UserError: what is wrong with the grid.
+            UserError: the grid has mistakes.
         """
         from kdbench.grid.expand import expand
         from kdbench.grid.parsing import load
@@ -57,7 +60,7 @@ grid_options = combined(
     set_option(),
     folder_options,
 )
-"""--grid, --set, --runs and --results, of every command about a grid."""
+"""--grid, --set, --runs and --results, for commands on one grid."""
 
 
 @click.command()
@@ -65,11 +68,11 @@ grid_options = combined(
 @click.option(
     "--tflops",
     type=click.FloatRange(0, min_open=True),
-    help="Sustained TFLOP/s of the device to plan for.",
+    help="Sustained TFLOP/s of the device (default: time this machine).",
 )
-@click.option("--exact", is_flag=True, help="Count every method on every pair: may take minutes.")
+@click.option("--exact", is_flag=True, help="Count every method on every pair; may take minutes.")
 def plan(tflops: float | None, exact: bool, **flags: Any) -> None:
-    """What a grid would train: runs, state, operations, hours, memory. Starts nothing."""
+    """Estimate runs, operations, hours and memory of a grid, without training."""
     from kdbench.cli.plan import render
 
     request = GridRequest(**flags)
@@ -83,11 +86,13 @@ def plan(tflops: float | None, exact: bool, **flags: Any) -> None:
 @click.option(
     "--executor",
     type=click.Choice(["auto", "local", "debug", "slurm"]),
-    help="Replaces the grid's.",
+    help="Replace the executor of the grid.",
 )
-@click.option("--workers", type=click.IntRange(1), help="Processes at once, on this machine.")
-@click.option("--detach", is_flag=True, help="Submit to Slurm, and return at once.")
-@click.option("--dry-run", is_flag=True, help="Say what would be trained, and stop.")
+@click.option(
+    "--workers", type=click.IntRange(1), help="Number of worker processes on this machine."
+)
+@click.option("--detach", is_flag=True, help="Submit to Slurm and return at once.")
+@click.option("--dry-run", is_flag=True, help="List the missing runs without training.")
 def run(
     data: Path,
     executor: str | None,
@@ -96,9 +101,9 @@ def run(
     dry_run: bool,
     **flags: Any,
 ) -> None:
-    """Train what is missing, teachers first, then write the leaderboard.
+    """Train missing runs, teachers first, then write the leaderboard.
 
-    Ctrl-C loses nothing; the same command goes on. Jobs on Slurm go on by themselves.
+    After Ctrl-C, the same command resumes from checkpoints. Slurm jobs continue meanwhile.
     """
     request = GridRequest(**flags)
     runs = request.runs
@@ -108,8 +113,8 @@ def run(
     if dry_run:
         from kdbench.execution.work import missing
 
-        for one in missing(expansion.runs, runs):
-            click.echo(f"{one.id}  {one.title}, {one.method}")
+        for todo in missing(expansion.runs, runs):
+            click.echo(f"{todo.id}  {todo.title}, {todo.method}")
         return
     from kdbench.cli.run_grid import submit, train
 
@@ -122,56 +127,59 @@ def run(
 @click.command()
 @grid_options
 def cancel(**flags: Any) -> None:
-    """Cancel a grid's jobs on Slurm. Checkpoints stay; ``kdbench run`` goes on from them."""
-    from kdbench.execution.slurm.runner import cancel as end
+    """Cancel a grid's Slurm jobs. Checkpoints remain, and ``kdbench run`` resumes from them."""
+    from kdbench.execution.slurm.runner import cancel as cancel_jobs
 
     request = GridRequest(**flags)
     _, expansion = request.expanded()
-    jobs = end(expansion.runs, request.runs)
-    click.echo(f"{len(jobs)} jobs cancelled" if jobs else "no jobs of this grid")
+    jobs = cancel_jobs(expansion.runs, request.runs)
+    click.echo(f"{len(jobs)} jobs cancelled" if jobs else "this grid has no jobs")
 
 
 @click.command()
 @grid_options
-@click.option("--watch", is_flag=True, help="Keep showing, until all has ended.")
+@click.option("--watch", is_flag=True, help="Refresh until all runs have ended.")
 def status(watch: bool, **flags: Any) -> None:
-    """One line per cell: done, running, pending, failed, skipped."""
-    from kdbench.cli.status import render, watching
+    """Show the state of each cell: done, running, pending, failed, skipped."""
+    from kdbench.cli.status import render, show_live
 
     request = GridRequest(**flags)
     grid, expansion = request.expanded()
     if watch:
-        watching(grid, expansion, request.runs)
+        show_live(grid, expansion, request.runs)
     else:
         display(render(grid, expansion, request.runs))
 
 
 @click.command()
 @grid_options
-@click.option("--failed", is_flag=True, help="Only what failed.")
-@click.option("--diverged", is_flag=True, help="Only what diverged.")
+@click.option("--failed", is_flag=True, help="Mark failed runs only.")
+@click.option("--diverged", is_flag=True, help="Mark diverged runs only.")
 def retry(failed: bool, diverged: bool, **flags: Any) -> None:
-    """Make what ended badly missing again; ``kdbench run`` then trains it.
+    """Mark failed or diverged runs for re-training by ``kdbench run``.
 
-    The old record stays beside it as record.previous.json.
+    Old records are kept as record.previous.json.
     """
     from kdbench.execution.retry import forget
 
     request = GridRequest(**flags)
     _, expansion = request.expanded()
     wanted = {name for name, on in (("failed", failed), ("diverged", diverged)) if on}
-    for one in forget(expansion, request.runs, wanted or {"failed", "diverged"}):
-        click.echo(f"{one.id}  {one.title}, {one.method}")
+    for forgotten in forget(expansion, request.runs, wanted or {"failed", "diverged"}):
+        click.echo(f"{forgotten.id}  {forgotten.title}, {forgotten.method}")
 
 
 @click.command()
 @grid_options
 def select(**flags: Any) -> None:
-    """Choose a swept value on held-out training images: dataset {validation: ...}, sweep: ..."""
+    """Choose a swept value on held-out training images.
+
+    The grid needs ``dataset: {validation: ...}`` and ``sweep``.
+    """
     from kdbench.report import selection
     from kdbench.runs import records
 
     request = GridRequest(**flags)
     grid, expansion = request.expanded()
-    found = records.load(request.runs, (one.id for one in expansion.runs))
-    display(selection.render(grid, expansion.cells, found))
+    loaded = records.load(request.runs, (run.id for run in expansion.runs))
+    display(selection.render(grid, expansion.cells, loaded))

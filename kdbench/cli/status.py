@@ -1,4 +1,4 @@
-"""Where a grid and its runs stand, read off ``runs/``."""
+"""State of a grid and its runs, read from ``runs/``."""
 
 import time
 from collections import Counter
@@ -11,7 +11,6 @@ from rich.live import Live
 from rich.table import Column, Table
 from rich.text import Text
 
-from kdbench.cli.live_view import duration
 from kdbench.execution.slurm import queued_runs
 from kdbench.grid.expand import Expansion
 from kdbench.grid.grid import Grid
@@ -19,67 +18,70 @@ from kdbench.grid.run import Cell, Run
 from kdbench.runs import heartbeat, records
 from kdbench.runs.heartbeat import Beat
 from kdbench.runs.records import Record
+from kdbench.wording import duration
 
 ORDER = ("done", "running", "queued", "pending", "blocked", "diverged", "failed", "skipped")
 
 
 def states(
     runs: Iterable[Run],
-    found: Mapping[str, Record],
+    loaded: Mapping[str, Record],
     beats: Mapping[str, Beat],
     queued: Collection[str] = (),
 ) -> dict[str, str]:
-    """How each run stands: its record's status, or running, queued, pending, or blocked.
+    """Return the state of each run: its record's status, or running, queued, pending or blocked.
 
     Args:
-        runs: those that others learn from before these.
-        found: records. beats: fresh heartbeats. queued: ids of runs that wait in Slurm's queue.
+        runs: runs, teachers before their students.
+        loaded: records by run id.
+        beats: recent heartbeats by run id.
+        queued: ids of runs that wait in Slurm's queue.
     """
-    out: dict[str, str] = {}
+    state: dict[str, str] = {}
     for run in runs:
-        record = found.get(run.id)
+        record = loaded.get(run.id)
         if record is not None:
-            out[run.id] = record.status
+            state[run.id] = record.status
         elif run.id in beats:
-            out[run.id] = "running"
+            state[run.id] = "running"
         elif run.id in queued:
-            out[run.id] = "queued"
+            state[run.id] = "queued"
         else:
-            # Nobody can learn from one that ended without a network, or never will end.
-            teacher = out.get(run.teacher.run, "done") if run.teacher else "done"
-            ends = teacher in ("done", "running", "queued", "pending")
-            out[run.id] = "pending" if ends else "blocked"
-    return out
+            # A student is blocked if its teacher has failed or can never be trained.
+            teacher = state.get(run.teacher.run, "done") if run.teacher else "done"
+            possible = teacher in ("done", "running", "queued", "pending")
+            state[run.id] = "pending" if possible else "blocked"
+    return state
 
 
-def count(one: Iterable[str]) -> str:
-    """``3 done, 1 failed``; nothing for none."""
-    total = Counter(one)
-    return ", ".join(f"{total[name]} {name}" for name in ORDER if total[name])
+def count(states: Iterable[str]) -> str:
+    """Count states, as in ``3 done, 1 failed``; empty if there are none."""
+    total = Counter(states)
+    return ", ".join(f"{total[state]} {state}" for state in ORDER if total[state])
 
 
 def rows(expansion: Expansion) -> Iterator[tuple[str, Cell]]:
-    """The pairs' names and cells; teachers and auxiliary teachers come once, first."""
+    """Yield the cells with the names of their pairs; teachers and auxiliaries come once, first."""
     seen: set[str] = set()
-    shown = {run.id for one in expansion.cells for run in one.runs}
+    in_cells = {run.id for cell in expansion.cells for run in cell.runs}
     for run in expansion.runs:
-        if run.id not in shown and run.teacher:
+        if run.id not in in_cells and run.teacher:
             cell = Cell(f"{run.method} (auxiliary)", run.teacher.arch, run.student, (run,))
             yield cell.pair, cell
-    for one in expansion.cells:
-        if one.method != "teacher":
-            yield one.pair, one
-        elif one.teacher not in seen:
-            seen.add(one.teacher)
-            yield one.teacher, one
+    for cell in expansion.cells:
+        if cell.method != "teacher":
+            yield cell.pair, cell
+        elif cell.teacher not in seen:
+            seen.add(cell.teacher)
+            yield cell.teacher, cell
 
 
 def render(grid: Grid, expansion: Expansion, runs: Path) -> Group:
-    """One line per cell, and a line that counts."""
+    """Draw one line per cell, and a line with totals."""
     ids = [run.id for run in expansion.runs]
-    found = records.load(runs, ids)
-    beats = heartbeat.load(runs, (i for i in ids if i not in found))
-    how = states(expansion.runs, found, beats, queued_runs.queued(runs))
+    loaded = records.load(runs, ids)
+    beats = heartbeat.load(runs, (i for i in ids if i not in loaded))
+    state_of = states(expansion.runs, loaded, beats, queued_runs.queued(runs))
     table = Table(
         Column("pair", no_wrap=True),
         Column("method", no_wrap=True),
@@ -89,37 +91,37 @@ def render(grid: Grid, expansion: Expansion, runs: Path) -> Group:
         pad_edge=False,
     )
     last = ""
-    for pair, one in rows(expansion):
+    for pair, cell in rows(expansion):
         if pair != last and last:
             table.add_section()
-        state = Text(_cell(one, how, found, beats))
+        state = Text(_describe_cell(cell, state_of, loaded, beats))
         table.add_row(
-            Text(pair if pair != last else ""), Text(one.method), str(len(one.runs)), state
+            Text(pair if pair != last else ""), Text(cell.method), str(len(cell.runs)), state
         )
         last = pair
-    line = f"{len(ids)} runs: {count(how.values())}"
+    line = f"{len(ids)} runs: {count(state_of.values())}"
     return Group(Text(grid.title, style="bold"), table, Text(line))
 
 
-def _cell(
-    one: Cell, how: Mapping[str, str], found: Mapping[str, Record], beats: Mapping[str, Beat]
+def _describe_cell(
+    cell: Cell, state_of: Mapping[str, str], loaded: Mapping[str, Record], beats: Mapping[str, Beat]
 ) -> str:
-    parts = [count(how[run.id] for run in one.runs)]
-    accs = [r.result.test_acc for run in one.runs if (r := found.get(run.id)) and r.result]
+    parts = [count(state_of[run.id] for run in cell.runs)]
+    accs = [r.result.test_acc for run in cell.runs if (r := loaded.get(run.id)) and r.result]
     if accs:
         parts.append(f"{sum(accs) / len(accs):.2f} %")
-    for run in one.runs:
+    for run in cell.runs:
         beat = beats.get(run.id)
         if beat:
             acc = f"{beat.acc:.1f} %, " if beat.acc is not None else ""
-            phase = "first phase, " if beat.phase == "pretrain" else ""
+            phase = "pretraining, " if beat.phase == "pretrain" else ""
             parts.append(
                 f"seed {run.seed}: {phase}epoch {beat.epoch}/{beat.epochs}, {acc}"
                 f"{duration(beat.eta)} to go"
             )
     reasons: dict[str, list[int]] = {}
-    for run in one.runs:
-        record = found.get(run.id)
+    for run in cell.runs:
+        record = loaded.get(run.id)
         if record and record.reason:
             reasons.setdefault(record.reason, []).append(run.seed)
     for reason, seeds in list(reasons.items())[:3]:
@@ -128,15 +130,15 @@ def _cell(
     return "; ".join(part for part in parts if part)
 
 
-def watching(grid: Grid, expansion: Expansion, runs: Path) -> None:
-    """Show ``render`` until every run has ended, none can go on, or Ctrl-C."""
+def show_live(grid: Grid, expansion: Expansion, runs: Path) -> None:
+    """Refresh ``render`` until no run is pending, or until Ctrl-C."""
     console = Console()
     with Live(render(grid, expansion, runs), console=console, auto_refresh=False) as view:
-        while _going(expansion, runs):
+        while _any_pending(expansion, runs):
             time.sleep(2)
             view.update(render(grid, expansion, runs), refresh=True)
 
 
-def _going(expansion: Expansion, runs: Path) -> bool:
-    found = records.load(runs, (run.id for run in expansion.runs))
-    return "pending" in states(expansion.runs, found, {}).values()
+def _any_pending(expansion: Expansion, runs: Path) -> bool:
+    loaded = records.load(runs, (run.id for run in expansion.runs))
+    return "pending" in states(expansion.runs, loaded, {}).values()

@@ -1,4 +1,4 @@
-"""``kdbench transfer``: frozen students on other data, and a table over runs."""
+"""``kdbench transfer``: frozen students on other data, compared in a table."""
 
 import hashlib
 from collections.abc import Sequence
@@ -35,26 +35,30 @@ def transfer(dataset: str, protocol: str, adapt: bool, **flags: Any) -> None:
     request = AnalysisRequest(**flags)
     library = request.library()
     training = _training(protocol)
-    done = []
+    results = []
     for run in library.finished(request.run_ids(every_seed=True)):
-        # Images of the size that the network knows.
+        # The network expects images of the size that it was trained on.
         size = run.dataset.size or library.data(run.dataset).size
-        how = engine.Transfer(_dataset(dataset, size), training, "adapt" if adapt else "frozen")
-        result = engine.run(library, run, how)
-        click.echo(f"{run.title}, {run.method}: {result.test_acc:.2f} % on {how.dataset.title}")
-        done.append((run, result))
-    keys = "\n".join(sorted({str(result.transfer) for _, result in done}))
+        settings = engine.Transfer(
+            _dataset(dataset, size), training, "adapt" if adapt else "frozen"
+        )
+        result = engine.run(library, run, settings)
+        click.echo(
+            f"{run.title}, {run.method}: {result.test_acc:.2f} % on {settings.dataset.title}"
+        )
+        results.append((run, result))
+    keys = "\n".join(sorted({str(result.transfer) for _, result in results}))
     name = f"{_dataset(dataset, 1).name}-{hashlib.sha256(keys.encode()).hexdigest()[:8]}"
-    finding = _finding(done, _dataset(dataset, None).title)
+    finding = _finding(results, _dataset(dataset, None).title)
     display(finding.render())
     click.echo(f"{finding.write(request.results / 'transfer' / name)}")
 
 
 def _dataset(text: str, size: int | None) -> "Dataset":
-    """The data set told on the command line; its images of this size unless it says another.
+    """Parse --dataset; ``size`` is the default of its image size.
 
     Raises:
-        GridError: what is wrong with it, a line a mistake.
+        GridError: the mistakes in it, one per line.
     """
     from kdbench.grid.grid import GridError
     from kdbench.grid.mistakes import validated
@@ -62,21 +66,21 @@ def _dataset(text: str, size: int | None) -> "Dataset":
     from kdbench.grid.yaml_tree import parse_yaml
 
     errors: list[str] = []
-    told = parse_yaml(text, f"--dataset {text}")
-    values = told if isinstance(told, dict) else {"name": told}
+    parsed = parse_yaml(text, f"--dataset {text}")
+    values = parsed if isinstance(parsed, dict) else {"name": parsed}
     if size is not None:
         values = {"size": size} | values
-    made = validated(Dataset, values, "--dataset", errors)
-    if made is None:
+    dataset = validated(Dataset, values, "--dataset", errors)
+    if dataset is None:
         raise GridError(errors)
-    return made
+    return dataset
 
 
 def _training(text: str) -> "Training":
-    """The recipe, with the changes told on the command line.
+    """Apply the changes in --protocol to the default recipe.
 
     Raises:
-        GridError: what is wrong with them, a line a mistake.
+        GridError: the mistakes in it, one per line.
     """
     from kdbench.analyses.transfer import TRAINING
     from kdbench.grid.grid import GridError
@@ -85,23 +89,24 @@ def _training(text: str) -> "Training":
     from kdbench.grid.yaml_tree import merged, parse_yaml
 
     errors: list[str] = []
-    told = parse_yaml(text, f"--protocol {text}")
-    if not isinstance(told, dict):
+    changes = parse_yaml(text, f"--protocol {text}")
+    if not isinstance(changes, dict):
         raise GridError([f"--protocol {text}: expected a mapping such as {{epochs: 30}}"])
-    made = validated(Training, merged(TRAINING.model_dump(mode="json"), told), "--protocol", errors)
-    if made is None:
+    values = merged(TRAINING.model_dump(mode="json"), changes)
+    training = validated(Training, values, "--protocol", errors)
+    if training is None:
         raise GridError(errors)
-    return made
+    return training
 
 
-def _finding(done: "Sequence[tuple[Run, TransferResult]]", title: str) -> "Finding":
-    """Runs as rows of a CSV; methods, with mean and deviation over seeds, in table and figure."""
+def _finding(results: "Sequence[tuple[Run, TransferResult]]", title: str) -> "Finding":
+    """Return the finding: a CSV row per run; a table and figure with the mean over seeds."""
     import pandas as pd
 
     from kdbench.analyses.finding import Finding, dot_plot, new_figure
     from kdbench.analyses.trained_run import labels
 
-    plain = labels([run.with_seed(0) for run, _ in done])
+    names = labels([run.with_seed(0) for run, _ in results])
     rows = [
         {
             "run": run.id, "label": label, "teacher": run.teacher.arch if run.teacher else "",
@@ -109,7 +114,7 @@ def _finding(done: "Sequence[tuple[Run, TransferResult]]", title: str) -> "Findi
             "test_acc": result.test_acc, "best_acc": result.best_acc,
             "best_epoch": result.best_epoch, "train_acc": result.train_acc,
         }
-        for (run, result), label in zip(done, plain, strict=True)
+        for (run, result), label in zip(results, names, strict=True)
     ]  # fmt: skip
     frame = pd.DataFrame(rows)
     groups = frame.groupby("label", sort=False)["test_acc"]
@@ -123,8 +128,8 @@ def _finding(done: "Sequence[tuple[Run, TransferResult]]", title: str) -> "Findi
     )  # fmt: skip
     figure = new_figure(5.5, 0.28 * len(table) + 0.9)
     axis = figure.subplots()
-    told = f"test accuracy on {title}, last epoch, %"
-    dot_plot(axis, table["method"].tolist(), table["mean, %"].tolist(), told)
+    label = f"test accuracy on {title}, last epoch, %"
+    dot_plot(axis, table["method"].tolist(), table["mean, %"].tolist(), label)
     return Finding(
         "transfer",
         f"Frozen students and a linear classifier on {title}",
@@ -133,5 +138,5 @@ def _finding(done: "Sequence[tuple[Run, TransferResult]]", title: str) -> "Findi
         table,
         frame,
         figure,
-        ("The last epoch is the headline; the best is chosen on the test set, as the papers do.",),
+        ("The headline is the last epoch; the best is chosen on the test set, as in the papers.",),
     )

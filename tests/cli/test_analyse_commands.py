@@ -1,4 +1,4 @@
-"""``kdbench analyse``: what it writes, and what it refuses."""
+"""``kdbench analyse``: its output files and its error messages."""
 
 import json
 import re
@@ -22,7 +22,7 @@ SMALL = {"tsne": ("--images", "40"), "mismatch": ("--batches", "1"), "gradcam": 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[object, ...]]:
-    """A grid's file, and the flags of its folders."""
+    """The file of a trained grid, and the flags of its folders."""
     folder = tmp_path_factory.mktemp("trained")
     grid = write(folder, **GRID)
     flags = ("--runs", folder / "runs", "--results", folder / "results")
@@ -31,29 +31,29 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[objec
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_figures_and_tables(
+def test_files_are_written_and_reproducible(
     name: str, trained: tuple[Path, tuple[object, ...]], tmp_path: Path
 ) -> None:
     grid, flags = trained
-    one, two = tmp_path / "one", tmp_path / "two"
-    for out in (one, two):
+    first, second = tmp_path / "first", tmp_path / "second"
+    for out in (first, second):
         done = kdbench("analyse", name, "--grid", grid, *flags, *SMALL.get(name, ()), "--out", out)
         assert done.exit_code == 0, done.output
         assert "sem$ckd$" in done.stdout
         assert re.search(r"(AAAI|ICCV|ICLR|JMLR|NeurIPS)\s20\d\d", done.stdout)
         assert str(out / f"{name}.png") in done.stdout
-    files = sorted(path.name for path in one.iterdir())
+    files = sorted(path.name for path in first.iterdir())
     assert files == [f"{name}.csv", f"{name}.png", f"{name}.svg"]
     for file in files:
-        assert (one / file).read_bytes() == (two / file).read_bytes()
-    frame = pd.read_csv(one / f"{name}.csv")
+        assert (first / file).read_bytes() == (second / file).read_bytes()
+    frame = pd.read_csv(first / f"{name}.csv")
     assert "sem$ckd$" in set(frame["label"])
     if name != "attention":
         assert {"student", "kd", "label_smoothing"} <= set(frame["label"])
-    assert "seed" not in " ".join(frame["label"])  # one seed
+    assert "seed" not in " ".join(frame["label"])  # a single seed
 
 
-def test_runs_by_how_they_start_and_the_default_folder(
+def test_id_prefixes_and_the_default_folder(
     trained: tuple[Path, tuple[object, ...]],
 ) -> None:
     _, flags = trained
@@ -78,7 +78,7 @@ def test_one_seed_and_one_pair_of_a_grid(
     assert set(pd.read_csv(tmp_path / "fidelity.csv")["run"]) == ids
 
 
-def test_mistakes(trained: tuple[Path, tuple[object, ...]], tmp_path: Path) -> None:
+def test_mistakes_are_reported(trained: tuple[Path, tuple[object, ...]], tmp_path: Path) -> None:
     grid, flags = trained
     cells = {cell.method: cell for cell in expanded(**GRID).cells}
     kd, student = cells["kd"].runs[0].id, cells["student"].runs[0].id

@@ -1,4 +1,4 @@
-"""The lists of what there is."""
+"""Lists of methods, models and data sets, and the report of doctor."""
 
 from pathlib import Path
 
@@ -16,42 +16,42 @@ def lines(*args: object, width: int = 100) -> list[str]:
         patch.setenv("COLUMNS", str(width))
         result = kdbench(*args)
     assert result.exit_code == 0
-    found = result.stdout.splitlines()
-    assert all(len(line) <= width for line in found)
-    return found
+    output = result.stdout.splitlines()
+    assert all(len(line) <= width for line in output)
+    return output
 
 
-def starts(found: list[str]) -> set[str]:
-    return {line.split()[0] for line in found if line.strip()}
+def first_words(output: list[str]) -> set[str]:
+    return {line.split()[0] for line in output if line.strip()}
 
 
 @pytest.mark.parametrize("width", [80, 100])
 def test_methods(width: int) -> None:
-    found = lines("methods", width=width)
-    assert starts(found) >= set(lookup.names())
-    assert "arXiv:2012.03236" in " ".join(found)
+    output = lines("methods", width=width)
+    assert first_words(output) >= set(lookup.names())
+    assert "arXiv:2012.03236" in " ".join(output)
 
 
 def test_methods_on_a_pair() -> None:
-    found = lines("methods", "--pair", "r8w4 -> r8w3")
-    assert starts(found) >= set(lookup.names())
-    [row] = [line.split() for line in found if line.split()[:2] == ["semckd", "400"]]
+    output = lines("methods", "--pair", "r8w4 -> r8w3")
+    assert first_words(output) >= set(lookup.names())
+    [row] = [line.split() for line in output if line.split()[:2] == ["semckd", "400"]]
     assert int(row[2].replace(",", "")) > 10_000 and float(row[3]) > 0
-    assert "FSP needs equal channels" in " ".join(" ".join(found).split())
+    assert "FSP needs equal channels" in " ".join(" ".join(output).split())
 
 
 def test_models() -> None:
-    found = lines("models")
-    assert starts(found) >= set(zoo.names())
-    [line] = [line for line in found if line.split()[:1] == ["resnet8x4"]]
+    output = lines("models")
+    assert first_words(output) >= set(zoo.names())
+    [line] = [line for line in output if line.split()[:1] == ["resnet8x4"]]
     assert line.split() == ["resnet8x4", "resnet", "1,233,540", "177.1"]
 
 
 def test_datasets(tmp_path: Path) -> None:
-    found = lines("datasets", "--data", tmp_path)
-    assert starts(found) >= set(DATASETS)
-    text = " ".join(" ".join(found).split())
-    assert "there: comes with scikit-learn" in text and "missing: put cifar-10" in text
+    output = lines("datasets", "--data", tmp_path)
+    assert first_words(output) >= set(DATASETS)
+    text = " ".join(" ".join(output).split())
+    assert "available: comes with scikit-learn" in text and "missing: put cifar-10" in text
 
 
 def doctor(tmp_path: Path) -> str:
@@ -59,9 +59,9 @@ def doctor(tmp_path: Path) -> str:
 
 
 def test_doctor(tmp_path: Path) -> None:
-    found = doctor(tmp_path)
+    output = doctor(tmp_path)
     for part in ("torch", "processor", "writable", "Slurm", "protocols crd, demo", "digits"):
-        assert part in found
+        assert part in output
     assert not (tmp_path / "a").exists()
 
 

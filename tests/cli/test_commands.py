@@ -1,4 +1,4 @@
-"""The command line: what it prints, how it exits, what it does not import."""
+"""The command line: output, exit codes and imports."""
 
 import subprocess
 import sys
@@ -21,19 +21,18 @@ COMMANDS = (
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself(command: str) -> None:
+def test_every_command_has_help(command: str) -> None:
     assert command in kdbench("--help").stdout
     result = kdbench(command, "--help")
     assert result.exit_code == 0 and "Usage" in result.stdout
-    given = main.commands[command]
-    assert given.help
+    assert main.commands[command].help
     if command in ("plan", "run", "status", "retry", "report", "show", "train"):
         assert "--runs" in result.stdout and "--results" in result.stdout
     if command in ("plan", "run", "status", "retry", "report"):
         assert "--grid" in result.stdout and "--set" in result.stdout
 
 
-def test_a_grid_from_plan_to_report_and_again(tmp_path: Path) -> None:
+def test_grid_from_status_to_report_and_again(tmp_path: Path) -> None:
     folders = ("--runs", tmp_path / "runs", "--results", tmp_path / "results")
     grid = ("--grid", write(tmp_path), *folders)
     assert "3 pending" in kdbench("status", *grid).stdout
@@ -44,10 +43,10 @@ def test_a_grid_from_plan_to_report_and_again(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
     done = kdbench("run", *grid)
     assert done.exit_code == 0, done.output
-    assert "small: 3 runs, 0 there, 3 to train" in done.stdout
+    assert "small: 3 runs, 0 recorded, 3 to train" in done.stdout
     assert (tmp_path / "results" / "small" / "leaderboard.md").exists()
     assert "3 runs: 3 done" in kdbench("status", *grid).stdout
-    assert "3 there, 0 to train" in kdbench("run", *grid).stdout
+    assert "3 recorded, 0 to train" in kdbench("run", *grid).stdout
     assert kdbench("run", *grid, "--dry-run").stdout == ""
     assert kdbench("report", *grid).exit_code == 0
     assert kdbench("retry", *grid).stdout == ""
@@ -79,14 +78,14 @@ assert not slow, slow
     assert result.returncode == 0, result.stderr
 
 
-def test_head_may_close_the_pipe() -> None:
+def test_closed_pipe_is_no_error() -> None:
     command = f"{sys.executable} -m kdbench methods | true"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
     assert done.stderr == ""
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "told"),
+    ("error", "code", "stderr"),
     [
         (UserError("one\ntwo"), 2, "kdbench: one\nkdbench: two\n"),
         (KeyboardInterrupt(), 130, "kdbench: stopped\n"),
@@ -95,8 +94,8 @@ def test_head_may_close_the_pipe() -> None:
         (BrokenPipeError(32, "Broken pipe"), 1, ""),
     ],
 )
-def test_how_commands_end(
-    error: BaseException, code: int, told: str, monkeypatch: pytest.MonkeyPatch
+def test_errors_become_exit_codes_and_messages(
+    error: BaseException, code: int, stderr: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail() -> None:
         raise error
@@ -105,10 +104,10 @@ def test_how_commands_end(
     monkeypatch.setitem(main.commands["teacher"].commands, "fail", main.commands["fail"])  # type: ignore[attr-defined]
     for args in (("fail",), ("teacher", "fail")):
         result = kdbench(*args)
-        assert (result.exit_code, result.stderr) == (code, told)
+        assert (result.exit_code, result.stderr) == (code, stderr)
 
 
-def test_ctrl_c_stops_and_says_how_to_go_on(
+def test_ctrl_c_stops_and_explains_how_to_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*args: object) -> Iterator[Event]:
@@ -119,30 +118,31 @@ def test_ctrl_c_stops_and_says_how_to_go_on(
     flags = ("--runs", tmp_path / "runs", "--results", tmp_path / "results")
     result = kdbench("run", "--grid", write(tmp_path), *flags)
     assert result.exit_code == 130
-    assert "stopped; 3 runs left; the same command goes on" in result.stderr
+    assert "stopped; 3 runs left; repeat the command to resume" in result.stderr
 
 
-def test_the_version_is_told() -> None:
+def test_version_is_printed() -> None:
     from kdbench import __version__
 
     assert __version__ in kdbench("--version").stdout
 
 
-def test_check_tells_of_a_method() -> None:
+def test_check_passes_for_a_built_in_method() -> None:
     result = kdbench("check", "kd")
     assert result.exit_code == 0 and "ok  " in result.stdout
 
 
-def test_check_of_a_method_that_fails(tmp_path: Path) -> None:
+def test_check_reports_a_failing_method(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text('"""Mine (Somebody, 2024)."""\n')
     result = kdbench("check", path)
     assert (result.exit_code, result.stderr) == (1, "")
-    assert result.stdout == f"FAIL can be loaded: {path}: there is no subclass of Method\n"
+    assert result.stdout == f"FAIL can be loaded: {path}: no subclass of Method\n"
 
 
-def test_check_of_no_method_is_the_users_mistake(tmp_path: Path) -> None:
+def test_check_of_an_unknown_method_is_reported(tmp_path: Path) -> None:
     (line,) = mistakes("check", "kdd")
-    assert line.startswith("kdd: unknown method (did you mean kd?); there are ab, ")
+    assert line.startswith("kdd: unknown method; accepted: ab, ")
+    assert line.endswith(", or a path ending in .py (did you mean kd?)")
     (line,) = mistakes("check", tmp_path / "mine.py")
     assert "mine.py: no such file" in line

@@ -19,10 +19,10 @@ def rendered(runs: Path, **changes: object) -> list[str]:
     return plan.render(small(**changes), expanded(**changes), runs, 1.0).splitlines()
 
 
-def test_a_plan_fits_eighty_columns_and_adds_up(
+def test_plan_fits_eighty_columns_and_adds_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "process_bytes", lambda: 4e8)  # a command's; this process has more
+    monkeypatch.setattr(plan, "process_bytes", lambda: 4e8)  # the test process itself is larger
     changes = {"methods": ["kd", "ft", "semckd+at"], "seeds": [0, 1]}
     lines = rendered(tmp_path, **changes)
     assert all(len(line) <= 80 for line in lines)
@@ -34,7 +34,7 @@ def test_a_plan_fits_eighty_columns_and_adds_up(
     assert lines[12].startswith("largest cohort: 0.")
 
 
-def test_the_largest_cohort_holds_all_its_learners_and_one_step(tmp_path: Path) -> None:
+def test_largest_cohort_holds_all_learners_and_one_step(tmp_path: Path) -> None:
     def largest(**executor: object) -> tuple[float, float, float]:
         changes: dict[str, object] = {
             "methods": ["semckd", "kd", "ft"],
@@ -43,23 +43,23 @@ def test_the_largest_cohort_holds_all_its_learners_and_one_step(tmp_path: Path) 
             "executor": {"device": "cpu", "workers": 1} | executor,
         }
         line = next(x for x in rendered(tmp_path, **changes) if x.startswith("largest cohort"))
-        found = re.fullmatch(
+        match = re.fullmatch(
             r"largest cohort: ([\d.]+) GB on a CPU \(([\d.]+) torch, data, teacher; "
             r"([\d.]+) learners\)", line
         )  # fmt: skip
-        assert found
-        total, shared, own = map(float, found.groups())
+        assert match
+        total, shared, own = map(float, match.groups())
         return total, shared, own
 
-    together, apart = largest(cohort=16), largest(cohort=1)
-    assert together[0] == pytest.approx(together[1] + together[2], abs=0.11)
-    assert together[1] == pytest.approx(apart[1], abs=0.11)
-    assert apart[2] < together[2] < 2 * apart[2]  # three would be as much again, step by step
+    cohort, single = largest(cohort=16), largest(cohort=1)
+    assert cohort[0] == pytest.approx(cohort[1] + cohort[2], abs=0.11)
+    assert cohort[1] == pytest.approx(single[1], abs=0.11)
+    assert single[2] < cohort[2] < 2 * single[2]  # three steps at once would need more
 
 
-def test_states_and_what_is_left(tmp_path: Path) -> None:
-    whole = expanded(seeds=[0, 1])
-    teacher, kd = cell(whole, "teacher").runs[0], cell(whole, "kd").runs
+def test_states_and_missing_runs_are_counted(tmp_path: Path) -> None:
+    expansion = expanded(seeds=[0, 1])
+    teacher, kd = cell(expansion, "teacher").runs[0], cell(expansion, "kd").runs
     for run in (teacher, kd[0]):
         records.write_run(tmp_path, run)
     records.write(tmp_path, make_record(kd[0], 50.0))
@@ -77,12 +77,12 @@ def test_imported_teachers_and_auxiliaries(tmp_path: Path) -> None:
     assert lines[1:3] == ["r8w4 -> r8w8", lines[2]] and "pkt (auxiliary)" in lines[2]
 
 
-def test_what_cannot_work_is_told(tmp_path: Path) -> None:
+def test_impossible_runs_are_reported(tmp_path: Path) -> None:
     lines = rendered(tmp_path, dataset={"name": "synthetic", "per_class": 3})
     assert "    fails: 30 training images do not fill a batch of 64" in lines
 
 
-def test_a_folder_of_images_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_missing_image_folders_are_reported(tmp_path: Path) -> None:
     root, far = tmp_path / "pets", tmp_path / "far"
     path = write(tmp_path, dataset={"name": "imagefolder", "root": str(root), "size": 8})
     command = ("plan", "--grid", path, "--runs", tmp_path / "runs", "--tflops", 1)
@@ -102,7 +102,7 @@ def test_a_folder_of_images_that_is_not_there_is_told(tmp_path: Path) -> None:
     assert "fails: 0 training images do not fill a batch of 64" in done.stdout
 
 
-def test_what_is_done_needs_no_images(tmp_path: Path) -> None:
+def test_finished_runs_need_no_images(tmp_path: Path) -> None:
     changes = {"dataset": {"name": "imagefolder", "root": str(tmp_path / "gone"), "size": 8}}
     for run in expanded(**changes).runs:
         records.write_run(tmp_path, run)
@@ -112,7 +112,7 @@ def test_what_is_done_needs_no_images(tmp_path: Path) -> None:
     assert lines.count(f"    cost unknown: no image folder {tmp_path / 'gone'}") == 3
 
 
-def test_rough_figures_are_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rough_estimates_are_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "SECONDS", 0.0)
     changes = {"methods": ["semckd"], "pairs": ["r8w4 -> r8w3", "r8w4 -> r8w5"]}
     lines = rendered(tmp_path, **changes)
@@ -123,16 +123,8 @@ def test_rough_figures_are_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "~" not in result.stdout
 
 
-@pytest.mark.parametrize(
-    ("hours", "text"),
-    [(27.16, "27.2 h"), (1234.5, "1,234 h"), (0.5, "30.0 min"), (0.001, "3.6 s"), (0.0, "0.0 s")],
-)
-def test_times(hours: float, text: str) -> None:
-    assert plan._time(hours) == text
-
-
 @pytest.mark.parametrize("name", ["few_shot_50", "label_noise_30", "semckd_ablation"])
-def test_the_papers_experiments_are_planned(
+def test_experiments_of_the_papers_can_be_planned(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan, "SECONDS", 0.0)

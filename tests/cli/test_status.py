@@ -1,4 +1,4 @@
-"""Where runs stand, told from hand-made records and heartbeats."""
+"""Status, show and retry, for hand-made records and heartbeats."""
 
 import io
 import json
@@ -13,7 +13,7 @@ from rich.console import Console
 from small_grids import cell, expanded, kdbench, small, write
 
 from kdbench.cli import show, status
-from kdbench.execution import retry as status_retry
+from kdbench.execution import retry as retrying
 from kdbench.grid.expand import Expansion
 from kdbench.grid.run import Run
 from kdbench.runs import heartbeat, records
@@ -30,9 +30,9 @@ def beat(run: Run, **changes: Any) -> Beat:
     return replace(made, **changes)
 
 
-def text(what: Any, width: int = 120) -> str:
+def text(renderable: Any, width: int = 120) -> str:
     console = Console(width=width, record=True, file=io.StringIO())
-    console.print(what, markup=False, highlight=False)
+    console.print(renderable, markup=False, highlight=False)
     return console.export_text()
 
 
@@ -62,7 +62,7 @@ def test_all_states(grid: Expansion) -> None:
     )
 
 
-def test_who_waits_for_one_that_waits_for_a_failed_one_is_blocked() -> None:
+def test_student_of_a_blocked_teacher_is_blocked() -> None:
     row = {"hkd": {"auxiliary": {"student": "r8w8", "method": "pkt"}}}
     grid = expanded(methods=[row])
     teacher, alone, helper, run = grid.runs
@@ -73,7 +73,7 @@ def test_who_waits_for_one_that_waits_for_a_failed_one_is_blocked() -> None:
     assert (row_of_helper[0], row_of_helper[1].method) == ("r8w4 -> r8w8", "pkt (auxiliary)")
 
 
-def test_a_line_a_cell(grid: Expansion, tmp_path: Path) -> None:
+def test_status_has_one_line_per_cell(grid: Expansion, tmp_path: Path) -> None:
     kd, at = cell(grid, "kd").runs, cell(grid, "at").runs
     for run in grid.runs:
         records.write_run(tmp_path, run)
@@ -82,15 +82,15 @@ def test_a_line_a_cell(grid: Expansion, tmp_path: Path) -> None:
     heartbeat.write(tmp_path, beat(at[1], at=time.time() - 1000))
     records.write(tmp_path, Record(at[0].id, "failed", "ValueError: [a] bad shape"))
     config = small(methods=["kd", "at"], seeds=[0, 1], pairs=["r8w4 -> r8w3", "v5w4 -> r8w3"])
-    shown = text(status.render(config, grid, tmp_path))
-    assert "1 done, 1 running; 80.00 %; seed 1: epoch 3/9, 81.2 %, 75 s to go" in shown
-    assert "1 pending, 1 failed; seed 0: ValueError: [a] bad shape" in shown
-    assert "12 runs: 1 done, 1 running, 9 pending, 1 failed" in shown
-    assert shown.count("r8w4 -> r8w3") == 1
+    output = text(status.render(config, grid, tmp_path))
+    assert "1 done, 1 running; 80.00 %; seed 1: epoch 3/9, 81.2 %, 1.2 min to go" in output
+    assert "1 pending, 1 failed; seed 0: ValueError: [a] bad shape" in output
+    assert "12 runs: 1 done, 1 running, 9 pending, 1 failed" in output
+    assert output.count("r8w4 -> r8w3") == 1
     assert all(len(line) <= 80 for line in text(status.render(config, grid, tmp_path), 80).split())
 
 
-def test_watching_ends_when_nothing_can_go_on(
+def test_watching_ends_if_no_run_is_pending(
     grid: Expansion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = small(methods=["kd", "at"], seeds=[0, 1], pairs=["r8w4 -> r8w3", "v5w4 -> r8w3"])
@@ -98,11 +98,11 @@ def test_watching_ends_when_nothing_can_go_on(
         if run.teacher is None:
             records.write_run(tmp_path, run)
             records.write(tmp_path, Record(run.id, "failed", "x"))
-    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("waits for nobody"))
-    status.watching(config, grid, tmp_path)
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("waits without need"))
+    status.show_live(config, grid, tmp_path)
 
 
-def test_retry_puts_aside_what_ended_badly(grid: Expansion, tmp_path: Path) -> None:
+def test_retry_sets_failed_records_aside(grid: Expansion, tmp_path: Path) -> None:
     path = write(tmp_path, methods=["kd", "at"], seeds=[0, 1],
                  pairs=["r8w4 -> r8w3", "v5w4 -> r8w3"])  # fmt: skip
     kd, at, alone = (cell(grid, name).runs for name in ("kd", "at", "student"))
@@ -126,23 +126,23 @@ def test_retry_puts_aside_what_ended_badly(grid: Expansion, tmp_path: Path) -> N
     assert records.read(tmp_path, at[0].id) and records.read(tmp_path, alone[0].id)
 
 
-def test_retry_trains_a_damaged_teacher_again(grid: Expansion, tmp_path: Path) -> None:
+def test_retry_includes_damaged_teachers(grid: Expansion, tmp_path: Path) -> None:
     good, bad = cell(grid, "teacher").runs[0], cell(grid, "teacher", 1).runs[0]
     for run in (good, bad):
         records.write_run(tmp_path, run)
         records.write(tmp_path, make_record(run, 90.0))
         checkpoint.save(tmp_path / run.id, {"model": {}}, final=True)
     (tmp_path / bad.id / "checkpoint.pt").write_bytes(b"PK damaged")
-    assert status_retry.forget(grid, tmp_path, {"failed"}) == [bad]
+    assert retrying.forget(grid, tmp_path, {"failed"}) == [bad]
     assert records.read(tmp_path, good.id) is not None
 
 
-def test_one_run(grid: Expansion, tmp_path: Path) -> None:
+def test_show_describes_a_run(grid: Expansion, tmp_path: Path) -> None:
     run = cell(grid, "kd").runs[0]
     records.write_run(tmp_path, run)
-    assert "not ended" in text(show.one_run(tmp_path, run.id))
+    assert "not finished" in text(show.describe_run(tmp_path, run.id))
     heartbeat.write(tmp_path, beat(run))
-    assert "running, epoch 3/9" in text(show.one_run(tmp_path, run.id[:5]))
+    assert "running, epoch 3/9" in text(show.describe_run(tmp_path, run.id[:5]))
     record = replace(
         make_record(run, 81.5), status="failed", reason="why", traceback="line 1\nline 2\n",
         attempts=("resumed at epoch 2",),
@@ -151,16 +151,17 @@ def test_one_run(grid: Expansion, tmp_path: Path) -> None:
     history = "epoch,train_loss,train_acc,test_loss,test_acc,seconds\n"
     history += "".join(f"{i},1.5,50,1.25,{i / 2},9\n" for i in range(1, 101))
     (tmp_path / run.id / "history.csv").write_text(history)
-    shown = text(show.one_run(tmp_path, run.id), 500)
+    output = text(show.describe_run(tmp_path, run.id), 500)
     for part in ("failed: why", '"test_acc": 81.5', "line 2", "attempt: resumed at epoch 2",
-                 '"teacher": {"arch": "r8w4"', "again: kdbench train --method kd"):  # fmt: skip
-        assert part in shown
-    assert 10 <= shown.count(" 1.25 ") <= 15 and " 50 " in shown
+                 '"teacher": {"arch": "r8w4"',
+                 "repeat with: kdbench train --method kd"):  # fmt: skip
+        assert part in output
+    assert 10 <= output.count(" 1.25 ") <= 15 and " 50 " in output
 
 
-def test_an_imported_teacher_is_shown(tmp_path: Path) -> None:
+def test_show_describes_an_imported_teacher(tmp_path: Path) -> None:
     (tmp_path / "import-01").mkdir()
     (tmp_path / "import-01" / "run.json").write_text('{"id": "import-01", "student": "vgg8"}')
     records.write(tmp_path, Record("import-01", "done"))
-    shown = text(show.one_run(tmp_path, "import"))
-    assert "vgg8, imported" in shown and "teachers: {vgg8: import-01}" in shown
+    output = text(show.describe_run(tmp_path, "import"))
+    assert "vgg8, imported" in output and "teachers: {vgg8: import-01}" in output

@@ -56,7 +56,7 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @given(st.integers(1, 200))
 def test_ways_never_use_more_than_there_is(cores: int) -> None:
-    found = throughput.ways(cores)
+    found = throughput.core_splits(cores)
     assert found[0] == CoreSplit(cores, 1)
     assert {CoreSplit(1, cores), CoreSplit()} <= set(found)
     assert len(set(found)) == len(found)
@@ -85,7 +85,7 @@ def test_a_step_trains_the_student(precision: str, monkeypatch: pytest.MonkeyPat
         return made[0]
 
     monkeypatch.setattr(throughput, "Learner", learner)
-    step = throughput.stepper(SMALL, precision, torch.device("cpu"))  # type: ignore[arg-type]
+    step = throughput.make_step(SMALL, precision, torch.device("cpu"))  # type: ignore[arg-type]
     before = [p.detach().clone() for p in made[0].student.parameters()]
     for _ in range(6):  # more than its epoch has
         step()
@@ -110,7 +110,9 @@ def test_from_a_grid_to_a_tuning_that_is_kept(
     assert kept is not None
     assert [(way.workers, way.threads) for way in kept.ways] == [(2, 1), (1, 2), (1, 1)]
     assert f"executor: {kept.best()}" in done.output
-    assert json.loads((tmp_path / "machine.json").read_bytes()).keys() == {saved_tuning.name()}
+    assert json.loads((tmp_path / "machine.json").read_bytes()).keys() == {
+        saved_tuning.machine_name()
+    }
     told = " ".join(CliRunner().invoke(main, ["doctor"]).output.split())
     assert f"executor: {kept.best()}" in told
 
@@ -190,4 +192,4 @@ def test_with_gpus_only_precision_is_measured(
 def test_a_grid_is_for_tuning_only(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["doctor", "--grid", str(tmp_path / "g.yaml")])
     assert done.exit_code == 2
-    assert "--grid and --set belong to --tune" in done.output
+    assert "--grid and --set need --tune" in done.output

@@ -76,7 +76,7 @@ def test_ctrl_c_two_runners_and_a_killed_worker_change_no_result(tmp_path: Path)
     undisturbed = command(tmp_path, "whole")
     done = subprocess.run(undisturbed, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "7 runs, 0 there, 7 to train" in done.stdout
+    assert "7 runs, 0 recorded, 7 to train" in done.stdout
     expected = results(tmp_path / "whole")
     assert len(expected) == 7
     line = command(tmp_path, "hurt")
@@ -85,7 +85,7 @@ def test_ctrl_c_two_runners_and_a_killed_worker_change_no_result(tmp_path: Path)
     stopped.send_signal(signal.SIGINT)
     _, stderr = stopped.communicate(timeout=60)
     assert stopped.returncode == 130
-    assert "the same command goes on" in stderr
+    assert "repeat the command to resume" in stderr
     runners = [subprocess.Popen(line, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     killed = _kill_a_worker(tmp_path / "hurt", runners)
     out = [runner.communicate(timeout=240)[0] for runner in runners]
@@ -142,4 +142,4 @@ def test_run_that_keeps_killing_its_worker_fails(tmp_path: Path, death: str, rea
     lines = [line for event in events for line in event.line.splitlines()]
     assert len(lines) == 3
     cause = reason.removeprefix("last of ").partition(";")[0]
-    assert all(f" died of {cause}; its runs go on in another" in line for line in lines)
+    assert all(f" died of {cause}; its runs resume in another worker" in line for line in lines)

@@ -157,9 +157,9 @@ def test_train_and_show_from_end_to_end(tmp_path: Path) -> None:
     repeated = kdbench(*flags)
     assert repeated.stdout.splitlines() == [result.stdout.splitlines()[-1]]
     shown = kdbench("show", run_id[:8], *runs).stdout
-    for part in ("at", run_id, "protocol", "result: ", "test_acc", "again: kdbench train"):
+    for part in ("at", run_id, "protocol", "result: ", "test_acc", "repeat with: kdbench train"):
         assert part in shown
-    words = " ".join(shown.partition("again: ")[2].split("\ndone")[0].split())
+    words = " ".join(shown.partition("repeat with: ")[2].split("\ndone")[0].split())
     assert one_cell_of(words).id == run_id
 
 

@@ -39,14 +39,14 @@ def test_teachers_dependencies_and_arrays(cluster: Cluster, tmp_path: Path) -> N
     told = [record.environment for record in site.records().values()]
     (snapshot,) = {Path(s["code"]).name for s in made}
     assert all(about["snapshot"].startswith(snapshot) for about in told)
-    assert site.call("run").startswith("tiny: 16 runs, 16 there, 0 to train")
+    assert site.call("run").startswith("tiny: 16 runs, 16 recorded, 0 to train")
     assert len(site.submissions()) == len(made)
 
 
 def test_detach_status_cancel_and_go_on(cluster: Cluster, tmp_path: Path) -> None:
     site = Site(tmp_path, cluster, protocol={"preset": "demo", "epochs": 60})
     said = site.call("run", "--detach")
-    assert "9 runs are with Slurm, 9 have no record yet" in said
+    assert "9 runs submitted to Slurm, 9 without a record" in said
     made = len(site.submissions())
     site.wait("training", 120, lambda: "running" in site.call("status"))
     assert "queued" in site.call("status")
@@ -65,7 +65,7 @@ def test_ctrl_c_leaves_jobs_alone(cluster: Cluster, tmp_path: Path) -> None:
         site.training()
         first.send_signal(signal.SIGINT)
         assert first.wait(30) == 130
-    assert "jobs on Slurm go on by themselves" in site.said
+    assert "jobs on Slurm continue" in site.said
     made = len(site.submissions())
     assert cluster.sh("squeue", "-h")
     site.call("run")
@@ -142,7 +142,7 @@ def test_missing_data_is_told_in_the_jobs_words(cluster: Cluster, tmp_path: Path
         ({"partition": "maain"}, "executor.slurm.partition: maain"),
         ({"cpus": 64}, "executor.slurm.cpus: 64 for one node"),
         ({"gpus": 3}, "executor.slurm.gpus: 3 for one node"),
-        ({"nodes": 9}, "would wait for ever: PartitionConfig"),
+        ({"nodes": 9}, "would wait forever: PartitionConfig"),
         ({"constraint": "no-such-feature"}, "executor.slurm: sbatch: error: "),
     ],
 )

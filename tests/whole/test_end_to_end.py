@@ -25,7 +25,7 @@ def test_from_yaml_to_leaderboard(tmp_path: Path) -> None:
     where = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
     done = CliRunner().invoke(main, ["run", "--grid", str(grid), *where])
     assert done.exit_code == 0, done.output
-    assert "line: 7 runs, 0 there, 7 to train" in done.output
+    assert "line: 7 runs, 0 recorded, 7 to train" in done.output
     table = pd.read_csv(tmp_path / "results" / "line" / "leaderboard.csv")
     assert sorted(table["method"]) == ["at", "kd", "student", "teacher"]
     assert set(table["status"]) == {"done"}
