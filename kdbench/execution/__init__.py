@@ -1,1 +1,1 @@
-"""Who trains which run; workers on this machine, or jobs on Slurm."""
+"""Training of a grid's missing runs, by workers on this machine or by Slurm jobs."""

@@ -1,13 +1,13 @@
-"""Signals that end training processes: their likely cause, and what to try. No torch here."""
+"""Likely causes of the signals that end training processes, and remedies. Imports no torch."""
 
 import signal
 
 from kdbench.grid.run import Run
 
 OUT_OF_MEMORY = " (out of memory? a smaller executor.cohort or batch_size needs less)"
-"""Added for a process that was killed, as Linux does when memory runs out."""
+"""Added for SIGKILL, which Linux sends when memory runs out."""
 NATIVE = (signal.SIGILL, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV)
-"""Signals of a crash in native code; a heap that a kernel has damaged ends in any of them."""
+"""Signals of a crash in native code; a damaged heap can end in any of them."""
 
 
 def cause(number: int) -> str:
@@ -20,7 +20,7 @@ def cause(number: int) -> str:
 
 
 def remedy(number: int, run: Run) -> str:
-    """Say what to try if a run's process died of a signal in native code; empty for others."""
+    """Suggest a remedy if native code crashed in a run's process; "" for other signals."""
     if number not in NATIVE:
         return ""
     networks = f"{run.student} taught by {run.teacher.arch}" if run.teacher else run.student

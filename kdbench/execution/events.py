@@ -1,4 +1,4 @@
-"""What a runner reports while it runs."""
+"""Progress reports of a runner."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,14 @@ from kdbench.runs.records import Record
 
 @dataclass(frozen=True)
 class Event:
-    """Something to show: new records, or where the running ones are."""
+    """A progress report.
+
+    Attributes:
+        ended: runs that have a record since the last report.
+        beats: heartbeats of the runs in training.
+        left: number of runs without a record.
+        line: text to show; may have several lines.
+    """
 
     ended: tuple[tuple[Run, Record], ...] = ()
     beats: tuple[Beat, ...] = ()

@@ -1,6 +1,6 @@
-"""A runner: gets a grid's missing runs trained by workers on this machine, and tells what happens.
+"""The runner that trains a grid's missing runs with workers on this machine.
 
-It looks at ``runs/`` only; whoever else works there is seen just the same.
+It reads progress from ``runs/`` only, so it also reports runs that other processes train.
 """
 
 import contextlib
@@ -28,21 +28,21 @@ from kdbench.runs.records import Record
 from kdbench.training.memory import free_memory
 
 CRASHES = 3
-"""A run whose process died this often is recorded as failed."""
+"""A run is recorded as failed after this many deaths of its worker."""
 
 
 def run_all(expanded: Sequence[Run], runs: Path, data: Path, executor: Executor) -> Iterator[Event]:
-    """Train everything that has no record, yielding what happens.
+    """Train the runs without a record, and yield progress reports.
 
-    Closing the iterator stops the workers at the end of their step; nothing is lost.
+    Closing the iterator stops the workers at the end of their step, with checkpoints.
 
     Raises:
-        JobError: training cannot go on, and why; records and checkpoints are whole.
+        JobError: training cannot continue; records and checkpoints are intact.
     """
     if executor.ranks > 1:
         raise JobError(
-            f"executor.ranks: {executor.ranks}: workers on this machine train alone, on one GPU "
-            "each; expected 1, or kind: slurm"
+            f"executor.ranks: {executor.ranks}: a worker on this machine trains on one GPU; "
+            "expected 1, or kind: slurm"
         )
     check_writable(runs)
     todo = missing(expanded, runs)
@@ -56,28 +56,31 @@ def run_all(expanded: Sequence[Run], runs: Path, data: Path, executor: Executor)
     if measured := tuned(executor):
         yield Event(left=len(todo), line=_describe_split(*measured))
     if executor.kind == "debug":
-        yield from _here(task, todo)
+        yield from _train_in_thread(task, todo)
     else:
         yield from _Pool(task, n, todo).events()
 
 
-def _describe_split(way: MeasuredSplit, best: MeasuredSplit) -> str:
-    """That ``way`` was chosen by a measurement, and that ``best`` is for the grid to ask for."""
-    line = f"executor: {way}, as kdbench doctor --tune found on this machine"
-    if best.threads == way.threads:
+def _describe_split(split: MeasuredSplit, best: MeasuredSplit) -> str:
+    """Report that ``split`` was chosen by a measurement, and that a grid may choose ``best``."""
+    line = f"executor: {split}, as measured by kdbench doctor --tune on this machine"
+    if best.threads == split.threads:
         return line
-    times = best.steps_per_s / way.steps_per_s
-    return f"{line}; {best} was {times:.2f} times as fast, but rounds differently: ask in the grid"
+    times = best.steps_per_s / split.steps_per_s
+    return (
+        f"{line}; {best} was {times:.2f} times as fast, but rounds differently: set it in the grid "
+        "to use it"
+    )
 
 
-def _here(task: Work, todo: Sequence[Run]) -> Iterator[Event]:
-    """Train in this process, in a thread, so that events can be shown meanwhile."""
-    asked = threading.Event()
+def _train_in_thread(task: Work, todo: Sequence[Run]) -> Iterator[Event]:
+    """Train in a thread of this process, and yield progress reports meanwhile."""
+    stopping = threading.Event()
     failure: list[BaseException] = []
 
     def target() -> None:
         try:
-            Worker(task, 0, asked.is_set, lambda beats, line: None).run()
+            Worker(task, 0, stopping.is_set, lambda beats, line: None).run()
         except BaseException as error:
             failure.append(error)
 
@@ -86,33 +89,33 @@ def _here(task: Work, todo: Sequence[Run]) -> Iterator[Event]:
     try:
         yield from _watch(todo, task.runs, thread.is_alive)
     finally:
-        asked.set()
+        stopping.set()
         thread.join()
     if failure:
         raise failure[0]
 
 
 def _watch(todo: Sequence[Run], runs: Path, alive: Callable[[], bool]) -> Iterator[Event]:
-    """What happens in ``runs`` while somebody trains; once more after the end."""
+    """Yield the progress of ``runs`` while workers are alive, and once more after the end."""
     pending = {run.id: run for run in todo}
-    again = True
-    while again:
+    training = True
+    while training:
         began = time.monotonic()
-        again = alive()
+        training = alive()
         ended = []
         for run_id, run in list(pending.items()):
             record = records.read(runs, run_id)
             if record is not None:
                 ended.append((run, record))
                 del pending[run_id]
-        beats = tuple(heartbeat.load(runs, pending).values()) if again else ()
+        beats = tuple(heartbeat.load(runs, pending).values()) if training else ()
         yield Event(tuple(ended), beats, len(pending))
-        if again:
+        if training:
             time.sleep(max(0.3, 3 * (time.monotonic() - began)))
 
 
 class _Pool:
-    """Worker processes, replaced when they die."""
+    """Worker processes, which are restarted when they die."""
 
     def __init__(self, task: Work, n: int, todo: Sequence[Run]) -> None:
         self.task, self.todo = task, todo
@@ -127,7 +130,7 @@ class _Pool:
         process = self.context.Process(
             target=_run_worker, args=(self.task, number, os.getpid()), name=f"worker-{number}"
         )
-        # Torch reads these when it is imported, in the child; a child inherits them.
+        # The child inherits these variables; torch reads them when it is imported there.
         threads = str(self.task.executor.threads)
         with _environment(OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads):
             process.start()
@@ -141,16 +144,17 @@ class _Pool:
         finally:
             self._end()
         if self.fatal:
-            raise JobError("a worker could not go on; the line above says why")
+            raise JobError("a worker could not continue; the line above gives the reason")
 
     def _alive(self) -> bool:
-        """Whether anybody still works; buries the dead and replaces them."""
+        """Check whether any worker is alive; restart those that died."""
         for number, process in list(self.processes.items()):
             if process.is_alive():
                 continue
             process.join()
             del self.processes[number]
-            if process.exitcode in (1, 2):  # said why; another worker would fare no better
+            # Such a worker has printed the reason, which would stop any other worker too.
+            if process.exitcode in (1, 2):
                 self.fatal = True
                 for other in self.processes.values():
                     other.terminate()
@@ -161,10 +165,10 @@ class _Pool:
         return bool(self.processes)
 
     def _handle_death(self, process: BaseProcess) -> None:
-        """Note what a dead worker had in hand; a run that keeps killing workers has failed."""
+        """Count a death for each run of a dead worker; a run fails after ``CRASHES`` of them."""
         code = process.exitcode or 0
         how = crashes.cause(-code) if code < 0 else f"exit code {code}"
-        self.lines.append(f"worker {process.pid} died of {how}; its runs go on in another")
+        self.lines.append(f"worker {process.pid} died of {how}; its runs resume in another worker")
         held = [
             run
             for run in missing(self.todo, self.task.runs)
@@ -181,16 +185,16 @@ class _Pool:
                 reason += crashes.remedy(-code, run)
                 records.write(self.task.runs, Record(run.id, "failed", reason))
                 heartbeat.clear(self.task.runs, run.id)
-        # Whoever was there goes on alone, so that only the culprit dies again.
+        # Runs that a dead worker held restart one by one, so that only the faulty one fails again.
         suspects = [(run,) for run in self.todo if self.deaths[run.id]]
-        calm = [
+        others = [
             tuple(run for run in cohort if not self.deaths[run.id]) for cohort in self.task.cohorts
         ]
-        self.task = replace(self.task, cohorts=(*suspects, *(cohort for cohort in calm if cohort)))
+        self.task = replace(self.task, cohorts=(*suspects, *filter(None, others)))
 
     def _end(self) -> None:
         for process in self.processes.values():
-            process.terminate()  # asks: the worker saves and ends at the step's end
+            process.terminate()  # the worker saves and exits at the end of its step
         for process in self.processes.values():
             process.join()
 
@@ -210,13 +214,13 @@ def _environment(**values: str) -> Iterator[None]:
 
 
 def _run_worker(task: Work, number: int, parent: int) -> None:
-    """A worker process: quiet, stops at a step's end when asked to or when its parent is gone."""
-    asked = threading.Event()
+    """Train in a worker process until a signal arrives or the parent process has ended."""
+    stopping = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, lambda *_: asked.set())
+        signal.signal(name, lambda *_: stopping.set())
 
     def stop() -> bool:
-        return asked.is_set() or os.getppid() != parent
+        return stopping.is_set() or os.getppid() != parent
 
     try:
         Worker(task, number, stop, lambda beats, line: None).run()

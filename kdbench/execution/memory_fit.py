@@ -1,4 +1,4 @@
-"""Which runs fit into memory together."""
+"""Cohorts that fit into memory, as predicted from the costs of their runs."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 USABLE = 0.8
-"""Share of a limit that a cohort may take: predictions hold within 20 %."""
+"""Share of a limit that a cohort may use: predictions are within 20 %."""
 SECONDS = 4.0
-"""Time to spend on counting what methods need; further pairs are told roughly."""
+"""Time for counting what methods need; later pairs get a rough estimate."""
 
 
 class MemoryFit:
-    """Judges cohorts by a limit of memory.
+    """A memory limit, and the check whether cohorts stay below it.
 
     Attributes:
-        limit: bytes for all of a process, or of a GPU; None: unknown, so that everything fits.
-        gpu: it is a GPU's.
-        tell: given one line for every run that does not even fit alone.
+        limit: bytes for the whole process, or on a GPU; None: unknown, so everything fits.
+        gpu: whether the limit is that of a GPU.
+        warn: called with one line for each run that is too large even alone.
     """
 
     def __init__(
@@ -33,23 +33,23 @@ class MemoryFit:
         limit: float | None,
         *,
         gpu: bool = False,
-        tell: Callable[[str], object] = log.warning,
+        warn: Callable[[str], object] = log.warning,
     ) -> None:
-        self.limit, self.gpu, self.tell = limit, gpu, tell
+        self.limit, self.gpu, self.warn = limit, gpu, warn
         self._costs: dict[tuple[str, str], RunCost] = {}
         self._estimator: Estimator | None = None
         self._warned: set[str] = set()
 
     def pieces(self, runs: Sequence[Run]) -> list[tuple[Run, ...]]:
-        """As few cohorts as fit; a run that does not fit alone is one, and is told of."""
+        """Split runs into few cohorts; a run too large even alone gets its own, and a warning."""
         return split_round_robin(runs, len(runs), self.fits)
 
     def fits(self, runs: Sequence[Run]) -> bool:
-        """Whether runs can train together; one alone has to."""
+        """Check whether runs can train together; always True for a single run."""
         if self.limit is None:
             return True
-        if self._surely(runs):
-            return True  # in most grids no method has to be counted
+        if self._certainly_fits(runs):
+            return True  # so in most grids no method has to be counted
         needed = self._total([self._cost(run) for run in runs])
         if needed <= USABLE * self.limit:
             return True
@@ -58,13 +58,13 @@ class MemoryFit:
             return True
         return False
 
-    def _surely(self, runs: Sequence[Run]) -> bool:
-        """Whether runs fit even with the dearest of methods: then none needs to be counted."""
-        from kdbench.cost.estimate import generous  # imports torch
+    def _certainly_fits(self, runs: Sequence[Run]) -> bool:
+        """Check whether runs would fit even with the most expensive methods."""
+        from kdbench.cost.estimate import upper_bound  # imports torch
 
         if any(term.source for run in runs for term in run.terms):
-            return False  # a plugin may need anything
-        return self._total([generous(run) for run in runs]) <= USABLE * (self.limit or 0.0)
+            return False  # a plugin may need any amount
+        return self._total([upper_bound(run) for run in runs]) <= USABLE * (self.limit or 0.0)
 
     def _total(self, costs: "Sequence[RunCost]") -> float:
         from kdbench.cost.cohort_memory import footprint, process_bytes  # import torch
@@ -82,32 +82,32 @@ class MemoryFit:
     def _warn(self, run: Run, needed: float) -> None:
         line = (
             f"{run.title.rpartition(', seed')[0]}, {run.method}: needs about "
-            f"{needed / 2**30:.1f} GB of memory, and there are "
-            f"{(self.limit or 0.0) / 2**30:.1f} GB for it; tried all the same, but a smaller "
-            "batch_size needs less"
+            f"{needed / 2**30:.1f} GB of memory, but "
+            f"{(self.limit or 0.0) / 2**30:.1f} GB are available; it is trained anyway, but a "
+            "smaller batch_size needs less"
         )
         if line not in self._warned:
             self._warned.add(line)
-            self.tell(line)
+            self.warn(line)
 
 
 class JobSizing:
-    """Judges cohorts by the memory that their jobs on Slurm ask for.
+    """The memory that Slurm jobs request, and the check whether cohorts fit into it.
 
-    Only where a grid says ``executor.slurm.memory`` and trains on CPUs: of a GPU that a job will
-    get nothing is known here; the job itself looks.
+    Checks only grids that set ``executor.slurm.memory`` and train on CPUs. The memory of a GPU is
+    unknown until the job runs, so the job checks it.
     """
 
-    def __init__(self, executor: Executor, tell: Callable[[str], object] = log.warning) -> None:
-        self.executor, self.tell = executor, tell
+    def __init__(self, executor: Executor, warn: Callable[[str], object] = log.warning) -> None:
+        self.executor, self.warn = executor, warn
         self._by_limit: dict[float | None, MemoryFit] = {}
 
     def fits(self, runs: Sequence[Run]) -> bool:
-        """Whether runs can train together."""
+        """Check whether runs can train together in one job."""
         needs = self.executor.slurm.of(runs[0])
         if needs.megabytes is None or self.executor.device.startswith("cuda"):
             return True
         limit = needs.megabytes * 2**20 / (needs.jobs_per_gpu or 1)
         if limit not in self._by_limit:
-            self._by_limit[limit] = MemoryFit(limit, tell=self.tell)
+            self._by_limit[limit] = MemoryFit(limit, warn=self.warn)
         return self._by_limit[limit].fits(runs)

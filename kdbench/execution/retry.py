@@ -1,4 +1,4 @@
-"""Set failed records aside, so that their runs are missing again."""
+"""Removal of failed records, so that their runs are trained again."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,18 +9,22 @@ from kdbench.runs import records
 from kdbench.runs.records import RecordError
 
 
-def forget(expansion: Expansion, runs: Path, wanted: Iterable[str]) -> list[Run]:
-    """Put aside the records with these statuses, and damaged ones: their runs are missing again.
+def forget(expansion: Expansion, runs: Path, statuses: Iterable[str]) -> list[Run]:
+    """Rename damaged records and those with certain statuses, so that their runs are missing.
 
-    A teacher whose checkpoint is damaged or gone is of use to nobody: it is trained again, too.
+    The records of teachers whose checkpoint is missing or damaged are renamed too, since no
+    student could learn from them.
+
+    Returns:
+        The runs that are missing now.
     """
-    wanted = set(wanted)
+    statuses = set(statuses)
     taught = {run.teacher.run for run in expansion.runs if run.teacher}
     forgotten = []
     for run in expansion.runs:
         try:
             record = records.read(runs, run.id)
-            bad = record is not None and record.status in wanted
+            bad = record is not None and record.status in statuses
             done = record is not None and record.status == "done"
         except RecordError:
             bad, done = True, False
@@ -32,7 +36,7 @@ def forget(expansion: Expansion, runs: Path, wanted: Iterable[str]) -> list[Run]
 
 
 def _usable(runs: Path, run: Run) -> bool:
-    """Whether the network that a run left can be read."""
+    """Check whether a run's trained network can be loaded."""
     from kdbench.training.checkpoint import CheckpointDamaged, read  # imports torch
 
     try:

@@ -22,17 +22,20 @@ from kdbench.runs import environment, records
 
 
 class JobError(UserError):
-    """Training cannot go on for a reason that is no run's fault; one line."""
+    """Training cannot continue, for a reason that affects all runs; one line."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a set of workers is to do.
+    """The task of a group of workers.
 
     Attributes:
-        cohorts: runs that train together, those that others learn from first.
-        runs: folder of runs. data: folder of data sets. executor: how.
-        workers: that share this machine. memory: bytes of main memory for each; None: unknown.
+        cohorts: groups of runs that train together, teachers first.
+        runs: folder of runs.
+        data: folder of data sets.
+        executor: settings of the grid.
+        workers: number of workers that share this machine.
+        memory: bytes of main memory for each worker; None: unknown.
     """
 
     cohorts: tuple[tuple[Run, ...], ...]
@@ -58,7 +61,7 @@ def check_writable(runs: Path) -> None:
 
 
 def missing(expanded: Iterable[Run], runs: Path) -> list[Run]:
-    """The runs that have no record yet, in their order."""
+    """Return the runs that have no record yet, in their order."""
     return [run for run in expanded if not records.has_record(runs, run.id)]
 
 
@@ -73,12 +76,12 @@ def cohorts(
     """Group runs that can share a teacher's forward; teachers come first.
 
     Args:
-        todo: what to train.
-        most: learners in a cohort.
-        workers: that work at the same time; with several, cohorts are made small enough that
-            none stands idle while another finishes a long one.
-        needs: what a run needs of a machine; runs that need different things are kept apart.
-        fits: whether runs can train together in the memory there is; one alone always can.
+        todo: runs to train.
+        most: largest number of learners in a cohort.
+        workers: number of workers. With several, cohorts are kept small enough that no worker is
+            idle while another finishes a long cohort.
+        needs: returns a run's resources; runs with different resources are kept apart.
+        fits: checks whether runs can train together in the available memory.
     """
     taught = {run.teacher.run for run in todo if run.teacher}
     groups: dict[tuple[str, Hashable], list[Run]] = defaultdict(list)
@@ -99,10 +102,11 @@ def cohorts(
 def split_round_robin(
     runs: Sequence[Run], size: int, fits: Callable[[Sequence[Run]], bool]
 ) -> list[tuple[Run, ...]]:
-    """Runs dealt out like cards, so that each cohort gets its share of the dear methods.
+    """Split runs round-robin, so that expensive methods spread over the cohorts.
 
     Args:
-        runs: to deal. size: most of a cohort. fits: whether runs can train together.
+        size: largest number of runs in a cohort.
+        fits: checks whether runs can train together; a single run need not fit.
     """
     pieces = math.ceil(len(runs) / size)
     while not all(fits(runs[i::pieces]) for i in range(pieces)) and pieces < len(runs):
@@ -111,7 +115,7 @@ def split_round_robin(
 
 
 def workers(executor: Executor) -> int:
-    """How many processes work at once on this machine."""
+    """Return the number of workers on this machine."""
     if executor.kind == "debug":
         return 1
     if executor.workers:
@@ -123,19 +127,22 @@ def workers(executor: Executor) -> int:
 
 
 def tuned(executor: Executor) -> tuple[MeasuredSplit, MeasuredSplit] | None:
-    """Where ``workers`` follows what was measured on this machine: that way, and the best of all.
+    """Return the measured split of cores that ``workers`` follows, and the fastest split.
 
-    It never follows in the number of threads, which would move numbers by rounding.
+    The number of threads is always the grid's: another number would change results by rounding.
+
+    Returns:
+        None if the grid sets the number of workers, on GPUs, and without a measurement.
     """
     if executor.kind == "debug" or executor.workers or _gpus(executor):
         return None
     tuning = saved_tuning.load()
-    way, best = (tuning.best(executor.threads), tuning.best()) if tuning else (None, None)
-    return (way, best) if way and best else None
+    split, best = (tuning.best(executor.threads), tuning.best()) if tuning else (None, None)
+    return (split, best) if split and best else None
 
 
 def _gpus(executor: Executor) -> int:
-    """Number of GPUs to use, asked without importing torch where there is no driver at all."""
+    """Return the number of GPUs to use; does not import torch if there is no driver."""
     if executor.device not in ("auto", "cuda"):
         return 0
     if not Path("/proc/driver/nvidia").exists() and "CUDA_VISIBLE_DEVICES" not in os.environ:

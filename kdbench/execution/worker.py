@@ -181,7 +181,7 @@ class Worker:
             what = "disk full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
             raise JobError(
                 f"{error.filename or self.task.runs}: {what}; checkpoints and records so far are "
-                "whole, the same command goes on from them"
+                "intact, the same command resumes from them"
             ) from error
 
     def _load(self, run: Run) -> tuple[LoadedData, LoadedTeacher | None]:

@@ -48,19 +48,19 @@ def test_a_tuning_is_found_again_on_this_machine_only(
     assert saved_tuning.load() is None
     assert saved_tuning.save(MANY) == file
     assert saved_tuning.load() == MANY
-    here = saved_tuning.name()
+    here = saved_tuning.machine_name()
     monkeypatch.setattr(environment, "versions", lambda: {"torch": "99"})
     assert saved_tuning.load() is None
     other = tuning((1, 1, 1.0))
     saved_tuning.save(other)
     assert saved_tuning.load() == other
-    assert set(json.loads(file.read_bytes())) == {here, saved_tuning.name()}
+    assert set(json.loads(file.read_bytes())) == {here, saved_tuning.machine_name()}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"NAME": 3}', '{"NAME": {"ways": []}}'])
 def test_a_broken_file_is_no_tuning(file: Path, text: str) -> None:
     file.parent.mkdir()
-    file.write_text(text.replace("NAME", saved_tuning.name()))
+    file.write_text(text.replace("NAME", saved_tuning.machine_name()))
     assert saved_tuning.load() is None
     saved_tuning.save(MANY)
     assert saved_tuning.load() == MANY
@@ -80,11 +80,12 @@ def test_workers_follow_the_threads_that_the_grid_asks_for(file: Path) -> None:
 @pytest.mark.parametrize(
     ("executor", "said"),
     [
-        (LOCAL, "executor: {workers: 4, threads: 1}, as kdbench doctor --tune found on this "
+        (LOCAL, "executor: {workers: 4, threads: 1}, as measured by kdbench doctor --tune on this "
          "machine; {workers: 4, threads: 2} was 1.17 times as fast, but rounds differently: "
-         "ask in the grid"),
+         "set it in the grid to use it"),
         (LOCAL.model_copy(update={"threads": 2}),
-         "executor: {workers: 4, threads: 2}, as kdbench doctor --tune found on this machine"),
+         "executor: {workers: 4, threads: 2}, as measured by kdbench doctor --tune on this "
+         "machine"),
     ],
 )  # fmt: skip
 def test_the_runner_says_what_it_follows(

@@ -1,4 +1,4 @@
-"""Memory: what is free, what a cohort needs, cohorts that fit, learners that run out of it."""
+"""Memory: the free amount, the need of a cohort, cohorts that fit, learners that run out."""
 
 import gc
 import os
@@ -17,9 +17,8 @@ from kdbench.cost.cohort_memory import LAZY, footprint, process_bytes
 from kdbench.cost.estimate import Estimator, RunCost
 from kdbench.cost.peak_memory import PeakMemory
 from kdbench.execution import local, worker
-from kdbench.execution import memory_fit as sizing
-from kdbench.execution import work as jobs
-from kdbench.execution.memory_fit import JobSizing, MemoryFit
+from kdbench.execution.memory_fit import USABLE, JobSizing, MemoryFit
+from kdbench.execution.work import Work
 from kdbench.grid.grid import Executor
 from kdbench.grid.resources import Slurm
 from kdbench.grid.run import Run
@@ -36,11 +35,11 @@ METHODS = ("kd", "at", "sp", "semckd")
 # --- counting ------------------------------------------------------------------------------------
 
 
-def test_what_lives_at_once_is_counted() -> None:
+def test_tensors_that_are_alive_at_once_are_counted() -> None:
     before = torch.zeros(1000)
     with PeakMemory() as peak:
         a = before + 1  # 4000 bytes
-        b = (a * 2).view(10, 100)  # 4000 more; a view is none
+        b = (a * 2).view(10, 100)  # 4000 more; a view needs none
         b += before.view(10, 100)
         del a
         c = b.sum()
@@ -75,20 +74,20 @@ def test_a_cohort_needs_more_than_its_largest_and_less_than_all_apart(
     assert footprint(costs[::-1], process).total == pytest.approx(together)
 
 
-def test_only_the_dearest_step_counts_and_what_is_shared_counts_once() -> None:
-    one = RunCost(
+def test_only_the_most_expensive_step_counts_and_shared_memory_counts_once() -> None:
+    small = RunCost(
         held=10, working=100, teacher=1000, teacher_forward=50, teacher_features=20, data=5
     )
-    two = RunCost(
+    large = RunCost(
         held=30, working=300, teacher=1000, teacher_forward=50, teacher_features=20, data=5
     )
     failing = RunCost(problem="skipped: why")
-    assert footprint([one, two, failing], 7.0).total == 7 + LAZY + 5 + 2000 + 20 + 40 + 300
-    assert footprint([one, two]).total == 5 + 1000 + 20 + 40 + 300  # on a GPU
+    assert footprint([small, large, failing], 7.0).total == 7 + LAZY + 5 + 2000 + 20 + 40 + 300
+    assert footprint([small, large]).total == 5 + 1000 + 20 + 40 + 300  # on a GPU
     assert footprint([failing], 7.0).total == 7
 
 
-def test_this_process_holds_something() -> None:
+def test_memory_of_this_process_is_plausible() -> None:
     assert 2**25 < process_bytes() < 2**37
 
 
@@ -122,7 +121,7 @@ def test_free_memory_is_the_kernels_or_what_a_limit_leaves(tmp_path: Path) -> No
     assert memory.free_memory(proc, groups) == 3050
 
 
-def test_where_the_system_says_nothing_there_is_all_or_no_figure(
+def test_without_system_files_free_memory_is_all_or_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert memory.free_memory(tmp_path, tmp_path) == pytest.approx(memory_of_this_machine())
@@ -147,22 +146,22 @@ def students(n: int) -> list[Run]:
 
 @pytest.fixture
 def hundred(monkeypatch: pytest.MonkeyPatch) -> Callable[..., MemoryFit]:
-    """Sizings for which every learner holds 100 bytes, and nothing else counts."""
+    """Create limits for which every learner holds 100 bytes, and nothing else counts."""
     lines: list[str] = []
 
-    def made(limit: float | None) -> MemoryFit:
-        it = MemoryFit(limit, gpu=True, tell=lines.append)
-        monkeypatch.setattr(MemoryFit, "_surely", lambda self, runs: False)
+    def create(limit: float | None) -> MemoryFit:
+        memory_fit = MemoryFit(limit, gpu=True, warn=lines.append)
+        monkeypatch.setattr(MemoryFit, "_certainly_fits", lambda self, runs: False)
         monkeypatch.setattr(MemoryFit, "_cost", lambda self, run: RunCost(held=100))
-        return it
+        return memory_fit
 
-    made.lines = lines  # type: ignore[attr-defined]
-    return made
+    create.lines = lines  # type: ignore[attr-defined]
+    return create
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 16])
 @pytest.mark.parametrize("room", [None, 50, 120, 450, 99999])
-def test_pieces_fit_and_hold_everybody_once(hundred: Any, n: int, room: float | None) -> None:
+def test_pieces_fit_and_hold_each_run_once(hundred: Any, n: int, room: float | None) -> None:
     runs = students(n)
     pieces = hundred(room).pieces(runs)
     assert sorted(run.id for piece in pieces for run in piece) == sorted(run.id for run in runs)
@@ -174,15 +173,17 @@ def test_pieces_fit_and_hold_everybody_once(hundred: Any, n: int, room: float | 
     assert len(pieces) == 1 or len(pieces) - 1 < n / most * 2
 
 
-def test_what_does_not_fit_alone_is_tried_with_one_warning(hundred: Any) -> None:
-    sizing = hundred(50)
+def test_run_too_large_even_alone_is_tried_with_one_warning(hundred: Any) -> None:
+    memory_fit = hundred(50)
     runs = [taught(TEACHER, "kd", seed=seed) for seed in range(3)]
-    assert [len(piece) for piece in sizing.pieces(runs)] == [1, 1, 1]
+    assert [len(piece) for piece in memory_fit.pieces(runs)] == [1, 1, 1]
     assert len(hundred.lines) == 1
     assert hundred.lines[0].startswith("r8w4 -> r8w3, kd: needs about 0.0 GB of memory")
 
 
-def test_small_networks_surely_fit_and_nothing_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_networks_fit_and_nothing_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def count(self: Estimator, run: Run) -> RunCost:
         raise AssertionError("counted")
 
@@ -190,19 +191,19 @@ def test_small_networks_surely_fit_and_nothing_is_counted(monkeypatch: pytest.Mo
     assert len(MemoryFit(8 * GB).pieces(students(16))) == 1
 
 
-def test_a_job_is_judged_by_what_it_asks_for() -> None:
+def test_job_is_limited_to_the_memory_that_it_requests() -> None:
     runs = students(4)
-    asked = Executor(kind="slurm", device="cpu", slurm=Slurm(memory="1 MB"))
+    narrow = Executor(kind="slurm", device="cpu", slurm=Slurm(memory="1 MB"))
     lines: list[str] = []
-    assert not JobSizing(asked, lines.append).fits(runs)
-    assert JobSizing(asked, lines.append).fits(runs[:1]) and len(lines) == 1
+    assert not JobSizing(narrow, lines.append).fits(runs)
+    assert JobSizing(narrow, lines.append).fits(runs[:1]) and len(lines) == 1
     wide = Executor(kind="slurm", device="cpu", slurm=Slurm(memory="24 GB"))
     gpu = Executor(kind="slurm", device="cuda", slurm=Slurm(memory="1 MB"))
     none = Executor(kind="slurm", device="cpu")
-    assert all(JobSizing(it, lines.append).fits(runs) for it in (wide, gpu, none))
+    assert all(JobSizing(executor, lines.append).fits(runs) for executor in (wide, gpu, none))
 
 
-def test_a_runner_trains_in_cohorts_that_fit_and_no_number_changes(
+def test_runner_trains_in_cohorts_that_fit_and_no_result_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = [TEACHER, *students(4)]
@@ -210,16 +211,16 @@ def test_a_runner_trains_in_cohorts_that_fit_and_no_number_changes(
     sizes: list[int] = []
     train = Cohort.train
 
-    def noted(self: Cohort) -> None:
+    def note_size(self: Cohort) -> None:
         sizes.append(len(self.runs))
         train(self)
 
-    monkeypatch.setattr(Cohort, "train", noted)
+    monkeypatch.setattr(Cohort, "train", note_size)
     list(local.run_all(runs, tmp_path / "together", Path("data"), executor))
     assert sizes == [1, 4]
     two = footprint([Estimator()(run) for run in runs[1:3]], process_bytes()).total
-    monkeypatch.setattr(MemoryFit, "_surely", lambda self, runs: False)
-    monkeypatch.setattr(local, "free_memory", lambda: two / sizing.USABLE * 1.0001)
+    monkeypatch.setattr(MemoryFit, "_certainly_fits", lambda self, runs: False)
+    monkeypatch.setattr(local, "free_memory", lambda: two / USABLE * 1.0001)
     big = RunCost(held=two)  # no two of them fit
 
     def cost(self: MemoryFit, run: Run) -> RunCost:
@@ -233,7 +234,7 @@ def test_a_runner_trains_in_cohorts_that_fit_and_no_number_changes(
         assert numbers(tmp_path / "together", run) == numbers(tmp_path / "apart", run)
 
 
-def test_a_gpus_free_memory_is_shared_by_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_free_memory_of_a_gpu_is_shared_by_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (6 * 2**30, 80 * 2**30))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 3 * 2**30)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 2**30)
@@ -241,22 +242,22 @@ def test_a_gpus_free_memory_is_shared_by_its_workers(monkeypatch: pytest.MonkeyP
     device = torch.device("cuda:1")
 
     def limit(workers: int, name: str) -> float | None:
-        task = jobs.Work((), Path(), Path(), Executor(device=name), workers, memory=1.0)
-        it = worker._memory_fit(task, device)
-        assert it.gpu
-        return it.limit
+        task = Work((), Path(), Path(), Executor(device=name), workers, memory=1.0)
+        memory_fit = worker._memory_fit(task, device)
+        assert memory_fit.gpu
+        return memory_fit.limit
 
     assert limit(2, "auto") == 8 * GB
     assert limit(3, "cuda") == 4 * GB
     assert limit(2, "cuda:1") == 4 * GB
-    work = jobs.Work((), Path(), Path(), Executor(), 2, memory=5.0)
-    assert worker._memory_fit(work, CPU).limit == 5.0
+    task = Work((), Path(), Path(), Executor(), 2, memory=5.0)
+    assert worker._memory_fit(task, CPU).limit == 5.0
 
 
 # --- running out ---------------------------------------------------------------------------------
 
 GREEDY = '''
-"""A method for which there is no memory left in its fifth step (2020)."""
+"""A method that runs out of memory in its fifth step (2020)."""
 import torch
 from kdbench.method import Method
 
@@ -272,24 +273,24 @@ class Exhausts(Method):
 @pytest.mark.parametrize(
     "error", ['torch.OutOfMemoryError("CUDA out of memory.")', 'MemoryError("no more")']
 )
-def test_a_learner_without_memory_ends_alone(tmp_path: Path, error: str) -> None:
+def test_learner_without_memory_fails_alone(tmp_path: Path, error: str) -> None:
     train([TEACHER], tmp_path / "runs")
     name = error.partition("(")[0].rpartition(".")[2]
     path = plugin(tmp_path, f"exhausts_{name.lower()}", GREEDY.format(error=error))
     good, bad = taught(TEACHER, "kd"), taught(TEACHER, path)
-    found = train([bad, good], tmp_path / "runs")
-    assert found[good.id].status == "done"
-    assert found[bad.id].status == "failed"
-    assert found[bad.id].reason.startswith(f"{name}: ")
-    assert found[bad.id].reason.endswith("a smaller executor.cohort or batch_size needs less)")
-    alone_ = tmp_path / "alone"
-    train([TEACHER], alone_)
-    train([good], alone_)
-    assert numbers(alone_, good) == numbers(tmp_path / "runs", good)
+    written = train([bad, good], tmp_path / "runs")
+    assert written[good.id].status == "done"
+    assert written[bad.id].status == "failed"
+    assert written[bad.id].reason.startswith(f"{name}: ")
+    assert written[bad.id].reason.endswith("a smaller executor.cohort or batch_size needs less)")
+    without_bad = tmp_path / "alone"
+    train([TEACHER], without_bad)
+    train([good], without_bad)
+    assert numbers(without_bad, good) == numbers(tmp_path / "runs", good)
 
 
 @pytest.mark.parametrize(
-    ("error", "so"),
+    ("error", "expected"),
     [
         (MemoryError(), True),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), True),
@@ -298,14 +299,14 @@ def test_a_learner_without_memory_ends_alone(tmp_path: Path, error: str) -> None
         (ValueError("out of memory"), False),
     ],
 )
-def test_what_means_that_memory_has_ended(error: Exception, so: bool) -> None:
-    assert memory.is_out_of_memory(error) is so
+def test_errors_of_exhausted_memory_are_recognised(error: Exception, expected: bool) -> None:
+    assert memory.is_out_of_memory(error) is expected
 
 
 # --- one learner's activations at a time ---------------------------------------------------------
 
 
-def test_activations_are_gone_before_the_next_learner(
+def test_activations_are_freed_before_the_next_learner(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train([TEACHER], tmp_path)
@@ -313,20 +314,20 @@ def test_activations_are_gone_before_the_next_learner(
     alive: list[int] = []
     loss, step = Learner._loss, Learner.train_step
 
-    def noting(self: Learner, s: Any, t: Any, batch: Any) -> torch.Tensor:
+    def note_maps(self: Learner, s: Any, t: Any, batch: Any) -> torch.Tensor:
         own = [weakref.ref(x.untyped_storage()) for x in (s.stem, *s.stages, s.logits)]
         assert all(ref() is not None for ref in own)
         maps.extend(own)
         return loss(self, s, t, batch)
 
-    def looking(self: Learner, *given: Any) -> None:
+    def count_alive(self: Learner, *args: Any) -> None:
         alive.append(sum(ref() is not None for ref in maps))
         maps.clear()
-        step(self, *given)
+        step(self, *args)
 
-    monkeypatch.setattr(Learner, "_loss", noting)
-    monkeypatch.setattr(Learner, "train_step", looking)
-    gc.disable()  # nothing may have to wait for it
+    monkeypatch.setattr(Learner, "_loss", note_maps)
+    monkeypatch.setattr(Learner, "train_step", count_alive)
+    gc.disable()  # activations must be freed without it
     try:
         train([taught(TEACHER, name) for name in ("kd", "semckd", "fitnets", "crd")], tmp_path)
     finally:

@@ -377,7 +377,7 @@ def test_no_answer_says_nothing_about_jobs(slurm: FakeSlurm, tmp_path: Path) -> 
     slurm.faults["squeue"] = away
     events = finish(school(), tmp_path, slurm)
     assert len(slurm.submissions) == 2
-    assert "does not answer, jobs go on: squeue: connection refused" in said(events)
+    assert "does not answer, jobs continue: squeue: connection refused" in said(events)
     assert "answers again" in said(events)
 
 
@@ -399,7 +399,7 @@ def test_a_controller_that_is_away_is_no_loss(slurm: FakeSlurm, tmp_path: Path) 
     assert work.missing(runs, tmp_path) == []
     assert len(slurm.submissions) == 2 and slurm.cancelled == []
     assert all(attempts.read(tmp_path, run.id) == () for run in runs)
-    assert f"does not answer, jobs go on: squeue: slurm_load_jobs error: {AWAY}" in said(events)
+    assert f"does not answer, jobs continue: squeue: slurm_load_jobs error: {AWAY}" in said(events)
 
 
 def test_what_a_failed_command_said_is_the_error() -> None:
@@ -414,7 +414,7 @@ def test_cancel_without_an_answer_says_so(slurm: FakeSlurm, tmp_path: Path) -> N
     list(make(runs, tmp_path, slurm).submit_all())
     slurm.faults["scancel"] = lambda: f"scancel: error: {AWAY}"
     with pytest.raises(
-        UserError, match=r"^Slurm does not answer, jobs may go on; try again: scanc"
+        UserError, match=r"^Slurm does not answer, jobs may continue; try again: scanc"
     ):
         cancel(runs, tmp_path, slurm.scheduler())
     assert [job.listed for job in slurm.jobs.values()] != [None]
@@ -426,7 +426,7 @@ def test_without_accounting_losses_are_still_found(slurm: FakeSlurm, tmp_path: P
     slurm.faults["sacct"] = lambda: "slurmdbd is away"
     finish([run], tmp_path, slurm)
     assert len(slurm.submissions) == 2
-    assert "sacct says nothing" in attempts.read(tmp_path, run.id)[0]
+    assert "sacct has no entry" in attempts.read(tmp_path, run.id)[0]
 
 
 def test_a_job_that_slurm_lost_sight_of_is_left_to_train(slurm: FakeSlurm, tmp_path: Path) -> None:
@@ -537,7 +537,7 @@ def test_a_job_that_would_wait_for_ever_is_one_line(
     monkeypatch.setattr(submit, "_sbatch", sbatch)
     squeue = slurm._squeue
     slurm._squeue = lambda command: squeue(command).replace("stuck", "PartitionConfig")  # type: ignore[method-assign]
-    with pytest.raises(JobError, match="job 100 would wait for ever: PartitionConfig: it asks for"):
+    with pytest.raises(JobError, match="job 100 would wait forever: PartitionConfig: it requests"):
         finish([alone()], tmp_path, slurm)
     assert slurm.cancelled == ["100"]
 

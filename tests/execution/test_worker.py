@@ -96,7 +96,7 @@ def test_full_disk_is_reported_in_one_line_and_loses_nothing(
     monkeypatch.setattr(records, "write_atomically", fails_later)
     monkeypatch.setattr("kdbench.training.checkpoint.write_atomically", fails_later)
     often = DEBUG.model_copy(update={"checkpoint_seconds": 0.0})
-    with pytest.raises(JobError, match=r"disk full; checkpoints and records so far are whole"):
+    with pytest.raises(JobError, match=r"disk full; checkpoints and records so far are intact"):
         train_all([run], tmp_path / "runs", often)
     assert records.read(tmp_path / "runs", run.id) is None
     monkeypatch.undo()

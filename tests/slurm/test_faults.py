@@ -137,7 +137,7 @@ def test_daemons_come_and_go(cluster: Cluster, tmp_path: Path) -> None:
         cluster.kill("slurmdbd")
         site.finish(runner)
     assert site.results() == site.undisturbed()
-    assert "Slurm does not answer, jobs go on" in site.said
+    assert "Slurm does not answer, jobs continue" in site.said
 
 
 def test_a_run_on_two_ranks(cluster: Cluster, tmp_path: Path) -> None:

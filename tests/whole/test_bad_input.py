@@ -52,9 +52,9 @@ def lines(**changes: Any) -> list[str]:
         ({"protocol": {"schedule": {"steps": 3}}},
          "protocol.schedule.steps: unknown; accepted: factor, kind, milestones, warmup"),
         ({"protocol": {"schedule": {"milestones": [3, 2]}}},
-         "protocol.schedule: milestones [3, 2] do not increase"),
+         "protocol.schedule: milestones [3, 2] must increase"),
         ({"protocol": {"lr_of": {"vgg9": 0.1}}},
-         "protocol.lr_of: vgg9: unknown model; accepted: what `kdbench models` lists "),
+         "protocol.lr_of: vgg9: unknown model; accepted: any name in `kdbench models` "),
         ({"protocol": {"methods": {"att": {}}}}, "protocol.methods.att: att: unknown method; "),
         ({"protocol": {"methods": {"at": {"q": 1}}}}, "protocol.methods.at: q: unknown; AT takes "),
         ({"dataset": None}, "dataset: missing"),
@@ -71,13 +71,13 @@ def lines(**changes: Any) -> list[str]:
         ({"executor": {"ranks": 7}, "teacher": {"protocol": {"batch_size": 7}}},
          "executor.ranks: 7: must divide protocol.batch_size, "),
         ({"executor": {"ranks": 2, "device": "cuda:1"}},
-         "executor.device: cuda:1: one GPU for 2 ranks; give cuda"),
+         "executor.device: cuda:1: one GPU for 2 ranks; expected cuda"),
         ({"executor": "local"}, "executor: expected a mapping of keys to values, not 'local'"),
         ({"report": {"base": "kd"}}, "report.base: unknown; accepted: "),
         ({"report": {"reference": "SemCKD (AAAI 2020)/Table 1"}},
          "report.reference: SemCKD (AAAI 2020)/Table 1: unknown; accepted: "),
         ({"report": {"reference": "CRD / RepDistiller (ICLR 2020)/README table"}},
-         "report.reference: CRD / RepDistiller (ICLR 2020)/README table: which of "),
+         "report.reference: CRD / RepDistiller (ICLR 2020)/README table: not unique; "),
         ({"report": {"tie": -1}}, "report.tie: expected 0"),
         ({"report": {"baseline": "kdd"}}, "report.baseline: kdd: unknown; accepted: kd (did you "),
         ({"report": {"ari_of": "semckd"}}, "report.ari_of: semckd: unknown; accepted: kd"),
@@ -101,7 +101,7 @@ def lines(**changes: Any) -> list[str]:
         ({"pairs": [{"teacher": "r8w4", "studnt": "r8w3"}]}, "pairs.0.student: missing"),
         ({"pairs": [3]}, "pairs.0: 3: expected TEACHER -> STUDENT or {"),
         ({"pairs": ["resnet32x4 -> resnet8x4", "resnet32x4 -> vgg9"]},
-         "pairs.1.student: vgg9: unknown model; accepted: what `kdbench models` lists (did you "),
+         "pairs.1.student: vgg9: unknown model; accepted: any name in `kdbench models` (did you "),
         ({"pairs": ["r8w4 -> r8w3", "r8w4->r8w3"]}, "pairs.1: r8w4 -> r8w3 is given twice"),
         ({"methods": "kd"}, "methods: expected a list, not 'kd'"),
         ({"methods": [3]}, "methods.0: 3: expected NAME, NAME+NAME or {NAME: {key: value}}"),
@@ -110,21 +110,21 @@ def lines(**changes: Any) -> list[str]:
         ({"methods": [{"kd": 3}]}, "methods.0: {'kd': 3}: expected NAME, "),
         ({"methods": ["fitnet"]}, "methods.fitnet: fitnet: unknown method; accepted: ab, at, "),
         ({"methods": ["kd", "kd"]},
-         "methods.kd: given twice, as number 1 and 2; give one of them a `label`"),
-        ({"methods": ["at+sp", "sp+at"]}, "methods.sp+at: given twice, as number 1 and 2; "),
+         "methods.kd: given twice, as entries 1 and 2; give one of them a `label`"),
+        ({"methods": ["at+sp", "sp+at"]}, "methods.sp+at: given twice, as entries 1 and 2; "),
         ({"methods": [{"kd": {"label": "student"}}]},
-         "methods.kd: every table has a row student already; give another `label`"),
+         "methods.kd: every table already has a row student; give another `label`"),
         ({"methods": ["at+at"]}, "methods.at+at: a method is combined with itself"),
         ({"methods": [{"rkd": {"angel": 3}}]},
-         "methods.rkd: angel: unknown; RKD takes distance, angle, eps; always: beta, gamma, alpha, "
-         "temperature, pretrain_epochs, pretrain_lr, auxiliary, label (did you mean angle?)"),
-        ({"methods": [{"at": {"betta": 3}}]}, "methods.at: betta: unknown; AT takes p; always: "),
-        ({"methods": [{"at": {"p": "two"}}]}, "methods.at: p: 'two' is no int like 2"),
+         "methods.rkd: angel: unknown; RKD takes distance, angle, eps; every method takes beta, "
+         "gamma, alpha, temperature, pretrain_epochs, pretrain_lr, auxiliary, label (did you mean angle?)"),
+        ({"methods": [{"at": {"betta": 3}}]}, "methods.at: betta: unknown; AT takes p; every method takes "),
+        ({"methods": [{"at": {"p": "two"}}]}, "methods.at: p: expected int like 2, not 'two'"),
         ({"methods": [{"at": {"beta": -1}}]}, "methods.at: beta: expected 0 or more, not -1"),
         ({"methods": [{"at": {"beta": "x"}}]}, "methods.at: beta: expected a number, not 'x'"),
         ({"methods": [{"at": {"label": ""}}]}, "methods.at: label: empty; expected at least one"),
         ({"methods": [{"at": {"pretrain_epochs": 3}}]},
-         "methods.at: pretrain_epochs: AT has no phase before training"),
+         "methods.at: pretrain_epochs: AT has no pretraining phase"),
         ({"methods": [{"label_smoothing": {"alpha": 1}}]}, "methods.label_smoothing: alpha: "
          "LabelSmoothing trains without a teacher; combine it: label_smoothing+kd"),
         ({"methods": [{"hkd": {"auxiliary": {"student": "r8w4"}}}]},
@@ -134,16 +134,17 @@ def lines(**changes: Any) -> list[str]:
         ({"methods": [{"hkd": {"auxiliary": {"student": "r8w4", "method": "ptk"}}}]},
          "methods.hkd: auxiliary.method: ptk: unknown method; "),
         ({"methods": [{"at+sp": {"beta": 3}}]},
-         "methods.at+sp: beta: of which term? write at: {beta: ...}"),
+         "methods.at+sp: beta: ambiguous in a combination; write at: {beta: ...}"),
         ({"methods": [{"at+sp": {"vid": {}}}]}, "methods.at+sp: vid: unknown; accepted: "),
         ({"methods": [{"at+sp": {"at": 3}}]},
          "methods.at+sp: at: expected a mapping of options, not 3"),
         ({"methods": [{"at+sp": {"at": {"q": 1}}}]}, "methods.at+sp: at.q: unknown; AT takes p; "),
-        ({"methods": [{"at+sp": {"at": {"p": "x"}}}]}, "methods.at+sp: at.p: 'x' is no int like 2"),
+        ({"methods": [{"at+sp": {"at": {"p": "x"}}}]}, "methods.at+sp: at.p: expected int like 2, not 'x'"),
         ({"methods": [{"at+sp": {"at": {"beta": "x"}}}]},
          "methods.at+sp: at.beta: expected a number, not 'x'"),
         ({"methods": [{"confidence_penalty": {"threshold": {1, 2}}}]},
-         "methods.confidence_penalty: threshold: {1, 2} is no plain value"),
+         "methods.confidence_penalty: threshold: expected a number, text or a list of them, "
+         "not {1, 2}"),
         ({"sweep": {"at.beta": [1]}}, "sweep.at.beta: expected METHOD.OPTION; methods: kd"),
         ({"sweep": {"kd": [1]}}, "sweep.kd: expected METHOD.OPTION; methods: kd"),
         ({"sweep": {"kd.tau": [1]}}, "sweep.kd.tau: tau: unknown; KD takes temperature"),
@@ -179,8 +180,8 @@ def test_all_mistakes_are_told_at_once() -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        (BARE, "mine.py: there is no subclass of Method"),
-        (TWO, "one method a file, but here are Mine and Second"),
+        (BARE, "mine.py: no subclass of Method"),
+        (TWO, "expected one method per file, not Mine and Second"),
         ("class (", "mine.py:1: invalid syntax"),
         (None, "mine.py: no such file"),
         (PLUGIN.replace("width: int = 8", "width: int"), "hyper-parameter width has no default"),
@@ -198,7 +199,7 @@ def test_a_plugin_in_a_folder_that_cannot_be_named(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "mine.py").write_text(PLUGIN)
     [line] = mistakes("plan", "--grid", write(folder, methods=["./mine.py"]))
-    assert "a path with a + in it cannot be named" in line
+    assert "a path must not contain +, which combines methods" in line
 
 
 def test_a_plugin_that_fails_is_a_record(tmp_path: Path) -> None:
@@ -292,7 +293,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = kdbench("run", "--grid", path, *folders)
     assert result.exit_code == 2
     [line] = [line for line in result.stderr.splitlines() if line.startswith("kdbench: ")]
-    assert "disk full" in line and "the same command goes on" in line
+    assert "disk full" in line and "the same command resumes" in line
     monkeypatch.setattr(os, "fsync", real)
     assert records.read(runs, teacher.id) is not None
     assert kdbench("run", "--grid", path, *folders).exit_code == 0

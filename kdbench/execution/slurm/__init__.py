@@ -1,1 +1,1 @@
-"""Runs as jobs on a Slurm cluster."""
+"""Training of a grid's runs as jobs on a Slurm cluster."""

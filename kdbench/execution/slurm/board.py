@@ -1,6 +1,6 @@
-"""What a runner on Slurm knows: which job is to train which run, and what is due.
+"""The state of a grid on Slurm: the jobs assigned to its runs, and the runs that are due.
 
-It looks at the disk only; ``poller`` asks Slurm.
+It reads the disk only; ``poller`` queries Slurm.
 """
 
 from collections import Counter
@@ -17,17 +17,19 @@ from kdbench.grid.run import Run
 from kdbench.runs import lease, records
 from kdbench.runs.records import Record
 
-FULL_LOOK_SECONDS = 30.0
-"""Between two looks at every record that is missing; those of running jobs are looked at often."""
+FULL_CHECK_SECONDS = 30.0
+"""Time between checks of all missing records; those of running jobs are checked more often."""
 
 
 @dataclass
 class Track:
-    """A submission and what was seen of it.
+    """A submission and what this runner has observed of it.
 
     Attributes:
-        watches: by element. settled: elements of which nothing is to be waited for.
-        since: when this runner first saw it. job: Slurm's id, once it is known.
+        since: when this runner first saw the submission.
+        watches: observations by element.
+        settled: elements that need no more waiting.
+        job: Slurm's id; None until it is known.
     """
 
     submission: Submission
@@ -40,12 +42,12 @@ class Track:
         self.job = self.submission.job()
 
     def element(self, index: int) -> str | None:
-        """Slurm's id of an element, once it is known."""
+        """Return Slurm's id of an element; None until it is known."""
         return self.submission.element(self.job, index)
 
     @property
     def over(self) -> bool:
-        """Whether nothing is to be waited for any more."""
+        """Whether all elements are settled."""
         return len(self.settled) == len(self.submission.elements)
 
 
@@ -53,14 +55,18 @@ class Board:
     """The state of a grid on Slurm.
 
     Args:
-        expanded: every run of the grid, those that others learn from first.
+        expanded: every run of the grid, teachers first.
         runs: folder of runs.
 
     Attributes:
-        pending: runs without a record. tracks: submissions by their names, until they are over.
-        claims: run -> submission and element that is to train it.
-        tries: run -> how often it was submitted. lines: to be said; trouble: the last such line.
-        queue: what Slurm listed last, by job.
+        pending: runs without a record, by id.
+        tracks: submissions by name, until they are over.
+        claims: by a run's id, the submission and element that is to train the run.
+        tries: by a run's id, how often the run was submitted.
+        lines: text to show with the next event.
+        trouble: the last line of ``say_once``.
+        last_full: when all missing records were last checked.
+        queue: the last answer of squeue, by job.
     """
 
     def __init__(self, expanded: Sequence[Run], runs: Path) -> None:
@@ -75,13 +81,13 @@ class Board:
         self.queue: Mapping[str, Queued] = {}
 
     def load(self, now: float) -> None:
-        """Pick up what earlier runners have submitted."""
+        """Load the unfinished submissions of earlier runners."""
         for submission in submissions.unfinished(self.runs):
             if submission.name not in self.tracks:
                 self.claim(Track(submission, now))
 
     def claim(self, track: Track) -> None:
-        """Note that a submission is to train its runs."""
+        """Assign its runs to a submission."""
         submission = track.submission
         self.tracks[submission.name] = track
         for index in range(len(submission.elements)):
@@ -91,20 +97,20 @@ class Board:
                 self.tries[run_id] = max(self.tries[run_id], tried)
 
     def settle(self, track: Track, index: int) -> None:
-        """Nothing is to be waited for of an element any more; its runs are free."""
+        """Stop waiting for an element, and free its runs."""
         track.settled.add(index)
         for run_id in track.submission.ids(index):
             if self.claims.get(run_id) == (track.submission.name, index):
                 del self.claims[run_id]
 
     def close(self, track: Track) -> None:
-        """A submission is over."""
+        """Stop tracking a submission that is over."""
         track.submission.close()
         del self.tracks[track.submission.name]
 
     def in_jobs(self) -> list[str]:
-        """Missing runs that a job may be training now."""
-        found = []
+        """Return the missing runs that a job may be training now."""
+        ids = []
         for run_id in self.pending:
             claim = self.claims.get(run_id)
             if claim is None:
@@ -112,51 +118,51 @@ class Board:
             job = self.tracks[claim[0]].element(claim[1])
             listed = self.queue.get(job or "")
             if listed is None or listed.state != "PENDING":
-                found.append(run_id)
-        return found
+                ids.append(run_id)
+        return ids
 
     def collect(self, now: float) -> list[tuple[Run, Record]]:
-        """Runs that have got a record since the last look."""
-        look = self.in_jobs()
-        if now - self.last_full >= FULL_LOOK_SECONDS:
-            self.last_full, look = now, list(self.pending)
+        """Remove the runs that got a record from ``pending``, and return them."""
+        ids = self.in_jobs()
+        if now - self.last_full >= FULL_CHECK_SECONDS:
+            self.last_full, ids = now, list(self.pending)
         ended = []
-        for run_id in look:
+        for run_id in ids:
             record = records.read(self.runs, run_id)
             if record is not None:
                 ended.append((self.pending.pop(run_id), record))
         return ended
 
-    def look_at_all(self) -> None:
-        """The next look is at every record that is missing."""
+    def check_all_next(self) -> None:
+        """Make the next ``collect`` check every missing record."""
         self.last_full = -1e9
 
     def is_missing(self, run_id: str) -> bool:
-        """Whether a run has no record, as the disk says now."""
+        """Check on disk whether a run has no record."""
         return not records.has_record(self.runs, run_id)
 
     def held(self, run_id: str) -> bool:
-        """Whether somebody trains a run, as its lease says."""
+        """Check by its lease whether a run is being trained."""
         return lease.fresh(records.folder(self.runs, run_id))
 
     def blocked(self, run: Run) -> bool:
-        """Whether a run can never start: its teacher ended without a network."""
+        """Check whether a run can never start because its teacher failed."""
         if run.teacher is None:
             return False
         record = records.read(self.runs, run.teacher.run)
         if record is not None:
             return record.status != "done"
-        above = self.pending.get(run.teacher.run)
-        return above is not None and self.blocked(above)
+        teacher = self.pending.get(run.teacher.run)
+        return teacher is not None and self.blocked(teacher)
 
     def hopeless(self) -> bool:
-        """Whether what is left will never get a record."""
+        """Check whether no pending run can get a record any more."""
         if self.claims.keys() & self.pending.keys():
             return False
         return all(self.blocked(run) for run in self.pending.values())
 
     def due(self) -> list[Run]:
-        """Missing runs that nobody trains or is to train, and that can be trained."""
+        """Return the runs to submit: missing, not assigned to a job, not held and not blocked."""
         return [
             run
             for run in self.pending.values()
@@ -167,18 +173,18 @@ class Board:
         ]
 
     def unanswered(self) -> bool:
-        """Whether there is a submission of which nobody knows whether Slurm has it."""
+        """Check whether sbatch has not answered for some submission."""
         return any(track.job is None for track in self.tracks.values())
 
     def job_of(self, run_id: str) -> str | None:
-        """The job that is to train a missing run."""
+        """Return the job that is to train a missing run, if any."""
         claim = self.claims.get(run_id)
         if claim is None or not self.is_missing(run_id):
             return None
         return self.tracks[claim[0]].element(claim[1])
 
     def say_once(self, line: str) -> None:
-        """Say a line, unless it was the last one of its kind."""
+        """Show a line, unless it was the last one shown by this method."""
         if line != self.trouble:
             self.trouble = line
             self.lines.append(line)

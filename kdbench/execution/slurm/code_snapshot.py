@@ -1,7 +1,7 @@
-"""The code as it was when jobs were submitted: kdbench, its methods and the grid's plugins.
+"""Copies of the code at submission: kdbench, its methods and the grid's plugins.
 
-A job that starts tomorrow runs what was submitted today, whatever becomes of the checkout. A
-snapshot lies in ``runs/.code/<sha256>/`` and is shared by all that were submitted from one state.
+Queued jobs run the code that was submitted, even if the checkout changes. A snapshot is stored in
+``runs/.code/<sha256>/`` and shared by all jobs that were submitted with the same code.
 """
 
 import hashlib
@@ -22,31 +22,31 @@ NAME = "snapshot.json"
 
 
 def take(runs: Path, todo: Iterable[Run]) -> Path:
-    """Copy the code that would train ``todo``, unless that very code lies there.
+    """Copy the code that trains ``todo``, unless a snapshot of it exists.
 
     Returns:
-        The folder; it belongs at the head of ``PYTHONPATH``.
+        The folder of the snapshot, to be put first in ``PYTHONPATH``.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the snapshot cannot be written.
     """
     files = dict(_files(todo))
-    total = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, path in sorted(files.items()):
-        total.update(f"{name}\n{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    target = (runs / ".code" / total.hexdigest()[:16]).resolve()
+        digest.update(f"{name}\n{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    target = (runs / ".code" / digest.hexdigest()[:16]).resolve()
     if (target / NAME).exists():
         return target
     copy = target.with_name(f".{target.name}.{uuid4().hex[:8]}")
     for name, path in files.items():
-        place = copy / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, place)
-    about = environment.commit() | {"snapshot": total.hexdigest()}
-    write_atomically(copy / NAME, json.dumps(about, indent=1) + "\n")
+        destination = copy / name
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, destination)
+    origin = environment.commit() | {"snapshot": digest.hexdigest()}
+    write_atomically(copy / NAME, json.dumps(origin, indent=1) + "\n")
     try:
         copy.rename(target)
-    except OSError:  # another runner was quicker
+    except OSError:  # another runner has created it meanwhile
         shutil.rmtree(copy, ignore_errors=True)
         if not (target / NAME).exists():
             raise
@@ -54,7 +54,7 @@ def take(runs: Path, todo: Iterable[Run]) -> Path:
 
 
 def _files(todo: Iterable[Run]) -> Iterator[tuple[str, Path]]:
-    """Every file of the code, under its name in the snapshot."""
+    """Yield each file of the code: its name in the snapshot, and its path."""
     package = Path(kdbench.__file__).resolve().parent
     methods = lookup.folder().resolve()
     for root, prefix in ((package, "kdbench"), (methods, "kdbench/methods")):
@@ -64,17 +64,17 @@ def _files(todo: Iterable[Run]) -> Iterator[tuple[str, Path]]:
     plugins = {(term.source, term.path) for run in todo for term in run.terms}
     for source, plugin in plugins:
         if source and plugin:
-            yield _plugin(source, plugin), Path(plugin)
+            yield _plugin_name(source, plugin), Path(plugin)
 
 
-def _plugin(source: str, path: str) -> str:
+def _plugin_name(source: str, path: str) -> str:
     return f"plugins/{source[:16]}/{Path(path).name}"
 
 
-def mapped(run: Run, snapshot: Path) -> Run:
-    """A run whose plugins are the snapshot's copies; its id is the same."""
+def with_plugins_of(run: Run, snapshot: Path) -> Run:
+    """Return the run with its plugins replaced by the snapshot's copies; its id is the same."""
     terms = tuple(
-        replace(term, path=str(snapshot / _plugin(term.source, term.path)))
+        replace(term, path=str(snapshot / _plugin_name(term.source, term.path)))
         if term.source and term.path
         else term
         for term in run.terms

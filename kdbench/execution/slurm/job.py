@@ -42,7 +42,7 @@ def train(folder: Path, index: int, signals: StopSignals) -> int:
     ids = submission.elements[index][0 if together else process]
     runs = Path(submission.runs)
     cohort = tuple(
-        code_snapshot.mapped(records.read_run(runs, run_id), Path(submission.code))
+        code_snapshot.with_plugins_of(records.read_run(runs, run_id), Path(submission.code))
         for run_id in ids
     )
     executor = Executor(**submission.executor)

@@ -1,8 +1,8 @@
-"""What has become of a job, from what Slurm says and since when: pure logic, no calls.
+"""The fate of a job, judged from Slurm's answers over time; calls no commands.
 
-Slurm is believed in this order: a run's record on disk (not asked here), squeue, sacct. A job has
-gone only when squeue, asked twice and some seconds apart, does not list it: states that look final
-are left again when a job is requeued. That Slurm does not answer says nothing.
+Sources in order of trust: a run's record on disk (not read here), squeue, sacct. A job is gone only
+if squeue, queried twice and some seconds apart, does not list it, because a requeued job leaves a
+state that looks final. If Slurm does not answer, nothing is concluded.
 """
 
 from collections.abc import Mapping
@@ -12,40 +12,40 @@ from typing import Literal
 from kdbench.execution.slurm.scheduler import TERMINAL, Ended, Queued
 
 CONFIRM_SECONDS = 10.0
-"""A job that squeue does not list for so long has gone, if sacct says so, too."""
+"""A job that squeue does not list for this long is gone if sacct agrees."""
 VANISH_SECONDS = 60.0
-"""One that squeue does not list for so long has gone, whatever sacct says or does not say."""
+"""A job that squeue does not list for this long is gone, whatever sacct reports."""
 IMPOSSIBLE = {
-    "PartitionConfig": "it asks for more nodes or CPUs than the partition has",
-    "PartitionNodeLimit": "it asks for more nodes than the partition allows",
-    "PartitionTimeLimit": "it asks for more hours than the partition allows",
-    "BadConstraints": "no node has what its constraint asks for",
+    "PartitionConfig": "it requests more nodes or CPUs than the partition has",
+    "PartitionNodeLimit": "it requests more nodes than the partition allows",
+    "PartitionTimeLimit": "it requests more hours than the partition allows",
+    "BadConstraints": "no node satisfies its constraint",
     "InvalidAccount": "the account is not valid",
     "InvalidQOS": "the QOS is not valid",
     "AccountNotAllowed": "the account may not use the partition",
     "QOSNotAllowed": "the QOS may not use the partition",
-    "AssocMaxWallDurationPerJobLimit": "it asks for more hours than the account may",
-    "QOSMaxWallDurationPerJobLimit": "it asks for more hours than the QOS allows",
-    "QOSMaxCpuPerJobLimit": "it asks for more CPUs than the QOS allows",
-    "QOSMaxGRESPerJob": "it asks for more GPUs than the QOS allows",
+    "AssocMaxWallDurationPerJobLimit": "it requests more hours than the account allows",
+    "QOSMaxWallDurationPerJobLimit": "it requests more hours than the QOS allows",
+    "QOSMaxCpuPerJobLimit": "it requests more CPUs than the QOS allows",
+    "QOSMaxGRESPerJob": "it requests more GPUs than the QOS allows",
 }
-"""Reasons to wait that no waiting ends."""
+"""Reasons why a pending job will never start, and their explanations."""
 
 HELD = "launch failed requeued held"
-"""Reason to wait of a job that no node could start: Slurm put it on hold, and leaves it there."""
+"""Reason of a job that no node could start; Slurm holds it indefinitely."""
 
 Fate = Literal["active", "unknown", "gone", "vanished", "impossible", "orphaned", "held"]
 
 
 @dataclass
 class Watch:
-    """What was seen of one job or element so far.
+    """The observations of a job or an array element; times are in seconds.
 
     Attributes:
-        absent_since: when squeue first did not list it, in seconds; None while it is listed.
-        absences: how often in a row it did not.
-        stuck_since: since when it has waited for a reason that never ends.
-        idle_since: since when it has been listed although all its runs have records.
+        absent_since: when squeue first did not list the job; None while it is listed.
+        absences: how many answers of squeue in a row did not list the job.
+        stuck_since: since when the job has waited for a reason in ``IMPOSSIBLE``.
+        idle_since: since when the job has been listed although all its runs have records.
     """
 
     absent_since: float | None = None
@@ -56,12 +56,15 @@ class Watch:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a job stands, and what was seen.
+    """The fate of a job, and the reason.
 
-    ``gone``: it has ended, and sacct says how. ``vanished``: nobody knows how, or whether.
-    ``orphaned``: it waits for a job that did not end well, and will never start. ``held``: by Slurm
-    itself, and it will not start either; what an operator holds is active. ``signal``: what a gone
-    job died of, if a signal.
+    Fates: ``gone``: it has ended, and sacct reports how. ``vanished``: it is unknown how, or even
+    whether, it ended. ``orphaned``: it depends on a failed job, and will never start. ``held``:
+    Slurm holds it, and it will never start; a job that an operator holds is ``active``.
+
+    Attributes:
+        why: the reason.
+        signal: the signal that killed a job that is gone; 0: none.
     """
 
     fate: Fate
@@ -78,13 +81,15 @@ def judge(
     confirm: float = CONFIRM_SECONDS,
     vanish: float = VANISH_SECONDS,
 ) -> Verdict:
-    """Judge one job after an answer of squeue, and note in ``watch`` what was seen.
+    """Judge a job after an answer of squeue, and update ``watch``.
 
     Args:
         watch: of this job, kept between calls.
-        listed: what squeue says; None where it does not list the job.
-        ended: what sacct says; None where it says nothing, or was not asked.
-        now: seconds of a clock that only goes forward.
+        listed: the job in squeue; None if squeue does not list it.
+        ended: the job in sacct; None if sacct has no entry or was not queried.
+        now: seconds of a monotonic clock.
+        confirm: seconds after which an absence counts if sacct agrees.
+        vanish: seconds after which an absence counts, whatever sacct reports.
     """
     if listed is not None and listed.state not in TERMINAL:
         watch.absent_since, watch.absences = None, 0
@@ -100,8 +105,8 @@ def judge(
         return Verdict("gone", str(ended), ended.signal)
     if absent < vanish:
         return Verdict("unknown")
-    said = f"sacct still says {ended.state}" if ended else "sacct says nothing of it"
-    return Verdict("vanished", f"vanished: squeue has not listed it for {absent:.0f} s, {said}")
+    state = f"sacct still reports {ended.state}" if ended else "sacct has no entry"
+    return Verdict("vanished", f"vanished: squeue has not listed it for {absent:.0f} s, {state}")
 
 
 def _waiting(watch: Watch, listed: Queued, now: float, confirm: float) -> Verdict:
@@ -115,7 +120,7 @@ def _waiting(watch: Watch, listed: Queued, now: float, confirm: float) -> Verdic
     if listed.reason not in IMPOSSIBLE:
         watch.stuck_since = None
         return Verdict("active", listed.reason)
-    # A reason may flicker while a node comes back; it has to stay.
+    # A reason may appear briefly while a node comes back.
     watch.stuck_since = now if watch.stuck_since is None else watch.stuck_since
     if now - watch.stuck_since < confirm:
         return Verdict("active", listed.reason)
@@ -125,7 +130,7 @@ def _waiting(watch: Watch, listed: Queued, now: float, confirm: float) -> Verdic
 def needs_accounting(
     watches: Mapping[str, Watch], queue: Mapping[str, Queued], now: float, confirm: float
 ) -> list[str]:
-    """The jobs that sacct should be asked about: those about to be declared gone."""
+    """Return the jobs to look up in sacct: those about to be declared gone."""
     return [
         job
         for job, watch in watches.items()

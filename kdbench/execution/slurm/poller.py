@@ -1,4 +1,4 @@
-"""Asks Slurm what has become of a board's jobs, and draws the conclusions; it submits nothing."""
+"""Queries of Slurm about a board's jobs, and the conclusions from the answers; submits nothing."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -15,21 +15,23 @@ from kdbench.runs import attempts, records
 from kdbench.runs.records import Record
 
 LOOKUP_SECONDS = 20.0
-"""A submission without an answer that Slurm does not know after so long was never made."""
+"""sbatch did not create a job if Slurm does not know the job's name after this time."""
 PATIENT = ("Priority", "Resources", "Dependency", "JobArrayTaskLimit", "BeginTime")
-"""Reasons to wait that need no thought."""
+"""Common reasons to wait, which need no action."""
 
 
 class Poller:
-    """Keeps a board up to date.
+    """The part of a runner that keeps a board up to date.
 
     Args:
-        board: of the grid. slurm: how it is submitted. scheduler: asks Slurm.
+        board: of the grid.
+        slurm: settings of the grid.
+        scheduler: calls Slurm's commands.
 
     Attributes:
-        next_poll: when to ask Slurm again.
-        losses: run -> how often in a row its job was lost without progress.
-        marks: run -> how far it had come then.
+        next_poll: when to query Slurm again.
+        losses: by a run's id, how often in a row its job was lost without progress.
+        marks: by a run's id, its progress at the last loss.
     """
 
     def __init__(self, board: Board, slurm: Slurm, scheduler: Scheduler) -> None:
@@ -39,23 +41,23 @@ class Poller:
         self.marks: dict[str, int] = {}
 
     def poll(self, now: float) -> None:
-        """Ask Slurm, and draw the conclusions that are safe."""
+        """Query Slurm, and draw the conclusions that are safe."""
         self.next_poll = now + self.slurm.poll_seconds
         if all(track.over for track in self.board.tracks.values()):
             return
         try:
             self.board.queue = self.scheduler.queue()
         except SchedulerError as error:
-            # It says nothing about the jobs. Asking less often helps a scheduler in trouble.
+            # The jobs may still run. Fewer queries help a scheduler in trouble.
             self.next_poll = now + 2 * self.slurm.poll_seconds
-            self.board.say_once(f"Slurm does not answer, jobs go on: {error}")
+            self.board.say_once(f"Slurm does not answer, jobs continue: {error}")
             return
         if self.board.trouble.startswith("Slurm does not answer"):
             self.board.say_once("Slurm answers again")
-        self.board.look_at_all()  # before anything is declared lost
+        self.board.check_all_next()  # before anything is declared lost
         ended = self._accounting(now)
         for track in list(self.board.tracks.values()):
-            self._poll_one(track, ended, now)
+            self._poll_submission(track, ended, now)
 
     def _accounting(self, now: float) -> Mapping[str, Ended]:
         watches = {
@@ -65,13 +67,13 @@ class Poller:
             if index not in track.settled and (job := track.element(index))
         }
         confirm = self._confirm()
-        wanted = job_fate.needs_accounting(watches, self.board.queue, now, confirm)
-        if not wanted:
+        jobs = job_fate.needs_accounting(watches, self.board.queue, now, confirm)
+        if not jobs:
             return {}
         try:
-            return self.scheduler.accounting(wanted)
+            return self.scheduler.accounting(jobs)
         except SchedulerError as error:
-            self.board.say_once(f"sacct does not answer, going on without it: {error}")
+            self.board.say_once(f"sacct does not answer, continuing without it: {error}")
             return {}
 
     def _confirm(self) -> float:
@@ -80,7 +82,7 @@ class Poller:
     def _vanish(self) -> float:
         return min(job_fate.VANISH_SECONDS, 12 * self.slurm.poll_seconds)
 
-    def _poll_one(self, track: Track, ended: Mapping[str, Ended], now: float) -> None:
+    def _poll_submission(self, track: Track, ended: Mapping[str, Ended], now: float) -> None:
         submission = track.submission
         if track.job is None:
             self._look_up(track, now)
@@ -93,7 +95,7 @@ class Poller:
             watch = track.watches.setdefault(index, Watch())
             if listed is not None and listed.state == "PENDING" and listed.reason in PATIENT:
                 watch.absent_since, watch.absences, watch.stuck_since = None, 0, None
-                continue  # most of a large grid: nothing to look at on disk
+                continue  # most jobs of a large grid; saves reading the disk
             left = [i for i in submission.ids(index) if self.board.is_missing(i)]
             if not left and listed is None:
                 self.board.settle(track, index)
@@ -119,12 +121,12 @@ class Poller:
         listed: Queued | None,
         now: float,
     ) -> None:
-        """Do what a verdict asks for."""
+        """Act on a verdict."""
         name = track.element(index) or ""
         if verdict.fate == "impossible":
             self._cancel([name])
             self.board.settle(track, index)
-            raise JobError(f"executor.slurm: job {name} would wait for ever: {verdict.why}")
+            raise JobError(f"executor.slurm: job {name} would wait forever: {verdict.why}")
         if verdict.fate == "orphaned":
             self._cancel([name])
             self.board.settle(track, index)
@@ -133,13 +135,13 @@ class Poller:
             self.board.settle(track, index)
             self._lost(track, index, left, verdict.why)
         elif verdict.fate == "active" and not left and listed:
-            # All is there, and Slurm does not know: a step's daemon died, or the job was requeued.
+            # All records exist, but Slurm lists the job: its slurmstepd died, or it was requeued.
             watch = track.watches[index]
             watch.idle_since = now if watch.idle_since is None else watch.idle_since
             if now - watch.idle_since >= self._vanish():
                 self._cancel([name])
         elif verdict.fate == "gone" or (
-            # Slurm may have lost sight of a job that still trains.
+            # Slurm may have lost track of a job that still trains.
             verdict.fate == "vanished" and not any(map(self.board.held, left))
         ):
             self.board.settle(track, index)
@@ -152,10 +154,10 @@ class Poller:
             self.board.say_once(f"Slurm does not answer: {error}")
 
     def _look_up(self, track: Track, now: float) -> None:
-        """A submission whose sbatch gave no answer: find its job, or conclude there is none.
+        """Find the job of a submission whose sbatch gave no answer, or conclude there is none.
 
-        A job that is there has no function to run, since submitit writes it after sbatch has
-        answered; it is cancelled and made again.
+        An existing job has no function to run, since submitit writes that after sbatch has
+        answered. So the job is cancelled, and its runs are submitted again.
         """
         submission = track.submission
         try:
@@ -171,32 +173,30 @@ class Poller:
                 self.board.settle(track, index)
             self.board.close(track)
             if job is not None:
-                self.board.lines.append(
-                    f"job {job} was made by an sbatch that gave no answer; cancelled"
-                )
+                self.board.lines.append(f"job {job} cancelled: sbatch created it without answering")
 
     def _lost(self, track: Track, index: int, left: list[str], why: str, signal: int = 0) -> None:
-        """Runs whose job has gone without a record: to be submitted again, or given up."""
+        """Submit the runs of a lost job again, or record them as failed after too many losses."""
         job = track.element(index)
-        told = self._error_of(track.submission, index)
-        text = f"job {job}: {why}{f': {told}' if told else ''}"
-        mine = [run_id for run_id in left if run_id in self.board.pending]
-        if mine:
-            self.board.lines.append(f"{text}; {len(mine)} runs to submit again")
-        for run_id in mine:
+        error = self._error_of(track.submission, index)
+        text = f"job {job}: {why}{f': {error}' if error else ''}"
+        ids = [run_id for run_id in left if run_id in self.board.pending]
+        if ids:
+            self.board.lines.append(f"{text}; {len(ids)} runs to submit again")
+        for run_id in ids:
             run = self.board.pending[run_id]
             if self.board.blocked(run):
                 continue
             mark = self._mark(run_id)
-            # Preemptions that each leave some progress may be many; losses without any may not.
+            # Losses with progress in between, such as preemptions, are not limited.
             self.losses[run_id] = 1 if mark != self.marks.get(run_id) else self.losses[run_id] + 1
             self.marks[run_id] = mark
             attempts.note(self.board.runs, run_id, text)
             if self.losses[run_id] > self.slurm.retries:
                 reason = f"lost {self.losses[run_id]} times without progress, last: {text}"
                 reason += crashes.remedy(signal, run)
-                about = attempts.read(self.board.runs, run_id)
-                records.write(self.board.runs, Record(run_id, "failed", reason, attempts=about))
+                history = attempts.read(self.board.runs, run_id)
+                records.write(self.board.runs, Record(run_id, "failed", reason, attempts=history))
 
     def _error_of(self, submission: Submission, index: int) -> str:
         try:
@@ -205,7 +205,7 @@ class Poller:
             return ""
 
     def _mark(self, run_id: str) -> int:
-        """Changes whenever a run makes progress that a kill does not take back."""
+        """Return a number that changes with each checkpoint of a run."""
         try:
             path = records.folder(self.board.runs, run_id) / "checkpoint.pt"
             return path.stat().st_mtime_ns

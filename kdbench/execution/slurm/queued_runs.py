@@ -1,44 +1,48 @@
-"""Which runs wait in Slurm's queue, for ``kdbench status``."""
+"""The runs in Slurm's queue, for ``kdbench status``."""
 
 import time
 from pathlib import Path
 
-from kdbench.execution.slurm import submissions as ledger
+from kdbench.execution.slurm import submissions
 from kdbench.execution.slurm.scheduler import Scheduler, SchedulerError, has_slurm
 
-SECONDS = 10.0
+TIMEOUT_SECONDS = 10.0
 AGAIN_SECONDS = 15.0
-"""Between two calls, however often somebody who watches asks."""
+"""Shortest time between two calls of squeue."""
 
 _last: list[tuple[float, set[str] | None]] = []
 
 
 def queued(runs: Path, scheduler: Scheduler | None = None) -> set[str]:
-    """Ids of runs that a job is to train, as squeue says; as was submitted, if it does not answer.
+    """Return the ids of the runs that a job in squeue is to train.
 
-    Asks Slurm nothing where nothing was submitted.
+    If squeue does not answer, all submitted runs count. Without submissions, Slurm is not queried.
     """
-    submissions = [(one, job) for one in ledger.unfinished(runs) if (job := one.job())]
-    if not submissions:
+    jobs = [
+        (submission, job)
+        for submission in submissions.unfinished(runs)
+        if (job := submission.job())
+    ]
+    if not jobs:
         return set()
     listed = _listed(scheduler)
     return {
         run_id
-        for one, job in submissions
-        for index in range(len(one.elements))
-        if listed is None or one.element(job, index) in listed
-        for run_id in one.ids(index)
+        for submission, job in jobs
+        for index in range(len(submission.elements))
+        if listed is None or submission.element(job, index) in listed
+        for run_id in submission.ids(index)
     }
 
 
 def _listed(scheduler: Scheduler | None) -> set[str] | None:
-    """The jobs that squeue lists; None where it does not say."""
+    """Return the jobs that squeue lists; None if it does not answer."""
     if scheduler is None and not has_slurm():
         return None
     if not _last or time.monotonic() - _last[0][0] >= AGAIN_SECONDS:
         try:
-            found: set[str] | None = set((scheduler or Scheduler()).queue(timeout=SECONDS))
+            jobs: set[str] | None = set((scheduler or Scheduler()).queue(timeout=TIMEOUT_SECONDS))
         except SchedulerError:
-            found = None
-        _last[:] = [(time.monotonic(), found)]
+            jobs = None
+        _last[:] = [(time.monotonic(), jobs)]
     return _last[0][1]

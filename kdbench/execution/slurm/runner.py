@@ -1,7 +1,7 @@
-"""A runner on Slurm: submits what is missing, watches, and submits again what was lost.
+"""The runner that submits a grid's missing runs to Slurm, watches them and resubmits lost ones.
 
-It can be stopped and started at any time, on any machine that sees ``runs/``; jobs go on without
-it. Of several runners of one folder one submits and the others watch.
+It can be stopped and restarted at any time, on any machine that sees ``runs/``; jobs continue
+without it. If several runners share a folder, one submits and the others watch.
 """
 
 import contextlib
@@ -29,16 +29,19 @@ from kdbench.runs import heartbeat
 from kdbench.runs.records import Record
 
 DETACH_ROUNDS = 8
-"""Tries, some seconds apart, to get everything submitted before returning."""
+"""Attempts, some seconds apart, to submit all runs before returning."""
 
 
 class SlurmRunner:
-    """Gets runs trained by jobs.
+    """A runner that trains runs in Slurm jobs.
 
     Args:
-        expanded: every run of the grid, those that others learn from first.
-        grid: its name. runs, data: folders. executor: how.
-        scheduler: asks Slurm.
+        expanded: every run of the grid, teachers first.
+        grid: name of the grid.
+        runs: folder of runs.
+        data: folder of data sets.
+        executor: settings of the grid.
+        scheduler: calls Slurm's commands.
     """
 
     def __init__(
@@ -56,17 +59,17 @@ class SlurmRunner:
         self.poller = Poller(self.board, executor.slurm, self.scheduler)
         self.next_submit = 0.0
         self._limit: int | None = None
-        self._needs: dict[Resources, Resources] = {}
-        self._sizing = JobSizing(executor, lambda line: self.board.lines.append(line))
+        self._checked: dict[Resources, Resources] = {}
+        self._job_sizing = JobSizing(executor, lambda line: self.board.lines.append(line))
 
     def submit_all(self) -> Iterator[Event]:
-        """Submit everything that no job trains yet, and end.
+        """Submit all runs that no job trains yet, without waiting for them.
 
         Raises:
-            JobError: Slurm refuses, or another runner is at work on this folder.
+            JobError: Slurm refuses, or another runner submits runs of this folder.
         """
-        with self._role() as mine:
-            if not mine:
+        with self._lock() as acquired:
+            if not acquired:
                 raise JobError(
                     f"{self.runs}: another runner submits here; wait for it, or watch it with "
                     "kdbench status"
@@ -80,28 +83,27 @@ class SlurmRunner:
                     return
                 time.sleep(5.0)
         raise JobError(
-            f"not all runs were submitted ({self.board.trouble}); the same command goes on"
+            f"not all runs were submitted ({self.board.trouble}); repeat the command to continue"
         )
 
     def events(self) -> Iterator[Event]:
-        """Submit, watch, submit again, until every run has a record or cannot get one.
+        """Submit, watch and resubmit until every run has a record or cannot get one.
 
-        Closing the iterator leaves the jobs alone.
+        Closing the iterator does not affect the jobs.
 
         Raises:
-            JobError: Slurm refuses what the grid asks for; jobs that run go on.
+            JobError: Slurm refuses the grid's resources; running jobs continue.
         """
         while self.board.pending:
-            with self._role() as mine:
-                if mine:
+            with self._lock() as acquired:
+                if acquired:
                     self.board.load(time.monotonic())
-                    yield from self._lead()
+                    yield from self._submit_and_watch()
                     return
             self.board.say_once("another runner submits here; watching")
-            yield from self._look_on()
+            yield from self._watch_only()
 
-    def _lead(self) -> Iterator[Event]:
-        """As the one who submits."""
+    def _submit_and_watch(self) -> Iterator[Event]:
         while True:
             now = time.monotonic()
             if now >= self.poller.next_poll:
@@ -114,11 +116,11 @@ class SlurmRunner:
                 return
             time.sleep(min(1.0, self.executor.slurm.poll_seconds))
 
-    def _look_on(self) -> Iterator[Event]:
-        """As one who only watches, for a while."""
+    def _watch_only(self) -> Iterator[Event]:
+        """Watch for some seconds, while another runner submits."""
         until = time.monotonic() + 10
         while self.board.pending and time.monotonic() < until:
-            self.board.look_at_all()
+            self.board.check_all_next()
             yield self._event(self.board.collect(time.monotonic()))
             time.sleep(1.0)
 
@@ -128,8 +130,8 @@ class SlurmRunner:
         return Event(tuple(ended), beats, len(self.board.pending), "\n".join(lines))
 
     @contextlib.contextmanager
-    def _role(self) -> Iterator[bool]:
-        """Whether this runner is the one that submits, as long as the context lasts."""
+    def _lock(self) -> Iterator[bool]:
+        """Try to become the runner that submits, for as long as the context lasts."""
         (self.runs / FOLDER).mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.runs / FOLDER / "runner.lock").acquire(timeout=0):
@@ -138,7 +140,7 @@ class SlurmRunner:
             yield False
 
     def _submit_due(self, now: float) -> None:
-        """Submit what is due, teachers first, so that their students can wait for them."""
+        """Submit the runs that are due: teachers first, so that their students' jobs can wait."""
         self.next_submit = now + 1.0
         todo = self.board.due()
         if not todo:
@@ -150,28 +152,30 @@ class SlurmRunner:
                 todo,
                 most=self.executor.cohort,
                 workers=1,
-                needs=self._fitting,
-                fits=self._sizing.fits,
+                needs=self._resources,
+                fits=self._job_sizing.fits,
             )
-            while ready := [cohort for cohort in cohorts if self._can_wait(cohort[0])]:
+            while ready := [cohort for cohort in cohorts if self._can_submit(cohort[0])]:
                 after = {
-                    c[0].teacher.run: job
-                    for c in ready
-                    if c[0].teacher and (job := self.board.job_of(c[0].teacher.run))
+                    teacher.run: job
+                    for cohort in ready
+                    if (teacher := cohort[0].teacher) and (job := self.board.job_of(teacher.run))
                 }
-                for array in submit.arrays(ready, self._fitting, after, chunk=self._chunk()):
+                for array in submit.arrays(ready, self._resources, after, chunk=self._chunk()):
                     self.board.claim(Track(self._submit(array, code), now))
-                    submitted += sum(len(c) for element in array.elements for c in element)
+                    submitted += sum(
+                        len(cohort) for element in array.elements for cohort in element
+                    )
                 cohorts = [cohort for cohort in cohorts if cohort[0].id not in self.board.claims]
         except NotNow as error:
-            self.board.load(now)  # what has no answer is looked up before it is made again
+            self.board.load(now)  # to look up a submission without an answer before repeating it
             self.next_submit = now + 2 * self.executor.slurm.poll_seconds
             self.board.say_once(f"not submitted yet: {error}")
         if submitted:
             self.board.lines.append(f"{submitted} runs submitted")
 
-    def _can_wait(self, run: Run) -> bool:
-        """Whether a run's teacher is there, or a job that the run's own can wait for."""
+    def _can_submit(self, run: Run) -> bool:
+        """Check whether a run's teacher has a record, or a job that the run's job can wait for."""
         if run.teacher is None or not self.board.is_missing(run.teacher.run):
             return True
         return self.board.job_of(run.teacher.run) is not None
@@ -188,50 +192,52 @@ class SlurmRunner:
             attempts=self.board.tries,
         )
 
-    def _fitting(self, run: Run) -> Resources:
-        """What a run needs, checked against the cluster once."""
-        wanted = self.executor.slurm.of(run)
-        if wanted not in self._needs:
+    def _resources(self, run: Run) -> Resources:
+        """Return a run's resources, checked against the partitions of the cluster."""
+        requested = self.executor.slurm.of(run)
+        if requested not in self._checked:
             try:
-                there = self.scheduler.partitions()
+                partitions = self.scheduler.partitions()
             except SchedulerError as error:
                 raise NotNow(str(error)) from None
-            self._needs[wanted] = submit.check(
-                self.executor.slurm, self.executor.ranks, wanted, there
+            self._checked[requested] = submit.check(
+                self.executor.slurm, self.executor.ranks, requested, partitions
             )
-        return self._needs[wanted]
+        return self._checked[requested]
 
     def _chunk(self) -> int:
-        """Most elements of an array."""
+        """Return the largest number of elements of an array."""
         if self._limit is None:
             try:
-                told = self.scheduler.config().get("MaxArraySize", "1001")
+                size = self.scheduler.config().get("MaxArraySize", "1001")
             except SchedulerError as error:
                 raise NotNow(str(error)) from None
-            self._limit = max(1, int(told) - 1)
+            self._limit = max(1, int(size) - 1)
         return min(self.executor.slurm.chunk, self._limit)
 
 
 def cancel(expanded: Sequence[Run], runs: Path, scheduler: Scheduler | None = None) -> list[str]:
-    """Cancel the jobs that train these runs; their checkpoints stay.
+    """Cancel the jobs that train these runs; checkpoints remain.
 
     Returns:
-        The jobs.
+        The ids of the jobs.
 
     Raises:
         UserError: Slurm does not answer.
     """
-    wanted = {run.id for run in expanded}
+    ids = {run.id for run in expanded}
     names = []
     for submission in submissions.unfinished(runs):
         job = submission.job()
         for index in range(len(submission.elements)):
             name = submission.element(job, index)
-            if name and wanted & set(submission.ids(index)):
+            if name and ids & set(submission.ids(index)):
                 names.append(name)
     if names:
         try:
             (scheduler or Scheduler()).cancel(names)
         except SchedulerError as error:
-            raise UserError(f"Slurm does not answer, jobs may go on; try again: {error}") from None
+            raise UserError(
+                f"Slurm does not answer, jobs may continue; try again: {error}"
+            ) from None
     return names

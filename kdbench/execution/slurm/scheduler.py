@@ -1,7 +1,7 @@
-"""Slurm's commands: few calls, each with a time-out, and their answers as plain values.
+"""Slurm's commands, with time-outs, and their answers as plain values.
 
-Whatever goes wrong with a call is ``SchedulerError``: Slurm does not answer, which says nothing
-about jobs. No call is made sooner than ``GAP_SECONDS`` after the last one.
+Any failure of a call raises ``SchedulerError``: Slurm does not answer, from which nothing follows
+about jobs. Calls are at least ``GAP_SECONDS`` apart.
 """
 
 import re
@@ -17,14 +17,14 @@ from kdbench.execution import crashes
 GAP_SECONDS = 0.5
 TIMEOUT_SECONDS = 30.0
 PREFIX = "kdb-"
-"""Every job of kdbench is called so."""
+"""Prefix of the names of all kdbench jobs."""
 TERMINAL = frozenset(
     {
         *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED"),
         *("NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "RECONFIG_FAIL", "REVOKED", "TIMEOUT"),
     }
 )
-"""States that a job has at its end; it may have left one of them again by being requeued."""
+"""States of a job that has ended; a requeued job leaves them again."""
 
 
 class SchedulerError(Exception):
@@ -43,7 +43,7 @@ class Queued:
 
 @dataclass(frozen=True)
 class Ended:
-    """What sacct says of a job or an element; it lags behind squeue."""
+    """A job, or an element of an array, in sacct, which lags behind squeue."""
 
     state: str
     exit_code: str = ""
@@ -51,9 +51,9 @@ class Ended:
 
     @property
     def signal(self) -> int:
-        """The signal that ended the job's process; 0: none.
+        """Signal that killed the job's process; 0: none.
 
-        sacct gives ``0:6`` for a process that died of signal 6, and ``134:0`` if a shell saw it.
+        For signal 6, sacct reports ``0:6``, or ``134:0`` if the process was run by a shell.
         """
         code, _, number = self.exit_code.partition(":")
         if not (code.isdecimal() and number.isdecimal()):
@@ -69,7 +69,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Partition:
-    """A partition, as sinfo tells it; per node: ``cpus``, ``memory`` in MB, ``gpus``."""
+    """A partition in sinfo; ``cpus``, ``memory`` in MB and ``gpus`` are per node."""
 
     name: str
     default: bool
@@ -79,14 +79,14 @@ class Partition:
 
 
 Run = Callable[[Sequence[str], float], str]
-"""Runs a command within so many seconds and returns its output, or raises ``SchedulerError``."""
+"""Runs a command with a time-out in seconds and returns its output or raises ``SchedulerError``."""
 
 
 def run_command(command: Sequence[str], timeout: float) -> str:
-    """Run a command of Slurm's.
+    """Run one of Slurm's commands.
 
     Raises:
-        SchedulerError: it is not there, failed, or did not end within ``timeout`` seconds.
+        SchedulerError: the command was not found, failed, or took longer than ``timeout`` seconds.
     """
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
@@ -95,17 +95,18 @@ def run_command(command: Sequence[str], timeout: float) -> str:
     except OSError as error:
         raise SchedulerError(f"{command[0]}: {error.strerror or error}") from None
     if done.returncode:
-        told = " ".join((done.stderr or done.stdout).split())
-        raise SchedulerError(f"{command[0]}: {told or f'exit code {done.returncode}'}")
+        message = " ".join((done.stderr or done.stdout).split())
+        raise SchedulerError(f"{command[0]}: {message or f'exit code {done.returncode}'}")
     return done.stdout
 
 
 @dataclass
 class Scheduler:
-    """Asks Slurm.
+    """Slurm's commands.
 
     Attributes:
-        run: how a command is run. gap: seconds between two calls.
+        run: runs a command.
+        gap: seconds between two calls.
         calls: how often each command was called.
     """
 
@@ -115,7 +116,7 @@ class Scheduler:
     _last: float = -1e9
 
     def ask(self, *command: str, timeout: float = TIMEOUT_SECONDS) -> str:
-        """Call a command, not too soon after the last."""
+        """Run a command, at least ``gap`` seconds after the last one."""
         self.pause()
         self.calls[command[0]] += 1
         try:
@@ -124,39 +125,39 @@ class Scheduler:
             self._last = time.monotonic()
 
     def pause(self) -> None:
-        """Wait until another call is due."""
+        """Wait until the next call is allowed."""
         time.sleep(max(0.0, min(self.gap, self._last + self.gap - time.monotonic())))
 
     def queue(self, timeout: float = TIMEOUT_SECONDS) -> dict[str, Queued]:
-        """All jobs of this user that Slurm still knows as its own: id -> state.
+        """Return this user's kdbench jobs in squeue, by id.
 
         An element of an array has the id ``123_4``.
         """
         cells = "--format=%F|%K|%T|%r|%N|%j"
         text = self.ask("squeue", "--noheader", "--array", "--me", cells, timeout=timeout)
-        found = {}
+        jobs = {}
         for line in text.splitlines():
             array, index, state, reason, nodes, name = line.split("|", 5)
             if name.startswith(PREFIX):
                 key = f"{array}_{index}" if index.isdigit() else array
-                found[key] = Queued(state, reason, nodes, name)
-        return found
+                jobs[key] = Queued(state, reason, nodes, name)
+        return jobs
 
     def accounting(self, jobs: Iterable[str]) -> dict[str, Ended]:
-        """The last thing sacct knows of jobs and of all their elements."""
-        asked = sorted({job.partition("_")[0] for job in jobs})
+        """Return the latest entries of sacct for jobs and all their elements, by id."""
+        numbers = sorted({job.partition("_")[0] for job in jobs})
         text = self.ask(
             *("sacct", "--noheader", "--parsable2", "--allocations", "--duplicates"),
-            *(f"--jobs={','.join(asked)}", "--format=JobID,State,ExitCode,NodeList"),
+            *(f"--jobs={','.join(numbers)}", "--format=JobID,State,ExitCode,NodeList"),
         )
-        found = {}
+        ended = {}
         for line in text.splitlines():
             job, state, code, nodes = line.split("|", 3)
-            found[job] = Ended(state.split()[0] if state else "", code, nodes)
-        return found
+            ended[job] = Ended(state.split()[0] if state else "", code, nodes)
+        return ended
 
     def find(self, name: str) -> str | None:
-        """The id of the job of this name, running, waiting or ended within the last week."""
+        """Return the id of a job by its name if it is in squeue or ended within the last week."""
         text = self.ask("squeue", "--noheader", "--me", f"--name={name}", "--format=%F")
         if text.split():
             return text.split()[0]
@@ -167,35 +168,35 @@ class Scheduler:
         return text.split()[0].partition("_")[0] if text.split() else None
 
     def cancel(self, jobs: Iterable[str]) -> None:
-        """Cancel jobs or elements; one that has ended is no error."""
-        wanted = sorted(jobs)
-        for start in range(0, len(wanted), 200):
-            self.ask("scancel", *wanted[start : start + 200])
+        """Cancel jobs or elements; those that have ended are ignored."""
+        names = sorted(jobs)
+        for start in range(0, len(names), 200):
+            self.ask("scancel", *names[start : start + 200])
 
     def partitions(self) -> list[Partition]:
-        """Every partition, as large as its largest node."""
-        found: dict[str, Partition] = {}
+        """Return every partition, with the largest cpus, memory and gpus of its nodes."""
+        partitions: dict[str, Partition] = {}
         for line in self.ask("sinfo", "--noheader", "--format=%P|%c|%m|%G").splitlines():
             name, cpus, memory, gres = line.split("|", 3)
-            one = Partition(
+            nodes = Partition(
                 name.rstrip("*"),
                 name.endswith("*"),
                 _positive_int(cpus),
                 _positive_int(memory),
                 _gpus(gres),
             )
-            before = found.get(one.name, one)
-            found[one.name] = Partition(
-                one.name,
-                one.default,
-                max(one.cpus, before.cpus),
-                max(one.memory, before.memory),
-                max(one.gpus, before.gpus),
+            before = partitions.get(nodes.name, nodes)
+            partitions[nodes.name] = Partition(
+                nodes.name,
+                nodes.default,
+                max(nodes.cpus, before.cpus),
+                max(nodes.memory, before.memory),
+                max(nodes.gpus, before.gpus),
             )
-        return list(found.values())
+        return list(partitions.values())
 
     def config(self) -> dict[str, str]:
-        """The cluster's configuration, e.g. ``MaxArraySize``."""
+        """Return the cluster's configuration, e.g. ``MaxArraySize``."""
         pairs = (
             line.split("=", 1)
             for line in self.ask("scontrol", "show", "config").splitlines()
@@ -205,16 +206,15 @@ class Scheduler:
 
 
 def has_slurm() -> bool:
-    """Whether this machine has Slurm's commands."""
+    """Check whether this machine has Slurm's commands."""
     return bool(shutil.which("sbatch") and shutil.which("squeue"))
 
 
 def _positive_int(text: str) -> int:
-    found = re.match(r"\d+", text)
-    return int(found.group()) if found else 0
+    match = re.match(r"\d+", text)
+    return int(match.group()) if match else 0
 
 
 def _gpus(gres: str) -> int:
-    """GPUs in ``gpu:a100:4(S:0-1),shard:8``."""
-    found = re.findall(r"\bgpu:(?:[^:,()]+:)?(\d+)", gres)
-    return sum(map(int, found))
+    """Count the GPUs in ``gpu:a100:4(S:0-1),shard:8``."""
+    return sum(map(int, re.findall(r"\bgpu:(?:[^:,()]+:)?(\d+)", gres)))

@@ -1,7 +1,7 @@
-"""What was submitted, in ``runs/.slurm/<name>/``: all that another runner has to know.
+"""Submissions in ``runs/.slurm/<name>/``, from which any runner can resume.
 
-``submission.json`` is written before sbatch is called and ``job.json`` after it has answered, so
-whatever is killed in between can be looked up in Slurm by the job's name, which is unique.
+``submission.json`` is written before sbatch is called, and ``job.json`` after it has answered. If a
+runner is killed in between, the next runner looks the job up in Slurm by its unique name.
 """
 
 import json
@@ -18,7 +18,7 @@ FOLDER = ".slurm"
 SCHEMA = 1
 
 Element = tuple[tuple[str, ...], ...]
-"""Ids of the runs of an element of an array: a cohort for each of its tasks."""
+"""Ids of the runs of an array element: a cohort for each of its tasks."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,15 @@ class Submission:
     """An array of jobs.
 
     Attributes:
-        name: of the folder and of the job. grid: of the grid.
-        runs, data, code: folders; ``code`` is the snapshot.
-        executor: of the grid, as JSON.
-        elements: what each element of the array trains.
-        attempts: run id -> how often it had been submitted before.
-        ranks: processes that train one cohort together.
+        name: of the folder and of the job.
+        grid: name of the grid.
+        runs: folder of runs.
+        data: folder of data sets.
+        code: folder of the code snapshot.
+        executor: settings of the grid, as JSON.
+        elements: ids of the runs of each array element.
+        attempts: by a run's id, how often the run had been submitted before.
+        ranks: number of processes that train a cohort together.
     """
 
     name: str
@@ -47,44 +50,44 @@ class Submission:
 
     @property
     def folder(self) -> Path:
-        """Where it lies."""
+        """Folder of the submission."""
         return Path(self.runs) / FOLDER / self.name
 
     def ids(self, index: int) -> list[str]:
-        """The runs of an element."""
+        """Return the ids of an element's runs."""
         return [run_id for cohort in self.elements[index] for run_id in cohort]
 
     def job(self) -> str | None:
-        """Slurm's id; None until sbatch has answered."""
+        """Return Slurm's id; None until sbatch has answered."""
         try:
             return str(json.loads((self.folder / "job.json").read_bytes())["job"])
         except (OSError, ValueError, KeyError):
             return None
 
     def element(self, job: str | None, index: int) -> str | None:
-        """Slurm's id of an element of ``job``; an array of one is no array."""
+        """Return Slurm's id of an element of ``job``; a single element has the id of the job."""
         return job if job is None or len(self.elements) == 1 else f"{job}_{index}"
 
     def submitted(self, job: str) -> None:
-        """Note Slurm's id."""
+        """Store Slurm's id."""
         write_atomically(self.folder / "job.json", json.dumps({"job": job}) + "\n")
 
     def close(self) -> None:
-        """Nothing of it is left to wait for."""
+        """Mark the submission as over."""
         (self.folder / "closed").touch()
 
 
 def name_of(grid: str) -> str:
-    """A name that no other job has."""
+    """Return a unique name for a job."""
     short = "".join(c if c.isalnum() or c in "-_." else "-" for c in grid)[:40]
     return f"kdb-{short}-{secrets.token_hex(4)}"
 
 
 def write(submission: Submission, todo: dict[str, Run]) -> None:
-    """Write a submission, and the runs it trains, before it is submitted.
+    """Write a submission and its runs to disk, before sbatch is called.
 
     Args:
-        todo: every run of it, by id.
+        todo: all runs of the submission, by id.
     """
     for run in todo.values():
         records.write_run(Path(submission.runs), run)
@@ -94,10 +97,10 @@ def write(submission: Submission, todo: dict[str, Run]) -> None:
 
 
 def read(folder: Path) -> Submission:
-    """The submission that lies in a folder.
+    """Read a submission from its folder.
 
     Raises:
-        OSError, ValueError, KeyError, TypeError: there is none, or of another kind.
+        OSError, ValueError, KeyError, TypeError: the folder has none, or one of another version.
     """
     values = json.loads((folder / "submission.json").read_bytes())
     if values["schema"] != SCHEMA:
@@ -111,12 +114,12 @@ def read(folder: Path) -> Submission:
 
 
 def unfinished(runs: Path) -> list[Submission]:
-    """Every submission that nobody has closed, oldest first."""
-    found = []
+    """Return the submissions that are not closed, oldest first."""
+    dated = []
     for path in (runs / FOLDER).glob("*/submission.json"):
         if not (path.parent / "closed").exists():
             try:
-                found.append((path.stat().st_mtime, read(path.parent)))
+                dated.append((path.stat().st_mtime, read(path.parent)))
             except (OSError, ValueError, KeyError, TypeError):
-                continue  # another's, being written or deleted
-    return [submission for _, submission in sorted(found, key=lambda pair: pair[0])]
+                continue  # another version, or being written or deleted
+    return [submission for _, submission in sorted(dated, key=lambda pair: pair[0])]

@@ -1,4 +1,4 @@
-"""Submitting: cohorts to arrays of jobs, through submitit, each array once."""
+"""Submission of cohorts as arrays of jobs, through submitit, each array once."""
 
 import contextlib
 import math
@@ -24,22 +24,23 @@ REFUSED = re.compile(
     r"|more processors requested|memory specification|too (?:large|long|many)|illegal",
     re.IGNORECASE,
 )
-"""What sbatch says when asking again would be no use."""
+"""Messages of sbatch after which another attempt would be useless."""
 LIMITED = re.compile(r"job submit limit|max\w*submit|maxjobs|temporarily|try again", re.IGNORECASE)
-"""What it says when there are too many jobs already."""
+"""Messages of sbatch when there are too many jobs."""
 
 
 class NotNow(Exception):
-    """sbatch did not answer, or there are too many jobs; nothing was submitted, for all we know."""
+    """sbatch did not answer, or there are too many jobs; probably nothing was submitted."""
 
 
 @dataclass(frozen=True)
 class Array:
-    """Cohorts that need the same and wait for the same.
+    """Cohorts with the same resources and the same dependencies.
 
     Attributes:
-        elements: each trains side by side what its tasks are given.
-        after: ids of the jobs that must have ended well before.
+        elements: for each array element, the cohorts that its tasks train side by side.
+        resources: of an element.
+        after: ids of the jobs that must succeed before this array starts.
     """
 
     elements: tuple[tuple[tuple[Run, ...], ...], ...]
@@ -57,9 +58,10 @@ def arrays(
     """Group cohorts into arrays.
 
     Args:
-        cohorts: what trains together. needs_of: what a run needs; the same for all of a cohort.
-        after: run id of a teacher -> id of the job that trains it.
-        chunk: most elements of an array.
+        cohorts: groups of runs that train together.
+        needs_of: returns a run's resources, which are the same for all runs of a cohort.
+        after: by a teacher's run id, the id of the job that trains the teacher.
+        chunk: largest number of elements of an array.
     """
     groups: dict[tuple[Resources, str], list[tuple[Run, ...]]] = defaultdict(list)
     for cohort in cohorts:
@@ -70,10 +72,10 @@ def arrays(
     for (needs, waits_for), members in groups.items():
         side = needs.jobs_per_gpu or 1
         elements = [tuple(members[i : i + side]) for i in range(0, len(members), side)]
-        # An element of fewer cohorts than tasks would leave a task without work.
-        whole = [element for element in elements if len(element) == side]
+        # An element with fewer cohorts than tasks would leave a task without work.
+        full = [element for element in elements if len(element) == side]
         rest = [element for element in elements if len(element) != side]
-        for group in (whole, rest):
+        for group in (full, rest):
             for start in range(0, len(group), chunk):
                 piece = tuple(group[start : start + chunk])
                 out.append(Array(piece, needs, (waits_for,) if waits_for else ()))
@@ -94,8 +96,8 @@ def submit(
     """Submit an array, once.
 
     Raises:
-        JobError: Slurm refuses it, and why; one line.
-        NotNow: Slurm does not answer, or takes no more jobs; to be tried again later.
+        JobError: Slurm refuses the array; one line with the reason.
+        NotNow: Slurm does not answer, or accepts no more jobs; try again later.
         OSError: ``runs`` cannot be written.
     """
     todo = {run.id: run for element in array.elements for cohort in element for run in cohort}
@@ -118,13 +120,13 @@ def submit(
     try:
         submission.submitted(_sbatch(submission, parameters, scheduler))
     except SchedulerError as error:
-        _refusal(str(error), submission)
+        _raise_if_refused(str(error), submission)
         raise NotNow(str(error)) from None
     return submission
 
 
 def _sbatch(submission: Submission, parameters: dict[str, Any], scheduler: Scheduler) -> str:
-    """Have submitit call sbatch; Slurm's id of the job."""
+    """Let submitit call sbatch, and return Slurm's id of the job."""
     import submitit
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
@@ -141,12 +143,12 @@ def _sbatch(submission: Submission, parameters: dict[str, Any], scheduler: Sched
             ]
             jobs = maker.submit_array(functions)
         except (FailedJobError, FailedSubmissionError, OSError, RuntimeError) as error:
-            raise SchedulerError(_said(error)) from None
+            raise SchedulerError(_slurm_message(error)) from None
     return str(jobs[0].job_id).partition("_")[0]
 
 
 def _parameters(array: Array, submission: Submission, executor: Executor) -> dict[str, Any]:
-    """What submitit is told."""
+    """Return the parameters for submitit."""
     needs, slurm = array.resources, executor.slurm
     tasks = executor.ranks // slurm.nodes if executor.ranks > 1 else len(array.elements[0])
     gpus = needs.gpus or 0
@@ -164,7 +166,7 @@ def _parameters(array: Array, submission: Submission, executor: Executor) -> dic
         "wckey": None,
         "setup": [
             *slurm.setup,
-            # The snapshot, and nothing of the folder that the job was submitted from.
+            # The snapshot first, and nothing from the folder that the job was submitted from.
             f'export PYTHONPATH="{path}" PYTHONSAFEPATH=1',
             f"export OMP_NUM_THREADS={executor.threads} MKL_NUM_THREADS={executor.threads}",
         ],
@@ -175,15 +177,15 @@ def _parameters(array: Array, submission: Submission, executor: Executor) -> dic
     if array.after:
         more |= {"dependency": f"afterok:{':'.join(array.after)}", "kill-on-invalid-dep": "yes"}
     values["additional_parameters"] = more
-    # One rank's death ends the others, which would wait for it.
-    alone = ["--kill-on-bad-exit=1"] if executor.ranks > 1 else ["--kill-on-bad-exit=0"]
-    values["srun_args"] = [*alone, *slurm.srun]
+    # If one rank dies, Slurm kills the others, which would wait for it.
+    kill = f"--kill-on-bad-exit={int(executor.ranks > 1)}"
+    values["srun_args"] = [kill, *slurm.srun]
     return {key: value for key, value in values.items() if value is not None}
 
 
 @contextlib.contextmanager
 def _outside_of_jobs() -> Iterator[None]:
-    """Without what a surrounding Slurm job would hand on to the ones submitted from within it."""
+    """Hide the variables that jobs would inherit if this process runs inside a Slurm job."""
     hidden = {
         name: os.environ.pop(name)
         for name in list(os.environ)
@@ -195,58 +197,60 @@ def _outside_of_jobs() -> Iterator[None]:
         os.environ.update(hidden)
 
 
-def _said(error: BaseException) -> str:
-    """Slurm's own words in submitit's message, on one line."""
+def _slurm_message(error: BaseException) -> str:
+    """Extract Slurm's message from submitit's, as one line."""
     lines = [line.strip() for line in str(error).splitlines()]
-    told = [line for line in lines if line.startswith(("sbatch:", "slurm"))]
-    return " ".join(" ".join(told or lines).split())
+    from_slurm = [line for line in lines if line.startswith(("sbatch:", "slurm"))]
+    return " ".join(" ".join(from_slurm or lines).split())
 
 
-def _refusal(told: str, submission: Submission) -> None:
-    """Raise ``JobError`` where sbatch will never take this."""
-    if REFUSED.search(told) and not LIMITED.search(told):
+def _raise_if_refused(message: str, submission: Submission) -> None:
+    """Raise ``JobError`` if sbatch will never accept this submission."""
+    if REFUSED.search(message) and not LIMITED.search(message):
         submission.close()
-        raise JobError(f"executor.slurm: {told}")
-
-
-# --- before anything is submitted ---
+        raise JobError(f"executor.slurm: {message}")
 
 
 def check(slurm: Slurm, ranks: int, needs: Resources, partitions: Sequence[Partition]) -> Resources:
-    """Resources with the number of GPUs chosen, if some node can have them at all.
+    """Choose the number of GPUs, and check that some node has the resources.
 
     Raises:
-        JobError: no node of the partition has that much; says what it has.
+        JobError: no node of the partition is large enough, or the ranks do not fit the nodes.
     """
-    names = [one.name for one in partitions]
+    names = [partition.name for partition in partitions]
     if needs.partition is None:
-        fits = [one for one in partitions if one.default] or list(partitions)
+        usable = [partition for partition in partitions if partition.default] or list(partitions)
     else:
-        asked = needs.partition.split(",")
-        wrong = [name for name in asked if name not in names]
-        if wrong and names:
+        requested = needs.partition.split(",")
+        unknown = [name for name in requested if name not in names]
+        if unknown and names:
             raise JobError(
-                f"executor.slurm.partition: {wrong[0]}: no such partition; there are "
-                f"{', '.join(names)}{did_you_mean(wrong[0], names)}"
+                f"executor.slurm.partition: {unknown[0]}: no such partition; expected one of "
+                f"{', '.join(names)}{did_you_mean(unknown[0], names)}"
             )
-        fits = [one for one in partitions if one.name in asked]
-    if not fits:
+        usable = [partition for partition in partitions if partition.name in requested]
+    if not usable:
         return needs.model_copy(update={"gpus": needs.gpus or 0})
-    most = {key: max(getattr(one, key) for one in fits) for key in ("gpus", "cpus", "memory")}
+    most = {
+        key: max(getattr(partition, key) for partition in usable)
+        for key in ("gpus", "cpus", "memory")
+    }
     if ranks > 1 and (needs.jobs_per_gpu or 1) > 1:
-        raise JobError("executor.slurm.jobs_per_gpu: a run of several ranks has its GPUs alone")
+        raise JobError(
+            "executor.slurm.jobs_per_gpu: runs with several ranks cannot share GPUs; expected 1"
+        )
     if ranks % slurm.nodes and ranks > 1:
-        raise JobError(f"executor.ranks: {ranks}: cannot be spread over {slurm.nodes} nodes evenly")
+        raise JobError(f"executor.ranks: {ranks}: cannot be spread evenly over {slurm.nodes} nodes")
     tasks = ranks // slurm.nodes if ranks > 1 else needs.jobs_per_gpu or 1
     gpus = needs.gpus
     if gpus is None:
         gpus = min(most["gpus"], tasks if ranks > 1 else 1)
-    wanted = {"gpus": gpus, "cpus": (needs.cpus or 1) * tasks, "memory": needs.megabytes or 0}
-    for key, value in wanted.items():
+    total = {"gpus": gpus, "cpus": (needs.cpus or 1) * tasks, "memory": needs.megabytes or 0}
+    for key, value in total.items():
         if value > most[key]:
             unit = " MB" if key == "memory" else ""
             raise JobError(
                 f"executor.slurm.{key}: {value:g}{unit} for one node; the largest node of "
-                f"{', '.join(one.name for one in fits)} has {most[key]:g}{unit}"
+                f"{', '.join(partition.name for partition in usable)} has {most[key]:g}{unit}"
             )
     return needs.model_copy(update={"gpus": gpus})
