@@ -76,7 +76,7 @@ def methods(
             pairs[pair] = difference
         else:
             lacking[pair] = _why_lacking(left, right, labels)
-    overall = over_pairs.overall(list(pairs.values()))
+    overall = over_pairs.mean_difference(list(pairs.values()))
     return Comparison(*labels, pairs, lacking, overall, evidence.grid.report.tie, protocols)
 
 

@@ -1,4 +1,4 @@
-"""Records to numbers; over seeds and over pairs, with intervals and tests."""
+"""Statistics of records, over seeds and over pairs, with intervals and tests."""
 
 from kdbench.stats.over_seeds import (
     Difference,

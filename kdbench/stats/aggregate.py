@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class LeaderboardError(UserError):
-    """Records that do not belong into one table, or a reference that is no published table."""
+    """Records that cannot be combined in one table, or an unknown published table."""
 
 
 @dataclass(frozen=True)
@@ -58,31 +58,31 @@ def aggregate(evidence: Evidence) -> Aggregate:
 
 
 def check_data(grid: Grid, cells: Iterable[Cell], records: Mapping[str, Record]) -> str | None:
-    """The digest of the data that all records used; None without records.
+    """Return the digest of the data that all records used; None without records.
 
     Raises:
-        LeaderboardError: they used different data.
+        LeaderboardError: records used different data.
     """
     same_teacher_data = grid.teacher.dataset in (None, grid.dataset)
-    found = [
+    digests = [
         (record.result.data, run.id)
         for cell in cells
         if cell.method != "teacher" or same_teacher_data
         for run in cell.runs
         if (record := records.get(run.id)) and record.result
     ]
-    if len({digest for digest, _ in found}) > 1:
+    if len({digest for digest, _ in digests}) > 1:
         runs: dict[str, dict[str, None]] = {}
-        for digest, run_id in found:
+        for digest, run_id in digests:
             runs.setdefault(digest, {})[run_id] = None
         *few, most = sorted(runs.items(), key=lambda item: (len(item[1]), item[0]))
-        told = "; ".join(
+        differing = "; ".join(
             f"{', '.join(list(ids)[:5])}{', ...' if len(ids) > 5 else ''} "
             f"{'has' if len(ids) == 1 else 'have'} {digest[:12]}"
             for digest, ids in few
         )
         raise LeaderboardError(
-            f"{grid.source}: its runs used different data and do not belong into one table: "
-            f"{told}; the other {len(most[1])} (e.g. {next(iter(most[1]))}) {most[0][:12]}"
+            f"{grid.source}: runs used different data and cannot be combined in one table: "
+            f"{differing}; the other {len(most[1])} (e.g. {next(iter(most[1]))}) {most[0][:12]}"
         )
-    return found[0][0] if found else None
+    return digests[0][0] if digests else None

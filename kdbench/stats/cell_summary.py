@@ -1,4 +1,4 @@
-"""Records to summaries: what became of a cell's runs, and of a pair's teacher; no torch."""
+"""Summaries of a cell's runs and of a pair's teacher."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ STATUSES = ("done", "diverged", "failed", "skipped", "missing")
 
 @dataclass(frozen=True)
 class Summary:
-    """A cell over its seeds.
+    """The results of a cell over its seeds.
 
     Attributes:
-        expected: runs that the grid asks for.
-        statuses: how many of them ended how, in the order of ``STATUSES``; none that is 0.
-        accuracies: last epoch's test accuracy of each seed that is done.
-        best: mean over those seeds of the best epoch's, which is selected on the test set.
-        reasons: (status, reason, run id) of every run that ended badly.
-        records: of the runs that are done.
+        expected: number of runs in the grid.
+        statuses: non-zero number of runs with each status, in the order of ``STATUSES``.
+        accuracies: seed -> test accuracy of the last epoch, for finished runs.
+        best: mean over these seeds of the best epoch's accuracy, selected on the test set.
+        reasons: (status, reason, run id) of every run without a result.
+        records: records of the finished runs.
     """
 
     expected: int
@@ -34,40 +34,40 @@ class Summary:
 
     @property
     def n(self) -> int:
-        """Runs that are done."""
+        """Number of finished runs."""
         return len(self.accuracies)
 
     @cached_property
     def mean(self) -> float:
-        """The headline: mean of the last epochs' accuracies; nan without any."""
+        """Headline number: mean accuracy of the last epoch; nan without finished runs."""
         return mean(self.accuracies.values())
 
     @cached_property
     def sd(self) -> float:
-        """Standard deviation over seeds (n - 1 below); nan for fewer than two."""
+        """Standard deviation over seeds, with divisor n - 1; nan for fewer than two."""
         return spread(self.accuracies.values())
 
     @property
     def costs(self) -> list[Cost]:
-        """Of the runs that are done."""
+        """Costs of the finished runs."""
         return [record.cost for record in self.records if record.cost]
 
     @property
     def status(self) -> str:
-        """``done``, ``partial``, or the first of ``STATUSES`` that befell a cell without result."""
+        """``done``, ``partial``, or the first status in a cell without a result."""
         if self.n:
             return "done" if self.n == self.expected else "partial"
         return next(iter(self.statuses), "missing")
 
 
 def summarise(runs: Sequence[Run], records: Mapping[str, Record]) -> Summary:
-    """What became of a cell's runs."""
-    found = []
+    """Summarise a cell's runs."""
+    run_statuses = []
     accuracies, best, reasons, done = {}, [], [], []
     for run in runs:
         record = records.get(run.id)
         status = _status(record)
-        found.append(status)
+        run_statuses.append(status)
         if record is None:
             continue
         if status == "done" and record.result is not None:
@@ -78,7 +78,7 @@ def summarise(runs: Sequence[Run], records: Mapping[str, Record]) -> Summary:
             reasons.append((status, record.reason or "no reason recorded", run.id))
     return Summary(
         expected=len(runs),
-        statuses=_counted(found),
+        statuses=_counts(run_statuses),
         accuracies=accuracies,
         best=mean(best),
         reasons=tuple(reasons),
@@ -87,24 +87,24 @@ def summarise(runs: Sequence[Run], records: Mapping[str, Record]) -> Summary:
 
 
 def statuses(cells: Iterable[Cell], records: Mapping[str, Record]) -> dict[str, int]:
-    """As ``Summary.statuses``, of all cells; a run that stands in several counts once."""
+    """Count the statuses of all cells' runs; a run in several cells counts once."""
     ids = dict.fromkeys(run.id for cell in cells for run in cell.runs)
-    return _counted([_status(records.get(run_id)) for run_id in ids])
+    return _counts([_status(records.get(run_id)) for run_id in ids])
 
 
-def _counted(found: Sequence[str]) -> dict[str, int]:
-    return {status: count for status in STATUSES if (count := found.count(status))}
+def _counts(statuses: Sequence[str]) -> dict[str, int]:
+    return {status: count for status in STATUSES if (count := statuses.count(status))}
 
 
 def _status(record: Record | None) -> str:
     if record is None:
         return "missing"
-    # A record that says done and holds no result is no result.
+    # A record with status done but without a result counts as failed.
     return "failed" if record.status == "done" and record.result is None else record.status
 
 
 def by_pair(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
-    """The cells of each pair, under the pair's name; a pair that comes twice gets a number."""
+    """Group cells by the name of their pair; a repeated pair gets a number."""
     seen: dict[tuple[str, str, str], int] = {}
     pairs: dict[str, list[Cell]] = {}
     for cell in cells:
@@ -116,11 +116,11 @@ def by_pair(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
 
 
 Summaries = Mapping[str, Mapping[str, Summary]]
-"""Pair -> method -> what became of that cell."""
+"""Pair -> method -> summary of that cell."""
 
 
 def summaries(cells: Iterable[Cell], records: Mapping[str, Record]) -> Summaries:
-    """All cells of a grid, in its order."""
+    """Summarise all cells of a grid, in the grid's order."""
     return {
         pair: {cell.method: summarise(cell.runs, records) for cell in members}
         for pair, members in by_pair(cells).items()
@@ -128,25 +128,26 @@ def summaries(cells: Iterable[Cell], records: Mapping[str, Record]) -> Summaries
 
 
 def teacher_ids(cells: Iterable[Cell]) -> list[str]:
-    """Ids of the runs that a pair's teacher comes from; of an imported one, what its students say.
+    """Return the ids of the runs that trained a pair's teacher.
 
-    An auxiliary teacher, which is a student of the pair's, is none of them.
+    The id of an imported teacher is that in its students' runs. Auxiliary teachers, which are
+    students of the pair's teacher, are left out.
     """
     cells = list(cells)
     own = [run.id for cell in cells if cell.method == "teacher" for run in cell.runs]
-    said = (
+    used = (
         run.teacher.run
         for cell in cells
         for run in cell.runs
         if run.teacher and run.teacher.arch == cell.teacher
     )
-    return list(dict.fromkeys(own or said))
+    return list(dict.fromkeys(own or used))
 
 
 def teacher_accuracy(cells: Iterable[Cell], records: Mapping[str, Record]) -> float:
-    """Accuracy of a pair's teacher, as its students' records have it; nan if unknown.
+    """Return the accuracy of a pair's teacher from its students' records; nan if unknown.
 
-    Where none has, it is the accuracy the teacher's own run ended with, if on the same data.
+    Without such a record, it is the accuracy of the teacher's own run, if that used the same data.
     """
     cells = list(cells)
     ids = set(teacher_ids(cells))
@@ -168,13 +169,13 @@ def teacher_accuracy(cells: Iterable[Cell], records: Mapping[str, Record]) -> fl
 
 
 def first_result(cells: Iterable[Cell], records: Mapping[str, Record]) -> Result | None:
-    """The first of a student, in the order of the grid; None where no run has one."""
+    """Return the first result of a student or method in the grid's order; None if there is none."""
     ended = (records.get(run.id) for cell in cells if cell.method != "teacher" for run in cell.runs)
     return next((record.result for record in ended if record and record.result), None)
 
 
 def row_label(cells: Iterable[Cell], name: str) -> str | None:
-    """The row that a report means by ``name``: its label, or its terms; None if none or several."""
+    """Find the label of a row by its label or terms; None if no row or several rows match."""
     terms: dict[str, str] = {}
     for cell in cells:
         if cell.runs and cell.method not in terms:
@@ -182,5 +183,5 @@ def row_label(cells: Iterable[Cell], name: str) -> str | None:
     if name in terms:
         return name
     wanted = sorted_name(name)
-    found = [label for label, made_of in terms.items() if made_of == wanted]
-    return found[0] if len(found) == 1 else None
+    labels = [label for label, row_terms in terms.items() if row_terms == wanted]
+    return labels[0] if len(labels) == 1 else None

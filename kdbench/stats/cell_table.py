@@ -1,6 +1,6 @@
-"""A grid's cells and records to one tidy data frame, which says all that a page says.
+"""One data frame with everything a page shows: a row per method and pair.
 
-Every table only selects from it and formats.
+Tables only select from it and format.
 """
 
 import math
@@ -47,20 +47,20 @@ def cell_table(
     records: Mapping[str, Record],
     summaries: Summaries,
 ) -> "pd.DataFrame":
-    """One row per method and pair, rows ``teacher`` and ``student`` included: ``COLUMNS``.
+    """Compute ``COLUMNS`` for each method and pair, including rows ``teacher`` and ``student``.
 
     ``mean_lo``, ``mean_hi``: 95 % t interval of the mean over seeds; ``boot_lo``, ``boot_hi``: its
-    percentile bootstrap interval; ``seeds``, ``accuracies``: of each run, with spaces between.
+    percentile bootstrap interval; ``seeds``, ``accuracies``: of each run, separated by spaces.
     ``diff`` to ``p_holm`` compare with the report's baseline, Holm-adjusted over a pair's methods;
-    ``top``: the best of its pair or not distinguishable from it; ``ari_ratio``: gain of the
-    report's ``ari_of`` over this row; ``time_ratio``: training time over the baseline's;
-    ``published_diff``: our mean less the published one.
+    ``top``: the best of its pair or not significantly different from it; ``ari_ratio``: gain of
+    the report's ``ari_of`` over this row; ``time_ratio``: training time divided by the baseline's;
+    ``published_diff``: our mean minus the published one.
 
     Args:
         summaries: of the same cells and records.
 
     Raises:
-        ValueError: the report's reference is no published table.
+        ValueError: the report's reference is not a known published table.
     """
     import pandas as pd
 
@@ -77,20 +77,20 @@ def _pair(
     grid: Grid,
     pair: str,
     cells: Sequence[Cell],
-    found: Mapping[str, Summary],
+    summaries: Mapping[str, Summary],
     records: Mapping[str, Record],
     baseline: str | None,
     reference: str | None,
 ) -> list[dict[str, Any]]:
-    """The tidy rows of one pair."""
+    """Compute the rows of one pair."""
     nothing = Summary(0, {}, {}, math.nan, (), ())
-    student, base = found.get("student", nothing), found.get(baseline or "", nothing)
-    best_of = {name: s.accuracies for name, s in found.items() if name != "teacher"}
+    student, base = summaries.get("student", nothing), summaries.get(baseline or "", nothing)
+    best_of = {name: s.accuracies for name, s in summaries.items() if name != "teacher"}
     top = over_seeds.not_distinguishable_from_best(best_of)
     differences = {
-        name: over_seeds.difference(s.accuracies, base.accuracies) for name, s in found.items()
+        name: over_seeds.difference(s.accuracies, base.accuracies) for name, s in summaries.items()
     }
-    family = [name for name in found if name not in (*BASELINES, baseline)]
+    family = [name for name in summaries if name not in (*BASELINES, baseline)]
     adjusted = over_seeds.holm([differences[name].p for name in family])
     p_holm = dict(zip(family, adjusted, strict=True))
     teacher = teacher_accuracy(cells, records)
@@ -98,7 +98,7 @@ def _pair(
     data, none = grid.dataset.title, dict.fromkeys(STATUSES[1:], 0)
     rows = []
     for cell in cells:
-        name, summary = cell.method, found[cell.method]
+        name, summary = cell.method, summaries[cell.method]
         is_teacher = name == "teacher"
         compared = not is_teacher and name != baseline
         accuracy = teacher if is_teacher else summary.mean
@@ -126,7 +126,7 @@ def _pair(
             "teacher_seconds": teacher_seconds,
             "time_ratio": math.nan
             if is_teacher
-            else _share(seconds + teacher_seconds, base_seconds),
+            else _ratio(seconds + teacher_seconds, base_seconds),
             "step_ms": over_seeds.mean([cost.step_ms for cost in costs]),
             "peak_mb": max([cost.peak_mb for cost in costs], default=math.nan),
             **{count: getattr(costs[0], count) if costs else None for count in COUNTS[:4]},
@@ -139,13 +139,13 @@ def _pair(
         if compared and baseline:
             row |= _difference(differences[name], p_holm.get(name, math.nan))
         if reference and name not in (*BASELINES, reference):
-            row |= _ari(found.get(reference, nothing), summary, student)
+            row |= _ari(summaries.get(reference, nothing), summary, student)
         rows.append(row | _published(grid, cell, accuracy))
     return rows
 
 
 def _spread(summary: Summary) -> dict[str, Any]:
-    """Every seed's accuracy, and two intervals of their mean."""
+    """Return the accuracy of every seed and two intervals of their mean."""
     values = list(summary.accuracies.values())
     low, high = over_seeds.t_interval(values)
     boot_low, boot_high = bootstrap.of_mean(values)
@@ -160,7 +160,7 @@ def _spread(summary: Summary) -> dict[str, Any]:
 
 
 def _teacher(grid: Grid, cell: Cell, summary: Summary, accuracy: float) -> dict[str, Any]:
-    """What the row of a teacher says otherwise than a student's."""
+    """Return the columns in which a teacher's row differs from a student's."""
     if not cell.runs:
         known = not math.isnan(accuracy)
         runs = grid.teachers.get(cell.teacher, "")
@@ -186,10 +186,12 @@ def _ari(reference: Summary, method: Summary, student: Summary) -> dict[str, Any
     [ratio] = over_seeds.relative_improvements([reference.mean], [method.mean], [student.mean])
     gaps = over_seeds.gaps(method.accuracies, student.accuracies)
     se = over_seeds.spread(gaps) / math.sqrt(len(gaps)) if len(gaps) > 1 else math.nan
-    known = reference.n and method.n and student.n
+    complete = reference.n and method.n and student.n
     return {
         "ari_ratio": ratio,
-        "ari_unreliable": over_seeds.unreliable(method.mean, student.mean, se) if known else None,
+        "ari_unreliable": over_seeds.unreliable(method.mean, student.mean, se)
+        if complete
+        else None,
     }
 
 
@@ -214,13 +216,13 @@ def _published(grid: Grid, cell: Cell, accuracy: float) -> dict[str, Any]:
 
 
 def _seconds(costs: Sequence[Cost]) -> tuple[float, float]:
-    """Of the student and of the teacher, means over seeds."""
+    """Return mean seconds over seeds of the student and of the teacher."""
     own, teacher = [cost.seconds for cost in costs], [cost.teacher_seconds for cost in costs]
     return over_seeds.mean(own), over_seeds.mean(teacher)
 
 
-def _share(seconds: float, of: float) -> float:
-    return seconds / of if of else math.nan
+def _ratio(seconds: float, baseline: float) -> float:
+    return seconds / baseline if baseline else math.nan
 
 
 def _n_test(summary: Summary) -> int:
@@ -228,12 +230,12 @@ def _n_test(summary: Summary) -> int:
 
 
 def average_improvements(frame: "pd.DataFrame") -> dict[str, tuple[float, int, bool]]:
-    """Of each method: ARI of the reference over it, the pairs it is over, whether one is marked."""
-    out = {}
+    """Return for each method the reference's ARI, its number of pairs, and if any is unreliable."""
+    improvements = {}
     columns = ["method", "ari_ratio", "ari_unreliable"]
     rows = frame.loc[frame["ari_unreliable"].notna(), columns]
     for method, group in rows.groupby("method", sort=False):
         ratios = [float(ratio) for ratio in group["ari_ratio"]]
-        marked = bool(group["ari_unreliable"].astype(bool).any())
-        out[str(method)] = (sum(ratios) / len(ratios), len(ratios), marked)
-    return out
+        unreliable = bool(group["ari_unreliable"].astype(bool).any())
+        improvements[str(method)] = (sum(ratios) / len(ratios), len(ratios), unreliable)
+    return improvements

@@ -1,6 +1,6 @@
-"""What a grid says over all its pairs: one row a method, and tests where pairs are enough.
+"""One data frame of statistics over all pairs: a row per method, and tests if pairs suffice.
 
-No test and no rank looks at a best epoch: all is of the last epoch's accuracies.
+All statistics use the accuracies of the last epoch.
 """
 
 import itertools
@@ -42,17 +42,19 @@ COUNTS = ("pairs", "seeds_min", "rank_pairs", "iqm_pairs", "wins", "ties", "loss
 
 @dataclass(frozen=True)
 class MethodTable:
-    """All pairs together.
+    """Statistics of each method over all pairs.
 
     Attributes:
-        frame: a row per student and method, ``COLUMNS``: ``diff`` and ``p_better`` are against the
-            baseline over ``pairs`` pairs; ``rank`` is among ``ranked``; ``iqm_gap`` is of the
-            recovered gap; ``ari`` is of the report's ``ari_of`` over the row.
-        baseline, reference: rows that the report compares with; None where the grid has none.
-        ranked: methods that have a result on every pair where any has.
-        rank_pairs: those pairs. comparisons: methods tested against the baseline over pairs.
-        refusal: why no test over pairs against the baseline is shown; empty where one is.
-        diagram: what a critical-difference diagram shows, or why there is none.
+        frame: ``COLUMNS`` of the student and each method. ``diff`` and ``p_better`` compare with
+            the baseline over ``pairs`` pairs; ``rank`` is among ``ranked``; ``iqm_gap`` is the IQM
+            of the recovered gap; ``ari`` is the ARI of the report's ``ari_of`` over the row.
+        baseline: row that differences are taken to; None if the grid lacks it.
+        reference: row whose ARI is reported; None if the grid lacks it.
+        ranked: methods with a result on every pair that has any.
+        rank_pairs: number of these pairs.
+        comparisons: number of methods tested against the baseline over pairs.
+        refusal: why there is no test over pairs against the baseline; empty if there is one.
+        diagram: contents of the critical-difference diagram, or why there is none.
     """
 
     frame: "pd.DataFrame"
@@ -66,7 +68,7 @@ class MethodTable:
 
 
 def method_table(evidence: Evidence, summaries: Summaries) -> MethodTable:
-    """Statistics over pairs; pairs that a method or its baseline lacks are dropped for it alone.
+    """Compute statistics over pairs, for each method on the pairs that it and the baseline have.
 
     Args:
         summaries: of the evidence's cells.
@@ -81,18 +83,20 @@ def method_table(evidence: Evidence, summaries: Summaries) -> MethodTable:
     rows: dict[str, dict[str, Any]] = {
         name: {"method": name} for name in names if name != "teacher"
     }
-    known = {
-        name: differences(summaries, name, baseline) for name in rows if baseline and name != baseline
+    to_baseline = {
+        name: differences(summaries, name, baseline)
+        for name in rows
+        if baseline and name != baseline
     }
-    against = {name: [d.mean for d in known[name]] for name in methods if name in known}
-    tested, refusal = _wilcoxon(against, baseline)
+    means = {name: [d.mean for d in to_baseline[name]] for name in methods if name in to_baseline}
+    tested, refusal = _wilcoxon(means, baseline)
     gaps = _gaps(evidence, summaries)
     better = _better(summaries, [name for name in rows if name != baseline], baseline)
     ari = _ari(summaries, [name for name in methods if name != reference], reference)
     for name, row in rows.items():
         row |= {"pairs_expected": sum(name in cells for cells in summaries.values())}
-        if name in known:
-            row |= _against(known[name], report.tie)
+        if name in to_baseline:
+            row |= _summarise_differences(to_baseline[name], report.tie)
             row |= {"p_wilcoxon_holm": tested.get(name, math.nan)}
         row |= better.get(name, {}) | ari.get(name, {})
         if name != "student" and gaps[name]:
@@ -109,35 +113,35 @@ def method_table(evidence: Evidence, summaries: Summaries) -> MethodTable:
         reference=reference,
         ranked=tuple(ranked),
         rank_pairs=len(tables),
-        comparisons=sum(bool(values) for values in against.values()),
+        comparisons=sum(bool(values) for values in means.values()),
         refusal=refusal,
         diagram=_diagram(ranked, tables),
     )
 
 
-def differences(found: Summaries, method: str, other: str) -> list[Difference]:
-    """Paired differences ``method - other`` of every pair where both have a seed in common."""
-    both = (
+def differences(summaries: Summaries, method: str, other: str) -> list[Difference]:
+    """Return paired differences ``method - other`` on every pair with common seeds."""
+    paired = (
         over_seeds.difference(cells[method].accuracies, cells[other].accuracies)
-        for cells in found.values()
+        for cells in summaries.values()
         if method in cells and other in cells
     )
-    return [difference for difference in both if difference.n]
+    return [difference for difference in paired if difference.n]
 
 
-def _alike(
-    found: Summaries, methods: Sequence[str], others: Sequence[str]
+def _grouped_by_seeds(
+    summaries: Summaries, methods: Sequence[str], others: Sequence[str]
 ) -> list[tuple[list[str], list[list[Array]]]]:
-    """Methods that have the same seeds in common with ``others`` on the same pairs, together.
+    """Group methods with the same seeds in common with ``others`` on the same pairs.
 
     Returns:
-        Such methods, and of each pair with common seeds the others' accuracies [S] and, last,
-        the methods' [S, M].
+        Each group's methods, and for each pair with common seeds the accuracies [S] of each of
+        ``others`` and, last, those of the methods [S, M].
     """
     groups: dict[tuple[tuple[str, tuple[int, ...]], ...], list[str]] = {}
     for method in methods:
         key = []
-        for pair, cells in found.items():
+        for pair, cells in summaries.items():
             rows = [cells[name].accuracies for name in (method, *others) if name in cells]
             if len(rows) == 1 + len(others):
                 seeds = set(rows[0]).intersection(*rows[1:])
@@ -148,8 +152,8 @@ def _alike(
             names,
             [
                 [
-                    *(_values(found[pair], [name], seeds)[:, 0] for name in others),
-                    _values(found[pair], names, seeds),
+                    *(_values(summaries[pair], [name], seeds)[:, 0] for name in others),
+                    _values(summaries[pair], names, seeds),
                 ]
                 for pair, seeds in key
             ],
@@ -160,35 +164,37 @@ def _alike(
 
 
 def _values(cells: Mapping[str, Summary], names: Sequence[str], seeds: Sequence[int]) -> Array:
-    """Accuracies [S, M]."""
+    """Return accuracies [S, M]."""
     return np.array([[cells[name].accuracies[seed] for name in names] for seed in seeds])
 
 
 def _better(
-    found: Summaries, methods: Sequence[str], baseline: str | None
+    summaries: Summaries, methods: Sequence[str], baseline: str | None
 ) -> dict[str, dict[str, Any]]:
-    """Of each method the probability of improvement over the baseline."""
-    out = {}
-    for names, pairs in _alike(found, methods, [baseline]) if baseline else []:
-        estimates = over_pairs.probability_of_improvement([(of, base) for base, of in pairs])
+    """Return each method's probability of improvement over the baseline."""
+    columns = {}
+    for names, pairs in _grouped_by_seeds(summaries, methods, [baseline]) if baseline else []:
+        estimates = over_pairs.probability_of_improvement(
+            [(values, base) for base, values in pairs]
+        )
         for name, estimate in zip(names, estimates, strict=True):
-            out[name] = _ends("p_better", estimate)
-    return out
+            columns[name] = _ends("p_better", estimate)
+    return columns
 
 
-def _against(known: Sequence[Difference], tie: float) -> dict[str, Any]:
-    """What paired differences to the baseline say over pairs."""
-    if not known:
+def _summarise_differences(differences: Sequence[Difference], tie: float) -> dict[str, Any]:
+    """Summarise paired differences to the baseline over pairs."""
+    if not differences:
         return {"pairs": 0}
-    whole = over_pairs.overall(known)
-    won, tied, lost = over_pairs.wins([difference.mean for difference in known], tie)
+    overall = over_pairs.mean_difference(differences)
+    won, tied, lost = over_pairs.wins([difference.mean for difference in differences], tie)
     return {
-        "pairs": whole.pairs,
-        "seeds_min": whole.seeds,
-        "diff": whole.mean,
-        "diff_lo": whole.low,
-        "diff_hi": whole.high,
-        "diff_median": whole.median,
+        "pairs": overall.pairs,
+        "seeds_min": overall.seeds,
+        "diff": overall.mean,
+        "diff_lo": overall.low,
+        "diff_hi": overall.high,
+        "diff_median": overall.median,
         "wins": won,
         "ties": tied,
         "losses": lost,
@@ -196,31 +202,35 @@ def _against(known: Sequence[Difference], tie: float) -> dict[str, Any]:
 
 
 def _ari(
-    found: Summaries, methods: Sequence[str], reference: str | None
+    summaries: Summaries, methods: Sequence[str], reference: str | None
 ) -> dict[str, dict[str, Any]]:
-    """Of each method the ARI of the reference over it."""
-    out = {}
-    for names, pairs in _alike(found, methods, [reference, "student"]) if reference else []:
-        sides = [(ahead, of, alone) for ahead, alone, of in pairs]
+    """Return the reference's ARI over each method."""
+    columns = {}
+    for names, pairs in (
+        _grouped_by_seeds(summaries, methods, [reference, "student"]) if reference else []
+    ):
+        sides = [(ahead, values, student) for ahead, student, values in pairs]
         estimates = over_pairs.average_relative_improvement(sides)
         for name, estimate in zip(names, estimates, strict=True):
-            out[name] = _ends("ari", estimate) | {"ari_pairs": len(pairs)}
-    return out
+            columns[name] = _ends("ari", estimate) | {"ari_pairs": len(pairs)}
+    return columns
 
 
 def _ends(name: str, estimate: ValueWithInterval) -> dict[str, Any]:
     return {name: estimate.value, f"{name}_lo": estimate.low, f"{name}_hi": estimate.high}
 
 
-def _gaps(evidence: Evidence, found: Summaries) -> dict[str, list[list[float]]]:
-    """Method -> pair -> the recovered gap of every run.
+def _gaps(evidence: Evidence, summaries: Summaries) -> dict[str, list[list[float]]]:
+    """Return the recovered gaps of every run: method -> pair -> runs.
 
-    The student's mean and the teacher's accuracy are taken as known. A pair whose teacher is not
-    ahead of the student has no gap to recover.
+    The student's mean and the teacher's accuracy are treated as exact. A pair whose teacher does
+    not lead the student has no gap and is left out.
     """
-    out: dict[str, list[list[float]]] = {name: [] for cells in found.values() for name in cells}
+    gaps: dict[str, list[list[float]]] = {
+        name: [] for cells in summaries.values() for name in cells
+    }
     for pair, members in by_pair(evidence.cells).items():
-        cells = found[pair]
+        cells = summaries[pair]
         student = cells["student"].mean if "student" in cells else math.nan
         teacher = teacher_accuracy(members, evidence.records)
         if not teacher - student > over_seeds.TINY:
@@ -228,16 +238,16 @@ def _gaps(evidence: Evidence, found: Summaries) -> dict[str, list[list[float]]]:
         for name, summary in cells.items():
             if summary.n and name != "teacher":
                 values = summary.accuracies.values()
-                out[name].append([over_seeds.recovered_gap(v, student, teacher) for v in values])
-    return out
+                gaps[name].append([over_seeds.recovered_gap(v, student, teacher) for v in values])
+    return gaps
 
 
-def _ranked(found: Summaries, methods: Sequence[str]) -> tuple[list[str], list[Array]]:
-    """The methods that are on every pair where any is, and their accuracies [S, M] on each.
+def _ranked(summaries: Summaries, methods: Sequence[str]) -> tuple[list[str], list[Array]]:
+    """Return the methods with results on every pair that has any, and their accuracies [S, M].
 
-    Where they have no seed in common, their means stand for one seed.
+    On a pair without seeds in common to all methods, their means are used as one seed.
     """
-    rows = [cells for cells in found.values() if any(cells[m].n for m in methods if m in cells)]
+    rows = [cells for cells in summaries.values() if any(cells[m].n for m in methods if m in cells)]
     ranked = [m for m in methods if rows and all(m in cells and cells[m].n for cells in rows)]
     tables = []
     for cells in rows if ranked else []:
@@ -248,11 +258,9 @@ def _ranked(found: Summaries, methods: Sequence[str]) -> tuple[list[str], list[A
     return ranked, tables
 
 
-def _wilcoxon(
-    against: dict[str, list[float]], baseline: str | None
-) -> tuple[dict[str, float], str]:
-    """Holm-adjusted p of each method against the baseline over pairs, or why there is none."""
-    family = {name: values for name, values in against.items() if values}
+def _wilcoxon(means: dict[str, list[float]], baseline: str | None) -> tuple[dict[str, float], str]:
+    """Test each method against the baseline over pairs: Holm-adjusted p-values, or why not."""
+    family = {name: values for name, values in means.items() if values}
     if not baseline or not family:
         return {}, ""
     pairs = max(map(len, family.values()))

@@ -1,6 +1,6 @@
-"""Statistics over teacher-student pairs, as pure functions of arrays of runs; no torch.
+"""Statistics over teacher-student pairs, as pure functions of arrays.
 
-A pair's accuracies are an array [S, M]: seeds that its methods have in common, and methods.
+The accuracies of a pair are an array [S, M] of the common seeds and the methods.
 
 Source: Agarwal et al., NeurIPS 2021 (interquartile mean, probability of improvement, stratified
 bootstrap); Demsar, JMLR 2006 (average ranks).
@@ -18,14 +18,14 @@ from kdbench.stats.bootstrap import RESAMPLES, Array, draws, interval, over_pair
 from kdbench.stats.over_seeds import Difference
 
 TIE = 0.2
-"""Accuracy points: a difference that is no larger is a tie."""
+"""Largest difference in accuracy points that counts as a tie."""
 DIGITS = 9
-"""Means over seeds are rounded to these before they are ranked: rounding errors break no tie."""
+"""Digits to which means over seeds are rounded before ranking, so that ties are exact."""
 
 
 @dataclass(frozen=True)
 class ValueWithInterval:
-    """A value with the ends of its 95 % interval, which are nan where it has none."""
+    """A value with the ends of its 95 % interval, which are nan if there is none."""
 
     value: float
     low: float = math.nan
@@ -33,22 +33,22 @@ class ValueWithInterval:
 
 
 def ranks(values: Array) -> Array:
-    """Ranks along the last axis, 1 for the highest; what ties shares the mean of its ranks.
+    """Rank along the last axis, 1 for the highest; tied values share the mean of their ranks.
 
     Args:
         values: [..., M]; none is nan.
     """
-    mine, other = values[..., :, None], values[..., None, :]
-    higher = (other > mine).sum(-1)
-    same = (other == mine).sum(-1)
+    value, other = values[..., :, None], values[..., None, :]
+    higher = (other > value).sum(-1)
+    same = (other == value).sum(-1)
     return np.asarray(higher + (same + 1) / 2)
 
 
 def average_ranks(pairs: Sequence[Array]) -> list[ValueWithInterval]:
-    """Each method's rank by its mean over seeds, averaged over pairs.
+    """Return each method's rank by its mean over seeds, averaged over pairs.
 
     Args:
-        pairs: accuracies [S, M] of each pair; all methods are in all pairs.
+        pairs: accuracies [S, M] of each pair, with the same methods.
     """
     points = [ranks(np.round(pair.mean(0), DIGITS)) for pair in pairs]
     resampled = []
@@ -59,16 +59,16 @@ def average_ranks(pairs: Sequence[Array]) -> list[ValueWithInterval]:
 
 
 def iqm(values: Array) -> float:
-    """Mean of the middle half: a quarter of the values, rounded down, is left out at each end."""
+    """Return the mean of the middle half; a quarter, rounded down, is cut at each end."""
     cut = len(values) // 4
     return float(np.sort(values)[cut : len(values) - cut].mean()) if len(values) else math.nan
 
 
 def interquartile_mean(tasks: Sequence[Sequence[float]]) -> ValueWithInterval:
-    """IQM over all runs of all pairs; the interval draws seeds again within each pair.
+    """Return the IQM over all runs of all pairs; the interval resamples seeds within each pair.
 
     Args:
-        tasks: a score per seed, of each pair.
+        tasks: scores of each pair, one per seed.
     """
     scores = np.concatenate([np.asarray(task, dtype=float) for task in tasks])
     value = iqm(scores)
@@ -77,11 +77,11 @@ def interquartile_mean(tasks: Sequence[Sequence[float]]) -> ValueWithInterval:
     order = np.argsort(scores, kind="stable")
     values, n = scores[order], len(scores)
     cut = n // 4
-    # A resample is how often each value was drawn: its sorted values need no sorting again, and
-    # clipping the running count leaves the middle half.
+    # A resample is the number of times each value was drawn. So it needs no sorting, and clipping
+    # the running count selects the middle half.
     counts = _counts(tuple(len(task) for task in tasks))
     running = np.zeros(RESAMPLES, np.int32)
-    # Summation by parts over values times the steps of the clipped count. A loop over runs, as
+    # Summation by parts over values times the steps of the clipped count. A loop over runs, since
     # numpy's cumsum along this axis takes three times as long.
     sums = np.full(RESAMPLES, values[-1] * (n - cut) - values[0] * cut)
     fewest, most = np.int32(cut), np.int32(n - cut)
@@ -98,7 +98,7 @@ def interquartile_mean(tasks: Sequence[Sequence[float]]) -> ValueWithInterval:
 
 @lru_cache(maxsize=4)
 def _counts(sizes: tuple[int, ...]) -> "np.ndarray[tuple[int, int], np.dtype[np.uint8]]":
-    """How often each run is drawn in each draw, [sum of sizes, RESAMPLES]."""
+    """Count how often each run occurs in each draw, [sum of sizes, RESAMPLES]."""
     out = np.empty((sum(sizes), RESAMPLES), np.uint8)
     start = 0
     for pair, n in enumerate(sizes):
@@ -109,25 +109,26 @@ def _counts(sizes: tuple[int, ...]) -> "np.ndarray[tuple[int, int], np.dtype[np.
 
 
 def beats(methods: Array, other: Array) -> Array:
-    """Whether run i of a method beats run j of the other, [S, S, M]; a tie is half a win.
+    """Check whether run i of each method beats run j of another, [S, S, M]; a tie is half a win.
 
-    The mean over i and j is the Mann-Whitney form of the probability of improvement.
+    The mean over i and j is the Mann-Whitney estimate of the probability of improvement.
 
     Args:
-        methods: [S, M]. other: [S].
+        methods: [S, M].
+        other: [S].
     """
-    mine, its = methods[:, None, :], other[None, :, None]
-    return (mine > its) + 0.5 * (mine == its)
+    left, right = methods[:, None, :], other[None, :, None]
+    return (left > right) + 0.5 * (left == right)
 
 
 def probability_of_improvement(pairs: Sequence[tuple[Array, Array]]) -> list[ValueWithInterval]:
-    """The mean of ``beats`` over pairs; the interval draws seeds again, for both sides alike.
+    """Return the mean of ``beats`` over pairs; the interval resamples both sides' seeds together.
 
     Args:
-        pairs: accuracies of methods [S, M] and of the baseline [S], on common seeds, of each pair.
+        pairs: for each pair, accuracies of methods [S, M] and baseline [S] on common seeds.
 
     Returns:
-        An estimate a method.
+        One estimate per method.
     """
     tables = [beats(methods, other) for methods, other in pairs]
     centre = np.mean([table.mean((0, 1)) for table in tables], axis=0)
@@ -143,14 +144,14 @@ def probability_of_improvement(pairs: Sequence[tuple[Array, Array]]) -> list[Val
 def average_relative_improvement(
     pairs: Sequence[tuple[Array, Array, Array]],
 ) -> list[ValueWithInterval]:
-    """ARI with a seed-bootstrap interval, whose ends are infinite where a denominator may vanish.
+    """Return ARI with a bootstrap interval, whose ends are infinite if a denominator may be 0.
 
     Args:
-        pairs: accuracies of the reference [S], of methods [S, M] and of the student [S], on common
-            seeds, of each pair.
+        pairs: for each pair, accuracies of the reference [S], of methods [S, M] and of the student
+            [S] on common seeds.
 
     Returns:
-        An estimate a method.
+        One estimate per method.
     """
     means = [(reference.mean(), m.mean(0), student.mean()) for reference, m, student in pairs]
     centre = [
@@ -174,20 +175,20 @@ def average_relative_improvement(
 def _estimates(
     centre: Array, resampled: Sequence[tuple[int, int, Array]]
 ) -> list[ValueWithInterval]:
-    """Values [M] with the intervals of ``over_pairs``, where every pair has two seeds or more."""
+    """Add the intervals of ``over_pairs`` to values [M] if every pair has two seeds or more."""
     low = high = np.full(len(centre), np.nan)
     if all(n > 1 for _, n, _ in resampled):
         with np.errstate(invalid="ignore"):
             samples = over_pairs(resampled)
         # 0/0, or inf on one pair and -inf on another: unbounded on both sides.
-        torn = np.isnan(samples).any(0)
+        undefined = np.isnan(samples).any(0)
         low, high = interval(samples)
-        low, high = np.where(torn, -np.inf, low), np.where(torn, np.inf, high)
+        low, high = np.where(undefined, -np.inf, low), np.where(undefined, np.inf, high)
     return [ValueWithInterval(*map(float, ends)) for ends in zip(centre, low, high, strict=True)]
 
 
 def wins(differences: Sequence[float], tie: float = TIE) -> tuple[int, int, int]:
-    """Wins, ties and losses of mean differences; a tie is one of at most ``tie`` points."""
+    """Count wins, ties and losses; a difference of at most ``tie`` points is a tie."""
     won = sum(difference > tie + over_seeds.TINY for difference in differences)
     lost = sum(difference < -tie - over_seeds.TINY for difference in differences)
     return won, len(differences) - won - lost, lost
@@ -197,12 +198,19 @@ def wins(differences: Sequence[float], tie: float = TIE) -> tuple[int, int, int]
 class MeanDifference:
     """The mean of paired differences over these pairs.
 
+    From ``se`` on, all values are nan if a pair has fewer than two seeds or the variance over
+    seeds is unknown.
+
     Attributes:
-        pairs: how many. seeds: the fewest seeds of one. mean, median: over pairs.
-        se: standard error of the mean, from the spread over seeds alone. freedom: its degrees.
-        low, high: ends of the 95 % t interval; nan where a pair has fewer than two seeds, or
-            where nothing is known of the spread.
-        p: two-sided.
+        pairs: number of pairs.
+        seeds: smallest number of seeds of a pair.
+        mean: mean over pairs.
+        median: median over pairs.
+        se: standard error of the mean, from the variance over seeds only.
+        freedom: degrees of freedom of ``se``.
+        low: lower end of the 95 % t interval.
+        high: upper end of the 95 % t interval.
+        p: two-sided p-value.
     """
 
     pairs: int
@@ -216,23 +224,24 @@ class MeanDifference:
     p: float
 
 
-def overall(differences: Sequence[Difference]) -> MeanDifference:
-    """The mean difference over pairs: about these pairs, not about pairs in general.
+def mean_difference(differences: Sequence[Difference]) -> MeanDifference:
+    """Compute the mean difference over pairs; it applies to these pairs, not to pairs in general.
 
-    Seeds of different pairs are taken as independent; degrees of freedom are Satterthwaite's
+    Seeds of different pairs are assumed independent; degrees of freedom follow Satterthwaite
     (Biometrics Bulletin, 1946). Pairs without a common seed are left out.
     """
-    known = [d for d in differences if d.n]
-    if not known:
+    differences = [d for d in differences if d.n]
+    if not differences:
         return MeanDifference(0, 0, *[math.nan] * 7)
-    n, fewest = len(known), min(d.n for d in known)
-    centre = over_seeds.mean(d.mean for d in known)
-    middle = float(np.median([d.mean for d in known]))
-    parts = [d.sd**2 / d.n for d in known]
+    n, fewest = len(differences), min(d.n for d in differences)
+    centre = over_seeds.mean(d.mean for d in differences)
+    middle = float(np.median([d.mean for d in differences]))
+    parts = [d.sd**2 / d.n for d in differences]
     total = sum(parts)
     if fewest < 2 or not total > over_seeds.TINY**2:
         return MeanDifference(n, fewest, centre, middle, *[math.nan] * 5)
-    freedom = total**2 / sum(part**2 / (d.n - 1) for part, d in zip(parts, known, strict=True))
+    weighted = zip(parts, differences, strict=True)
+    freedom = total**2 / sum(part**2 / (d.n - 1) for part, d in weighted)
     se = math.sqrt(total) / n
     half = over_seeds.t_quantile(freedom) * se
     p = over_seeds.t_test(centre / se, freedom)

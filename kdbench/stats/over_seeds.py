@@ -1,4 +1,4 @@
-"""Numbers to what they say: means, spreads, paired differences, ARI; pure functions, no torch.
+"""Statistics over seeds: means, standard deviations, paired differences, ARI; pure functions.
 
 Runs of one seed share data order and initial weights, so methods are compared seed by seed.
 """
@@ -14,22 +14,22 @@ Accuracies = Mapping[int, float]
 ALPHA = 0.05
 POWER = 0.8
 TINY = 1e-9
-"""Accuracies in percent that differ by less differ by the rounding of their means only."""
+"""Smaller differences of accuracies in percent are rounding errors of their means."""
 
 
 def mean(values: Iterable[float]) -> float:
-    """Arithmetic mean; nan of nothing."""
+    """Return the arithmetic mean; nan without values."""
     values = list(values)
     return math.fsum(values) / len(values) if values else math.nan
 
 
 def spread(values: Iterable[float]) -> float:
-    """Standard deviation, n - 1 below; nan for fewer than two."""
+    """Return the standard deviation, with divisor n - 1; nan for fewer than two values."""
     return _moments(list(values))[1]
 
 
 def _moments(values: Sequence[float]) -> tuple[float, float]:
-    """``mean`` and ``spread``."""
+    """Return ``mean`` and ``spread``."""
     # statistics.stdev calculates in fractions, which takes most of a large report's time.
     n = len(values)
     if not n:
@@ -41,10 +41,10 @@ def _moments(values: Sequence[float]) -> tuple[float, float]:
 
 
 def t_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Ends of the 95 % t interval of a mean over seeds.
+    """Return the ends of the 95 % t interval of a mean over seeds.
 
-    nan for fewer than two seeds, and for seeds that are all the same: with few test images that
-    is a coincidence, not a certainty.
+    They are nan for fewer than two seeds, and for seeds with equal values: with few test images
+    that is a coincidence and does not mean that the variance is 0.
     """
     centre, sd = _moments(values)
     if not sd >= TINY:
@@ -56,13 +56,15 @@ def t_interval(values: Sequence[float]) -> tuple[float, float]:
 def relative_improvements(
     reference: Sequence[float], method: Sequence[float], student: Sequence[float]
 ) -> list[float]:
-    """Gain of a reference over a method, in percent of that method's gain over the student.
+    """Return a reference's gain over a method in percent of the method's gain over the student.
 
-    Where the method gains nothing over the student the ratio is ``inf`` with the sign of the
-    reference's gain, or ``nan`` where that is 0, too.
+    If the method gains nothing over the student, the ratio is ``inf`` with the sign of the
+    reference's gain, or ``nan`` if that gain is 0, too.
 
     Args:
-        reference, method, student: mean accuracies, one per pair.
+        reference: mean accuracy of the reference on each pair.
+        method: mean accuracy of the method on each pair.
+        student: mean accuracy of the student on each pair.
 
     Returns:
         ``100 * (reference - method) / (method - student)``, one per pair.
@@ -74,8 +76,8 @@ def relative_improvements(
     """
     if not len(reference) == len(method) == len(student):
         raise ValueError(
-            "one accuracy per pair is needed of each: "
-            f"reference has {len(reference)}, method {len(method)}, student {len(student)}"
+            "reference, method and student need one accuracy per pair; they have "
+            f"{len(reference)}, {len(method)} and {len(student)}"
         )
     return [
         100 * _ratio(float(r) - float(m), float(m) - float(s))
@@ -86,32 +88,35 @@ def relative_improvements(
 def average_relative_improvement(
     reference: Sequence[float], method: Sequence[float], student: Sequence[float]
 ) -> float:
-    """ARI of a reference over a method, in percent: the mean of ``relative_improvements``.
+    """Return the ARI of a reference over a method, the mean of ``relative_improvements``.
 
-    A single pair where the method gains nothing over the student makes it ``inf``, ``-inf`` or
-    ``nan``: it is reported as such, never dropped.
+    One pair on which the method gains nothing over the student makes the ARI ``inf``, ``-inf`` or
+    ``nan``; such a pair is never dropped.
 
     Args:
-        reference, method, student: mean accuracies, one per pair.
+        reference: mean accuracy of the reference on each pair.
+        method: mean accuracy of the method on each pair.
+        student: mean accuracy of the student on each pair.
 
     Raises:
-        ValueError: lengths differ, or there is no pair.
+        ValueError: lengths differ, or there are no pairs.
 
     Source: Chen et al., AAAI 2021.
     """
     ratios = relative_improvements(reference, method, student)
     if not ratios:
-        raise ValueError("the average over no pair is not defined")
-    # Not fmean: the sum of inf and -inf is nan here, and an error there.
+        raise ValueError("the average relative improvement needs at least one pair")
+    # Not fmean, which raises an error for inf and -inf; their sum is nan.
     return sum(ratios) / len(ratios)
 
 
 def unreliable(method: float, student: float, se: float) -> bool:
-    """Whether ``method - student`` is no denominator: not above 2 standard errors.
+    """Check whether ``method - student`` is below 2 standard errors, too small for a denominator.
 
     Args:
-        method, student: means. se: standard error of their difference; nan where one seed cannot
-            tell, and then nothing can be relied upon.
+        method: mean accuracy of the method.
+        student: mean accuracy of the student.
+        se: standard error of their difference; nan (unknown, as with one seed) is unreliable.
     """
     gain = method - student
     return not (gain > 0 and gain >= 2 * se)
@@ -119,13 +124,18 @@ def unreliable(method: float, student: float, se: float) -> bool:
 
 @dataclass(frozen=True)
 class Difference:
-    """A paired difference on the seeds that both sides have done.
+    """A paired difference on the seeds that both sides have finished.
+
+    ``low``, ``high`` and ``p`` are nan for fewer than two seeds, and for equal differences, since
+    their variance is then unknown.
 
     Attributes:
-        n: those seeds. mean: of the differences; nan without any. sd: their spread.
-        low, high: ends of the 95 % t interval. p: two-sided. All three are nan where the
-            differences of fewer than two seeds, or differences that are all the same, say
-            nothing about their spread.
+        n: number of common seeds.
+        mean: mean difference; nan without common seeds.
+        sd: standard deviation of the differences.
+        low: lower end of the 95 % t interval.
+        high: upper end of the 95 % t interval.
+        p: two-sided p-value.
     """
 
     n: int
@@ -142,15 +152,15 @@ class Difference:
 
 
 def gaps(method: Accuracies, other: Accuracies) -> list[float]:
-    """``method - other`` on the seeds that both have."""
+    """Return ``method - other`` on each common seed."""
     return [value - other[seed] for seed, value in method.items() if seed in other]
 
 
 def difference(method: Accuracies, other: Accuracies) -> Difference:
-    """``method - other``, seed by seed, with a paired t test."""
-    found = gaps(method, other)
-    n, (centre, sd) = len(found), _moments(found)
-    # With few test images a spread of 0 is a coincidence, not a certainty.
+    """Return ``method - other``, paired by seed, with its t interval and t test."""
+    paired = gaps(method, other)
+    n, (centre, sd) = len(paired), _moments(paired)
+    # With few test images a standard deviation of 0 is a coincidence.
     if not sd >= TINY:
         return Difference(n, centre, sd, math.nan, math.nan, math.nan)
     se = sd / math.sqrt(n)
@@ -159,7 +169,7 @@ def difference(method: Accuracies, other: Accuracies) -> Difference:
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """p values adjusted for their number by Holm's step-down method; nan stays nan, uncounted.
+    """Adjust p-values for multiple comparisons by Holm's step-down method; nan is left out.
 
     Source: Holm, Scandinavian Journal of Statistics, 1979.
     """
@@ -175,13 +185,13 @@ def holm(ps: Sequence[float]) -> list[float]:
 def not_distinguishable_from_best(
     accuracies: Mapping[str, Accuracies], alpha: float = ALPHA
 ) -> set[str]:
-    """The best method by its mean, and all that a test does not tell from it.
+    """Return the method with the highest mean and all not significantly different from it.
 
-    The test is paired, on the seeds that both have, Holm-adjusted over the comparisons with the
-    best. A method with fewer than two seeds in common cannot be told from the best.
+    Methods are compared with the best by a paired t test on common seeds, Holm-adjusted over these
+    comparisons. A method with fewer than two common seeds cannot be tested and is included.
 
     Args:
-        accuracies: method -> seed -> accuracy; methods without any are left out.
+        accuracies: method -> seed -> accuracy; methods without a result are left out.
     """
     present = {name: values for name, values in accuracies.items() if values}
     if not present:
@@ -193,41 +203,47 @@ def not_distinguishable_from_best(
 
 
 def recovered_gap(accuracy: float, student: float, teacher: float) -> float:
-    """Share of the teacher's lead over the student that a method wins: 0 none, 1 all.
+    """Return the share of the teacher's lead over the student that a method recovers.
 
-    ``inf`` or ``nan`` where the teacher leads by nothing.
+    It is ``inf`` or ``nan`` if the teacher has no lead.
     """
     return _ratio(accuracy - student, teacher - student)
 
 
 def standard_error(accuracy: float, n_test: int) -> float:
-    """Binomial standard error, in points, of one accuracy in percent on ``n_test`` images."""
+    """Return the binomial standard error, in points, of an accuracy on ``n_test`` images."""
     share = accuracy / 100
     return 100 * math.sqrt(max(share * (1 - share), 0.0) / n_test) if n_test else math.nan
 
 
 def pooled_sd(differences: Iterable[Difference]) -> float:
-    """Spread of paired differences over all comparisons, weighted by degrees of freedom."""
-    known = [d for d in differences if d.n > 1]
-    freedom = sum(d.n - 1 for d in known)
-    return math.sqrt(sum((d.n - 1) * d.sd**2 for d in known) / freedom) if freedom else math.nan
+    """Return the standard deviation of paired differences, pooled by degrees of freedom."""
+    replicated = [d for d in differences if d.n > 1]
+    freedom = sum(d.n - 1 for d in replicated)
+    total = sum((d.n - 1) * d.sd**2 for d in replicated)
+    return math.sqrt(total / freedom) if freedom else math.nan
 
 
 def detectable_difference(sd: float, n: int, alpha: float = ALPHA, power: float = POWER) -> float:
-    """The difference that a two-sided paired t test on ``n`` seeds finds with this power.
+    """Return the difference that a two-sided paired t test on ``n`` seeds detects with ``power``.
 
     Args:
-        sd: of the paired differences.
-        n: seeds; nan for fewer than two.
+        sd: standard deviation of the paired differences.
+        n: number of seeds; for fewer than two the result is nan.
+        alpha: significance level.
+        power: probability of a significant result.
     """
     return detectable(sd / math.sqrt(n), n - 1, alpha, power) if n > 1 else math.nan
 
 
 def detectable(se: float, freedom: float, alpha: float = ALPHA, power: float = POWER) -> float:
-    """The true value that a two-sided t test tells from 0 with this power.
+    """Return the true value that a two-sided t test against 0 detects with ``power``.
 
     Args:
-        se: standard error of what is tested. freedom: its degrees of freedom; nan below one.
+        se: standard error of the tested value.
+        freedom: its degrees of freedom; for fewer than one the result is nan.
+        alpha: significance level.
+        power: probability of a significant result.
     """
     if math.isnan(se) or not freedom >= 1:
         return math.nan
@@ -237,7 +253,7 @@ def detectable(se: float, freedom: float, alpha: float = ALPHA, power: float = P
 
 
 def _ratio(above: float, below: float) -> float:
-    """A quotient that is ``inf``, ``-inf`` or ``nan`` where ``below`` is 0 up to rounding."""
+    """Return a quotient; ``inf``, ``-inf`` or ``nan`` if ``below`` is 0 up to rounding."""
     if math.isnan(above) or math.isnan(below):
         return math.nan
     if abs(below) >= TINY:
@@ -245,17 +261,17 @@ def _ratio(above: float, below: float) -> float:
     return math.copysign(math.inf, above) if abs(above) >= TINY else math.nan
 
 
-# scipy.special, not scipy.stats: it loads in a fraction of the time and is quick on single numbers.
+# scipy.special loads in a fraction of the time of scipy.stats and is fast on single numbers.
 @cache
 def t_quantile(freedom: float, alpha: float = ALPHA) -> float:
-    """The t value that is exceeded, on either side, with probability ``alpha``."""
+    """Return the two-sided critical t value at level ``alpha``."""
     from scipy.special import stdtrit
 
     return float(stdtrit(freedom, 1 - alpha / 2))
 
 
 def t_test(t: float, freedom: float) -> float:
-    """Two-sided p of a t value."""
+    """Return the two-sided p-value of a t statistic."""
     from scipy.special import stdtr
 
     return float(2 * stdtr(freedom, -abs(t)))

@@ -1,8 +1,8 @@
-"""Tests over teacher-student pairs, and whether there are pairs enough for them to say anything.
+"""Tests over teacher-student pairs, and the number of pairs they need.
 
-Each pair counts as one observation, as each data set does in Demsar (JMLR 2006). Pairwise Wilcoxon
-tests with Holm's adjustment, not Nemenyi's: its verdict on two methods depends on which others are
-in the pool (Benavoli et al., JMLR 2016).
+Each pair is one observation, as each data set is in Demsar (JMLR 2006). Methods are compared by
+Wilcoxon tests with Holm's adjustment rather than by Nemenyi's test, whose result for two methods
+depends on the other methods in the pool (Benavoli et al., JMLR 2016).
 """
 
 import math
@@ -17,39 +17,41 @@ from kdbench.stats.over_pairs import DIGITS, ranks
 from kdbench.wording import counted
 
 EXACT = 50
-"""Pairs up to which scipy calculates a signed-rank test's p exactly; above, by a normal limit."""
+"""Largest number of pairs with an exact p-value in scipy; above, it uses a normal approximation."""
 
 
 def smallest_p(pairs: int) -> float:
-    """The smallest two-sided p that a Wilcoxon signed-rank test on so many pairs can give."""
+    """Return the smallest two-sided p-value of a Wilcoxon signed-rank test on this many pairs."""
     return min(1.0, 2.0 / 2.0**pairs)
 
 
 def pairs_needed(comparisons: int, alpha: float = over_seeds.ALPHA) -> int:
-    """The pairs from which Holm's first of so many comparisons can be rejected."""
+    """Return the number of pairs needed to reject the first of this many comparisons after Holm."""
     return max(1, math.floor(math.log2(2 * comparisons / alpha)) + 1)
 
 
 def refusal(pairs: int, comparisons: int, what: str) -> str:
-    """Why there is no test over pairs, as a sentence; empty where pairs are enough.
+    """Explain in a sentence why there is no test over pairs; empty if there are enough pairs.
 
     Args:
-        what: the comparisons, e.g. ``each method with kd``.
+        pairs: number of pairs.
+        comparisons: number of comparisons.
+        what: the comparisons in words, e.g. ``each method with kd``.
     """
     needed = pairs_needed(comparisons) if comparisons else 0
     if pairs >= needed:
         return ""
     return (
         f"No test of {what} over pairs: a Wilcoxon signed-rank test on {counted(pairs, 'pair')} "
-        f"cannot give a p below 2/2^{pairs} = {smallest_p(pairs):.2g}, and Holm's adjustment for "
-        f"{counted(comparisons, 'comparison')} asks for less than "
-        f"{over_seeds.ALPHA:g}/{comparisons} = {over_seeds.ALPHA / comparisons:.2g}. It takes "
-        f"{needed} pairs."
+        f"cannot give a p-value below 2/2^{pairs} = {smallest_p(pairs):.2g}, and Holm's adjustment "
+        f"for {counted(comparisons, 'comparison')} requires one below "
+        f"{over_seeds.ALPHA:g}/{comparisons} = {over_seeds.ALPHA / comparisons:.2g}. At least "
+        f"{needed} pairs are needed."
     )
 
 
 def friedman(pairs: Array) -> float:
-    """p of Friedman's test that all methods are alike, with ties; nan below 3 methods or 2 pairs.
+    """Return the p-value of Friedman's test with ties; nan below 3 methods or 2 pairs.
 
     Args:
         pairs: mean accuracies [P, M].
@@ -69,7 +71,7 @@ def friedman(pairs: Array) -> float:
 
 
 def wilcoxon(differences: Sequence[float] | Array) -> float:
-    """Two-sided p of the signed-rank test; nan without a difference that is not 0."""
+    """Return the two-sided p-value of the signed-rank test; nan if all differences are 0."""
     values = np.round(np.asarray(differences, dtype=float), DIGITS)
     if not values.any():
         return math.nan
@@ -79,8 +81,8 @@ def wilcoxon(differences: Sequence[float] | Array) -> float:
 
 
 def _wilcoxons(rows: Array) -> list[float]:
-    """``wilcoxon`` of every row [N, P]."""
-    # Up to so many pairs a tie in one row would change how all the others are calculated.
+    """Return ``wilcoxon`` of every row [N, P]."""
+    # With so few pairs, a tie in one row would change the calculation for all other rows.
     if rows.shape[1] <= EXACT:
         return [wilcoxon(row) for row in rows]
     values = np.round(rows, DIGITS)
@@ -95,12 +97,14 @@ def _wilcoxons(rows: Array) -> list[float]:
 
 @dataclass(frozen=True)
 class CriticalDifference:
-    """What a critical-difference diagram shows.
+    """The contents of a critical-difference diagram.
 
     Attributes:
-        methods: best average rank first. ranks: those ranks.
-        friedman: p of Friedman's test. p: Holm-adjusted, of methods [M, M] in this order.
-        groups: (first, last) of methods that no test tells apart, as bars of the diagram.
+        methods: sorted by average rank, best first.
+        ranks: average ranks of ``methods``.
+        friedman: p-value of Friedman's test.
+        p: Holm-adjusted p-values between ``methods`` [M, M].
+        groups: (first, last) index of methods without a significant difference, the diagram's bars.
     """
 
     methods: tuple[str, ...]
@@ -111,16 +115,17 @@ class CriticalDifference:
 
 
 def critical_difference(methods: Sequence[str], pairs: Array) -> CriticalDifference:
-    """Average ranks, and which methods the Wilcoxon-Holm tests of all with all do not tell apart.
+    """Compute average ranks and Holm-adjusted Wilcoxon tests between all methods.
 
     Args:
-        pairs: mean accuracies [P, M]. Ask ``refusal`` first whether they are enough.
+        methods: names of the methods.
+        pairs: mean accuracies [P, M]; check with ``refusal`` first that there are enough pairs.
     """
     average = ranks(np.round(pairs, DIGITS)).mean(0)
     order = np.argsort(average, kind="stable")
     sorted_pairs = pairs[:, order]
     first, second = np.triu_indices(len(order), 1)
-    # A row a comparison, and each row's numbers side by side, as where it stands alone.
+    # One contiguous row per comparison, so that each is calculated as it would be alone.
     rows = np.ascontiguousarray((sorted_pairs[:, first] - sorted_pairs[:, second]).T)
     adjusted = over_seeds.holm(_wilcoxons(rows))
     p = np.ones((len(order), len(order)))
@@ -136,12 +141,12 @@ def critical_difference(methods: Sequence[str], pairs: Array) -> CriticalDiffere
 
 
 def _groups(p: Array) -> tuple[tuple[int, int], ...]:
-    """The longest stretches of neighbours in rank of whom no two are told apart; none of one."""
-    found: list[tuple[int, int]] = []
+    """Return the longest runs of adjacent ranks in which no two differ significantly."""
+    groups: list[tuple[int, int]] = []
     for first in range(len(p)):
         last = first
         while last + 1 < len(p) and (p[first : last + 1, last + 1] >= over_seeds.ALPHA).all():
             last += 1
-        if last > first and (not found or last > found[-1][1]):
-            found.append((first, last))
-    return tuple(found)
+        if last > first and (not groups or last > groups[-1][1]):
+            groups.append((first, last))
+    return tuple(groups)

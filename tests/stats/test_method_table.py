@@ -116,7 +116,7 @@ def test_few_pairs_have_no_test_and_say_why() -> None:
     whole = whole_of(grid, cells, make_records(cells, typical))
     assert whole.methods.comparisons == 2
     assert whole.methods.frame["p_wilcoxon_holm"].isna().all()
-    assert "on 2 pairs cannot give a p below" in whole.methods.refusal
+    assert "on 2 pairs cannot give a p-value below" in whole.methods.refusal
     assert isinstance(whole.methods.diagram, str) and "every two of 3" in whole.methods.diagram
     table = across_pairs(whole.methods, whole.frame, 0.2)
     assert "p (Wilcoxon)" not in table.rows

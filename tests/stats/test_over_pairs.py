@@ -233,7 +233,7 @@ def gaps(*seeds: list[float]) -> list[over_seeds.Difference]:
 
 def test_overall_on_one_pair_is_the_paired_t_test() -> None:
     values = [0.2, 1.1, 0.3, 0.8]
-    found = over_pairs.overall(gaps(values))
+    found = over_pairs.mean_difference(gaps(values))
     test = scipy.stats.ttest_1samp(values, 0)
     interval = test.confidence_interval(0.95)
     assert (found.mean, found.p) == pytest.approx((np.mean(values), test.pvalue))
@@ -243,7 +243,7 @@ def test_overall_on_one_pair_is_the_paired_t_test() -> None:
 
 def test_overall_on_two_pairs_is_welchs_test_of_a_sum() -> None:
     a, b = [0.2, 1.1, 0.3, 0.8], [0.9, 0.1, 0.7]
-    found = over_pairs.overall(gaps(a, b))
+    found = over_pairs.mean_difference(gaps(a, b))
     test = scipy.stats.ttest_ind(a, [-x for x in b], equal_var=False)
     interval = test.confidence_interval(0.95)
     assert found.p == pytest.approx(test.pvalue)
@@ -253,7 +253,7 @@ def test_overall_on_two_pairs_is_welchs_test_of_a_sum() -> None:
 
 @pytest.mark.parametrize("seeds", [[[]], [[0.3], [0.2, 0.4]], [[0.5, 0.5, 0.5]]])
 def test_overall_claims_nothing_where_nothing_is_known(seeds: list[list[float]]) -> None:
-    found = over_pairs.overall(gaps(*seeds))
+    found = over_pairs.mean_difference(gaps(*seeds))
     assert all(map(math.isnan, (found.low, found.high, found.p, found.se)))
     assert found.pairs == sum(bool(s) for s in seeds)
 

@@ -46,9 +46,9 @@ def test_ari_by_hand() -> None:
 
 
 def test_ari_refuses_what_does_not_fit() -> None:
-    with pytest.raises(ValueError, match="reference has 2, method 1, student 2"):
+    with pytest.raises(ValueError, match="one accuracy per pair; they have 2, 1 and 2"):
         over_seeds.average_relative_improvement([1, 2], [1], [1, 2])
-    with pytest.raises(ValueError, match="no pair"):
+    with pytest.raises(ValueError, match="at least one pair"):
         over_seeds.average_relative_improvement([], [], [])
 
 

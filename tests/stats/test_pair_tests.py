@@ -19,7 +19,7 @@ def test_smallest_p_is_wilcoxons(pairs: int, p: float) -> None:
 def test_pairs_needed(comparisons: int, needed: int) -> None:
     assert pair_tests.pairs_needed(comparisons) == needed
     assert pair_tests.refusal(needed, comparisons, "x") == ""
-    assert "It takes " in pair_tests.refusal(needed - 1, comparisons, "x")
+    assert "At least " in pair_tests.refusal(needed - 1, comparisons, "x")
 
 
 @given(st.integers(1, 400))
@@ -32,9 +32,9 @@ def test_pairs_needed_is_the_first_number_that_can_reject(comparisons: int) -> N
 def test_refusal_gives_the_figures() -> None:
     told = pair_tests.refusal(7, 14, "each method with kd")
     assert told.startswith("No test of each method with kd over pairs: a Wilcoxon")
-    assert "on 7 pairs cannot give a p below 2/2^7 = 0.016" in told
-    assert "for 14 comparisons asks for less than 0.05/14 = 0.0036" in told
-    assert told.endswith("It takes 10 pairs.")
+    assert "on 7 pairs cannot give a p-value below 2/2^7 = 0.016" in told
+    assert "for 14 comparisons requires one below 0.05/14 = 0.0036" in told
+    assert told.endswith("At least 10 pairs are needed.")
     assert pair_tests.refusal(0, 0, "nobody") == ""
 
 
