@@ -1,1 +1,1 @@
-"""A grid of experiments, from its YAML file to the runs it asks for."""
+"""Grids of experiments, from a YAML file to its runs."""

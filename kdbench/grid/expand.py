@@ -1,4 +1,4 @@
-"""A ``Grid`` to its cells and runs: what is trained, in the order in which it can be."""
+"""Expand a ``Grid`` into its cells and runs, teachers before their students."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -17,11 +17,11 @@ from kdbench.registry.lookup import built_in_path
 
 @dataclass(frozen=True)
 class Expansion:
-    """All of a grid.
+    """All cells and runs of a grid.
 
     Attributes:
-        cells: the table: rows ``teacher``, ``student`` and the methods, for each pair.
-        runs: every run once, those that others learn from before these.
+        cells: for each pair the rows ``teacher``, ``student`` and the methods.
+        runs: every run once, teachers before their students.
     """
 
     cells: tuple[Cell, ...]
@@ -30,7 +30,7 @@ class Expansion:
 
 @dataclass(frozen=True)
 class _Plan:
-    """A row of the table under one protocol: all that is the same for each pair and seed."""
+    """A row of the table under one protocol: the values that all pairs and seeds share."""
 
     label: str
     terms: tuple[Term, ...]
@@ -43,13 +43,13 @@ class _Plan:
 
 
 def expand(grid: Grid) -> Expansion:
-    """All cells and runs of a grid.
+    """Return all cells and runs of a grid.
 
-    A run that stands in several cells, such as a student's baseline or a teacher that is also a
-    student, is trained once; each cell calls it by its own row's name.
+    A run in several cells, such as a student's baseline or a teacher that is also a student, is
+    trained once; in each cell it has the label of that cell's row.
 
     Raises:
-        GridError: weights that contradict each other, rows that cannot be told apart.
+        GridError: the methods of a row have different weights, or rows have the same label.
     """
     rows = _rows(grid)
     cells: list[Cell] = []
@@ -65,8 +65,8 @@ def expand(grid: Grid) -> Expansion:
     for pair in grid.pairs:
         teacher = _imported(grid, pair)
         if teacher is None:
-            (own,) = cell("teacher", pair, _teacher(grid, pair.teacher), (grid.teacher.seed,))
-            teacher = Teacher(pair.teacher, own.id)
+            (run,) = cell("teacher", pair, _teacher(grid, pair.teacher), (grid.teacher.seed,))
+            teacher = Teacher(pair.teacher, run.id)
         else:
             cells.append(Cell("teacher", pair.teacher, pair.student, ()))
         alone = _alone(grid, grid.protocol, pair)
@@ -82,20 +82,20 @@ def expand(grid: Grid) -> Expansion:
 
 
 def _imported(grid: Grid, pair: Pair) -> Teacher | None:
-    """The pair's teacher, where the grid names a trained one."""
+    """Return the pair's teacher if the grid names an existing run for it, else None."""
     run_id = grid.teachers.get(pair.teacher)
     return Teacher(pair.teacher, run_id) if run_id else None
 
 
 def _teacher(grid: Grid, arch: str) -> Run:
-    """The run that trains a teacher."""
+    """Return the run that trains a teacher."""
     protocol = grid.teacher.protocol or grid.protocol
     run = _alone(grid, protocol, Pair(teacher=arch, student=arch))
     return replace(run, dataset=grid.teacher.dataset or grid.dataset, method="teacher")
 
 
 def _alone(grid: Grid, protocol: Protocol, pair: Pair) -> Run:
-    """A network trained by itself, by plain cross-entropy; with the teachers' seed."""
+    """Return the run of a student trained alone, by cross-entropy, with the teachers' seed."""
     return Run(
         student=pair.student,
         teacher=None,
@@ -111,7 +111,7 @@ def _alone(grid: Grid, protocol: Protocol, pair: Pair) -> Run:
 
 
 def _student(protocol: Protocol, row: _Plan, source: Teacher, alone: Run) -> Run:
-    """A row's run on the pair of ``alone``."""
+    """Return a row's run on the pair of ``alone``."""
     training = alone.training
     phase = None
     if row.pretrains:
@@ -131,15 +131,18 @@ def _student(protocol: Protocol, row: _Plan, source: Teacher, alone: Run) -> Run
 
 
 def _auxiliary(grid: Grid, spec: Auxiliary, teacher: Teacher) -> Run:
-    """The run of an auxiliary teacher: a student of the pair's teacher, with the teachers' seed."""
+    """Return the run of an auxiliary teacher, with the teachers' seed.
+
+    An auxiliary teacher is a student of the pair's teacher.
+    """
     pair = Pair(teacher=teacher.arch, student=spec.student)
     row = _plan(grid.protocol, Row(name=spec.method), {})
     return _student(grid.protocol, row, teacher, _alone(grid, grid.protocol, pair))
 
 
 def _rows(grid: Grid) -> list[_Plan]:
-    """The table's rows: the methods, each once for every value that is swept."""
-    found: list[_Plan] = []
+    """Return the methods' rows, one for each combination of swept values."""
+    plans: list[_Plan] = []
     errors = []
     for row in grid.methods:
         for label, point in row.points(grid.sweep):
@@ -151,16 +154,17 @@ def _rows(grid: Grid) -> list[_Plan]:
             except UserError as error:
                 errors.append(f"{grid.source}: methods.{row.short}: {error}")
                 break
-            found.append(replace(plan, label=label))
-    for label, count in Counter(plan.label for plan in found).items():
-        errors += [f"{grid.source}: methods: {count} rows are called {label}"] if count > 1 else []
+            plans.append(replace(plan, label=label))
+    for label, count in Counter(plan.label for plan in plans).items():
+        if count > 1:
+            errors.append(f"{grid.source}: methods: {count} rows have the label {label}")
     if errors:
         raise GridError(errors)
-    return found
+    return plans
 
 
 def _plan(protocol: Protocol, row: Row, given: dict[str, Any]) -> _Plan:
-    """Resolve a row's weights: the grid's word, else the protocol's, else the methods'."""
+    """Resolve a row's values: the grid's, else the protocol's, else the methods' defaults."""
     preset = next(
         (
             options
@@ -181,16 +185,17 @@ def _plan(protocol: Protocol, row: Row, given: dict[str, Any]) -> _Plan:
         label=row.label,
         terms=tuple(sorted(terms, key=lambda term: term.method)),
         needs_teacher=any(
-            methods[part].taught(term.hyper) for part, term in zip(row.parts, terms, strict=True)
+            methods[part].needs_teacher_with(term.hyper)
+            for part, term in zip(row.parts, terms, strict=True)
         ),
-        pretrains=any(one.has_pretrain for one in methods.values()),
+        pretrains=any(method.has_pretrain for method in methods.values()),
         options=options,
         **weights,
     )
 
 
 def _of_part(protocol: Protocol, part: str, own: dict[str, Any]) -> dict[str, Any]:
-    """What is said of one method of a combination: what the protocol says of it alone, too."""
+    """Return one method's options in a combination, over the protocol's for the method alone."""
     return merged(protocol.methods.get(part, {}), own.get(short(part), {}))
 
 
@@ -201,29 +206,30 @@ def _weight(
     methods: Mapping[str, Description],
     of_part: Mapping[str, dict[str, Any]],
 ) -> float:
-    """Gamma, alpha or T of a row.
+    """Return gamma, alpha or temperature of a row.
 
     Raises:
-        UserError: its methods ask for different ones, and nobody decides.
+        UserError: the row sets none, and its methods have different ones.
     """
     value = getattr(options, key)
     if value is None:
-        asked = {
-            part: of_part[part].get(key, one.objective.get(key)) for part, one in methods.items()
+        given = {
+            part: of_part[part].get(key, method.objective.get(key))
+            for part, method in methods.items()
         }
-        asked = {part: float(weight) for part, weight in asked.items() if weight is not None}
-        if len(set(asked.values())) > 1:
-            told = ", ".join(f"{short(part)} {weight:g}" for part, weight in asked.items())
-            raise UserError(f"{key}: the parts differ ({told}); give {key} here")
-        value = next(iter(asked.values()), getattr(protocol, key))
+        weights = {part: float(weight) for part, weight in given.items() if weight is not None}
+        if len(set(weights.values())) > 1:
+            listed = ", ".join(f"{short(part)} {weight:g}" for part, weight in weights.items())
+            raise UserError(f"{key}: the methods differ ({listed}); set {key} for this row")
+        value = next(iter(weights.values()), getattr(protocol, key))
     return float(value)
 
 
 def _term(
     part: str, method: Description, own: dict[str, Any], weights: Mapping[str, float]
 ) -> Term:
-    """One method's term, defaults resolved."""
-    # Where a method has a temperature, it is the objective's: told once.
+    """Return one method's term with defaults."""
+    # A method's temperature is always the objective's.
     given = {key: own[key] for key in method.hyper if key in own} | {
         key: value for key, value in weights.items() if key == "temperature" and key in method.hyper
     }
@@ -233,16 +239,16 @@ def _term(
     return Term(
         method=short(method.name),
         beta=float(method.beta if beta is None else beta) + 0.0,
-        hyper={key: _settled(value, method.hyper[key]) for key, value in hyper.items()},
+        hyper={key: _normalised(value, method.hyper[key]) for key, value in hyper.items()},
         source=method.sha256 if method.external else None,
         path=path,
     )
 
 
-def _settled(value: Any, default: Any) -> Any:
-    """2.0 as 2 where the default gives no type of its own: they are one number, and one id."""
+def _normalised(value: Any, default: Any) -> Any:
+    """Turn 2.0 into 2 if the default has no type, so that equal numbers give equal ids."""
     if default is None and isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, list | tuple):
-        return tuple(_settled(one, None) for one in value)
+        return tuple(_normalised(item, None) for item in value)
     return value

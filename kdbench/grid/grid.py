@@ -1,6 +1,6 @@
-"""What a grid of experiments is, once it has been read and every name in it checked.
+"""``Grid``: a grid of experiments whose values and names have been checked.
 
-``gridfile.load`` reads one from YAML; ``expand`` turns it into runs. No torch here.
+``parsing.load`` reads a grid from YAML, and ``expand`` returns its runs. Imports no torch.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from kdbench.grid.settings import Count, Dataset, Positive, Protocol, Rate, Stri
 
 
 class GridError(UserError):
-    """All that is wrong with a grid, one line each."""
+    """All mistakes in a grid, one line each."""
 
     def __init__(self, lines: Sequence[str]) -> None:
         super().__init__("\n".join(lines))
@@ -25,7 +25,13 @@ class GridError(UserError):
 
 
 class Pair(Strict):
-    """Teacher and student architecture; ``lr`` replaces the protocol's for this student."""
+    """A teacher's and a student's architecture.
+
+    Attributes:
+        teacher: architecture.
+        student: architecture.
+        lr: learning rate of this student; None: the protocol's.
+    """
 
     teacher: str
     student: str
@@ -37,12 +43,12 @@ class Pair(Strict):
 
 
 class TeacherSpec(Strict):
-    """How the teachers are trained where that differs from the students.
+    """Settings for training the teachers that differ from the students'.
 
     Attributes:
-        seed: of the teachers' own training; all students of a pair share one teacher.
-        dataset: what they are trained on; None: the grid's.
-        protocol: how; None: the grid's.
+        seed: of the teachers' training; all students of a pair share one teacher.
+        dataset: None: the grid's.
+        protocol: None: the grid's.
     """
 
     seed: Count = 0
@@ -51,23 +57,23 @@ class TeacherSpec(Strict):
 
 
 class Executor(Strict):
-    """Where and how runs are trained; nothing of it moves a number, but for rounding.
+    """Where runs are trained; changes results only by rounding.
 
     Attributes:
         kind: debug: in this process; local: workers on this machine; slurm: jobs on a cluster;
             auto: local.
-        workers: processes at once; None: one a GPU, else as many as ``kdbench doctor --tune`` found
-            best here with so many threads, else one a core.
-        threads: of a worker on a CPU. Sums are split among threads: another number of threads
-            may round differently, so it is kept in every record.
-        ranks: processes, one a GPU, that train a cohort together, each its share of the batch. The
-            batch and the method's view of it stay as they are; sums may round differently, so it
-            is kept in every record, too.
-        cohort: most learners that share a teacher's forward.
-        checkpoint_seconds: time between checkpoints, the most a kill can cost.
+        workers: number of processes; None: one per GPU, else the number that
+            ``kdbench doctor --tune`` measured as fastest with this many threads, else one per core.
+        threads: of a worker on a CPU. Sums are split among threads and may round differently with
+            another number of threads, so records store it.
+        ranks: processes, one per GPU, that train a cohort together, each on its share of the batch.
+            The batch and the method's view of it stay the same, but sums may round differently, so
+            records store it.
+        cohort: maximum number of learners that share a teacher's forward.
+        checkpoint_seconds: time between checkpoints, the most that is lost if a process is killed.
         device: auto, cpu, cuda or cuda:N.
-        tensorboard: leave curves for TensorBoard in the runs' folders.
-        slurm: what jobs on a cluster need.
+        tensorboard: write curves for TensorBoard to the runs' folders.
+        slurm: resources and limits of jobs on a cluster.
     """
 
     kind: Literal["auto", "local", "debug", "slurm"] = "auto"
@@ -82,14 +88,15 @@ class Executor(Strict):
 
 
 class Report(Strict):
-    """What a leaderboard compares with.
+    """Settings of a leaderboard.
 
     Attributes:
-        reference: "PAPER/TABLE" of the published figures to show beside ours.
-        ari_of: the method whose average relative improvement over the others is shown.
-        baseline: the method that differences are taken to.
-        tie: points that a mean difference may have and still count as a tie between methods.
-        supports, against: what the results support and what they do not, said at the top.
+        reference: "PAPER/TABLE" of the published figures to show next to the results.
+        ari_of: method whose average relative improvement over the others is shown.
+        baseline: method to which differences are computed.
+        tie: largest mean difference, in points, that counts as a tie between methods.
+        supports: claims that the results support, shown at the top.
+        against: claims that the results do not support, likewise.
     """
 
     reference: str | None = None
@@ -101,7 +108,7 @@ class Report(Strict):
 
 
 def short(method: str) -> str:
-    """A method's name without folders: a plugin's is its file's without ``.py``."""
+    """Return a method's name without folders and ``.py``, which plugins have."""
     return re.split(r"[/\\]", method)[-1].removesuffix(".py")
 
 
@@ -111,16 +118,16 @@ def sorted_name(name: str) -> str:
 
 
 Point = tuple[tuple[str, Any], ...]
-"""The (option, value) of a row of a sweep; empty for a row that is not swept."""
+"""The (option, value) pairs of a row of a sweep; empty if the row is not swept."""
 
 
 class Row(Strict):
     """One entry of ``methods``.
 
     Attributes:
-        name: methods joined by ``+``; a plugin is its absolute path.
-        options: ``MethodOptions`` and hyper-parameters; in a combination a method's own stand under
-            its name, a plugin's being its file's without ``.py``.
+        name: methods joined by ``+``; for a plugin its absolute path.
+        options: ``MethodOptions`` and hyper-parameters; in a combination each method's own options
+            are a mapping under its short name.
     """
 
     name: str
@@ -133,7 +140,7 @@ class Row(Strict):
 
     @property
     def short(self) -> str:
-        """The name without folders, e.g. ``semckd+mine``."""
+        """Name without folders, e.g. ``semckd+mine``."""
         return "+".join(map(short, self.parts))
 
     @property
@@ -143,11 +150,11 @@ class Row(Strict):
 
     @property
     def label(self) -> str:
-        """What tables call it."""
+        """Name in tables."""
         return str(self.options.get("label") or self.short)
 
     def option(self, key: str) -> str | None:
-        """The option that a sweep's ``METHOD.OPTION`` means, if METHOD is this row."""
+        """Return OPTION of a sweep's key ``METHOD.OPTION`` if METHOD is this row, else None."""
         for name in (self.label, self.name, self.short):
             if key.startswith(f"{name}."):
                 return key[len(name) + 1 :]
@@ -156,26 +163,27 @@ class Row(Strict):
         return option if same and option else None
 
     def points(self, sweep: Mapping[str, Sequence[Any]]) -> list[tuple[str, Point]]:
-        """What a sweep makes of this row: labels, and what each stands for.
+        """Return a label and the swept options for each row that a sweep makes of this row.
 
-        A row that the sweep does not mean is itself, with none.
+        A row that is not swept gives its own label and no options.
         """
         options = {key: option for key in sweep if (option := self.option(key)) is not None}
         axes = [[(option, value) for value in sweep[key]] for key, option in options.items()]
-        out = []
+        rows = []
         for point in itertools.product(*axes):
             swept = ", ".join(f"{key}={value}" for key, value in point)
-            out.append((f"{self.label}({swept})" if swept else self.label, point))
-        return out
+            rows.append((f"{self.label}({swept})" if swept else self.label, point))
+        return rows
 
 
 class Grid(Strict):
-    """A grid of experiments, resolved.
+    """A resolved grid of experiments.
 
     Attributes:
-        name: of the folder in ``results/``. title: of the leaderboard.
-        sweep: ``METHOD.OPTION`` -> values: a row for each, in place of the method's one.
-        teachers: architecture -> id of the run that has trained it, e.g. ``import-...``.
+        name: of the folder in ``results/``.
+        title: of the leaderboard.
+        sweep: ``METHOD.OPTION`` -> values; each value gives a row, which replaces the method's row.
+        teachers: architecture -> id of an existing run that trained it, e.g. ``import-...``.
         source: the grid file, for messages.
     """
 

@@ -1,7 +1,7 @@
-"""A grid file's keys and values as JSON Schema, for editors that complete and check.
+"""JSON Schema of grid files, for editors that complete keys and check values.
 
-It knows the methods that are installed. What no schema can say (whether a sweep's method is in the
-grid, whether a file exists) is for ``kdbench plan`` to say.
+It lists the installed methods. ``kdbench plan`` also checks what a schema cannot express, such as
+whether a sweep's method is in the grid or a file exists.
 """
 
 from typing import Any
@@ -16,30 +16,30 @@ from kdbench.registry import lookup
 Schema = dict[str, Any]
 
 BOUNDS = {"gt": "exclusiveMinimum", "ge": "minimum", "lt": "exclusiveMaximum", "le": "maximum"}
-"""pydantic's words for bounds, which it leaves where a check stands before, to a schema's."""
+"""pydantic's keys for bounds, which it leaves in fields with a validator -> JSON Schema's."""
 
 TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", tuple: "array"}
-"""Of a hyper-parameter's default; None takes anything."""
+"""Type of a hyper-parameter's default -> type in JSON Schema; a default of None allows any."""
 
-SEVERAL = r"\+|\.py$"
-"""Names that no list can hold: combinations and people's own files."""
+OPEN_NAME = r"\+|\.py$"
+"""Pattern of names that cannot be listed: combinations and plugin files."""
 
 
 def schema() -> Schema:
-    """The schema of a grid file (draft 7, which most editors know), shorthands included."""
-    found = _worded(Grid.model_json_schema())
-    keys, parts = found["properties"], found["$defs"]
-    options = _worded(MethodOptions.model_json_schema())
+    """Return the schema of a grid file, short forms included (draft 7, which most editors know)."""
+    grid = _simplified(Grid.model_json_schema())
+    keys, parts = grid["properties"], grid["$defs"]
+    options = _simplified(MethodOptions.model_json_schema())
     parts |= {f"of-{name}": _options(name, options["properties"]) for name in lookup.names()}
-    own = {name: {"$ref": f"#/$defs/of-{name}"} for name in lookup.names()}
+    methods = {name: {"$ref": f"#/$defs/of-{name}"} for name in lookup.names()}
     named = {
         "type": "object",
-        "properties": own,
-        "patternProperties": {SEVERAL: {"type": ["object", "null"]}},
+        "properties": methods,
+        "patternProperties": {OPEN_NAME: {"type": ["object", "null"]}},
         "additionalProperties": False,
     }
     parts["Dataset"] = _either({"enum": list(DATASETS)}, parts["Dataset"])
-    preset = {"enum": presets(), "description": "What the other keys change."}
+    preset = {"enum": presets(), "description": "Protocol that the other keys change."}
     parts["Protocol"]["properties"] |= {"preset": preset, "methods": named}
     parts["Protocol"] = _either({"enum": presets()}, parts["Protocol"])
     arch = _either({"enum": zoo.names()}, {"type": "string"})
@@ -47,17 +47,17 @@ def schema() -> Schema:
     arrow = {"type": "string", "pattern": "->", "description": "TEACHER -> STUDENT"}
     parts["Pair"] = _either(arrow, parts["Pair"])
     parts["Row"] = _either(
-        {"enum": list(own)},
-        {"type": "string", "pattern": SEVERAL},
+        {"enum": list(methods)},
+        {"type": "string", "pattern": OPEN_NAME},
         named | {"minProperties": 1, "maxProperties": 1},
     )
     del keys["source"]
-    needed = [key for key in found["required"] if key != "title"]
-    for key in set(keys) - set(needed):  # nothing at all is the default
+    required = [key for key in grid["required"] if key != "title"]
+    for key in set(keys) - set(required):  # null stands for the default
         keys[key] = _either(keys[key], {"type": "null"})
     keys["extends"] = {
         "type": "string",
-        "description": "Another grid file, which this one changes.",
+        "description": "Another grid file, whose values this file changes.",
     }
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
@@ -66,7 +66,7 @@ def schema() -> Schema:
         "properties": keys,
         "additionalProperties": False,
         "if": {"required": ["extends"]},
-        "else": {"required": needed},
+        "else": {"required": required},
         "$defs": parts | options["$defs"],
     }
 
@@ -76,7 +76,7 @@ def _either(*schemas: Schema) -> Schema:
 
 
 def _options(method: str, general: Schema) -> Schema:
-    """What may stand under a method's name; nothing at all stands for its defaults."""
+    """Return the schema of a method's options; null stands for its defaults."""
     about = lookup.describe(method)
     own = {
         key: ({"type": TYPES[type(default)]} if type(default) in TYPES else {})
@@ -91,14 +91,14 @@ def _options(method: str, general: Schema) -> Schema:
     }
 
 
-def _worded(node: Any) -> Any:
-    """What pydantic makes of a model, in words of JSON Schema and without what helps nobody."""
+def _simplified(node: Any) -> Any:
+    """Return pydantic's schema with JSON Schema's bounds and without titles and empty defaults."""
     if isinstance(node, list):
-        return [_worded(one) for one in node]
+        return [_simplified(item) for item in node]
     if not isinstance(node, dict):
         return node
     return {
-        BOUNDS.get(key, key): _worded(value)
+        BOUNDS.get(key, key): _simplified(value)
         for key, value in node.items()
         if not (key == "title" and isinstance(value, str))
         and not (key == "default" and (value is None or isinstance(value, dict)))

@@ -1,4 +1,4 @@
-"""What is wrong with values from YAML, in the words of who wrote them: one line a mistake."""
+"""Messages for mistakes in values from YAML, one line each, in terms of the YAML file."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -29,36 +29,38 @@ EXPECTED = {
     "less_than_equal": "{le} or less",
     "string_pattern_mismatch": "the form {pattern}",
 }
-"""pydantic's name of a mistake -> what was expected instead."""
+"""pydantic's type of a mistake -> expected value."""
 
 
 def unknown(name: object, accepted: Iterable[str]) -> str:
-    """``unknown; accepted: ... (did you mean ...?)``."""
-    known = sorted(set(accepted))
-    return f"unknown; accepted: {', '.join(known) or 'nothing'}{did_you_mean(name, known)}"
+    """Return ``unknown; accepted: ... (did you mean ...?)``."""
+    names = sorted(set(accepted))
+    return f"unknown; accepted: {', '.join(names) or 'none'}{did_you_mean(name, names)}"
 
 
 def shorten(value: object) -> str:
-    """A wrong value, cut where it is long."""
+    """Return a value as text of at most 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def validated(model: type[Model], values: Any, where: str, errors: list[str]) -> Model | None:
-    """``model`` of these values; or None, and a line for each mistake in ``errors``."""
+    """Return a ``model`` of these values; on mistakes None, with a line for each in ``errors``."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        for one in error.errors():
-            key = ".".join([*([where] if where else []), *map(str, one["loc"])])
-            errors.append(f"{key}: {_explain(model, one)}" if key else _explain(model, one))
+        for mistake in error.errors():
+            key = ".".join([*([where] if where else []), *map(str, mistake["loc"])])
+            text = _explain(model, mistake)
+            errors.append(f"{key}: {text}" if key else text)
         return None
 
 
-def _explain(model: type[BaseModel], error: Mapping[str, Any]) -> str:
-    kind, given, context = error["type"], error["input"], error.get("ctx", {})
+def _explain(model: type[BaseModel], mistake: Mapping[str, Any]) -> str:
+    """Return one line on a mistake that pydantic reports."""
+    kind, given, context = mistake["type"], mistake["input"], mistake.get("ctx", {})
     if kind == "extra_forbidden":
-        return unknown(error["loc"][-1], _fields(model, error["loc"][:-1]))
+        return unknown(mistake["loc"][-1], _fields(model, mistake["loc"][:-1]))
     if kind == "literal_error":
         accepted = re.findall(r"'([^']*)'", context["expected"])
         return f"{shorten(given)}: {unknown(given, accepted)}"
@@ -68,7 +70,7 @@ def _explain(model: type[BaseModel], error: Mapping[str, Any]) -> str:
         return "empty; expected at least one"
     if kind in EXPECTED:
         return f"expected {EXPECTED[kind].format(**context)}, not {shorten(given)}"
-    message: str = error["msg"].removeprefix("Value error, ")
+    message: str = mistake["msg"].removeprefix("Value error, ")
     plain = isinstance(given, str | int | float)
     return (
         f"{message}, not {shorten(given)}" if plain and message.startswith("expected") else message
@@ -76,7 +78,7 @@ def _explain(model: type[BaseModel], error: Mapping[str, Any]) -> str:
 
 
 def _fields(model: type[BaseModel], loc: Iterable[Any]) -> list[str]:
-    """Keys that are accepted at a place inside a model."""
+    """Return the keys that are accepted at a location inside a model."""
     for part in loc:
         field = model.model_fields.get(str(part))
         inner = field.annotation if field else None

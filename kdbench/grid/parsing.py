@@ -1,6 +1,6 @@
-"""A grid file to a ``Grid``: the tree of values is validated, every mistake told in one message.
+"""Parse a grid file into a ``Grid``, and report all mistakes in one message.
 
-Nothing here imports torch: methods are described from their source, models from a table of names.
+Imports no torch: methods are described from their source, models from a table of names.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ from kdbench.grid.yaml_tree import SHORT, Tree, merged, preset, presets, read, s
 
 
 def load(path: Path, overrides: Iterable[str] = ()) -> Grid:
-    """Read a grid file.
+    """Load a grid from a YAML file.
 
     Args:
         path: YAML file.
@@ -23,7 +23,7 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Grid:
             YAML.
 
     Raises:
-        GridError: what is wrong, all of it, one line each.
+        GridError: all mistakes, one line each.
     """
     tree, folders = read(path)
     for override in overrides:
@@ -32,15 +32,15 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Grid:
 
 
 def parse(tree: Tree, *, source: str, folders: Sequence[Path] = ()) -> Grid:
-    """A grid from plain values.
+    """Build a grid from plain values.
 
     Args:
-        tree: as YAML gives it.
-        source: where it is from, for messages.
-        folders: that relative paths may start from, before the working folder.
+        tree: the values, as read from YAML.
+        source: file or command that the values are from, for messages.
+        folders: to which relative paths may refer, before the working folder.
 
     Raises:
-        GridError: what is wrong, all of it, one line each.
+        GridError: all mistakes, one line each.
     """
     errors: list[str] = []
     accepted = [name for name in Grid.model_fields if name != "source"]
@@ -52,14 +52,14 @@ def parse(tree: Tree, *, source: str, folders: Sequence[Path] = ()) -> Grid:
     tree["dataset"] = _dataset(tree.get("dataset"), "dataset", errors, folders)
     protocol = tree["protocol"] = _protocol(tree.get("protocol"), "protocol", errors)
     pairs = _pairs(tree.get("pairs"), errors)
-    # A stand-in for none, so that the rest can be checked; there is an error that stops it.
+    # A placeholder if there are no pairs, so that the rest can be checked; the error is recorded.
     tree["pairs"] = list(pairs.values()) or [Pair(teacher="r8w16", student="r8w3")]
     rows = tree["methods"] = _rows(tree.get("methods"), errors, folders)
     teacher = tree["teacher"] = _teacher(tree.get("teacher", {}), errors, folders)
     report = tree["report"] = _part(Report, tree.get("report", {}), "report", errors)
     executor = tree["executor"] = _part(Executor, tree.get("executor", {}), "executor", errors)
     grid = validated(Grid, tree | {"source": source}, "", errors)
-    errors += _twice(tree.get("seeds"))
+    errors += _repeated_seeds(tree.get("seeds"))
     errors += name_checks.pair_errors(pairs)
     errors += name_checks.protocol_errors(protocol, "protocol")
     if teacher.protocol:
@@ -85,27 +85,29 @@ def parse(tree: Tree, *, source: str, folders: Sequence[Path] = ()) -> Grid:
 
 
 def _part(model: type[Any], values: Any, where: str, errors: list[str]) -> Any:
-    """One part of a grid; its defaults where it is wrong, so that the rest can be checked."""
+    """Validate one part of a grid; return its defaults on errors, so that the rest is checked."""
     return validated(model, values, where, errors) or model()
 
 
 def _dataset(value: Any, where: str, errors: list[str], folders: Sequence[Path]) -> Dataset:
+    """Validate a data set, given by name or as a mapping."""
     values = {SHORT["dataset"]: value} if isinstance(value, str) else value
     if values is None:
         errors.append(f"{where}: missing")
         return Dataset(name="synthetic")
     if isinstance(values, dict) and isinstance(values.get("root"), str):
-        values = values | {"root": str(_placed(Path(values["root"]).expanduser(), folders))}
+        values = values | {"root": str(_locate(Path(values["root"]).expanduser(), folders))}
     return validated(Dataset, values, where, errors) or Dataset(name="synthetic")
 
 
 def _protocol(value: Any, where: str, errors: list[str]) -> Protocol:
+    """Validate a protocol: a preset, a preset with changes, or a mapping."""
     values = {SHORT["protocol"]: value} if isinstance(value, str) else value
     if not isinstance(values, dict):
-        what = (
+        mistake = (
             "missing" if value is None else f"expected a preset or a mapping, not {shorten(value)}"
         )
-        errors.append(f"{where}: {what}; presets: {', '.join(presets())}")
+        errors.append(f"{where}: {mistake}; presets: {', '.join(presets())}")
         return Protocol()
     values = dict(values)
     name = values.pop("preset", None)
@@ -128,8 +130,8 @@ def _teacher(value: Any, errors: list[str], folders: Sequence[Path]) -> TeacherS
             values["dataset"] = _dataset(values["dataset"], "teacher.dataset", errors, folders)
         if "protocol" in values:
             values["protocol"] = _protocol(values["protocol"], "teacher.protocol", errors)
-    found: TeacherSpec = _part(TeacherSpec, values, "teacher", errors)
-    return found
+    spec: TeacherSpec = _part(TeacherSpec, values, "teacher", errors)
+    return spec
 
 
 def _list(value: Any, key: str, errors: list[str]) -> list[Any]:
@@ -140,73 +142,77 @@ def _list(value: Any, key: str, errors: list[str]) -> list[Any]:
 
 
 def _pairs(value: Any, errors: list[str]) -> dict[int, Pair]:
-    """Those that are of the right form, by their place in the list."""
-    found: dict[int, Pair] = {}
-    for i, one in enumerate(_list(value, "pairs", errors)):
-        where, values = f"pairs.{i}", one
-        if isinstance(one, str):
-            values = dict(zip(("teacher", "student"), _arrow(one), strict=False))
+    """Return the valid pairs by their position in the list."""
+    pairs: dict[int, Pair] = {}
+    for i, entry in enumerate(_list(value, "pairs", errors)):
+        where, values = f"pairs.{i}", entry
+        if isinstance(entry, str):
+            values = dict(zip(("teacher", "student"), _split_arrow(entry), strict=False))
         if not isinstance(values, dict) or not all(values.values()) or len(values) < 2:
-            told = "expected TEACHER -> STUDENT or {teacher: ..., student: ..., lr: ...}"
-            errors.append(f"{where}: {shorten(one)}: {told}")
+            expected = "expected TEACHER -> STUDENT or {teacher: ..., student: ..., lr: ...}"
+            errors.append(f"{where}: {shorten(entry)}: {expected}")
             continue
         pair = validated(Pair, values, where, errors)
-        found |= {i: pair} if pair else {}
-    if not found and not any(line.startswith("pairs") for line in errors):
+        pairs |= {i: pair} if pair else {}
+    if not pairs and not any(line.startswith("pairs") for line in errors):
         errors.append("pairs: missing; expected a list of TEACHER -> STUDENT")
-    return found
+    return pairs
 
 
-def _arrow(text: str) -> list[str]:
+def _split_arrow(text: str) -> list[str]:
     parts = [part.strip() for part in text.split("->")]
     return parts if len(parts) == 2 else []
 
 
 def _rows(value: Any, errors: list[str], folders: Sequence[Path]) -> list[Row]:
-    found = []
-    for i, one in enumerate(_list(value, "methods", errors)):
-        name: Any = one
+    """Return the rows of the right form, with absolute paths for plugins."""
+    rows = []
+    for i, entry in enumerate(_list(value, "methods", errors)):
+        name: Any = entry
         options: Any = {}
-        if isinstance(one, dict) and len(one) == 1:
-            name, options = next(iter(one.items()))
+        if isinstance(entry, dict) and len(entry) == 1:
+            name, options = next(iter(entry.items()))
             options = {} if options is None else options
         names = [part.strip() for part in name.split("+")] if isinstance(name, str) else []
         if not names or not all(names) or not isinstance(options, dict):
-            told = "expected NAME, NAME+NAME or {NAME: {key: value}}"
-            errors.append(f"methods.{i}: {shorten(one)}: {told}")
+            expected = "expected NAME, NAME+NAME or {NAME: {key: value}}"
+            errors.append(f"methods.{i}: {shorten(entry)}: {expected}")
             continue
-        placed = [
-            str(_placed(Path(part).expanduser(), folders).resolve())
+        parts = [
+            str(_locate(Path(part).expanduser(), folders).resolve())
             if part.endswith(".py")
             else part
             for part in names
         ]
-        odd = [path for path in placed if "+" in path]
-        errors += [f"methods.{i}: {path}: a path with a + in it cannot be named" for path in odd]
+        with_plus = [path for path in parts if "+" in path]
+        errors += [
+            f"methods.{i}: {path}: a path must not contain +, which combines methods"
+            for path in with_plus
+        ]
         options = {
-            short(str(key)) if key in names and len(names) > 1 else str(key): given
-            for key, given in options.items()
+            short(str(key)) if key in names and len(names) > 1 else str(key): option
+            for key, option in options.items()
         }
-        if not odd:
-            found.append(Row(name="+".join(placed), options=options))
-    return found
+        if not with_plus:
+            rows.append(Row(name="+".join(parts), options=options))
+    return rows
 
 
-def _placed(path: Path, folders: Sequence[Path]) -> Path:
-    """A relative path from the first of the folders where it leads anywhere, else as it is."""
+def _locate(path: Path, folders: Sequence[Path]) -> Path:
+    """Return a path in the first folder where it exists, else unchanged."""
     return next((folder / path for folder in folders if (folder / path).exists()), path)
 
 
 def _reference(report: Report) -> list[str]:
     try:
         if report.reference:
-            published.check(report.reference)
+            published.full_name(report.reference)
     except ValueError as error:
         return [str(error)]
     return []
 
 
-def _twice(seeds: Any) -> list[str]:
+def _repeated_seeds(seeds: Any) -> list[str]:
     if not isinstance(seeds, list | tuple):
         return []
     return [f"seeds: {seed} is given twice" for i, seed in enumerate(seeds) if seed in seeds[:i]]

@@ -1,9 +1,9 @@
-"""Published accuracies, looked up by our names: ``reference/results.csv`` and nothing else.
+"""Published accuracies from ``reference/results.csv``, looked up by kdbench's names.
 
-``reference/protocols.csv`` says of each kind of row which epoch it reports and by what objective.
+``reference/protocols.csv`` gives the reported epoch and the objective of each kind of row.
 
-A published figure is shown beside ours, never compared by a test: protocols differ (last or best
-epoch, with or without a KL term, other teachers); ``notes`` says what its source says.
+A published figure is shown next to kdbench's but never compared in a test, because protocols differ
+(last or best epoch, with or without a KL term, other teachers).
 """
 
 import csv
@@ -15,24 +15,25 @@ from importlib import resources
 from kdbench.errors import did_you_mean
 from kdbench.grid.run import BASELINES, pair_name
 
-OURS = {"fitnet": "fitnets", "kr": "reviewkd"}
-"""Their name -> ours, both in small letters; the other names are the same but for their capitals.
+OUR_NAMES = {"fitnet": "fitnets", "kr": "reviewkd"}
+"""Published name of a method -> kdbench's, both in lower case; other names differ only in case.
 
-KR is what torchdistill calls ReviewKD."""
+torchdistill calls ReviewKD KR."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """One figure.
+    """One published accuracy.
 
     Attributes:
-        mean, sd: top-1 accuracy in percent, as printed; ``sd`` is None where none is.
-        source: paper and table, and where they were read.
-        notes: what the source says of it.
-        dataset: as the source calls it.
-        epoch: which epoch's accuracy it is: ``last``, ``best`` (of the test set), or what is known.
-        objective: its family. ``crd``: KD is 0.1 CE + 0.9 KD, other methods have no KD term;
-            ``semckd``: every method has CE and KD at weight 1.
+        mean: top-1 accuracy in percent, as printed.
+        sd: standard deviation, as printed; None if the source gives none.
+        source: paper, table, and the document that the figure was copied from.
+        notes: remarks of the source on this figure.
+        dataset: name in the source.
+        epoch: ``last``, ``best`` (on the test set), or a remark if the source does not state it.
+        objective: family of the objective. ``crd``: KD is 0.1 CE + 0.9 KD, other methods have no KD
+            term; ``semckd``: every method has CE and KD at weight 1.
     """
 
     mean: float
@@ -45,51 +46,66 @@ class Published:
 
 
 def references() -> list[str]:
-    """Every "PAPER/TABLE" there is."""
+    """Return the names of all tables, "PAPER/TABLE"."""
     return list(_tables())
 
 
-def known(reference: str) -> bool:
-    """Whether there is such a table, and only one; ``references()`` lists them."""
-    try:
-        check(reference)
-    except ValueError:
-        return False
-    return True
+def full_name(reference: str) -> str:
+    """Return the name of a table; what follows the table's number may be left out.
+
+    Raises:
+        ValueError: no table, or several, have this name; one line.
+    """
+    names = references()
+    if reference in names:
+        return reference
+    matches = [name for name in names if name.startswith(f"{reference} ")]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise ValueError(
+            f"report.reference: {reference}: not unique; accepted: {'; '.join(matches)}"
+        )
+    hint = did_you_mean(reference, names, cutoff=0.4)
+    raise ValueError(f"report.reference: {reference}: unknown; accepted: {'; '.join(names)}{hint}")
 
 
 def lookup(
     reference: str, method: str, teacher: str, student: str, dataset: str | None = None
 ) -> Published | None:
-    """The figure of a method on a pair, or None where that table has none.
+    """Return a method's figure on a pair, or None if the table has none.
 
     Args:
-        reference: "PAPER/TABLE" as in the CSV; what follows the table's number may be left out.
-        method: our name of it, terms joined by ``+`` in any order; or ``teacher``, ``student``.
-        teacher, student: architectures.
-        dataset: only a figure on this data, whatever its spelling; None: whatever the table's.
+        reference: a name that ``full_name`` accepts.
+        method: kdbench's name, terms joined by ``+`` in any order; or ``teacher``, ``student``.
+        teacher: architecture.
+        student: architecture.
+        dataset: only figures on this data set, in any spelling; None: any data set.
 
     Raises:
-        ValueError: there is no such table, or its name is not unique.
+        ValueError: as ``full_name``, or the table has figures on several data sets.
     """
-    table = _tables()[_resolve(reference)]
-    found = [
+    table = _tables()[full_name(reference)]
+    figures = [
         figure
-        for figure in table.get((_ours(method), teacher, student), ())
+        for figure in table.get((_method_key(method), teacher, student), ())
         if dataset is None or _plain(figure.dataset) == _plain(dataset)
     ]
-    if len({figure.dataset for figure in found}) > 1:
-        raise ValueError(f"{reference}: {method}, {pair_name(teacher, student)}: which data set?")
-    return found[0] if found else None
+    if len({figure.dataset for figure in figures}) > 1:
+        raise ValueError(
+            f"{reference}: {method}, {pair_name(teacher, student)}: on several data sets; "
+            f"give one of {', '.join(sorted({figure.dataset for figure in figures}))}"
+        )
+    return figures[0] if figures else None
 
 
 def datasets(reference: str) -> list[str]:
-    """The data sets of a table, as its source calls them.
+    """Return the data sets of a table, named as in the source.
 
     Raises:
-        ValueError: there is no such table, or its name is not unique.
+        ValueError: as ``full_name``.
     """
-    figures = _tables()[_resolve(reference)].values()
+    figures = _tables()[full_name(reference)].values()
     return sorted({figure.dataset for group in figures for figure in group})
 
 
@@ -112,7 +128,7 @@ def _tables() -> dict[str, dict[tuple[str, str, str], list[Published]]]:
             objective="CE alone" if row["method"] in BASELINES else objective,
         )
         table = tables.setdefault(f"{row['paper']}/{row['table']}", {})
-        key = (_ours(row["method"]), row["teacher"], row["student"])
+        key = (_method_key(row["method"]), row["teacher"], row["student"])
         table.setdefault(key, []).append(figure)
     return tables
 
@@ -122,33 +138,10 @@ def _rows(name: str) -> list[dict[str, str]]:
     return list(csv.DictReader(text.splitlines()))
 
 
-def check(reference: str) -> None:
-    """Nothing, where there is such a table.
-
-    Raises:
-        ValueError: there is none, or its name is not unique; one line, with the nearest name.
-    """
-    _resolve(reference)
-
-
-def _resolve(reference: str) -> str:
-    """The table's full name."""
-    names = references()
-    if reference in names:
-        return reference
-    found = [name for name in names if name.startswith(f"{reference} ")]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise ValueError(f"report.reference: {reference}: which of {'; '.join(found)}?")
-    hint = did_you_mean(reference, names, cutoff=0.4)
-    raise ValueError(f"report.reference: {reference}: unknown; accepted: {'; '.join(names)}{hint}")
-
-
-def _ours(method: str) -> str:
-    """A method's name as both sides write it: small letters, terms in one order."""
+def _method_key(method: str) -> str:
+    """Return kdbench's name of a method in lower case, with its terms sorted."""
     parts = [_plain(part) for part in method.split("+")]
-    return "+".join(sorted(OURS.get(part, part) for part in parts))
+    return "+".join(sorted(OUR_NAMES.get(part, part) for part in parts))
 
 
 def _plain(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What a grid asks of a Slurm cluster: the pydantic models of ``executor.slurm``."""
+"""Resources and limits of jobs on a Slurm cluster: the pydantic models of ``executor.slurm``."""
 
 import fnmatch
 from typing import Annotated, Any
@@ -10,20 +10,23 @@ from kdbench.grid.settings import Count, Positive, Rate, Strict
 
 Memory = Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?(MB|GB|TB)$")]
 UNITS = {"MB": 1, "GB": 1024, "TB": 1024**2}
-OURS = ("array", "chdir", "dependency", "error", "job-name", "output", "requeue", "signal")
+RESERVED = ("array", "chdir", "dependency", "error", "job-name", "output", "requeue", "signal")
 """Options of sbatch that kdbench sets itself."""
 
 
 class Resources(Strict):
-    """What one job needs; a field that is None is left to the cluster's default.
+    """Resources of one job; a field that is None is left to the cluster's default.
 
     Attributes:
-        partition, account, qos, constraint: as for ``sbatch``.
-        gpus: of a job; None: one a rank where the partition has any, else none.
+        partition: as for ``sbatch``.
+        account: as for ``sbatch``.
+        qos: as for ``sbatch``.
+        constraint: as for ``sbatch``.
+        gpus: of a job; None: one per rank if the partition has GPUs, else none.
         cpus: cores of a job's task; None: the executor's ``threads``, at least 4 with a GPU.
         memory: of a node, e.g. "24 GB".
-        hours: time limit. A job that reaches it leaves checkpoints and is requeued.
-        jobs_per_gpu: cohorts that train side by side in one job and share its GPU.
+        hours: time limit. A job that reaches it writes checkpoints and is requeued.
+        jobs_per_gpu: cohorts that train at once in one job and share its GPU.
     """
 
     partition: str | None = None
@@ -45,10 +48,14 @@ class Resources(Strict):
 
 
 class Override(Resources):
-    """Resources for some runs; what is given here replaces the grid's.
+    """Resources of some runs, which replace the grid's.
+
+    All three patterns must match a run.
 
     Attributes:
-        method, teacher, student: which runs, as patterns (``semckd*``, ``vgg*``); all must match.
+        method: pattern, e.g. ``semckd*``.
+        teacher: pattern, e.g. ``vgg*``.
+        student: pattern, likewise.
     """
 
     method: str = "*"
@@ -56,25 +63,26 @@ class Override(Resources):
     student: str = "*"
 
     def concerns(self, run: Run) -> bool:
-        """Whether a run matches; a run without a teacher has the teacher ""."""
+        """Return whether a run matches; the teacher of a run without one is ""."""
         teacher = run.teacher.arch if run.teacher else ""
-        asked = ((self.method, run.method), (self.teacher, teacher), (self.student, run.student))
-        return all(fnmatch.fnmatchcase(value, pattern) for pattern, value in asked)
+        patterns = ((self.method, run.method), (self.teacher, teacher), (self.student, run.student))
+        return all(fnmatch.fnmatchcase(value, pattern) for pattern, value in patterns)
 
 
 class Slurm(Resources):
-    """How a grid is submitted.
+    """Settings for submitting a grid.
 
     Attributes:
-        nodes: that one run's ranks are spread over.
-        parallel: most elements of an array that run at once.
-        chunk: most elements of an array; never above what the cluster allows.
-        retries: how often a run is submitted again after losses without any progress in between.
-        signal_seconds: how long before the time limit a job is told to leave its checkpoints.
-        poll_seconds: between two questions to Slurm, while somebody watches.
-        sbatch: further options, ``{exclude: n7, comment: mine}``; true for one without a value.
-        srun: further arguments of srun. setup: lines of shell before it (modules, environments).
-        overrides: resources of some methods or pairs; the last one that matches wins.
+        nodes: number of nodes for the ranks of one run.
+        parallel: maximum number of array elements that run at once.
+        chunk: maximum size of an array; the limit of the cluster also applies.
+        retries: how often a run is submitted again after failures without progress in between.
+        signal_seconds: how long before the time limit a job is signalled to write checkpoints.
+        poll_seconds: time between two queries to Slurm while a command waits.
+        sbatch: further options, ``{exclude: n7, comment: mine}``; true for an option without value.
+        srun: further arguments of srun.
+        setup: shell lines to run before srun (modules, environments).
+        overrides: resources of some methods or pairs; the last match wins.
     """
 
     hours: Rate = 24.0
@@ -90,14 +98,14 @@ class Slurm(Resources):
     overrides: tuple[Override, ...] = ()
 
     @model_validator(mode="after")
-    def _not_ours(self) -> "Slurm":
-        taken = [key for key in self.sbatch if key.lstrip("-").replace("_", "-") in OURS]
+    def _check_sbatch(self) -> "Slurm":
+        taken = [key for key in self.sbatch if key.lstrip("-").replace("_", "-") in RESERVED]
         if taken:
             raise ValueError(f"sbatch: {', '.join(taken)}: set by kdbench itself")
         return self
 
     def of(self, run: Run) -> Resources:
-        """What a run needs, overrides applied."""
+        """Return the resources of a run, with overrides applied."""
         values: dict[str, Any] = {name: getattr(self, name) for name in Resources.model_fields}
         for override in self.overrides:
             if override.concerns(run):

@@ -1,6 +1,6 @@
-"""``Run``: everything that decides a number, nothing that does not; its id; to and from JSON.
+"""``Run``: the settings that determine a result, their id, and their form in JSON.
 
-No torch here, nor anything that imports it.
+Imports no torch, not even indirectly.
 """
 
 import hashlib
@@ -26,12 +26,12 @@ class Term:
     """One method's term in a run's objective.
 
     Attributes:
-        method: name of the method; of a plugin given by its path, the file's without ``.py``.
-        beta: weight of its term.
-        hyper: all hyper-parameters of the method, defaults resolved.
-        source: sha256 of the file, for a plugin that is not kdbench's own; it then decides the
-            number. Built-in methods are covered by ``kdbench.NUMERICS``.
-        path: where that plugin lies; stands in no id.
+        method: name of the method; for a plugin given by its path, the file's without ``.py``.
+        beta: weight of the term.
+        hyper: all hyper-parameters of the method, defaults included.
+        source: sha256 of a plugin's file, which determines its results. None for built-in methods,
+            whose version is ``kdbench.NUMERICS``.
+        path: of the plugin; not part of the id.
     """
 
     method: str
@@ -42,7 +42,7 @@ class Term:
 
     @property
     def canonical(self) -> dict[str, Any]:
-        """What decides a number."""
+        """The values that determine a result."""
         values: dict[str, Any] = {"method": self.method, "beta": self.beta, "hyper": self.hyper}
         if self.source:
             values["source"] = self.source
@@ -50,13 +50,13 @@ class Term:
 
     @property
     def where(self) -> str:
-        """The name to load the method by: the plugin's path, or its name."""
+        """The name that loads the method: a plugin's path or a registered name."""
         return self.path or self.method
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """Whom a student learns from: the network another run trained.
+    """The network that a student learns from, trained by another run.
 
     Attributes:
         arch: architecture.
@@ -69,18 +69,23 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Run:
-    """One training, with a seed: a student under an objective, or a network by itself.
+    """One training with one seed: of a student under an objective, or of a network alone.
+
+    The objective is ``gamma*CE + alpha*T^2*KL + sum beta_m*term_m``.
 
     Attributes:
-        student: architecture that is trained; a teacher's own training has it here, too.
-        teacher: None for a network trained by itself.
-        dataset, training: data and recipe, resolved for this student.
-        gamma, alpha, temperature: the objective ``gamma*CE + alpha*T^2*KL + sum beta_m*term_m``.
+        student: architecture to train; in a teacher's own run, the teacher's.
+        teacher: None for a network trained alone.
+        dataset: the data.
+        training: recipe, resolved for this student.
+        gamma: weight of cross-entropy.
+        alpha: weight of T^2*KL.
+        temperature: T.
         terms: the methods' terms.
-        pretrain: (epochs, learning rate) of the phase before training, where a method has one.
-        seed: of initial weights, data order, augmentation and whatever a method draws.
-        method: what tables call this row; stands in no id.
-        protocol: what tables call the protocol; stands in no id.
+        pretrain: (epochs, learning rate) of the pretraining phase, if a method has one.
+        seed: of initial weights, data order, augmentation and a method's random numbers.
+        method: label of the row in tables; not part of the id.
+        protocol: name of the protocol in tables; not part of the id.
     """
 
     student: str
@@ -98,19 +103,19 @@ class Run:
 
     @cached_property
     def id(self) -> str:
-        """16 hexadecimal digits, the sha256 of what decides the number."""
+        """16 hexadecimal digits of the sha256 of ``canonical``."""
         before, after, _ = self._texts
         text = f'{before}"seed":{self.seed}{after}'
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def with_seed(self, seed: int) -> "Run":
-        """The same with another seed, at a fraction of the cost of working it all out again."""
-        # As replace() does, without setting field by field: there may be very many.
+        """Return the run with another seed; what all seeds share is not computed again."""
+        # Faster than replace(), which sets field by field: a grid may have very many runs.
         other = object.__new__(Run)
         values = other.__dict__
         values.update(self.__dict__, seed=seed, _texts=self._texts)
-        for own in ("id", "shared"):
-            values.pop(own, None)
+        for cached in ("id", "shared"):
+            values.pop(cached, None)
         return other
 
     @property
@@ -121,22 +126,22 @@ class Run:
 
     @property
     def seedless(self) -> tuple[str, str]:
-        """The canonical JSON before and after the seed: the same for a cell's runs."""
+        """The canonical JSON before and after the seed, the same for all runs of a cell."""
         return self._texts[:2]
 
     @cached_property
     def shared(self) -> str:
-        """What the learners of one cohort have in common: teacher, data, batches, seed."""
+        """Key that is equal for learners of one cohort: teacher, data, batches and seed."""
         return f"{self._texts[2]}, seed {self.seed}"
 
     @cached_property
     def _texts(self) -> tuple[str, str, str]:
-        """What all seeds share: the canonical JSON around the seed, and ``shared`` without it."""
-        # Keys are sorted, and a quote inside a string is escaped: these are the run's own.
+        """The canonical JSON before and after the seed, and ``shared`` without the seed."""
+        # Keys are sorted and quotes inside strings escaped, so the first match is the run's.
         before, _, after = _json(self._canonical(None, None, None)).partition('"seed":null')
         training, data = self.training, _data_text(self.dataset)
         before = before.replace('"dataset":null', f'"dataset":{data}')
-        # The last: a method may have a parameter of this name.
+        # The last match, because a method may have a parameter of this name.
         start, _, end = after.rpartition('"training":null')
         after = f'{start}"training":{_recipe_text(training)}{end}'
         key = (
@@ -151,12 +156,12 @@ class Run:
 
     @property
     def canonical(self) -> dict[str, Any]:
-        """The resolved config as plain JSON values, whatever the order it was written in."""
+        """The resolved settings as plain JSON values, the same in whatever order they are given."""
         training = dict(_recipe(self.training))
         return self._canonical(self.dataset.canonical, training, self.seed)
 
     def _canonical(self, dataset: Any, training: Any, seed: int | None) -> dict[str, Any]:
-        """``canonical`` with these values for what other runs share and what they do not."""
+        """Return ``canonical`` with the given values in place of the run's own."""
         values: dict[str, Any] = {
             "numerics": NUMERICS,
             "student": self.student,
@@ -166,7 +171,7 @@ class Run:
             "seed": seed,
         }
         if self.teacher:
-            # A weight that is 0 takes its temperature along: it decides nothing.
+            # With alpha = 0 the temperature has no effect.
             values |= {"teacher": self.teacher.run, "alpha": self.alpha}
             values |= {"temperature": self.temperature} if self.alpha else {}
         if self.terms:
@@ -178,7 +183,7 @@ class Run:
         return values
 
     def to_json(self) -> dict[str, Any]:
-        """All fields, for ``run.json``."""
+        """Return all fields, for ``run.json``."""
         return {
             "id": self.id,
             "numerics": NUMERICS,
@@ -202,7 +207,7 @@ class Run:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Run":
-        """The run that ``to_json`` wrote.
+        """Return the run that ``to_json`` wrote.
 
         Raises:
             KeyError, TypeError, ValueError: ``values`` is not a run.
@@ -231,18 +236,18 @@ _json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 def _data_text(dataset: Dataset) -> str:
-    # What a folder is called is for the disk to say, and not for a cache.
-    return _json(dataset.canonical) if dataset.root else _known_text(dataset)
+    # Not cached with a root, whose name depends on the working folder and on links.
+    return _json(dataset.canonical) if dataset.root else _cached_data_text(dataset)
 
 
 @lru_cache(maxsize=64)
-def _known_text(dataset: Dataset) -> str:
+def _cached_data_text(dataset: Dataset) -> str:
     return _json(dataset.canonical)
 
 
 @lru_cache(maxsize=256)
 def _recipe(training: Training) -> dict[str, Any]:
-    """``canonical``: all rows of a pair share their recipe, and most pairs do."""
+    # Cached, because all rows of a pair, and most pairs, share their recipe.
     return training.canonical
 
 
@@ -252,7 +257,7 @@ def _recipe_text(training: Training) -> str:
 
 
 def _tuples(value: Any) -> Any:
-    """JSON's lists as the tuples that they were."""
+    """Turn the lists of JSON back into tuples."""
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 

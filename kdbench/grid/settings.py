@@ -1,7 +1,7 @@
-"""What a grid file may say about data and training: the pydantic models where YAML comes in.
+"""Settings of data and training in a grid file: pydantic models that validate YAML.
 
-They are frozen, compare by value, and ``canonical`` is the form a run's id is made of. A field that
-is None stands in no id, so a later version can add one without changing every id.
+They are frozen and compare by value. A run's id is computed from their ``canonical`` form, which
+leaves out fields that are None: a later version can add fields without changing existing ids.
 """
 
 from pathlib import Path
@@ -12,18 +12,18 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from kdbench.grid.dataset_facts import DATASETS
 
 
-def _no_flag(value: Any) -> Any:
-    """Python counts True as 1; a grid does not."""
+def _refuse_bool(value: Any) -> Any:
+    """Refuse True and False, which Python counts as 1 and 0."""
     if isinstance(value, bool):
         raise ValueError("expected a number")
     return value
 
 
-Whole = Annotated[int, BeforeValidator(_no_flag)]
+Whole = Annotated[int, BeforeValidator(_refuse_bool)]
 Real = Annotated[
     float,
-    BeforeValidator(_no_flag),
-    AfterValidator(lambda value: value + 0.0),  # -0.0 and 0.0 are one number
+    BeforeValidator(_refuse_bool),
+    AfterValidator(lambda value: value + 0.0),  # turns -0.0 into 0.0
     Field(allow_inf_nan=False),
 ]
 Positive = Annotated[Whole, Field(gt=0)]
@@ -39,27 +39,27 @@ else:
 
 
 class Strict(BaseModel):
-    """Base of everything read from YAML: unknown keys are errors, values never change."""
+    """Base of the models read from YAML: unknown keys are errors, values are frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Dataset(Strict):
-    """Which images, which of them, how large.
+    """A data set, a subset of it, and the size of its images.
 
     Attributes:
         name: one of ``DATASETS``.
-        root: imagefolder only: the folder that holds ``train/CLASS/*`` and ``test/CLASS/*``. Where
-            data lies decides no number and stands in no id; the record keeps the data's digest.
-        label: imagefolder only: what to call the data in tables, e.g. "CIFAR-10 (JPEG)".
-        size: resize to this many pixels; None: as it is.
-        per_class: class-balanced subset of the training set, images per class.
-        subset_seed: which subset, and which labels are noise.
-        validation: share of the training set held out, class-balanced, to select on.
-        label_noise: share of every class's training images whose label is drawn anew from all
-            classes, the right one among them; held-out and test labels stay as they are.
-        noise_by: "image", as said (the default); "class": as the SemCKD authors' code does it: the
-            noise of image number c is looked up for class c, and so whole classes are relabelled.
+        root: imagefolder only: the folder of ``train/CLASS/*`` and ``test/CLASS/*``. It is not part
+            of a run's id; records store the digest of the data.
+        label: imagefolder only: name of the data in tables, e.g. "CIFAR-10 (JPEG)".
+        size: resize to this many pixels; None: do not resize.
+        per_class: images per class of a class-balanced subset of the training set.
+        subset_seed: seed of the subset and of the label noise.
+        validation: share of the training set that is held out, class-balanced, for selection.
+        label_noise: share of each class's training images whose label is drawn from all classes,
+            the correct one included; held-out and test labels do not change.
+        noise_by: "image": as described (the default); "class": as in the SemCKD authors' code,
+            which applies the noise of image number c to class c and so relabels whole classes.
     """
 
     name: DatasetName
@@ -76,17 +76,17 @@ class Dataset(Strict):
     def _folder(self) -> "Dataset":
         if self.name == "imagefolder":
             if not self.root:
-                raise ValueError("imagefolder needs a root: the folder with train/ and test/")
+                raise ValueError("imagefolder needs a root: the folder of train/ and test/")
         elif self.root or self.label:
-            raise ValueError(f"root and label belong to imagefolder, not to {self.name}")
+            raise ValueError(f"root and label are for imagefolder only, not for {self.name}")
         if self.noise_by and not self.label_noise:
-            raise ValueError("noise_by needs label_noise: the share of labels drawn anew")
+            raise ValueError("noise_by needs label_noise: the share of labels to replace")
         return self
 
     @property
     def title(self) -> str:
-        """What tables call it, e.g. ``digits, 30 per class``."""
-        parts = [self._called]
+        """Name in tables, e.g. ``digits, 30 per class``."""
+        parts = [self._source]
         if self.size:
             parts.append(f"{self.size}x{self.size}")
         if self.per_class:
@@ -101,20 +101,20 @@ class Dataset(Strict):
         return ", ".join(parts)
 
     @property
-    def _called(self) -> str:
-        """The images' name, without what was made of them."""
+    def _source(self) -> str:
+        """Name of the images, without subset, size and noise."""
         return self.label or (Path(self.root).resolve().name if self.root else self.name)
 
     @property
     def canonical(self) -> dict[str, Any]:
-        """What decides a number: without ``root``, and without what changes nothing."""
+        """The values that determine a result: without ``root`` and values that have no effect."""
         values = self.model_dump(exclude_none=True, exclude={"root"})
         if self.name == "imagefolder":
-            values["label"] = self._called
+            values["label"] = self._source
         if self.noise_by == "image":
             values.pop("noise_by")
-        drawn = self.per_class or self.validation or self.label_noise or self.name == "digits"
-        if not (self.subset_seed and drawn):
+        random = self.per_class or self.validation or self.label_noise or self.name == "digits"
+        if not (self.subset_seed and random):
             values.pop("subset_seed", None)
         shape = DATASETS[self.name].shape
         if shape and self.size == shape.size:
@@ -123,11 +123,11 @@ class Dataset(Strict):
 
 
 class Schedule(Strict):
-    """Learning rate over the epochs.
+    """Schedule of the learning rate.
 
-    ``step``: times ``factor`` after each of ``milestones`` (epochs counted from 1: with 150 the
-    first reduced epoch is 151), constant within an epoch. ``cosine``: per step, from the full rate
-    to 0, after a linear ``warmup`` (a share of all steps).
+    ``step``: multiplied by ``factor`` after each of ``milestones`` (epochs counted from 1: with 150
+    the first reduced epoch is 151), constant within an epoch. ``cosine``: changed at each step,
+    from the full rate to 0, after a linear ``warmup`` (a share of all steps).
     """
 
     kind: Literal["step", "cosine", "constant"] = "step"
@@ -138,33 +138,41 @@ class Schedule(Strict):
     @model_validator(mode="after")
     def _increasing(self) -> "Schedule":
         if list(self.milestones) != sorted(set(self.milestones)):
-            raise ValueError(f"milestones {list(self.milestones)} do not increase")
+            raise ValueError(f"milestones {list(self.milestones)} must increase")
         return self
 
     @property
     def canonical(self) -> dict[str, Any]:
-        """What decides a number: what another kind of schedule would use is at its default."""
+        """The values that determine a result; those of other kinds of schedule are at defaults."""
         used = {"step": {"milestones", "factor"}, "cosine": {"warmup"}, "constant": set[str]()}
-        mine = {key: getattr(self, key) for key in ("kind", *used[self.kind])}
-        return Schedule(**mine).model_dump(mode="json")
+        values = {key: getattr(self, key) for key in ("kind", *used[self.kind])}
+        return Schedule(**values).model_dump(mode="json")
 
 
 class Auxiliary(Strict):
-    """A student that stands in as teacher, and the method by which the pair's teacher taught it."""
+    """A network that the pair's teacher teaches, and that then teaches the student.
+
+    Attributes:
+        student: its architecture.
+        method: the method by which the pair's teacher teaches it.
+    """
 
     student: str
     method: str
 
 
 class MethodOptions(Strict):
-    """What a grid or a protocol may say of a method beside its own hyper-parameters.
+    """Options that every method has in a grid or a protocol, beside its hyper-parameters.
 
     Attributes:
         beta: weight of the method's term; None: the method's default.
-        gamma: weight of cross-entropy. alpha: weight of T^2*KL. temperature: T.
-        pretrain_epochs: length of the phase before training. pretrain_lr: its learning rate.
-        auxiliary: distil from this run's student instead of the pair's teacher (HKD).
-        label: what tables call this row.
+        gamma: weight of cross-entropy.
+        alpha: weight of T^2*KL.
+        temperature: T.
+        pretrain_epochs: length of the pretraining phase.
+        pretrain_lr: learning rate of the pretraining phase.
+        auxiliary: auxiliary teacher, which replaces the pair's teacher (HKD).
+        label: name of the row in tables.
     """
 
     beta: Weight | None = None
@@ -181,19 +189,22 @@ OPTIONS = tuple(MethodOptions.model_fields)
 
 
 class Training(Strict):
-    """How a network is trained; all of it is part of every result.
+    """The recipe of a training; each value is part of the result.
 
     Attributes:
-        epochs: length of training. batch_size: constant; an epoch's last, smaller batch is dropped.
+        epochs: length of training.
+        batch_size: constant; a smaller last batch of an epoch is dropped.
         lr: learning rate; ``lr_of`` replaces it for a student of that name.
-        momentum, nesterov, weight_decay: of SGD, on everything that is trained.
+        momentum: of SGD, for all trained parameters.
+        nesterov: of SGD, likewise.
+        weight_decay: of SGD, likewise.
         schedule: of the learning rate.
         crop_pad: zero-pad by this many pixels and crop at random; 0: do not.
         flip: mirror half of the images.
-        precision: of both networks; losses of small tensors are fp32 always.
-        compile: train students through ``torch.compile``, which rounds otherwise; None: do not.
-        pretrain_epochs, pretrain_lr: the phase before training of the methods that have one, at a
-            constant rate; None: the student's own.
+        precision: of both networks; losses of small tensors are always fp32.
+        compile: train students through ``torch.compile``, which rounds differently; None: do not.
+        pretrain_epochs: length of the pretraining phase of methods that have one.
+        pretrain_lr: constant learning rate of that phase; None: the student's.
     """
 
     epochs: Positive = 240
@@ -212,19 +223,21 @@ class Training(Strict):
 
     @property
     def canonical(self) -> dict[str, Any]:
-        """What decides a number, without the first phase (a run that has one says so itself)."""
-        apart = {"pretrain_epochs", "pretrain_lr", "schedule"}
-        values = self.model_dump(mode="json", exclude_none=True, exclude=apart)
+        """The values that determine a result; ``Run.pretrain`` holds the pretraining phase."""
+        separate = {"pretrain_epochs", "pretrain_lr", "schedule"}
+        values = self.model_dump(mode="json", exclude_none=True, exclude=separate)
         return values | {"schedule": self.schedule.canonical}
 
 
 class Protocol(Training):
-    """``Training`` plus what differs between students and methods: a preset, or written out.
+    """``Training`` and the settings that differ between students and methods.
 
     Attributes:
-        name: what tables call it.
+        name: in tables.
         source: paper or code that this protocol follows.
-        gamma, alpha, temperature: weights of ``gamma*CE + alpha*T^2*KL`` beside a method's term.
+        gamma: weight of cross-entropy.
+        alpha: weight of T^2*KL.
+        temperature: T.
         lr_of: student name -> learning rate.
         methods: method name -> options and hyper-parameters, e.g. ``{at: {beta: 1000}}``.
     """
@@ -238,7 +251,7 @@ class Protocol(Training):
     methods: dict[str, dict[str, Any]] = {}
 
     def training(self, student: str, lr: float | None = None) -> Training:
-        """The resolved settings for one student; ``lr`` replaces the protocol's."""
+        """Return the recipe for one student; ``lr`` replaces the protocol's learning rate."""
         values = {name: getattr(self, name) for name in Training.model_fields}
         values["lr"] = lr if lr is not None else self.lr_of.get(student, self.lr)
         return Training.model_construct(**values)

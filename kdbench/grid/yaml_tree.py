@@ -1,4 +1,4 @@
-"""Grid files to one tree of plain values: YAML, ``extends``, presets, ``--set``; no checks."""
+"""Read grid files into a tree of plain values: YAML, ``extends``, presets, ``--set``; no checks."""
 
 import copy
 import re
@@ -14,16 +14,16 @@ from kdbench.grid.grid import GridError
 
 ROOT = Path(__file__).parents[2]
 SHORT = {"dataset": "name", "protocol": "preset"}
-"""Keys that may be a mere name, and the key that this name stands for."""
+"""Keys whose value may be a name only, and the key inside their mapping that holds the name."""
 
 Tree = dict[str, Any]
 
 
 class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML as people expect it: ``1e-3`` is a number, a day is text, no key is given twice."""
+    """YAML loader that reads ``1e-3`` as a number and a date as text, and refuses repeated keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping of distinct keys."""
+        """Return a mapping; a repeated key is an error."""
         seen: set[Hashable] = set()
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
@@ -33,13 +33,15 @@ class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mis
                 mark = key_node.start_mark
                 raise yaml.constructor.ConstructorError(None, None, f"{key} is given twice", mark)
             seen.add(key if isinstance(key, Hashable) else id(key_node))
-        found: dict[Any, Any] = super().construct_mapping(node, deep)
-        return found
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
 
 
 Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in known if not tag.endswith((":float", ":timestamp"))]
-    for first, known in Loader.yaml_implicit_resolvers.items()
+    first: [
+        (tag, pattern) for tag, pattern in resolvers if not tag.endswith((":float", ":timestamp"))
+    ]
+    for first, resolvers in Loader.yaml_implicit_resolvers.items()
 }
 Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
@@ -51,15 +53,20 @@ Loader.add_implicit_resolver(
 
 
 def parse_yaml(text: str, where: str, *, file: bool = False) -> Any:
-    """Plain values of a YAML text.
+    """Parse YAML text into plain values.
+
+    Args:
+        text: YAML.
+        where: the text's source, for messages.
+        file: add line and column to messages.
 
     Raises:
-        GridError: ``where``, in a file with line and column, and what is wrong there.
+        GridError: the text is not valid YAML.
     """
     try:
         return yaml.load(text, Loader)
-    except UnicodeEncodeError:  # an argument's bytes were no text
-        raise GridError([f"{where}: not a text in UTF-8"]) from None
+    except UnicodeEncodeError:  # an argument with bytes that are not text
+        raise GridError([f"{where}: not UTF-8 text"]) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         if mark and file:
@@ -69,23 +76,23 @@ def parse_yaml(text: str, where: str, *, file: bool = False) -> Any:
 
 
 def read(path: Path) -> tuple[Tree, list[Path]]:
-    """A grid file over those it extends: mappings merge, everything else replaces.
+    """Read a grid file and the files that it extends: mappings merge, other values replace.
 
-    An empty mapping replaces, too: ``sweep: {}`` (or ``sweep: null``) is none of those inherited.
+    An empty mapping also replaces: ``sweep: {}`` (or ``sweep: null``) removes an inherited sweep.
 
     Returns:
-        The tree, and the folders that relative paths in it may start from, the nearest first.
+        The tree, and the folders to which relative paths in it may refer, the nearest first.
 
     Raises:
-        GridError: a file is missing or no YAML mapping, or files extend each other in a circle.
+        GridError: a file is missing, is not a YAML mapping, or extends itself.
     """
     return _read(path, ())
 
 
 def _read(path: Path, seen: tuple[Path, ...]) -> tuple[Tree, list[Path]]:
-    if path.resolve() in [one.resolve() for one in seen]:
-        circle = " -> ".join(str(one) for one in (*seen, path))
-        raise GridError([f"{seen[0]}: extends: goes in a circle: {circle}"])
+    if path.resolve() in [file.resolve() for file in seen]:
+        circle = " -> ".join(str(file) for file in (*seen, path))
+        raise GridError([f"{seen[0]}: extends: files extend each other in a circle: {circle}"])
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -93,41 +100,43 @@ def _read(path: Path, seen: tuple[Path, ...]) -> tuple[Tree, list[Path]]:
     except OSError as error:
         raise GridError([f"{path}: cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError:
-        raise GridError([f"{path}: cannot be read: not a text in UTF-8"]) from None
+        raise GridError([f"{path}: cannot be read: not UTF-8 text"]) from None
     tree = parse_yaml(text, str(path), file=True)
     if not isinstance(tree, dict):
-        raise GridError([f"{path}: a grid is a mapping of keys to values"])
-    other = tree.pop("extends", None)
-    if other is None:
+        raise GridError([f"{path}: expected a mapping of keys to values"])
+    extended = tree.pop("extends", None)
+    if extended is None:
         return tree, [path.parent]
-    if not isinstance(other, str):
-        raise GridError([f"{path}: extends: expected the name of one file, not {other!r}"])
-    found = [folder / other for folder in (path.parent, ROOT, Path())]
-    target = next((file for file in found if file.is_file()), None)
+    if not isinstance(extended, str):
+        raise GridError([f"{path}: extends: expected the name of one file, not {extended!r}"])
+    candidates = [folder / extended for folder in (path.parent, ROOT, Path())]
+    target = next((file for file in candidates if file.is_file()), None)
     if target is None:
-        raise GridError([f"{path}: extends: {other}: no such file beside it or in {ROOT}"])
+        places = f"in its folder, in {ROOT} or in the working folder"
+        raise GridError([f"{path}: extends: {extended}: no such file {places}"])
     below, folders = _read(target, (*seen, path))
     return merged(below, tree, empties=True), [path.parent, *folders]
 
 
 def merged(below: Tree, above: Tree, *, empties: bool = False) -> Tree:
-    """``above`` over ``below``: mappings key by key, everything else, lists too, as a whole.
+    """Return ``below`` with the values of ``above``: mappings merge, other values replace.
 
-    A mapping over a mere name (``protocol: semckd``) changes what that name stands for.
+    A mapping over a name (``protocol: semckd``) changes the settings of that name.
 
     Args:
-        empties: an empty mapping inside ``above`` replaces what it lies over; else it changes
-            nothing.
+        below: is not changed.
+        above: its values win.
+        empties: an empty mapping inside ``above`` replaces a value; otherwise it has no effect.
     """
-    out = dict(below)
+    tree = dict(below)
     for key, value in above.items():
-        old = out.get(key)
+        old = tree.get(key)
         if isinstance(old, str) and isinstance(value, dict) and key in SHORT:
             old = {SHORT[key]: old}
         if isinstance(old, dict) and isinstance(value, dict) and (value or not empties):
             value = merged(old, value, empties=empties)
-        out[key] = value
-    return out
+        tree[key] = value
+    return tree
 
 
 def option_tree(option: str, value: Any) -> Tree:
@@ -141,15 +150,15 @@ def option_tree(option: str, value: Any) -> Tree:
 
 
 def set_value(tree: Tree, assignment: str, flag: str = "--set") -> None:
-    """Put the value of ``key.key=value`` into a tree; the value is YAML.
+    """Set the value of ``key.key=value`` in a tree; the value is YAML.
 
     Raises:
-        GridError: it has no such form, or leads into something that has no keys.
+        GridError: the assignment has another form, or one of its keys is in a value without keys.
     """
     where = f"{flag} {assignment}"
     key, equals, text = assignment.partition("=")
     *parents, last = key.strip().split(".")
-    if parents[:1] == ["sweep"]:  # its keys hold dots themselves
+    if parents[:1] == ["sweep"]:  # its keys contain dots
         parents, last = ["sweep"], ".".join([*parents[1:], last])
     if not equals or not last or not all(parents):
         raise GridError([f"{where}: expected KEY=VALUE, e.g. protocol.epochs=2"])
@@ -160,26 +169,26 @@ def set_value(tree: Tree, assignment: str, flag: str = "--set") -> None:
         if isinstance(child, str) and parent in SHORT:
             child = {SHORT[parent]: child}
         if child is not None and not isinstance(child, dict):
-            whole = ".".join(parents[: i + 1])
-            raise GridError([f"{where}: {whole} is {child!r}; set it as a whole: {whole}=..."])
+            name = ".".join(parents[: i + 1])
+            raise GridError([f"{where}: {name} is {child!r}, which has no keys; set {name}=..."])
         node[parent] = child = dict(child or {})
         node = child
     node[last] = value
 
 
 def presets() -> list[str]:
-    """Names of the protocols that ship with kdbench."""
+    """Return the names of the protocols that ship with kdbench."""
     files = resources.files("kdbench.grid.presets").iterdir()
     return sorted(Path(file.name).stem for file in files if file.name.endswith(".yaml"))
 
 
 def preset(name: str) -> Tree:
-    """The tree of a protocol that ships with kdbench."""
-    return copy.deepcopy(_shipped(name))  # callers may change what they get
+    """Return the tree of a protocol that ships with kdbench."""
+    return copy.deepcopy(_cached_preset(name))  # callers may change the tree
 
 
 @cache
-def _shipped(name: str) -> Tree:
+def _cached_preset(name: str) -> Tree:
     text = (
         resources.files("kdbench.grid.presets").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
     )

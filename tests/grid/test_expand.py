@@ -159,7 +159,8 @@ def test_parts_that_contradict_each_other_need_a_word() -> None:
         expand(grid)
     assert len(error.value.lines) == 2
     assert error.value.lines[0] == (
-        "grid.yaml: methods.simkd+kd: gamma: the parts differ (simkd 0, kd 0.1); give gamma here"
+        "grid.yaml: methods.simkd+kd: gamma: the methods differ (simkd 0, kd 0.1); "
+        "set gamma for this row"
     )
     told = {"simkd+kd": {"gamma": 0, "alpha": 1}}
     assert weights(first("simkd+kd", methods=[told], protocol="crd"))[:2] == (0.0, 1.0)

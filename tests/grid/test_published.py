@@ -54,22 +54,23 @@ def test_an_unknown_reference_names_the_nearest() -> None:
         lookup("SemCKD (AAAI 2020)/Table 1", "kd", "a", "b")
 
 
-def test_known_references() -> None:
-    assert published.known(TABLE1)
-    assert all(map(published.known, published.references()))
-    assert not published.known("SemCKD (AAAI 2020)/Table 1")
-    assert not published.known("CRD / RepDistiller (ICLR 2020)/README table")
+def test_full_names_of_references() -> None:
+    assert published.full_name(TABLE1) == "SemCKD (AAAI 2021)/Table 1 (README image)"
+    for name in published.references():
+        assert published.full_name(name) == name
+    with pytest.raises(ValueError, match="unknown; accepted: "):
+        published.full_name("SemCKD (AAAI 2020)/Table 1")
 
 
 def test_a_reference_that_is_two_tables_is_an_error() -> None:
-    with pytest.raises(ValueError, match="which of"):
+    with pytest.raises(ValueError, match="not unique; accepted: "):
         lookup("CRD / RepDistiller (ICLR 2020)/README table", "kd", "a", "b")
 
 
 def test_a_pair_published_on_two_data_sets_needs_one_named() -> None:
     reference = "Knowledge-Distillation-Zoo/README table 2"
     pair = ("resnet110", "resnet20")
-    with pytest.raises(ValueError, match="which data set"):
+    with pytest.raises(ValueError, match="on several data sets; give one of CIFAR-10, CIFAR-100"):
         lookup(reference, "kd", *pair)
     assert lookup(reference, "kd", *pair, dataset="cifar10") != lookup(
         reference, "kd", *pair, dataset="cifar100"

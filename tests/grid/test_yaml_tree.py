@@ -110,11 +110,11 @@ def test_extends_from_the_repository_too(tmp_path: Path) -> None:
     ("a", "problem"),
     [
         ("extends: none.yaml", "a.yaml: extends: none.yaml: no such file"),
-        ("extends: a.yaml", "a.yaml: extends: goes in a circle: "),
-        ("extends: b.yaml", "a.yaml: extends: goes in a circle: "),
+        ("extends: a.yaml", "a.yaml: extends: files extend each other in a circle: "),
+        ("extends: b.yaml", "a.yaml: extends: files extend each other in a circle: "),
         ("extends: [b.yaml]", "a.yaml: extends: expected the name of one file"),
-        ("- 1", "a.yaml: a grid is a mapping"),
-        ("", "a.yaml: a grid is a mapping"),
+        ("- 1", "a.yaml: expected a mapping of keys to values"),
+        ("", "a.yaml: expected a mapping of keys to values"),
     ],
 )
 def test_extends_that_leads_nowhere(tmp_path: Path, a: str, problem: str) -> None:
@@ -128,7 +128,7 @@ def test_no_file_no_text_and_a_folder(tmp_path: Path) -> None:
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     for name, problem in (
         ("none.yaml", "none.yaml: no such file"),
-        ("binary.yaml", "not a text"),
+        ("binary.yaml", "not UTF-8 text"),
         (".", "cannot be read: Is a directory"),
     ):
         with pytest.raises(GridError, match=problem):
@@ -171,8 +171,9 @@ def test_set_reaches_into_short_forms_and_new_places() -> None:
     ("assignment", "problem"),
     [
         ("epochs", "expected KEY=VALUE"), ("=3", "expected KEY=VALUE"), ("a..b=3", "expected KEY"),
-        ("a.=3", "expected KEY=VALUE"), ("a=[1", "not YAML"), ("a=\udcff", "not a text in UTF-8"),
-        ("methods.kd.beta=3", "set it as a whole"), ("name.x=3", "set it as a whole"),
+        ("a.=3", "expected KEY=VALUE"), ("a=[1", "not YAML"), ("a=\udcff", "not UTF-8 text"),
+        ("methods.kd.beta=3", "methods is ['kd'], which has no keys; set methods=..."),
+        ("name.x=3", "name is 'x', which has no keys; set name=..."),
     ],
 )  # fmt: skip
 def test_set_in_another_form(assignment: str, problem: str) -> None:

@@ -117,8 +117,10 @@ def lines(**changes: Any) -> list[str]:
         ({"methods": ["at+at"]}, "methods.at+at: a method is combined with itself"),
         ({"methods": [{"rkd": {"angel": 3}}]},
          "methods.rkd: angel: unknown; RKD takes distance, angle, eps; every method takes beta, "
-         "gamma, alpha, temperature, pretrain_epochs, pretrain_lr, auxiliary, label (did you mean angle?)"),
-        ({"methods": [{"at": {"betta": 3}}]}, "methods.at: betta: unknown; AT takes p; every method takes "),
+         "gamma, alpha, temperature, pretrain_epochs, pretrain_lr, auxiliary, label "
+         "(did you mean angle?)"),
+        ({"methods": [{"at": {"betta": 3}}]},
+         "methods.at: betta: unknown; AT takes p; every method takes beta, "),
         ({"methods": [{"at": {"p": "two"}}]}, "methods.at: p: expected int like 2, not 'two'"),
         ({"methods": [{"at": {"beta": -1}}]}, "methods.at: beta: expected 0 or more, not -1"),
         ({"methods": [{"at": {"beta": "x"}}]}, "methods.at: beta: expected a number, not 'x'"),
@@ -139,7 +141,8 @@ def lines(**changes: Any) -> list[str]:
         ({"methods": [{"at+sp": {"at": 3}}]},
          "methods.at+sp: at: expected a mapping of options, not 3"),
         ({"methods": [{"at+sp": {"at": {"q": 1}}}]}, "methods.at+sp: at.q: unknown; AT takes p; "),
-        ({"methods": [{"at+sp": {"at": {"p": "x"}}}]}, "methods.at+sp: at.p: expected int like 2, not 'x'"),
+        ({"methods": [{"at+sp": {"at": {"p": "x"}}}]},
+         "methods.at+sp: at.p: expected int like 2, not 'x'"),
         ({"methods": [{"at+sp": {"at": {"beta": "x"}}}]},
          "methods.at+sp: at.beta: expected a number, not 'x'"),
         ({"methods": [{"confidence_penalty": {"threshold": {1, 2}}}]},
