@@ -1,1 +1,1 @@
-"""Train the runs of a cohort, each to a record or a checkpoint."""
+"""Training of a cohort's runs, each to a record or a checkpoint."""

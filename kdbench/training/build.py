@@ -1,4 +1,4 @@
-"""A run's network and methods before the first step, and what a network shows of itself."""
+"""A run's network and methods before the first step, and the shapes of a network's features."""
 
 import torch
 from torch import nn
@@ -13,14 +13,14 @@ from kdbench.rng import key
 
 
 def build_network(run: Run, *, num_classes: int, in_channels: int) -> Network:
-    """The network of a run with its initial weights, which only the seed and its name decide."""
+    """Build a run's network; only its name and the seed determine the initial weights."""
     with torch.random.fork_rng():
         torch.manual_seed(key(run.seed, "init", run.student))
         return zoo.create(run.student, num_classes=num_classes, in_channels=in_channels)
 
 
 def dry_run(network: nn.Module, in_channels: int, size: int) -> Features:
-    """``Features`` of two images of zeros, to read shapes off; leaves the network as it was."""
+    """Return ``Features`` of two images of zeros, for their shapes; the network is unchanged."""
     training = network.training
     network.eval()
     with torch.no_grad():
@@ -30,20 +30,20 @@ def dry_run(network: nn.Module, in_channels: int, size: int) -> Features:
 
 
 def build_methods(run: Run, setup: Setup) -> list[Method]:
-    """The methods of a run's terms, each initialised from a stream of its own.
+    """Build the methods of a run's terms, each initialised from its own random stream.
 
     Raises:
         Incompatible: a method cannot work on this pair.
-        ValueError: a plugin's file is no longer the one that the run's id stands for.
+        ValueError: a plugin's file has changed since the run's id was computed.
     """
-    made = []
+    methods = []
     for term in run.terms:
         if term.source and lookup.describe(term.where).sha256 != term.source:
             raise ValueError(
-                f"{term.where}: changed since this run was made of it; run the grid again"
+                f"{term.where}: changed since this run was created; run the grid again"
             )
         with torch.random.fork_rng():
             torch.manual_seed(key(run.seed, "method", term.method))
             method = lookup.load(term.where)(setup, **term.hyper)
-        made.append(replace_strided_pointwise(method))
-    return made
+        methods.append(replace_strided_pointwise(method))
+    return methods

@@ -1,8 +1,8 @@
 """Checkpoints that a kill, a full disk or a flipped bit cannot turn into a wrong number.
 
-A checkpoint is written whole to a temporary file, synced, and renamed; the one before it is kept
-until then. The file is torch's own zip format, whose checksums are verified before it is read, and
-reading never unpickles code.
+A checkpoint is written to a temporary file, synced, and renamed; the previous checkpoint is kept
+until then. The file has torch's zip format. Its checksums are verified before it is loaded, and
+loading never unpickles code.
 """
 
 import hashlib
@@ -27,23 +27,23 @@ log = logging.getLogger(__name__)
 
 
 class CheckpointDamaged(ValueError):
-    """The file is not a whole checkpoint."""
+    """The file is not a complete checkpoint."""
 
 
 class OtherWeights(CheckpointDamaged):
-    """The file is whole, and not what the run's record speaks of."""
+    """The checkpoint is complete, but its weights are not those of the run's record."""
 
 
 def save(folder: Path, state: dict[str, Any], *, final: bool = False) -> None:
-    """Write ``folder/checkpoint.pt``, keeping the one before it.
+    """Write ``folder/checkpoint.pt``, and keep the previous checkpoint.
 
     Args:
-        folder: of the run.
+        folder: the run's folder.
         state: tensors, numbers, strings, and lists and dicts of them.
-        final: training has ended: the one before is dropped.
+        final: training has ended; the previous checkpoint is deleted.
 
     Raises:
-        OSError: nothing was changed.
+        OSError: the file cannot be written; the existing checkpoints are unchanged.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
@@ -59,7 +59,7 @@ def save(folder: Path, state: dict[str, Any], *, final: bool = False) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Make the renames themselves outlive a power cut."""
+    """Sync a folder, so that renames in it survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -68,10 +68,10 @@ def _sync(folder: Path) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """One checkpoint file, on the CPU.
+    """Load a checkpoint file onto the CPU.
 
     Raises:
-        CheckpointDamaged: truncated, corrupt or something else; the message names the file.
+        CheckpointDamaged: the file is truncated, corrupt or no checkpoint; the message names it.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -89,11 +89,11 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def trained(path: Path, record: Record) -> dict[str, Any]:
-    """What a run left at its end, verified to be the weights that its record names.
+    """Load a run's final checkpoint, and verify its weights against the run's record.
 
     Raises:
-        CheckpointDamaged: it cannot be read, or holds no network.
-        OtherWeights: the network is another.
+        CheckpointDamaged: the file cannot be read, or contains no network.
+        OtherWeights: the weights differ from those in the record.
     """
     state = read(path)
     if "model" not in state:
@@ -104,23 +104,23 @@ def trained(path: Path, record: Record) -> dict[str, Any]:
 
 
 def load(folder: Path) -> dict[str, Any] | None:
-    """The newest whole checkpoint of a run; None where there is none.
+    """Load the newest complete checkpoint of a run; None if it has none.
 
-    A damaged one is reported in the log and the one before it is used.
+    A damaged checkpoint is reported in the log, and the previous checkpoint is loaded.
     """
-    # checkpoint.new.pt is whole, too, when a kill came between the two renames.
+    # checkpoint.new.pt is complete, too, if the process was killed between the two renames.
     for name in (NAME, "checkpoint.new.pt", PREVIOUS):
         path = folder / name
         if path.exists():
             try:
                 return read(path)
             except CheckpointDamaged as damage:
-                log.warning("damaged checkpoint, the one before it is used: %s", damage)
+                log.warning("damaged checkpoint, using the previous one: %s", damage)
     return None
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
-    """sha256 of named tensors: names, types, shapes and bits."""
+    """Return the sha256 of named tensors: names, types, shapes and bits."""
     total = hashlib.sha256()
     for name in sorted(tensors):
         value = tensors[name].detach().cpu().contiguous()

@@ -1,4 +1,4 @@
-"""Time spent in parts of a loop, without stopping the device to measure it."""
+"""Time spent in parts of a loop, measured without waiting for the device."""
 
 import statistics
 import time
@@ -9,10 +9,10 @@ import torch
 
 
 class Clock:
-    """Adds up the time of ``with clock:`` blocks.
+    """Total time of ``with clock:`` blocks.
 
-    On a GPU the blocks are marked by events, read only when ``settle`` is called at the end of an
-    epoch; elsewhere the wall clock is exact.
+    On a GPU, events mark the blocks and are read only when ``settle`` is called at the end of an
+    epoch; on a CPU the wall clock is exact.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -42,7 +42,7 @@ class Clock:
             self._add(time.perf_counter() - self._start)
 
     def settle(self) -> float:
-        """All seconds up to now; waits for the device."""
+        """Return all seconds so far; waits for the device."""
         if self._open:
             self._open[-1][1].synchronize()
             for start, end in self._open:
@@ -51,7 +51,7 @@ class Clock:
         return self.seconds
 
     def median_ms(self) -> float:
-        """Median of the last thousand blocks, in milliseconds; 0 before the first."""
+        """Return the median of the last thousand blocks in milliseconds; 0 before the first."""
         return 1000 * statistics.median(self.recent) if self.recent else 0.0
 
     def _add(self, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Folder, device and callbacks of a training; none moves a number."""
+"""Folder, device and callbacks of a training; none changes a result."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,16 +12,19 @@ from kdbench.training.ranks import ALONE, World
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """Where and how to train; nothing of it moves a number.
+    """Folder, device and callbacks of a training; none changes a result.
 
     Attributes:
-        runs: folder of runs. device: to train on.
-        checkpoint_seconds: between checkpoints; 0: after every step.
-        stop: asked after every step whether to stop.
-        tell: given the learners' heartbeats now and then, and one line for each that has ended.
-        held: whether a run, by its id, is still this process's to write; asked before each write
-            that counts.
-        world: the ranks that train together; the first alone writes and tells.
+        runs: folder of all runs.
+        device: device to train on.
+        checkpoint_seconds: seconds between checkpoints; 0: one after every step.
+        beat_seconds: seconds between heartbeats.
+        tensorboard: also write curves for TensorBoard.
+        stop: called after every step; training stops if it returns True.
+        report: called with the learners' heartbeats, and with a line for every run that ends.
+        held: returns whether this process still holds a run's lease, by the run's id; called
+            before a checkpoint or record is written.
+        world: the ranks that train together; only the first writes and reports.
     """
 
     runs: Path

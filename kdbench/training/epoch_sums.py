@@ -1,4 +1,4 @@
-"""What an epoch adds up on the device, to be read once, when it ends."""
+"""Running sums of an epoch, kept on the device and read once, at its end."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,13 @@ from torch import Tensor
 
 
 class EpochSums:
-    """Losses and hits of an epoch so far.
+    """Losses and correct predictions of an epoch so far.
 
     Attributes:
-        loss: sum over steps, float64. hits: right predictions, int64.
-        last_finite: the last loss that was finite. broken: whether one was not, bool.
+        loss: sum over steps, float64.
+        correct: number of correct predictions, int64.
+        last_finite: the last finite loss.
+        broken: whether any loss was not finite, bool.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -21,7 +23,7 @@ class EpochSums:
         self.broken = torch.zeros((), dtype=torch.bool, device=device)
 
     def add(self, loss: Tensor, correct: Tensor) -> None:
-        """Count a step: its loss and the number of its hits, scalars."""
+        """Add a step: its loss and its number of correct predictions, both scalars."""
         value = loss.float()
         finite = torch.isfinite(value)
         self.broken |= ~finite
@@ -30,10 +32,10 @@ class EpochSums:
         self.correct += correct
 
     def state(self) -> list[Tensor]:
-        """For a checkpoint."""
+        """Return the sums for a checkpoint."""
         return [self.loss, self.correct, self.last_finite, self.broken]
 
     def load(self, state: Sequence[Tensor]) -> None:
-        """Go on from a checkpoint."""
+        """Restore the sums from a checkpoint."""
         device = self.loss.device
         self.loss, self.correct, self.last_finite, self.broken = (x.to(device) for x in state)

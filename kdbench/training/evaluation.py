@@ -1,4 +1,4 @@
-"""How good a prediction is on labelled images."""
+"""Loss and accuracy of predictions on labelled images."""
 
 from collections.abc import Callable, Iterable
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from kdbench.training.ranks import ALONE, World
 
 BATCH = 500
-"""Images at once, where the number decides nothing."""
+"""Batch size of evaluations; it does not affect results."""
 
 
 @torch.no_grad()
@@ -19,26 +19,26 @@ def evaluate(
     device: torch.device,
     world: World = ALONE,
 ) -> tuple[float, float, float]:
-    """Mean loss, top-1 and top-5 accuracy in percent.
+    """Return mean loss, and top-1 and top-5 accuracy in percent.
 
     Args:
-        predict: images [B, C, H, W] to logits [B, K].
-        batches: images and labels [B]: of this rank, where there are several.
-        device: where they are.
-        world: the ranks that look at the other batches.
+        predict: maps images [B, C, H, W] to logits [B, K].
+        batches: this rank's images and labels [B].
+        device: device of the batches.
+        world: the ranks that share the evaluation.
     """
 
-    def own() -> Tensor:
+    def sums_of_rank() -> Tensor:
         loss = torch.zeros((), dtype=torch.float64, device=device)
-        hits = torch.zeros(2, dtype=torch.int64, device=device)
+        correct = torch.zeros(2, dtype=torch.int64, device=device)
         n = 0
         for images, labels in batches:
             logits = predict(images)
             loss += F.cross_entropy(logits, labels, reduction="sum")
             top = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
-            hits += torch.stack([top[:, 0].sum(), top.any(1).sum()])
+            correct += torch.stack([top[:, 0].sum(), top.any(1).sum()])
             n += len(labels)
-        return torch.stack([loss, *hits.double(), loss.new_tensor(n)])  # counts are exact
+        return torch.stack([loss, *correct.double(), loss.new_tensor(n)])  # counts are exact
 
-    loss, first, five, n = world.sum(world.run_or_fail_together(own)).tolist()
-    return loss / n, 100 * first / n, 100 * five / n
+    loss, top1, top5, n = world.sum(world.run_or_fail_together(sums_of_rank)).tolist()
+    return loss / n, 100 * top1 / n, 100 * top5 / n

@@ -1,4 +1,4 @@
-"""Batch norm over the global batch, where each rank has only its rows of it."""
+"""Batch norm over the global batch, of which each rank has only its rows."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from kdbench.training.ranks import World
 def convert(module: nn.Module, world: World) -> None:
     """Replace every batch norm below ``module``, keeping its parameters, buffers and their names.
 
-    A method's own modules need it not: they are given the global batch on every rank.
+    Not needed for a method's own modules, which get the global batch on every rank.
     """
     if world.size == 1:
         return
@@ -25,9 +25,9 @@ def convert(module: nn.Module, world: World) -> None:
 
 
 class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """``nn.BatchNorm1d`` or ``2d`` with the statistics of all ranks' rows together.
+    """``nn.BatchNorm1d`` or ``2d`` with statistics over the rows of all ranks.
 
-    Unlike ``nn.SyncBatchNorm`` it works on a CPU, too. Every rank has to have as many rows.
+    Unlike ``nn.SyncBatchNorm`` it also works on a CPU. All ranks must have the same number of rows.
     """
 
     def __init__(self, original: nn.BatchNorm1d | nn.BatchNorm2d, world: World) -> None:
@@ -38,7 +38,7 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         self.train(original.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[b, C] or [b, C, H, W], this rank's rows, to the same."""
+        """Normalise this rank's rows, [b, C] or [b, C, H, W]."""
         if not self.training:
             mean, var = self.running_mean, self.running_var
             return F.batch_norm(x, mean, var, self.weight, self.bias, eps=self.eps)
@@ -47,7 +47,7 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         with torch.no_grad():
             self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
             share = self.momentum
-            if share is None:  # a plain average
+            if share is None:  # a plain average over all batches
                 share = 1 / float(self.num_batches_tracked)  # type: ignore[arg-type]
             self.running_mean.lerp_(mean, share)  # type: ignore[union-attr]
             self.running_var.lerp_(var * (n / max(1, n - 1)), share)  # type: ignore[union-attr]
@@ -63,7 +63,7 @@ class _Normalise(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         dims = [i for i in range(x.dim()) if i != 1]
         moments = torch.var_mean(upcast(x), dims, correction=0)
-        # [size, 2, C]; each rank's variance is about its own mean: nothing large cancels.
+        # [size, 2, C]; each rank's variance is about its own mean, so no large numbers cancel.
         variances, means = world.concatenated(torch.stack(moments)[None]).unbind(1)
         mean = means.mean(0)
         var = variances.mean(0) + (means - mean).square().mean(0)

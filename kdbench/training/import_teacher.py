@@ -1,4 +1,4 @@
-"""``kdbench teacher import``: make a run of a checkpoint that somebody else trained."""
+"""``kdbench teacher import``: turn a published checkpoint into a run."""
 
 import hashlib
 import json
@@ -17,8 +17,7 @@ from kdbench.grid.grid import GridError
 from kdbench.grid.name_checks import model_errors
 from kdbench.grid.parsing import parse
 from kdbench.grid.yaml_tree import parse_yaml
-from kdbench.models import size as cost
-from kdbench.models import zoo
+from kdbench.models import size, zoo
 from kdbench.models.published_checkpoints import arch_of, fit, read_checkpoint
 from kdbench.runs import environment, records
 from kdbench.runs.records import Cost, Record, Result
@@ -27,7 +26,14 @@ from kdbench.training import checkpoint, evaluation
 
 @dataclass(frozen=True)
 class ImportedTeacher:
-    """An imported teacher: its run's id, architecture, and the accuracy measured here."""
+    """An imported teacher.
+
+    Attributes:
+        id: the run's id.
+        arch: architecture.
+        acc: test accuracy in percent, measured here.
+        dataset: title of the data set.
+    """
 
     id: str
     arch: str
@@ -38,14 +44,17 @@ class ImportedTeacher:
 def import_checkpoint(
     path: Path, arch: str | None, dataset: str, runs: Path, data_root: Path
 ) -> ImportedTeacher:
-    """Read a published checkpoint, measure it, and leave it as a run that grids can name.
+    """Read a published checkpoint, measure its accuracy, and store it as a run for grids.
 
     Args:
-        path: the file. arch: None: told from the folder's name.
-        dataset: name, or YAML. runs, data_root: folders.
+        path: the checkpoint file.
+        arch: architecture; None: derived from the folder's name.
+        dataset: a data set's name, or YAML.
+        runs: folder of runs.
+        data_root: folder of data sets.
 
     Raises:
-        UserError: the file does not fit, or the data is missing; nothing is left behind.
+        UserError: the file does not fit, or the data is missing; nothing is written.
     """
     name = arch or arch_of(path)
     if name is None:
@@ -66,7 +75,7 @@ def import_checkpoint(
     network.to(memory_format=torch.channels_last)
     network.eval()
     batches = eval_batches(data.test_images, data.test_labels, data, evaluation.BATCH)
-    loss, acc, five = evaluation.evaluate(
+    loss, acc, top5 = evaluation.evaluate(
         lambda images: network(images).logits, batches, torch.device("cpu")
     )
     weights = checkpoint.digest(network.state_dict())
@@ -75,21 +84,21 @@ def import_checkpoint(
     run_id = f"import-{identity[:16]}"
     folder = records.folder(runs, run_id)
     folder.mkdir(parents=True, exist_ok=True)
-    about: dict[str, Any] = {"id": run_id, "method": "teacher", "student": name, "file": str(path)}
-    about |= {"sha256": source, "dataset": grid.dataset.model_dump(exclude_none=True)}
-    files.write_atomically(folder / "run.json", json.dumps(about, indent=1) + "\n")
+    run: dict[str, Any] = {"id": run_id, "method": "teacher", "student": name, "file": str(path)}
+    run |= {"sha256": source, "dataset": grid.dataset.model_dump(exclude_none=True)}
+    files.write_atomically(folder / "run.json", json.dumps(run, indent=1) + "\n")
     checkpoint.save(folder, {"model": network.state_dict()}, final=True)
     result = Result(
         epoch=0, steps=0, train_loss=float("nan"), train_acc=float("nan"), test_loss=loss,
-        test_acc=acc, test_top5=five, best_acc=acc, best_epoch=0, weights=weights,
+        test_acc=acc, test_top5=top5, best_acc=acc, best_epoch=0, weights=weights,
         data=data.digest, n_train=len(data.train_labels), n_test=len(data.test_labels),
     )  # fmt: skip
-    size = cost.params(network)
-    macs = cost.macs(name, data.channels, data.size, data.num_classes)
-    spent = Cost(0.0, 0.0, 0.0, size, size, 0, macs, 0.0)
-    when = datetime.now(UTC).isoformat(timespec="seconds")
-    made = environment.describe(
+    parameters = size.params(network)
+    macs = size.macs(name, data.channels, data.size, data.num_classes)
+    cost = Cost(0.0, 0.0, 0.0, parameters, parameters, 0, macs, 0.0)
+    measured_on = environment.describe(
         "cpu", torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
-    ) | {"ended": when}
-    records.write(runs, Record(run_id, "done", result=result, cost=spent, environment=made))
+    )
+    measured_on |= {"ended": datetime.now(UTC).isoformat(timespec="seconds")}
+    records.write(runs, Record(run_id, "done", result=result, cost=cost, environment=measured_on))
     return ImportedTeacher(run_id, name, acc, grid.dataset.title)

@@ -1,7 +1,7 @@
 """A learner: one student with its methods, optimiser and schedule while it trains.
 
-It knows nothing of the other learners of its cohort, and draws from no generator that they can
-see; so a cohort cannot change its numbers.
+A learner does not depend on the other learners of its cohort, and shares no random generator with
+them, so its results are the same alone and in a cohort.
 """
 
 import json
@@ -31,11 +31,13 @@ class Learner:
     """One run in training.
 
     Attributes:
-        run: what is trained.
-        student: the network. methods: one per term of the run.
-        phase: what it is doing; epoch: from 1; step: steps of this epoch done.
-        history: one row per epoch that has ended.
-        status: how it ended, or "running". reason: why.
+        methods: one per term of the run.
+        phase: the current phase, or "end".
+        epoch: the current epoch of the phase, from 1.
+        step: steps of this epoch that are done.
+        history: one row per finished epoch.
+        status: "running", "lost" if another process has taken over, or the record's status.
+        reason: why the run failed or diverged.
     """
 
     def __init__(
@@ -54,26 +56,24 @@ class Learner:
         """Build student, methods and optimiser.
 
         Args:
-            run: what to train.
             num_classes: K.
-            in_channels, size: of the images, [B, in_channels, size, size].
+            in_channels: channels of the images, [B, in_channels, size, size].
+            size: height and width of the images.
             train_labels: [N].
             teacher: the teacher's ``Features`` of a dry run on the CPU.
             teacher_head: the teacher's classifier, frozen.
-            device: where to train.
-            world: the ranks that train it together.
+            world: the ranks that train the run together.
 
         Raises:
             Incompatible: a method cannot work on this pair.
+            ValueError: the training images do not fill a batch.
         """
         self.run, self.device, self.world = run, device, world
         self.rows = world.rows(run.training.batch_size)
         self.steps = len(train_labels) // run.training.batch_size
         if not self.steps:
-            raise ValueError(
-                f"{len(train_labels)} training images do not fill a batch of "
-                f"{run.training.batch_size}"
-            )
+            n, b = len(train_labels), run.training.batch_size
+            raise ValueError(f"{n} training images do not fill a batch of {b}")
         self.student = build_network(run, num_classes=num_classes, in_channels=in_channels)
         convert(self.student, world)
         student_features = dry_run(self.student, in_channels, size)
@@ -114,39 +114,36 @@ class Learner:
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether the teacher has to look at the batches."""
+        """Whether training needs the teacher's features of each batch."""
         return self.run.teacher is not None
 
     # -- training ---------------------------------------------------------------------------
 
     def train_step(self, images: Tensor, labels: Tensor, index: Tensor, t: Features | None) -> None:
-        """One optimiser step on a global batch; ``t`` are the teacher's features of it."""
+        """Take an optimiser step on a global batch; ``t`` are the teacher's features of it."""
         run = self.run
         if self.step == 0:
             self.phases.set_modes(self.phase)
-        # A method may use torch's global generator; it finds it in a state of its own.
+        # A method may use torch's global generator; its state depends only on run and step.
         torch.manual_seed(key(run.seed, "step", self.phase, self.epoch, self.step))
-        steps_before = (self.epoch - 1) * self.steps + self.step
-        epochs = self.epochs()
-        batch = Batch(
-            images, labels, index, self.epoch, steps_before / (epochs * self.steps), steps_before
-        )
+        done = (self.epoch - 1) * self.steps + self.step  # steps of the phase
+        total = self.epochs() * self.steps
+        batch = Batch(images, labels, index, self.epoch, done / total, done)
         with self.clock:
             self._set_rate()
             bf16 = run.training.precision == "bf16"
             with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
                 s: Features = self.world.gather(self.forward(images[self.rows]))
-                loss = self.world.run_or_fail_together(
-                    partial(self._loss, s, t or s.detached(), batch)
-                )
+                compute_loss = partial(self._loss, s, t or s.detached(), batch)
+                loss = self.world.run_or_fail_together(compute_loss)
             if loss.requires_grad:
                 loss.backward(torch.full_like(loss, 1 / self.world.size))
                 self.world.sum_gradients(self.phases.learnable)
                 self.optimizer.step()
                 self.optimizer.zero_grad(set_to_none=True)
             with torch.no_grad():
-                hits = (self._train_logits(s).argmax(1) == labels).sum()
-                self.sums.add(loss.detach(), hits)
+                correct = (self._train_logits(s).argmax(1) == labels).sum()
+                self.sums.add(loss.detach(), correct)
         self.step += 1
         self.steps_done += 1
         if self.step == self.steps:
@@ -181,7 +178,7 @@ class Learner:
             group["lr"] = rate
 
     def epochs(self) -> int:
-        """Length of the running phase."""
+        """Return the number of epochs of the current phase."""
         if self.phase == "pretrain" and self.run.pretrain:
             return self.run.pretrain[0]
         return self.run.training.epochs
@@ -189,11 +186,11 @@ class Learner:
     # -- evaluation and the end of an epoch ---------------------------------------------------
 
     def _predict(self, s: Features) -> Tensor:
-        """The deployed prediction, [B, K]."""
+        """Return the deployed prediction, [B, K]."""
         return self.predictor.predict(s) if self.predictor else s.logits
 
     def _train_logits(self, s: Features) -> Tensor:
-        """The same in mid-training, without a second update of the method's batch norms."""
+        """Return the prediction during training; the method's batch norms are not updated again."""
         if self.predictor is None:
             return s.logits
         self.predictor.eval()
@@ -202,7 +199,7 @@ class Learner:
         return logits
 
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float, float]:
-        """Mean loss, top-1 and top-5 accuracy in percent; ``batches`` are this rank's part."""
+        """Return loss, top-1 and top-5 accuracy in percent; ``batches`` are this rank's part."""
         self.student.eval()
         self.methods.eval()
 
@@ -215,7 +212,7 @@ class Learner:
             return evaluation.evaluate(logits, batches, self.device, self.world)
 
     def diverged(self) -> bool:
-        """Whether a loss of this epoch was not finite; waits for the device."""
+        """Check whether a loss of this epoch was not finite; waits for the device."""
         if not self.world.any_rank(bool(self.sums.broken))[0]:
             self.last_finite_loss = float(self.sums.last_finite)
             return False
@@ -228,7 +225,7 @@ class Learner:
     def end_epoch(
         self, test: tuple[float, float, float], val: tuple[float, float, float] | None
     ) -> None:
-        """Write the row of an epoch of training and go on to the next, or to the end."""
+        """Add a row with the results of ``evaluate`` to the history, and advance the epoch."""
         row = {
             "epoch": self.epoch,
             "train_loss": float(self.sums.loss) / self.steps,
@@ -246,7 +243,7 @@ class Learner:
         self.next_epoch()
 
     def next_epoch(self) -> None:
-        """On to the next epoch, phase or the end."""
+        """Advance to the next epoch, to the next phase, or to the end."""
         self.clock.settle()
         self.sums = EpochSums(self.device)
         self.step = 0
@@ -260,7 +257,7 @@ class Learner:
     # -- checkpoints ------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """All there is to go on from: place, weights, optimiser, sums. Waits for the device."""
+        """Return everything needed to resume; waits for the device."""
         return {
             "run": json.dumps(self.run.canonical, sort_keys=True),
             "phase": self.phase,
@@ -280,10 +277,11 @@ class Learner:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from ``state``.
+        """Resume from ``state``.
 
         Raises:
-            ValueError: it is another run's, or does not fit; nothing is guessed.
+            ValueError: the state belongs to another run.
+            RuntimeError: the state does not fit the student or the methods.
         """
         if state.get("run") != json.dumps(self.run.canonical, sort_keys=True):
             raise ValueError("the checkpoint belongs to another run")

@@ -1,4 +1,4 @@
-"""What a learner leaves when it ends: result, cost, curve."""
+"""Result, cost and curves of a learner that has ended."""
 
 import resource
 from pathlib import Path
@@ -17,7 +17,7 @@ from kdbench.training.teacher import LoadedTeacher
 def result(
     learner: Learner, weights: str, data: LoadedData, teacher: LoadedTeacher | None
 ) -> Result | None:
-    """The numbers of a learner; None where no epoch has ended."""
+    """Return a learner's result; None if it finished no epoch."""
     if not learner.history:
         return None
     last = learner.history[-1]
@@ -48,13 +48,13 @@ def result(
 
 
 def cost(learner: Learner, data: LoadedData) -> Cost:
-    """What a learner took."""
+    """Return a learner's cost in time, parameters, operations and memory."""
     student = size.params(learner.student)
-    stays = [module for method in learner.terms for module in method.deployed()]
-    kept = sum(size.params(module) for module in stays)
-    # Where a method predicts by itself, the student's own classifier is not deployed.
-    own = size.params(learner.student.head) if learner.predictor else 0
-    extra = sum(p.numel() for p in learner.methods.parameters()) - kept
+    modules = [module for method in learner.terms for module in method.deployed()]
+    deployed = sum(size.params(module) for module in modules)
+    # If a method replaces the prediction, the student's own classifier is not deployed.
+    unused_head = size.params(learner.student.head) if learner.predictor else 0
+    extra = sum(p.numel() for p in learner.methods.parameters()) - deployed
     if learner.device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(learner.device) / 2**20
     else:
@@ -64,7 +64,7 @@ def cost(learner: Learner, data: LoadedData) -> Cost:
         teacher_seconds=round(learner.teacher_seconds, 3),
         step_ms=round(learner.clock.median_ms(), 3),
         params=student,
-        params_deployed=student - own + kept,
+        params_deployed=student - unused_head + deployed,
         params_extra=max(0, extra),
         macs=size.macs(learner.run.student, data.channels, data.size, data.num_classes),
         peak_mb=round(peak, 1),
@@ -72,12 +72,13 @@ def cost(learner: Learner, data: LoadedData) -> Cost:
 
 
 def write_history(folder: Path, learner: Learner) -> None:
+    """Write ``history.csv``, and ``trace.csv`` if a method traces values."""
     history.write(folder, learner.history)
     traces.write(folder, learner.history)
 
 
 def write_tensorboard(folder: Path, learner: Learner) -> None:
-    """Curves for TensorBoard, written once, at the end, so that resuming repeats no point."""
+    """Write curves for TensorBoard, once at the end, so that resuming repeats no point."""
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(str(folder / "tensorboard")) as writer:

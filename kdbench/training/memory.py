@@ -1,4 +1,7 @@
-"""How much memory a device has left for whoever starts now; without torch, but for a GPU's."""
+"""Memory of this machine: how much is free, errors when it runs out, and keeping freed memory.
+
+Only ``free_gpu_memory`` imports torch.
+"""
 
 import ctypes
 import os
@@ -8,22 +11,36 @@ from pathlib import Path
 
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
-EXHAUSTED = ("can't allocate memory", "not enough memory", "out of memory")
-"""What torch says in a plain ``RuntimeError``."""
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+"""Messages of torch's plain ``RuntimeError`` if memory runs out."""
+
+TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX = -1, -2, -3, -4
+"""Parameters of glibc's mallopt(3)."""
+KEEPING = ((MMAP_MAX, 0), (TRIM_THRESHOLD, -1), (TOP_PAD, 64 << 20))
+DEFAULT = (
+    (MMAP_MAX, 65536),
+    (MMAP_THRESHOLD, 32 << 20),
+    (TRIM_THRESHOLD, 64 << 20),
+    (TOP_PAD, 128 << 10),
+)
+"""Values that glibc's own adjustment reaches once large blocks have been freed."""
+
+
+# -- free memory ---------------------------------------------------------------------------
 
 
 def free_memory(proc: Path = PROC, cgroups: Path = CGROUPS) -> float | None:
-    """Bytes of main memory that a new process could take; None where the system does not say.
+    """Return the bytes of main memory that a new process could use; None if unknown.
 
-    The kernel's estimate, which counts what it would give back of its caches, or what is left of a
-    container's or a job's own limit.
+    That is the kernel's estimate, which includes caches it could free, or the rest of a
+    container's or job's limit, whichever is smaller.
     """
-    left = [*_available(proc), *_left_of_limits(proc, cgroups)]
-    return min(left) if left else None
+    amounts = [*_available(proc), *_left_of_limits(proc, cgroups)]
+    return min(amounts) if amounts else None
 
 
 def free_gpu_memory(device: object) -> float:
-    """Bytes of a GPU that are free, or this process's to use again."""
+    """Return the bytes of a GPU that are free, or cached by this process for reuse."""
     import torch
 
     free, _ = torch.cuda.mem_get_info(device)  # type: ignore[arg-type]
@@ -32,10 +49,11 @@ def free_gpu_memory(device: object) -> float:
 
 
 def _available(proc: Path) -> Iterator[float]:
+    """Yield the kernel's estimate of available memory, if there is one."""
     try:
         lines = (proc / "meminfo").read_text().splitlines()
     except OSError:
-        try:  # not Linux: all there is, used or not
+        try:  # not Linux: the whole main memory, used or not
             yield float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
         except (AttributeError, OSError, ValueError):
             return
@@ -47,7 +65,7 @@ def _available(proc: Path) -> Iterator[float]:
 
 
 def _left_of_limits(proc: Path, cgroups: Path) -> Iterator[float]:
-    """What is left of the limits of this process's control groups and of those above."""
+    """Yield the rest of each limit of this process's control groups and their parents."""
     try:
         lines = (proc / "self" / "cgroup").read_text().splitlines()
     except OSError:
@@ -72,47 +90,39 @@ def _left_of_limits(proc: Path, cgroups: Path) -> Iterator[float]:
 
 
 def _left(folder: Path, limit: str, used: str, cached: str) -> float | None:
-    """What is left of one group's limit, caches of files not counted; None without one."""
+    """Return the rest of one group's limit, not counting file caches; None without a limit."""
     try:
-        most = int((folder / limit).read_text())  # "max" is no number: no limit
-        now = int((folder / used).read_text())
+        limit_bytes = int((folder / limit).read_text())  # "max", no number: no limit
+        used_bytes = int((folder / used).read_text())
         stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
     except (OSError, ValueError):
         return None
-    return float(max(0, most - now + int(stat.get(cached, 0))))
+    return float(max(0, limit_bytes - used_bytes + int(stat.get(cached, 0))))
+
+
+# -- running out of memory ------------------------------------------------------------------
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception means that there was no memory left, on whatever device."""
+    """Check whether an exception means that memory ran out, on any device."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    told = str(error).lower()
-    return isinstance(error, RuntimeError) and any(words in told for words in EXHAUSTED)
+    message = str(error).lower()
+    return isinstance(error, RuntimeError) and any(text in message for text in OUT_OF_MEMORY)
 
 
-# --- keep freed memory: every step needs the same again, and getting it from the system is slow ---
-
-TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX = -1, -2, -3, -4
-"""Parameters of glibc's mallopt(3)."""
-
-KEPT = ((MMAP_MAX, 0), (TRIM_THRESHOLD, -1), (TOP_PAD, 64 << 20))
-USUAL = (
-    (MMAP_MAX, 65536),
-    (MMAP_THRESHOLD, 32 << 20),
-    (TRIM_THRESHOLD, 64 << 20),
-    (TOP_PAD, 128 << 10),
-)
-"""What glibc comes to by itself, once large pieces have been freed."""
+# -- keeping freed memory -------------------------------------------------------------------
 
 
 def keep_memory(keep: bool = True) -> bool:
-    """Let this process hold on to what it frees; whether the C library can do that.
+    """Make this process keep memory that it frees; return whether the C library can do that.
 
-    A step's large tensors would otherwise be mapped, faulted in page by page, and given back, each
-    time. To be called before they are made. Elsewhere than on glibc nothing happens.
+    Every step needs the same large tensors. Without this, their memory would be mapped, faulted in
+    page by page, and returned to the system in each step. Call this before large tensors are
+    created. It has no effect without glibc.
 
     Args:
-        keep: False: behave as usual again; what is held stays held until it is freed again.
+        keep: False restores the usual behaviour; memory already kept stays until freed again.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -120,5 +130,5 @@ def keep_memory(keep: bool = True) -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # musl has no mallopt
         return False
-    done = [mallopt(*setting) for setting in (KEPT if keep else USUAL)]  # all, whatever one says
-    return all(done)
+    results = [mallopt(*setting) for setting in (KEEPING if keep else DEFAULT)]  # all, in any case
+    return all(results)

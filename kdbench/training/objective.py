@@ -17,16 +17,19 @@ def total(
     alpha: float,
     temperature: float,
 ) -> Tensor:
-    """The whole training loss, a scalar; a part of weight 0 is not evaluated.
+    """Return the training loss, a scalar; parts of weight 0 are not evaluated.
 
     Args:
-        s_logits: the student's, [B, K].
+        s_logits: the student's logits, [B, K].
         labels: [B].
-        t_logits: the teacher's, [B, K]; None only if ``alpha`` is 0.
+        t_logits: the teacher's logits, [B, K]; None only if ``alpha`` is 0.
         terms: (beta, term) of each method.
         gamma: weight of the cross-entropy.
         alpha: weight of the divergence from the teacher.
         temperature: T.
+
+    Raises:
+        ValueError: ``alpha`` is not 0, but there is no teacher.
     """
     parts = [beta * term for beta, term in terms if beta != 0]
     if gamma != 0:

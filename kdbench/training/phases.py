@@ -1,4 +1,4 @@
-"""What learns in which phase of a run, and what stays as an earlier phase left it."""
+"""Trained and frozen modules in each phase of a run."""
 
 from collections.abc import Iterable, Sequence
 from typing import Literal
@@ -13,11 +13,13 @@ Phase = Literal["pretrain", "train", "end"]
 
 
 class Phases:
-    """A student and its methods, part of them trained before the others.
+    """A student and its methods, some modules of which train in a first phase of their own.
 
     Attributes:
-        pretrained: the methods that have a first phase. learnable: every parameter that is ever to
-            learn; what a method froze itself (a reused classifier) stays frozen.
+        pretrained: the methods that have a first phase.
+        first: the modules that train in the first phase.
+        learnable: every parameter that trains in any phase; parameters that a method itself froze
+            (a reused classifier) stay frozen.
     """
 
     def __init__(self, student: nn.Module, methods: nn.ModuleList) -> None:
@@ -32,15 +34,15 @@ class Phases:
         self.learnable = [p for p in self._all().parameters() if p.requires_grad]
 
     def optimizer(self, phase: Phase, training: Training) -> torch.optim.Optimizer:
-        """Let learn what learns in a phase, and give it a fresh optimiser."""
+        """Unfreeze the parameters that train in a phase, and return a new optimiser for them."""
         first = {id(p) for module in self.first for p in module.parameters()}
         frozen = {id(p) for module in self._frozen() for p in module.parameters()}
         self._all().requires_grad_(False)
         for p in self.learnable:
             p.requires_grad_(id(p) in first if phase == "pretrain" else id(p) not in frozen)
-        learned: Sequence[nn.Parameter] = [p for p in self._all().parameters() if p.requires_grad]
+        trained: Sequence[nn.Parameter] = [p for p in self._all().parameters() if p.requires_grad]
         return torch.optim.SGD(
-            learned,
+            trained,
             lr=training.lr,
             momentum=training.momentum,
             nesterov=training.nesterov,
@@ -49,7 +51,7 @@ class Phases:
         )
 
     def set_modes(self, phase: Phase) -> None:
-        """Train mode for what learns; in a first phase and for what is frozen, eval mode."""
+        """Set train mode for the modules that train in a phase, and eval mode for all others."""
         self._all().train(phase != "pretrain")
         if phase == "pretrain":
             for module in self.first:
@@ -62,7 +64,7 @@ class Phases:
         return nn.ModuleList([self.student, self.methods])
 
     def _frozen(self) -> Iterable[nn.Module]:
-        """What stays as the first phase left it: what that trained beside the student."""
+        """Yield the first phase's modules outside the student; they stay fixed after it."""
         students = {id(p) for p in self.student.parameters()}
         for module in self.first:
             if not any(id(p) in students for p in module.parameters()):

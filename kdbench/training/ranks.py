@@ -1,11 +1,11 @@
-"""Ranks: several processes that train one run together, and what they have to say to each other.
+"""Ranks: several processes that train one run together, and how they communicate.
 
-The global batch is the run's batch, whatever the number of ranks: each passes its rows of it
-through the networks, then all of them see the features of the whole batch and compute the same loss
-on it, so a method needs to know of nothing. With one process, all of this does nothing.
+The global batch is the run's batch, for any number of ranks. Each rank passes its rows through the
+networks. Then all ranks get the features of the whole batch and compute the same loss, so methods
+need no code for ranks. With one process, all of this does nothing.
 
-Nobody waits long for the dead: a rank whose process ends breaks its connections, which ends the
-others with ``RankLost``; one that hangs is given up after some seconds.
+No rank waits long for a dead one: a process that ends breaks its connections, which ends the other
+ranks with ``RankLost``; a rank that hangs is given up after some seconds.
 """
 
 import os
@@ -26,32 +26,34 @@ from kdbench.method import Features
 
 T = TypeVar("T")
 PATIENCE = timedelta(minutes=30)
-"""Ranks may start, read data and write checkpoints at such different speed."""
+"""How long ranks wait for each other to start, read data and write checkpoints."""
 
 
 class RanksError(UserError):
-    """These ranks cannot share the work; one line."""
+    """These ranks cannot share the work; the message is one line."""
 
 
 class PeerFailed(RuntimeError):
-    """Another rank raised an exception; its name and text, its traceback as a note."""
+    """Another rank raised an exception; holds its name and text, and its traceback as a note."""
 
 
 class RankLost(BaseException):
-    """Another rank died or hangs: the job is over, and goes on from its checkpoints.
+    """Another rank died or hangs; the job ends, and can resume from its checkpoints.
 
-    No ``Exception``: no run is to blame, so nothing that records failures may catch it.
+    Not an ``Exception``: code that records a run's failure must not catch it.
     """
 
 
 @dataclass(frozen=True)
 class World:
-    """The ranks of a job, seen from one of them; by default it is the only one.
+    """The ranks of a job, from the view of one rank; by default a single rank.
 
     Attributes:
-        rank: of this process, from 0. size: number of ranks. local_rank: on this machine.
-        control: the group for what is said between steps; it never waits for a GPU.
-        patient: the same for what may take one rank long, such as reading data.
+        rank: of this process, from 0.
+        size: number of ranks.
+        local_rank: number of this process on its machine, from 0.
+        control: process group for messages between steps; it never waits for a GPU.
+        patient: process group with a long timeout, for actions such as reading data.
     """
 
     rank: int = 0
@@ -62,18 +64,18 @@ class World:
 
     @property
     def first(self) -> bool:
-        """Whether this rank is the one that writes and decides."""
+        """Whether this is the rank that writes and decides."""
         return self.rank == 0
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "World":
-        """Itself: whoever copies a student keeps talking to the same ranks."""
+        """Return the same object, so that a copied student communicates with the same ranks."""
         return self
 
     def rows(self, batch_size: int) -> slice:
-        """This rank's rows of a global batch.
+        """Return this rank's rows of a global batch.
 
         Raises:
-            RanksError: the ranks cannot have equal shares.
+            RanksError: the batch cannot be split evenly.
         """
         share, rest = divmod(batch_size, self.size)
         if rest or not share:
@@ -86,29 +88,29 @@ class World:
     # -- tensors ----------------------------------------------------------------------------
 
     def gather(self, features: Features) -> Features:
-        """Features of the global batch, [B/size, ...] -> [B, ...], from each rank's rows.
+        """Gather the features of the global batch, [B/size, ...] -> [B, ...], from all ranks.
 
-        A gradient to them reaches this rank's rows ``size`` times as large: every rank is to
-        differentiate the same loss over ``size``, so that gradients of parameters, those of the
-        networks and those of a method alike, are right when summed over the ranks.
+        The backward pass multiplies gradients by ``size``: every rank differentiates the same loss
+        divided by ``size``, so that the gradients of all parameters, those of networks and of
+        methods, are correct once summed over the ranks.
         """
         if self.size == 1:
             return features
         return features.map(lambda x: _Gather.apply(x, self))
 
     def concatenated(self, x: Tensor) -> Tensor:
-        """The ranks' tensors after each other, [n, ...] -> [size * n, ...]; no gradient."""
-        last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
-        part = (x.permute(0, 2, 3, 1) if last else x).detach().contiguous()
+        """Concatenate the ranks' tensors, [n, ...] -> [size * n, ...], without gradient."""
+        channels_last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+        part = (x.permute(0, 2, 3, 1) if channels_last else x).detach().contiguous()
         gathered = part.new_empty(self.size * len(part), *part.shape[1:])
-        # As bytes: not every backend knows every type.
+        # As bytes, because not every backend supports every type.
         pieces = list(gathered.view(torch.uint8).chunk(self.size))
         with _report_lost_rank():
             dist.all_gather(pieces, part.view(torch.uint8))
-        return gathered.permute(0, 3, 1, 2) if last else gathered
+        return gathered.permute(0, 3, 1, 2) if channels_last else gathered
 
     def sum(self, x: Tensor) -> Tensor:
-        """Sum over the ranks, the same bits on each."""
+        """Return the sum over the ranks, with the same bits on each."""
         if self.size > 1:
             x = x.clone()
             with _report_lost_rank():
@@ -116,7 +118,7 @@ class World:
         return x
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Replace gradients by their sums over the ranks, all of one type in one message."""
+        """Replace gradients by their sums over the ranks, with one message per type."""
         if self.size == 1:
             return
         groups: dict[torch.dtype, list[Tensor]] = defaultdict(list)
@@ -132,7 +134,7 @@ class World:
     # -- decisions --------------------------------------------------------------------------
 
     def any_rank(self, *flags: bool, patient: bool = False) -> tuple[bool, ...]:
-        """For each flag, whether any rank raises it."""
+        """Return, for each flag, whether it is set on any rank."""
         if self.size == 1:
             return flags
         raised = torch.tensor(flags, dtype=torch.int32)
@@ -144,29 +146,29 @@ class World:
         return self.patient if patient else self.control
 
     def run_or_fail_together(self, action: Callable[[], T], *, patient: bool = False) -> T:
-        """What ``action`` returns here, if it raises on no rank.
+        """Run ``action`` on every rank and return its result, or raise on all ranks.
 
         Args:
-            action: where it talks to the other ranks, it does so on all of them alike.
-            patient: it may take one rank much longer than another.
+            action: if it communicates with other ranks, it must do so on all of them alike.
+            patient: allow one rank to take much longer than another.
 
         Raises:
-            Exception: its own, where it raises here.
-            PeerFailed: it raises on another rank only.
+            Exception: as raised by ``action`` on this rank.
+            PeerFailed: ``action`` raised on other ranks only.
         """
         if self.size == 1:
             return action()
-        error, told = None, ""
+        error, message = None, ""
         try:
             result = action()
         except (Exception, SystemExit) as caught:
-            error, told = caught, f"{type(caught).__name__}: {caught}"
+            error, message = caught, f"{type(caught).__name__}: {caught}"
         if not self.any_rank(error is not None, patient=patient)[0]:
             return result
         errors: list[tuple[str, str]] = [("", "")] * self.size
         trace = "".join(traceback.format_exception(error)) if error else ""
         with _report_lost_rank():
-            dist.all_gather_object(errors, (told, trace), group=self._group(patient))
+            dist.all_gather_object(errors, (message, trace), group=self._group(patient))
         if error:
             raise error
         rank = next(i for i, (text, _) in enumerate(errors) if text)
@@ -175,13 +177,15 @@ class World:
         raise failed
 
     def first_rank_runs(self, action: Callable[[], T]) -> T:
-        """What ``action`` returns on the first rank, which alone does it; fails on all or none."""
+        """Run ``action`` on the first rank only, and return its result, or raise, on all ranks."""
         if self.size == 1:
             return action()
-        box = [self.run_or_fail_together(lambda: action() if self.first else None, patient=True)]
+        results = [
+            self.run_or_fail_together(lambda: action() if self.first else None, patient=True)
+        ]
         with _report_lost_rank():
-            dist.broadcast_object_list(box, src=0, group=self.patient)
-        return box[0]  # type: ignore[return-value]
+            dist.broadcast_object_list(results, src=0, group=self.patient)
+        return results[0]  # type: ignore[return-value]
 
 
 ALONE = World()
@@ -200,7 +204,7 @@ class _Gather(torch.autograd.Function):
 
 @contextmanager
 def _report_lost_rank() -> Iterator[None]:
-    """Whatever goes wrong in a conversation means that somebody has left it."""
+    """Turn an error in communication into ``RankLost``: another rank no longer answers."""
     try:
         yield
     except RuntimeError as error:
@@ -209,18 +213,18 @@ def _report_lost_rank() -> Iterator[None]:
 
 @contextmanager
 def join_ranks(device: str = "auto", seconds: float = 120.0) -> Iterator[World]:
-    """Join the ranks that the environment names, as torchrun and submitit set it.
+    """Join the ranks given by the environment variables that torchrun and submitit set.
 
-    MASTER_ADDR, MASTER_PORT, RANK, WORLD_SIZE and LOCAL_RANK are read; without WORLD_SIZE, or with
+    They are MASTER_ADDR, MASTER_PORT, RANK, WORLD_SIZE and LOCAL_RANK. Without WORLD_SIZE, or with
     one rank, nothing is started.
 
     Args:
-        device: as ``executor.device``; decides between nccl and gloo.
-        seconds: after which a rank that does not answer in the middle of a step is given up.
+        device: as ``executor.device``; selects nccl or gloo.
+        seconds: time after which a rank that does not answer during a step is given up.
 
     Raises:
-        RankLost: not all ranks came, or one was lost while in here. The process has to end; on a
-            GPU best by ``os._exit``, since nccl may still wait for the lost one.
+        RankLost: not all ranks joined, or one was lost in this context. The process must end; on a
+            GPU preferably by ``os._exit``, since nccl may still wait for the lost rank.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
@@ -245,10 +249,10 @@ def join_ranks(device: str = "auto", seconds: float = 120.0) -> Iterator[World]:
     hangs = False
     try:
         yield world
-        world.any_rank(False, patient=True)  # nobody leaves while others still talk
+        world.any_rank(False, patient=True)  # no rank leaves while others still communicate
     except RankLost:
-        hangs = cuda  # nccl would wait for the dead; the end of the process does not
+        hangs = cuda  # nccl would wait for the lost rank; ending the process does not
         raise
     finally:
         if not hangs:
-            dist.destroy_process_group()  # breaks the connections, by which the others know
+            dist.destroy_process_group()  # breaks the connections, which tells the other ranks

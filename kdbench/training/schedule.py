@@ -6,7 +6,14 @@ from kdbench.grid.settings import Training
 
 
 def learning_rate(training: Training, epoch: int, step: int, steps: int) -> float:
-    """Learning rate of a step; ``epoch`` from 1, ``step`` of ``steps`` in the epoch from 0."""
+    """Return the learning rate of a step.
+
+    Args:
+        training: learning rate, schedule and epochs of the run.
+        epoch: from 1.
+        step: in the epoch, from 0.
+        steps: per epoch.
+    """
     schedule = training.schedule
     if schedule.kind == "step":
         drops = sum(epoch > milestone for milestone in schedule.milestones)

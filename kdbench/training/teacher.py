@@ -1,4 +1,4 @@
-"""Teachers: the network that another run trained, frozen and made ready to be asked fast."""
+"""Teachers: networks trained by other runs, frozen and prepared for fast inference."""
 
 import copy
 import logging
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class TeacherError(UserError):
-    """A teacher that cannot be used; one line."""
+    """The teacher cannot be used; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,10 @@ class LoadedTeacher:
     """A frozen teacher.
 
     Attributes:
-        network: as it was trained, on the CPU. fast: with folded batch norms, on the device.
-        acc: test accuracy in percent. weights: sha256.
+        network: as trained, on the CPU.
+        fast: with folded batch norms, on the device.
+        acc: test accuracy in percent.
+        weights: sha256.
     """
 
     network: Network
@@ -40,23 +42,23 @@ class LoadedTeacher:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Features:
-        """The teacher's features of a batch: constants."""
+        """Return the teacher's features of a batch, without gradients."""
         features: Features = self.fast(images)
         return features
 
     def head(self) -> nn.Linear:
-        """A frozen copy of the classifier."""
+        """Return a frozen copy of the classifier."""
         return copy.deepcopy(self.network.head).requires_grad_(False)
 
 
 def load(
     runs: Path, teacher: Teacher, *, num_classes: int, in_channels: int, device: torch.device
 ) -> LoadedTeacher:
-    """Load the network that a run left.
+    """Load a teacher from the run that trained it.
 
     Raises:
-        TeacherError: the run has not ended well, or its checkpoint is missing, damaged or not
-            the one its record speaks of.
+        TeacherError: the run has not finished, or its checkpoint is missing, damaged or does not
+            match its record.
     """
     record = records.read(runs, teacher.run)
     if record is None or record.status != "done" or record.result is None:

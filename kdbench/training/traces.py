@@ -1,7 +1,7 @@
-"""What methods keep of their training, epoch by epoch: ``runs/<id>/trace.csv``.
+"""Values that methods trace, once per epoch: ``runs/<id>/trace.csv``.
 
-A method names small tensors (``Method.trace``); here they become numbers with names such as
-``semckd.attention[0][2]``, one column each. Nothing of it moves a number or stands in an id.
+A method names small tensors (``Method.trace``). Each of their entries becomes a column with a name
+such as ``semckd.attention[0][2]``. Tracing changes no result and no run id.
 """
 
 import csv
@@ -28,7 +28,7 @@ _COLUMN = re.compile(r"(?P<name>[^\[\]]+)(?P<index>(\[\d+\])*)")
 def traced_values(
     terms: Sequence[Term], methods: Sequence["Method"], s: "Features", t: "Features"
 ) -> dict[str, float]:
-    """What the methods of a run's terms keep of a batch; leaves them as they were."""
+    """Return the values that a run's methods trace on a batch; the methods are unchanged."""
     import torch
 
     values: dict[str, float] = {}
@@ -39,15 +39,15 @@ def traced_values(
             for name, tensor in module.trace(s, t).items():
                 value = tensor.double().cpu()
                 for index in itertools.product(*map(range, value.shape)):
-                    place = "".join(f"[{i}]" for i in index)
-                    values[f"{term.method}.{name}{place}"] = float(value[index])
+                    brackets = "".join(f"[{i}]" for i in index)
+                    values[f"{term.method}.{name}{brackets}"] = float(value[index])
         for part, training in modes.items():
             part.training = training
     return values
 
 
 def write(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
-    """Write the traces among a history's rows, unless there are none."""
+    """Write the traced values among a history's rows; no file if there are none."""
     columns = [name for name in (history[0] if history else ()) if "." in name]
     if not columns:
         return
@@ -59,7 +59,7 @@ def write(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
 
 
 def read(folder: Path) -> dict[str, "np.ndarray[Any, Any]"]:
-    """What a run kept: name -> [epochs, *shape], epochs ascending from the first; {} if nothing.
+    """Read a run's traced values: name -> [epochs, *shape], epochs ascending; {} without a file.
 
     Raises:
         RecordError: the file is damaged; the message names it.
@@ -72,21 +72,21 @@ def read(folder: Path) -> dict[str, "np.ndarray[Any, Any]"]:
             rows = list(csv.DictReader(file))
     except FileNotFoundError:
         return {}
-    places: dict[str, dict[tuple[int, ...], list[float]]] = {}
+    entries: dict[str, dict[tuple[int, ...], list[float]]] = {}  # name -> index -> of each epoch
     try:
         for column in rows[0] if rows else ():
             match = _COLUMN.fullmatch(column)
             if match and column != "epoch":
                 index = tuple(map(int, re.findall(r"\d+", match["index"])))
                 values = [float(row[column]) for row in rows]
-                places.setdefault(match["name"], {})[index] = values
-        made = {}
-        for name, parts in places.items():
+                entries.setdefault(match["name"], {})[index] = values
+        arrays = {}
+        for name, parts in entries.items():
             shape = tuple(max(axis) + 1 for axis in zip(*parts, strict=True))
-            made[name] = np.full((len(rows), *shape), np.nan)
+            arrays[name] = np.full((len(rows), *shape), np.nan)
             for index, values in parts.items():
-                place: tuple[slice | int, ...] = (slice(None), *index)
-                made[name][place] = values
+                all_epochs: tuple[slice | int, ...] = (slice(None), *index)
+                arrays[name][all_epochs] = values
     except (ValueError, TypeError) as error:
         raise RecordError(f"{path}: not a trace: {error}") from error
-    return made
+    return arrays

@@ -30,7 +30,7 @@ def test_without_a_compiler_nothing_starts(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("CXX", "no-such-compiler")
     grid = write(tmp_path, protocol={"preset": "demo", "epochs": 1, "compile": True})
     [told] = mistakes("run", "--grid", grid, "--runs", tmp_path / "runs")
-    assert told.startswith("protocol.compile: true: on CPUs that needs a C++ compiler")
+    assert told.startswith("protocol.compile: true: on CPUs this needs a C++ compiler")
     assert "CXX=no-such-compiler" in told
     assert not list((tmp_path / "runs").rglob("record.json"))
 

@@ -23,7 +23,7 @@ from kdbench.registry import lookup
 from kdbench.runs import records
 from kdbench.runs.records import Record
 from kdbench.training import checkpoint
-from kdbench.training.ranks import ALONE, RanksError, World, joined
+from kdbench.training.ranks import ALONE, RanksError, World, join_ranks
 
 # --- steps --------------------------------------------------------------------------------------
 
@@ -293,7 +293,7 @@ def test_ranks_have_equal_shares() -> None:
 
 def test_one_rank_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "1")
-    with joined("cpu") as world:
+    with join_ranks("cpu") as world:
         assert world is ALONE
     assert not torch.distributed.is_initialized()
 
