@@ -1,6 +1,6 @@
-"""kdbench: which knowledge-distillation method really is better, and by how much."""
+"""Benchmark of knowledge-distillation methods: which method is better, and by how much."""
 
 __version__ = "0.1.0"
 
 NUMERICS = 1
-"""Version of everything that decides a number but is no setting; raised when results can move."""
+"""Version of everything but settings that affects results; raised when results can change."""

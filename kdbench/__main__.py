@@ -1,4 +1,4 @@
-"""``python -m kdbench``."""
+"""Entry point of ``python -m kdbench``."""
 
 from kdbench.cli import main
 

@@ -1,14 +1,14 @@
-"""Write a file whole or not at all."""
+"""Atomic writing of files."""
 
 import os
 from pathlib import Path
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace ``path`` as a whole or not at all, also when the machine dies in between.
+    """Replace a file completely or not at all, even if the machine crashes meanwhile.
 
     Raises:
-        OSError: the disk is full, the folder not writable; ``path`` is then as before.
+        OSError: for instance a full disk or a folder that is not writable; ``path`` is unchanged.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

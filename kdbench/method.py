@@ -1,8 +1,8 @@
 """The contract of a distillation method: read this first.
 
-A method is the loss term that is its own, and what that term learns. The engine owns everything
-else: both forward passes, cross-entropy, the KL term, the optimiser, the phases, precision, and the
-ranks: where several processes train one run, a method sees the whole batch in each of them.
+A method is one loss term and the modules that this term trains. The engine owns everything else:
+both forward passes, cross-entropy, the KL term, the optimiser, the phases, precision and the ranks.
+If several processes train one run, the method sees the whole batch in each of them.
 
 Shape letters, the same everywhere: B batch, K classes, N training samples, C channels,
 H and W height and width, D width of an embedding, S and T number of student and teacher stages.
@@ -17,19 +17,19 @@ from torch import Tensor, nn
 
 
 class Incompatible(ValueError):
-    """This method cannot work on this pair; the run is recorded as skipped, with the message."""
+    """A method cannot work on this pair; the run is recorded as skipped, with the message."""
 
 
 @dataclass(frozen=True)
 class Features:
-    """What a network shows of itself on one batch.
+    """The outputs of a network on one batch.
 
     Attributes:
-        stem: first convolution block's map, [B, C, H, W].
-        stages: the maps after each stage, shallow to deep, each [B, C_i, H_i, W_i].
-        preacts: same shapes as ``stages``: the input of the ReLU nearest each stage's end, or the
-            stage itself where there is none; each model file says which.
-        embedding: the pooled vector that enters the classifier, [B, D].
+        stem: map of the first convolution block, [B, C, H, W].
+        stages: map after each stage, shallow to deep, each [B, C_i, H_i, W_i].
+        preacts: input of the ReLU nearest the end of each stage, shapes as in ``stages``; the stage
+            itself if it has no such ReLU. Each model file documents its choice.
+        embedding: pooled vector that enters the classifier, [B, D].
         logits: [B, K].
     """
 
@@ -51,7 +51,7 @@ class Features:
     def map(self, function: Callable[[Tensor], Tensor]) -> "Features":
         """Apply a function to every tensor; a tensor that occurs twice is mapped once.
 
-        A pre-activation may be the stage itself. The results are then the same object, too.
+        A pre-activation may be the stage itself; both results are then the same object, too.
         """
         results: dict[int, Tensor] = {}
 
@@ -81,9 +81,9 @@ class Batch:
         images: [B, 3, H, W], augmented and normalised.
         labels: [B], int64.
         index: positions of the samples in the training set, [B], int64.
-        epoch: number of the running epoch, from 1.
-        progress: share of the training done, in [0, 1).
-        step: number of optimiser steps done before this batch, from 0.
+        epoch: number of the current epoch, from 1.
+        progress: share of the training that is done, in [0, 1).
+        step: number of optimiser steps before this batch, from 0.
     """
 
     images: Tensor
@@ -96,16 +96,16 @@ class Batch:
 
 @dataclass(frozen=True)
 class Setup:
-    """What a method may know when it is built.
+    """The information that a method is built from.
 
     Attributes:
-        student: ``Features`` of a dry run: read shapes off them, not values.
-        teacher: the same of the teacher; the student's own where there is no teacher.
-        train_labels: labels of the training set, [N]; ``len`` is N.
-        batch_size: constant, because the last, smaller batch of an epoch is dropped.
+        student: ``Features`` of a dry run; use their shapes, not their values.
+        teacher: ``Features`` of the teacher's dry run; the student's if the run has no teacher.
+        train_labels: labels of the training set, [N].
+        batch_size: B; constant, because the last, smaller batch of an epoch is dropped.
         num_classes: K.
         teacher_head: the teacher's frozen classifier (an ``nn.Linear``), or None.
-        seed: the run's seed, for a method that keeps its own generator.
+        seed: seed of the run, for a method with its own generator.
     """
 
     student: Features
@@ -119,7 +119,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Objective:
-    """Weights of ``gamma * CE + alpha * T^2 * KL`` that a method asks for; None: the protocol's."""
+    """Weights of ``gamma * CE + alpha * T^2 * KL`` that a method sets; None: the protocol's."""
 
     gamma: float | None = None
     alpha: float | None = None
@@ -127,18 +127,18 @@ class Objective:
 
 
 class Method(nn.Module, ABC):
-    """Base of every method. One file, one subclass; the file's name is the method's name.
+    """Base class of every method: one subclass per file, and the file has the method's name.
 
-    Hyper-parameters are keyword-only arguments of ``__init__`` with the paper's defaults. What is
-    learned is a submodule, what is remembered a registered buffer: device, checkpoint and optimiser
-    follow by themselves.
+    Hyper-parameters are keyword-only arguments of ``__init__`` with the paper's defaults. Register
+    trained parts as submodules and state as buffers; devices, checkpoints and the optimiser then
+    need no further code.
 
     Attributes:
-        family: what is matched: logit, feature map, embedding, relation or contrastive.
+        family: what the method matches: logit, feature map, embedding, relation or contrastive.
         beta: default weight of the term.
-        objective: default weights of the other two terms, where the method replaces them (SimKD).
-        needs_teacher: False for a method that trains without one.
-        needs_teacher_when: values of hyper-parameters with which it needs one after all.
+        objective: default weights of the other two terms, if the method replaces them (SimKD).
+        needs_teacher: False for a method that trains without a teacher.
+        needs_teacher_when: values of hyper-parameters that make a teacher necessary after all.
     """
 
     family: str = "other"
@@ -152,41 +152,39 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
-        """The method's own term, a scalar; teacher tensors are constants.
+        """Return the method's loss term, a scalar; teacher tensors are constants.
 
-        A method with ``needs_teacher = False`` is given the student's own features, detached, as
-        ``t``.
+        A method with ``needs_teacher = False`` gets the student's own features, detached, as ``t``.
         """
 
     def pretrain(self, student: nn.Module) -> Sequence[nn.Module]:
-        """The modules that a phase before training trains; none: there is no such phase.
+        """Return the modules that a phase before training trains; without modules, no such phase.
 
-        They are in train mode during the phase, everything else of the student in eval mode. After
-        it, all of them that are not the student's are frozen.
+        These modules are in train mode during the phase, the rest of the student is in eval mode.
+        Modules among them that do not belong to the student are frozen afterwards.
         """
         return ()
 
     def pretrain_loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
-        """That phase's only loss, a scalar; ``beta`` does not weigh it.
+        """Return the only loss of the phase before training, a scalar; ``beta`` does not apply.
 
-        Whoever has such a phase has to define it; most have none, so it is not abstract.
+        Required for a method with such a phase. Not abstract, because most methods have none.
         """
         raise NotImplementedError(f"{type(self).__name__} has a first phase but no pretrain_loss")
 
     def predict(self, s: Features) -> Tensor:
-        """Logits at test time, [B, K], where the student's own are not the answer (SimKD)."""
+        """Return the logits at test time, [B, K]; for SimKD they are not the student's."""
         return s.logits
 
     def trace(self, s: Features, t: Features) -> dict[str, Tensor]:
-        """Small tensors to keep, by name, e.g. attention weights; for analyses, by default none.
+        """Return small tensors for analyses, by name, e.g. attention weights; by default none.
 
-        Asked without gradients and in eval mode, once an epoch on its last training batch, for
-        ``runs/<id>/trace.csv``, and by ``kdbench analyse``. It has to leave the method as it was.
-        A tensor ``attention``, [S, T], says how much each stage of the student learns from each of
-        the teacher's.
+        Called without gradients and in eval mode: once an epoch on its last training batch, for
+        ``runs/<id>/trace.csv``, and by ``kdbench analyse``. It must not change the method. A tensor
+        ``attention``, [S, T], gives how much each student stage learns from each teacher stage.
         """
         return {}
 
     def deployed(self) -> Sequence[nn.Module]:
-        """Own modules that stay at inference, beside the student (SimKD's projector)."""
+        """Return own modules that inference needs besides the student (SimKD's projector)."""
         return ()

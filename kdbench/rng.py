@@ -1,8 +1,8 @@
-"""Stateless randomness: every draw comes from a generator named by what it is for.
+"""Stateless randomness: one random generator for each purpose.
 
-A generator is made anew from ``(seed, purpose, ...)`` wherever numbers are drawn, so nothing has to
-be saved to resume, and no method can consume another's stream: methods are compared on the same
-initial weights, data order and augmentation.
+Wherever numbers are drawn, a new generator is made from ``(seed, purpose, ...)``. So resuming needs
+no saved state, and no method can consume the random numbers of another: methods are compared on the
+same initial weights, data order and augmentation.
 """
 
 import hashlib
@@ -11,11 +11,11 @@ import torch
 
 
 def key(seed: int, *purpose: str | int) -> int:
-    """A 63-bit number that depends on all of ``seed`` and ``purpose``, the same on any machine."""
+    """Return a 63-bit hash of ``seed`` and ``purpose``, the same on every machine."""
     text = "/".join(str(part) for part in (seed, *purpose))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def generator(seed: int, *purpose: str | int) -> torch.Generator:
-    """A CPU generator for one purpose, e.g. ``generator(0, "order", epoch)``."""
+    """Return a CPU generator for one purpose, e.g. ``generator(0, "order", epoch)``."""
     return torch.Generator().manual_seed(key(seed, *purpose))

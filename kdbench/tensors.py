@@ -1,6 +1,7 @@
-"""What more than one method uses: which stages meet, resizing, normalising, regressors, distances.
+"""Tensor functions that several methods share: pairing stages, resizing, regressors, distances.
 
-A function belongs here when a second method needs it; what one method needs stays in its file.
+A function belongs here as soon as a second method needs it; until then it stays in the method's
+file.
 """
 
 import logging
@@ -18,23 +19,23 @@ log = logging.getLogger(__name__)
 
 
 @cache
-def _say_once(message: str) -> None:
+def _log_once(message: str) -> None:
     log.info(message)
 
 
 def pairs(s: Sequence[Tensor], t: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """Which stages meet: shallow first, as many as both have; deeper leftovers are unused.
+    """Pair student and teacher stages, shallow first; stages without a partner are unused.
 
-    The references zip silently; here a difference in depth is logged once.
+    The reference implementations zip silently; here a difference in depth is logged once.
     """
     n = min(len(s), len(t))
     if len(s) != len(t):
-        _say_once(f"student has {len(s)} stages, teacher {len(t)}: the first {n} of each meet")
+        _log_once(f"student has {len(s)} stages, teacher {len(t)}: the first {n} of each meet")
     return list(zip(s[:n], t[:n], strict=True))
 
 
 def same_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Pool the larger of two maps down to the smaller one's height and width; never upsample."""
+    """Pool the larger of two maps to the height and width of the smaller; never upsample."""
     if a.shape[-2:] == b.shape[-2:]:
         return a, b
     if a.shape[-2] > b.shape[-2]:
@@ -43,9 +44,10 @@ def same_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def unit_rows(x: Tensor, eps: float = 1e-12) -> Tensor:
-    """Rows of unit length, [B, D] -> [B, D]; a row shorter than ``eps`` is zero, with no gradient.
+    """Scale rows to unit length, [B, D] -> [B, D]; rows shorter than ``eps`` become zero.
 
-    The usual clamp divides such a row by 1e-12 and sends gradients of 1e10 through it.
+    These rows have no gradient. The usual clamp divides them by 1e-12, which gives gradients of
+    1e10.
     """
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     alive = norm > eps
@@ -53,35 +55,35 @@ def unit_rows(x: Tensor, eps: float = 1e-12) -> Tensor:
 
 
 def attention(x: Tensor, p: int = 2) -> Tensor:
-    """Spatial attention, [B, C, H, W] -> [B, H*W]: channel mean of ``|x|^p``, unit length."""
+    """Return spatial attention, [B, C, H, W] -> [B, H*W]: channel means of ``|x|^p``, unit norm."""
     energy = sum_squares(x, 1) if p == 2 else x.abs().pow(p).sum(1)
     return F.normalize((energy / x.shape[1]).flatten(1))
 
 
 def squared_distances(x: Tensor) -> Tensor:
-    """Squared Euclidean distances between the rows, [B, D] -> [B, B]; not clamped, diagonal 0.
+    """Return squared Euclidean distances between rows, [B, D] -> [B, B]; not clamped, diagonal 0.
 
-    The rows are centred first: distances do not change, and in float32 a common offset of the
+    The rows are centred first. Distances do not change, but in float32 a common offset of the
     embeddings would cost three digits of the gradient.
     """
     return _distances(_centred_gram(x))
 
 
 def _centred_gram(x: Tensor) -> Tensor:
-    """Inner products of the centred rows; as distances do, the gradient ignores the centring."""
+    """Return inner products of the centred rows; like distances, the gradient ignores the mean."""
     x = rows(x)
     return gram(x - x.detach().mean(0))
 
 
 def _distances(gram: Tensor) -> Tensor:
-    """Squared distances from inner products, [B, B] -> [B, B]."""
+    """Return squared distances from inner products, [B, B] -> [B, B]."""
     square = gram.diagonal()
     off = ~torch.eye(len(gram), dtype=torch.bool, device=gram.device)
     return (square[:, None] + square[None, :] - 2 * gram) * off
 
 
 def hint_regressor(s: Tensor, t: Tensor, *, relu: bool = True) -> nn.Sequential:
-    """FitNets' convolutional regressor from a student's map to a teacher's: conv, BN[, ReLU].
+    """Build FitNets' regressor from a student map to a teacher map: conv, BN[, ReLU].
 
     Args:
         s: student map of a dry run, [B, C_s, h_s, w_s].
@@ -89,12 +91,12 @@ def hint_regressor(s: Tensor, t: Tensor, *, relu: bool = True) -> nn.Sequential:
         relu: end in a ReLU.
 
     Returns:
-        ``Sequential(conv=..., bn=...[, relu=...])``. The convolution has a bias and is the first
-        that fits: 3x3 stride 2 when the student is twice as large, transposed 4x4 stride 2 when
-        half as large, unpadded ``1 + h_s - h_t`` when larger or equal, else 3x3 at the student's
-        size (the teacher's map is then to be pooled).
+        ``Sequential(conv=..., bn=...[, relu=...])``. The convolution has a bias. Its size is 3x3
+        stride 2 if the student map is twice as large, transposed 4x4 stride 2 if half as large,
+        unpadded ``1 + h_s - h_t`` if otherwise larger or equal, else 3x3 at the student's size
+        (pool the teacher's map in this case).
 
-    Source: Romero et al., ICLR 2015 (arXiv:1412.6550); sizes as RepDistiller and SemCKD.
+    Source: Romero et al., ICLR 2015 (arXiv:1412.6550); sizes as in RepDistiller and SemCKD.
     """
     (_, c_s, h_s, w_s), (_, c_t, h_t, w_t) = s.shape, t.shape
     conv: nn.Module
@@ -118,50 +120,50 @@ def hint_regressor(s: Tensor, t: Tensor, *, relu: bool = True) -> nn.Sequential:
 
 
 def upcast(x: Tensor) -> Tensor:
-    """Half precision to float32, anything else as it is: for sums that half would not survive."""
+    """Convert half precision to float32, for sums that half precision is too coarse for."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def rows(x: Tensor) -> Tensor:
-    """Samples as rows, [B, ...] -> [B, D]; maps without a copy, in the order of their memory."""
+    """Flatten samples to rows, [B, ...] -> [B, D], in memory order, so that maps are not copied."""
     if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
         x = x.permute(0, 2, 3, 1)
     return x.flatten(1)
 
 
 def gram(x: Tensor) -> Tensor:
-    """Inner products of the samples, [B, ...] -> [B, B]; at least float32, under autocast too."""
+    """Return inner products of samples, [B, ...] -> [B, B]; float32 or wider, even in autocast."""
     with torch.autocast(x.device.type, enabled=False):
         return row_products(rows(upcast(x)))
 
 
 def row_products(x: Tensor) -> Tensor:
-    """``x @ x.mT``, [..., N, D] -> [..., N, N], with one product in the backward pass, not two."""
+    """Return ``x @ x.mT``, [..., N, D] -> [..., N, N]; its backward pass is one product."""
     product: Tensor = _RowProducts.apply(x)
     return product
 
 
 def column_products(a: Tensor, b: Tensor) -> Tensor:
-    """``a.mT @ b``, [..., L, C], [..., L, D] -> [..., C, D].
+    """Return ``a.mT @ b``, [..., L, C], [..., L, D] -> [..., C, D].
 
-    Its gradients lie in memory as ``a`` and ``b`` do: where these are maps in channels_last, a
-    gradient in another order would slow down all of the network's backward pass.
+    The gradients have the memory order of ``a`` and ``b``. For maps in channels_last, a gradient in
+    another order would slow down the network's whole backward pass.
     """
     product: Tensor = _ColumnProducts.apply(a, b)
     return product
 
 
 def sum_squares(x: Tensor, *dims: int) -> Tensor:
-    """Sum of squares over dimensions; the gradient is one product, in ``x``'s memory order."""
-    found: Tensor = _SumSquares.apply(x, dims)
-    return found
+    """Sum squares over dimensions; the gradient is one product in the memory order of ``x``."""
+    total: Tensor = _SumSquares.apply(x, dims)
+    return total
 
 
 def mean_square(gap: Tensor) -> Tensor:
-    """Mean of the squares, a scalar.
+    """Return the mean of the squares, a scalar.
 
-    For maps better than ``F.mse_loss``, whose gradient on a CPU is never in channels_last and slows
-    down all of the network's backward pass.
+    For maps, use this rather than ``F.mse_loss``: on a CPU, the gradient of ``F.mse_loss`` is never
+    in channels_last, which slows down the network's whole backward pass.
     """
     return sum_squares(gap, *range(gap.dim())) / gap.numel()
 
@@ -206,27 +208,31 @@ class _ColumnProducts(torch.autograd.Function):
 
 
 def exact(x: Tensor) -> torch.autocast:
-    """A context without autocast, for small sums of ``upcast`` tensors on ``x``'s device."""
+    """Return a context without autocast on the device of ``x``, for sums of ``upcast`` tensors."""
     return torch.autocast(x.device.type, enabled=False)
 
 
 def one_of(what: str, value: str, *accepted: str) -> str:
-    """``value`` itself, if it is accepted; else an error that lists what is."""
+    """Return ``value`` if it is accepted.
+
+    Raises:
+        ValueError: it is not; the message names the argument ``what`` and the accepted values.
+    """
     if value not in accepted:
         raise ValueError(f"{what} is {value!r}, expected {' or '.join(map(repr, accepted))}")
     return value
 
 
 def zero(x: Tensor) -> Tensor:
-    """A scalar 0 that a gradient may pass, for a term that is empty."""
+    """Return a scalar 0 with a zero gradient to ``x``, as the value of an empty term."""
     return upcast(x).sum() * 0.0
 
 
 def squared_gaps(x: Tensor) -> Tensor:
-    """``squared_distances``, with what is only rounding set to 0 and cut off from the gradient.
+    """Return ``squared_distances`` with rounding noise set to 0, without a gradient there.
 
-    The rows' inner products leave noise of some epsilons of their squared lengths where two rows
-    coincide; a square root or an inverse of it would be nonsense.
+    If two rows coincide, their inner products leave noise of some epsilons of their squared
+    lengths; its square root or inverse would be meaningless.
     """
     gram = _centred_gram(x)
     square, length = _distances(gram), gram.detach().diagonal()
@@ -235,7 +241,7 @@ def squared_gaps(x: Tensor) -> Tensor:
 
 
 def affinity(x: Tensor, eps: float) -> Tensor:
-    """Cosine affinities ``(cos + 1) / 2`` of the rows in [0, 1], [B, ...] -> [B, B].
+    """Return cosine affinities ``(cos + 1) / 2`` of the rows, in [0, 1], [B, ...] -> [B, B].
 
     Rows are divided by ``length + eps``; an all-zero row has cosine 0 and no gradient.
     """
@@ -247,10 +253,10 @@ def affinity(x: Tensor, eps: float) -> Tensor:
 
 
 def standardise(logits: Tensor) -> Tensor:
-    """Logits of each sample with mean 0 and standard deviation 1, [B, K] -> [B, K].
+    """Scale each sample's logits to mean 0 and standard deviation 1, [B, K] -> [B, K].
 
-    Equal logits become zeros, without a gradient. The deviation divides by K, as the paper writes
-    it; the authors' code divides by K - 1.
+    Equal logits become zeros, without a gradient. The deviation divides by K, as in the paper; the
+    authors' code divides by K - 1.
 
     Source: Sun et al., Logit Standardization in Knowledge Distillation, CVPR 2024
     (arXiv:2403.01427), Algorithm 1.
@@ -264,7 +270,7 @@ def standardise(logits: Tensor) -> Tensor:
 
 
 def kl(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    """Divergence of softened predictions, ``T^2 / B * sum p_t (log p_t - log p_s)``, a scalar.
+    """Return the scaled KL divergence, ``T^2 / B * sum p_t (log p_t - log p_s)``, a scalar.
 
     Args:
         student_logits: [B, K].

@@ -46,7 +46,7 @@ def test_every_room_suggests_alike() -> None:
     assert "(did you mean semckd?)" in _message(lambda: lookup.find("SEMKD"))
     assert "(did you mean factor?)" in _message(lambda: lookup.hyper("semckd", {"FACTOR": 1}))
     assert "(did you mean ShuffleV1" in _message(lambda: models.entry("shufflev1"))
-    message = _message(lambda: published.check("REVIEWKD (cvpr 2021)/imagenet"))
+    message = _message(lambda: published.datasets("REVIEWKD (cvpr 2021)/imagenet"))
     assert "(did you mean ReviewKD (CVPR 2021)/ImageNet README?)" in message
     assert unknown("SEED", ["seeds"]).endswith("(did you mean seeds?)")
     result = CliRunner().invoke(main, ["REPROT"])

@@ -69,11 +69,11 @@ class Network(nn.Module, ABC):
 
     def folds(self) -> list[tuple[str, str]]:
         """Full names of every (convolution, batch norm) where the one feeds only the other."""
-        found = []
+        pairs = []
         for path, module in self.named_modules():
             prefix = f"{path}." if path else ""
-            found += [(prefix + conv, prefix + bn) for conv, bn in _conv_bn(module)]
-        return found
+            pairs += [(prefix + conv, prefix + bn) for conv, bn in _conv_bn(module)]
+        return pairs
 
 
 def _conv_bn(module: nn.Module) -> list[tuple[str, str]]:

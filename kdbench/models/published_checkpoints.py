@@ -141,7 +141,7 @@ def _owner(state: Mapping[str, Tensor]) -> str | None:
 
 def _refusal(error: pickle.UnpicklingError) -> str:
     """One line instead of torch's page, which advises to run the file's code."""
-    found = re.search(r"GLOBAL (\S+)", str(error))
-    if found:
-        return f"refused: it holds Python objects ({found[1]}), not only tensors"
+    match = re.search(r"GLOBAL (\S+)", str(error))
+    if match:
+        return f"refused: it holds Python objects ({match[1]}), not only tensors"
     return "damaged or not a checkpoint: no tensors could be unpickled"

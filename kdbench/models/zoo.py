@@ -157,9 +157,9 @@ def entry(name: str) -> Architecture:
     Raises:
         ValueError: unknown name; the message says what is near.
     """
-    found = _find(name)
-    if found is not None:
-        return found
+    architecture = _find(name)
+    if architecture is not None:
+        return architecture
     if name in TAKEN:
         raise ValueError(f"unknown network {name!r}: did you mean {TAKEN[name]}?")
     near = " or ".join(suggest(name)) or f"one of {', '.join(TABLE)}, r8w16, v5w16"

@@ -1,4 +1,4 @@
-"""Methods as plugins; found by name or path, described without running them, and checked."""
+"""Lookup, description and checks of methods."""
 
 from kdbench.registry.lookup import describe, find, folder, hyper, load, names
 

@@ -1,6 +1,6 @@
-"""Checks that any method must pass, ours or anybody's: ``kdbench check mine.py``.
+"""Checks that every method must pass, built in or not: ``kdbench check mine.py``.
 
-A check raises ``Failed`` with a sentence that says what is wrong and what to do.
+A check that fails raises ``Failed``; the message says what is wrong and what to do.
 """
 
 import re
@@ -13,15 +13,15 @@ from torch import Tensor, nn
 
 from kdbench.registry import lookup
 from kdbench.registry.edge_cases import architectures, batch_sizes, duplicates, half, zeros
-from kdbench.registry.toy_networks import Failed, MethodUnderTest, scalar, told
+from kdbench.registry.toy_networks import Failed, MethodUnderTest, one_line, scalar
 
-MOST = 1024
-"""Numbers of a tensor that ``trace`` may name: they are written every epoch."""
+MAX_TRACE_SIZE = 1024
+"""Largest number of elements of a tensor from ``trace``, which is written every epoch."""
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What one check found; ``message`` says why it failed or what was left out."""
+    """The result of one check; ``message`` gives the reason for a failure."""
 
     name: str
     ok: bool
@@ -29,41 +29,39 @@ class CheckResult:
 
 
 def cites(subject: MethodUnderTest) -> None:
-    """The file's first line names a paper."""
-    if not re.search(r"\b(19|20)\d\d\b|arXiv", subject.about.doc):
+    """Check that the file's first line names a paper."""
+    if not re.search(r"\b(19|20)\d\d\b|arXiv", subject.description.doc):
         raise Failed(
-            f"the docstring's first line is {subject.about.doc!r}: name the paper, with its year "
-            "or arXiv number"
+            f"the docstring's first line is {subject.description.doc!r}: name the paper, with its "
+            "year or arXiv number"
         )
 
 
 def finite_scalar(subject: MethodUnderTest) -> None:
-    """The loss is one finite number."""
-    subject.scene().losses()
+    """Check that every loss is one finite number."""
+    subject.toy_setup().losses()
 
 
 def defaults(subject: MethodUnderTest) -> None:
-    """Hyper-parameters given by name build the same method as the defaults."""
-    given = replace(subject, hyper=subject.about.hyper | subject.hyper)
-    if not same(subject.scene().loss(), given.scene().loss()):
+    """Check that giving the default hyper-parameters by name builds the same method."""
+    given = replace(subject, hyper=subject.description.hyper | subject.hyper)
+    if not same(subject.toy_setup().loss(), given.toy_setup().loss()):
         raise Failed("giving every hyper-parameter its default changes the loss")
 
 
 def gradient(subject: MethodUnderTest) -> None:
-    """The gradient reaches the student and everything that the method learns."""
-    scene = subject.scene()
+    """Check that gradients reach the student and every trained parameter of the method."""
+    toy = subject.toy_setup()
     reached = False
-    for loss in scene.losses().values():
+    for loss in toy.losses().values():
         if not loss.requires_grad:
             raise Failed("the loss has no gradient: is something detached, or under no_grad?")
         loss.backward()
-        grads = [x.grad for _, x in scene.s.named() if x.grad is not None]
+        grads = [x.grad for _, x in toy.s.named() if x.grad is not None]
         reached = reached or any(bool(grad.any()) for grad in grads)
     if not reached:
         raise Failed("no gradient reaches any of the student's features")
-    idle = [
-        name for name, p in scene.method.named_parameters() if p.requires_grad and p.grad is None
-    ]
+    idle = [name for name, p in toy.method.named_parameters() if p.requires_grad and p.grad is None]
     if idle:
         raise Failed(
             f"no gradient reaches {', '.join(idle)}: use them, freeze them (requires_grad_(False)) "
@@ -72,15 +70,15 @@ def gradient(subject: MethodUnderTest) -> None:
 
 
 def untouched(subject: MethodUnderTest) -> None:
-    """Features and teacher are as they were."""
-    scene = subject.scene()
-    watched = {f"the student's {name}": x for name, x in scene.s.named()}
-    watched |= {f"the teacher's {name}": x for name, x in scene.t.named()}
-    head = scene.setup.teacher_head
+    """Check that the method does not change the features or the teacher."""
+    toy = subject.toy_setup()
+    watched = {f"the student's {name}": x for name, x in toy.s.named()}
+    watched |= {f"the teacher's {name}": x for name, x in toy.t.named()}
+    head = toy.setup.teacher_head
     assert head is not None
     watched |= {f"the teacher head's {name}": x for name, x in head.named_parameters()}
     before = {name: x.detach().clone() for name, x in watched.items()}
-    for loss in scene.losses().values():
+    for loss in toy.losses().values():
         if loss.requires_grad:
             loss.backward()
     for name, x in watched.items():
@@ -91,82 +89,84 @@ def untouched(subject: MethodUnderTest) -> None:
 
 
 def restores(subject: MethodUnderTest) -> None:
-    """What ``state_dict`` holds is all there is to remember."""
-    first = subject.scene()
+    """Check that ``state_dict`` holds the method's whole state."""
+    first = subject.toy_setup()
     first.losses()
-    other = subject.scene(seed=2)
+    other = subject.toy_setup(seed=2)
     other.method.load_state_dict(first.method.state_dict())
     torch.manual_seed(3)
     expected = first.loss()
     torch.manual_seed(3)
     if not same(expected, other.loss()):
         raise Failed(
-            "after load_state_dict the loss is another: keep what is remembered in buffers "
-            "(register_buffer), and derive random numbers from setup.seed and batch.step"
+            "the loss differs after load_state_dict: keep state in buffers (register_buffer), and "
+            "derive random numbers from setup.seed and batch.step"
         )
 
 
 def repeats(subject: MethodUnderTest) -> None:
-    """The same seed gives the same loss."""
-    found = []
+    """Check that the same seed gives the same loss."""
+    losses = []
     for _ in range(2):
-        scene = subject.scene()
+        toy = subject.toy_setup()
         torch.manual_seed(3)
-        found.append(scene.loss())
-    if not same(*found):
+        losses.append(toy.loss())
+    if not same(*losses):
         raise Failed(
-            f"the same seed gave {found[0].item():.9g} and {found[1].item():.9g}: draw random "
+            f"the same seed gave {losses[0].item():.9g} and {losses[1].item():.9g}: draw random "
             "numbers from a torch generator with a fixed seed"
         )
 
 
 def first_phase(subject: MethodUnderTest) -> None:
-    """The phase before training names modules and has a loss."""
-    scene = subject.scene()
-    modules = scene.method.pretrain(scene.student)
+    """Check that a phase before training has valid modules and a loss that trains them."""
+    toy = subject.toy_setup()
+    modules = toy.method.pretrain(toy.student)
     if not modules:
         return
     for module in modules:
         if not isinstance(module, nn.Module):
             raise Failed(f"pretrain returned a {type(module).__name__}, expected modules")
-    known = {*scene.method.modules(), *scene.student.modules()}
-    if any(module not in known for module in modules):
+    own = {*toy.method.modules(), *toy.student.modules()}
+    if any(module not in own for module in modules):
         raise Failed("pretrain returned a module that is neither the student's nor the method's")
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     if not parameters:
         raise Failed("pretrain returned modules without anything to train")
-    loss = scene.method.pretrain_loss(scene.student(scene.batch.images), scene.t, scene.batch)
+    loss = toy.method.pretrain_loss(toy.student(toy.batch.images), toy.t, toy.batch)
     scalar("pretrain_loss", loss).backward()
     if all(p.grad is None for p in parameters):
         raise Failed("pretrain_loss trains none of the modules that pretrain returned")
 
 
 def prediction(subject: MethodUnderTest) -> None:
-    """``predict`` gives logits."""
-    scene = subject.scene()
-    scene.method.eval()
+    """Check that ``predict`` returns finite logits."""
+    toy = subject.toy_setup()
+    toy.method.eval()
     with torch.no_grad():
-        logits = scene.method.predict(scene.s)
-    expected = list(scene.s.logits.shape)
+        logits = toy.method.predict(toy.s)
+    expected = list(toy.s.logits.shape)
     if list(logits.shape) != expected or not logits.isfinite().all():
         raise Failed(f"predict returned {list(logits.shape)}, expected finite {expected}")
 
 
-def kept(subject: MethodUnderTest) -> None:
-    """``trace`` names small finite tensors, draws nothing and changes nothing."""
-    scene = subject.scene()
-    scene.method.eval()
-    before = {name: x.clone() for name, x in scene.method.state_dict().items()}
-    drawn = torch.get_rng_state()
+def trace(subject: MethodUnderTest) -> None:
+    """Check that ``trace`` returns small finite tensors and has no side effects."""
+    toy = subject.toy_setup()
+    toy.method.eval()
+    before = {name: x.clone() for name, x in toy.method.state_dict().items()}
+    rng_state = torch.get_rng_state()
     with torch.no_grad():
-        found = scene.method.trace(scene.s, scene.t)
-    for name, x in found.items():
-        if not isinstance(x, Tensor) or x.numel() > MOST or not x.isfinite().all():
-            raise Failed(f"trace: {name} is no finite tensor of at most {MOST} numbers")
-    if not torch.equal(drawn, torch.get_rng_state()) or any(
-        not torch.equal(before[name], x) for name, x in scene.method.state_dict().items()
+        tensors = toy.method.trace(toy.s, toy.t)
+    for name, x in tensors.items():
+        if not isinstance(x, Tensor) or x.numel() > MAX_TRACE_SIZE or not x.isfinite().all():
+            raise Failed(
+                f"trace: {name} is not a finite tensor of at most {MAX_TRACE_SIZE} numbers"
+            )
+    if not torch.equal(rng_state, torch.get_rng_state()) or any(
+        not torch.equal(before[name], x) for name, x in toy.method.state_dict().items()
     ):
-        raise Failed("trace draws random numbers or changes the method: it may only look")
+        raise Failed("trace draws random numbers or changes the method: it must do neither")
 
 
 Check = Callable[[MethodUnderTest], None]
@@ -186,25 +186,25 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("other architectures", architectures),
     ("bfloat16 features", half),
     ("predictions", prediction),
-    ("trace", kept),
+    ("trace", trace),
 )
-"""Every check, by its name."""
+"""Names and functions of all checks, in the order of the report."""
 
 
 def run(name: str, **hyper: Any) -> list[CheckResult]:
-    """All checks on one method.
+    """Run all checks on one method.
 
     Args:
-        name: of a method, or the path of its file.
-        hyper: hyper-parameters that are not to be the defaults.
+        name: name of a method, or path of its file.
+        hyper: hyper-parameters that replace the defaults.
 
     Returns:
-        One result a check; a file that cannot be read or loaded gives one failed result.
+        One result per check; a single failed result if the file cannot be read or loaded.
     """
     try:
-        about = lookup.describe(name)
+        description = lookup.describe(name)
         subject = MethodUnderTest(
-            about, lookup.load(name), lookup.hyper(name, hyper) if hyper else {}
+            description, lookup.load(name), lookup.hyper(name, hyper) if hyper else {}
         )
     except lookup.RegistryError as error:
         return [CheckResult("can be loaded", False, str(error))]
@@ -212,19 +212,19 @@ def run(name: str, **hyper: Any) -> list[CheckResult]:
 
 
 def result(name: str, check: Check, subject: MethodUnderTest) -> CheckResult:
-    """What one check says of a method."""
+    """Run one check on a method."""
     state = torch.get_rng_state()
     try:
         check(subject)
     except Failed as error:
         return CheckResult(name, False, str(error))
     except Exception as error:
-        return CheckResult(name, False, told(error, subject))
+        return CheckResult(name, False, one_line(error, subject))
     finally:
         torch.set_rng_state(state)
     return CheckResult(name, True)
 
 
 def same(a: Tensor, b: Tensor) -> bool:
-    """Equal to the last bit."""
+    """Compare two tensors bit by bit."""
     return torch.equal(a.detach(), b.detach())

@@ -1,4 +1,4 @@
-"""What a method's file says of itself, read without running it.
+"""Descriptions of methods, parsed from their files without importing them.
 
 So plans and tables need neither torch nor the plugin.
 """
@@ -13,43 +13,44 @@ from typing import Any, NamedTuple, NoReturn
 from kdbench.errors import UserError
 
 RESERVED = ("alpha", "auxiliary", "beta", "gamma", "label", "pretrain_epochs", "pretrain_lr")
-"""What a grid may say of every method: no hyper-parameter may have such a name.
+"""Keys that a grid accepts for every method; no hyper-parameter may have such a name.
 
-``temperature`` is not among them: where a method has one, it is the objective's, told once.
+``temperature`` is not reserved: a method's hyper-parameter ``temperature`` is the objective's.
 """
 
 USED = (
     *("stem", "stages", "preacts", "embedding", "logits"),
     *("labels", "index", "train_labels", "teacher_head"),
 )
-"""What a method may read, in the contract's words."""
+"""Inputs that a method may read, as the contract names them."""
 
 OBJECTIVE_WEIGHTS = ("gamma", "alpha", "temperature")
-"""The arguments of an ``Objective``."""
+"""Arguments of ``Objective``."""
 
 
 class RegistryError(UserError):
-    """A method that cannot be found, read or configured; the message is one line."""
+    """A method cannot be found, read or configured; the message is one line."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a method's file says of it.
+    """A method, as its file describes it.
 
     Attributes:
-        name: the name in grids: the file's stem, the entry point's name, or the path given.
-        label: the class's name.
-        family: what it matches. uses: what of the networks, the batch and the set-up it reads.
-        path: of the file.
-        sha256: of the file's content.
+        name: name in grids: the file's stem, the entry point's name, or the given path.
+        label: name of the class.
+        family: what the method matches, such as "relation".
+        uses: fields of ``Features``, ``Batch`` and ``Setup`` that the file reads.
+        path: path of the file.
+        sha256: hash of the file's content.
         beta: default weight of the term.
-        needs_teacher: False for a method that trains without one.
-        needs_teacher_when: values of hyper-parameters with which it needs one after all.
-        objective: those of gamma, alpha and temperature that the method asks for.
+        needs_teacher: False for a method that trains without a teacher.
+        needs_teacher_when: values of hyper-parameters that make a teacher necessary after all.
+        objective: the values of gamma, alpha and temperature that the method sets.
         hyper: hyper-parameters and their defaults.
         doc: first line of the file's docstring.
-        has_pretrain: there is a phase before training.
-        external: not one of our own.
+        has_pretrain: whether the method has a phase before training.
+        external: whether the method is not built in.
     """
 
     name: str
@@ -67,22 +68,22 @@ class Description:
     has_pretrain: bool
     external: bool
 
-    def taught(self, hyper: dict[str, Any]) -> bool:
-        """Whether the method needs a teacher with these hyper-parameters."""
+    def needs_teacher_with(self, hyper: dict[str, Any]) -> bool:
+        """Check whether the method needs a teacher with these hyper-parameters."""
         return self.needs_teacher or any(
             hyper.get(key) == value for key, value in self.needs_teacher_when.items()
         )
 
 
 class MethodSource(NamedTuple):
-    """Where a method comes from.
+    """The place that a method is loaded from.
 
     Attributes:
-        name: the name in grids.
-        path: of its file.
-        module: what it is imported as.
-        label: its class's name, if that is known.
-        external: not one of our own.
+        name: name in grids.
+        path: path of the file.
+        module: name of the module.
+        label: name of the class, if known.
+        external: whether the method is not built in.
     """
 
     name: str
@@ -97,11 +98,11 @@ def read(source: MethodSource, modified: int) -> Description:
     """Read a method's file.
 
     Args:
-        source: where it is.
-        modified: when it changed last; another time, it is read again.
+        source: place of the file.
+        modified: modification time of the file; part of the cache key.
 
     Raises:
-        RegistryError: it does not keep the contract.
+        RegistryError: the file violates the contract.
     """
     content = source.path.read_bytes()
     try:
@@ -132,43 +133,43 @@ def read(source: MethodSource, modified: int) -> Description:
 
 
 def _uses(tree: ast.Module) -> tuple[str, ...]:
-    """The fields of ``Features``, ``Batch`` and ``Setup`` that are read anywhere in a file."""
-    read = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    return tuple(name for name in USED if name in read)
+    """Return the fields of ``Features``, ``Batch`` and ``Setup`` that a file reads."""
+    attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    return tuple(name for name in USED if name in attributes)
 
 
 def _method_class(source: MethodSource, tree: ast.Module) -> ast.ClassDef:
-    """The file's one subclass of ``Method``."""
+    """Return the file's only subclass of ``Method``."""
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     if source.label:
         named = [node for node in classes if node.name == source.label]
-        return named[0] if named else _reject(source, None, f"there is no class {source.label}")
+        return named[0] if named else _reject(source, None, f"no class {source.label}")
     bases = {"Method"}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module == "kdbench.method":
             bases |= {a.asname for a in node.names if a.name == "Method" and a.asname}
-    found = []
+    methods = []
     for node in classes:
         if any(ast.unparse(base).rpartition(".")[2] in bases for base in node.bases):
             bases.add(node.name)
-            found.append(node)
-    if not found:
-        _reject(source, None, "there is no subclass of Method")
-    if len(found) > 1:
-        both = " and ".join(node.name for node in found)
-        _reject(source, found[1].lineno, f"one method a file, but here are {both}")
-    return found[0]
+            methods.append(node)
+    if not methods:
+        _reject(source, None, "no subclass of Method")
+    if len(methods) > 1:
+        both = " and ".join(node.name for node in methods)
+        _reject(source, methods[1].lineno, f"expected one method per file, not {both}")
+    return methods[0]
 
 
 def _assignments(cls: ast.ClassDef) -> dict[str, ast.expr]:
-    """Class attributes and the expressions they are set to."""
-    found: dict[str, ast.expr] = {}
+    """Return class attributes and the expressions assigned to them."""
+    assignments: dict[str, ast.expr] = {}
     for node in cls.body:
         if isinstance(node, ast.Assign):
-            found |= {x.id: node.value for x in node.targets if isinstance(x, ast.Name)}
+            assignments |= {x.id: node.value for x in node.targets if isinstance(x, ast.Name)}
         elif isinstance(node, ast.AnnAssign) and node.value and isinstance(node.target, ast.Name):
-            found[node.target.id] = node.value
-    return found
+            assignments[node.target.id] = node.value
+    return assignments
 
 
 def _attribute(
@@ -197,8 +198,8 @@ def _objective(source: MethodSource, body: dict[str, ast.expr]) -> dict[str, flo
         and ast.unparse(call.func).rpartition(".")[2] == "Objective"
         and not call.args
     ):
-        _reject(source, line, "objective is to be written as Objective(gamma=0.0, alpha=0.0)")
-    found: dict[str, float] = {}
+        _reject(source, line, "write objective in the form Objective(gamma=0.0, alpha=0.0)")
+    weights: dict[str, float] = {}
     for keyword in call.keywords:
         key = keyword.arg
         if key is None or key not in OBJECTIVE_WEIGHTS:
@@ -208,8 +209,8 @@ def _objective(source: MethodSource, body: dict[str, ast.expr]) -> dict[str, flo
         if value is not None and type(value) not in (int, float):
             _reject(source, line, f"objective {key} is {value!r}, expected a number")
         if value is not None:
-            found[key] = float(value)
-    return found
+            weights[key] = float(value)
+    return weights
 
 
 def _hyper(source: MethodSource, cls: ast.ClassDef) -> dict[str, Any]:
@@ -223,7 +224,7 @@ def _hyper(source: MethodSource, cls: ast.ClassDef) -> dict[str, Any]:
     for extra in (*positional[2:], args.vararg, args.kwarg):
         if extra is not None:
             _reject(source, line, f"hyper-parameter {extra.arg} is not keyword-only")
-    found = {}
+    defaults = {}
     for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
         if default is None:
             _reject(source, arg.lineno, f"hyper-parameter {arg.arg} has no default")
@@ -234,8 +235,8 @@ def _hyper(source: MethodSource, cls: ast.ClassDef) -> dict[str, Any]:
                 f"hyper-parameter {arg.arg} needs another name: grids use "
                 f"{', '.join(RESERVED)} for every method",
             )
-        found[arg.arg] = _literal(source, default, f"the default of {arg.arg}")
-    return found
+        defaults[arg.arg] = _literal(source, default, f"the default of {arg.arg}")
+    return defaults
 
 
 def _function(cls: ast.ClassDef, name: str) -> ast.FunctionDef | None:
@@ -249,7 +250,7 @@ def _literal(source: MethodSource, node: ast.expr, what: str) -> Any:
     try:
         return ast.literal_eval(node)
     except ValueError:
-        return _reject(source, node.lineno, f"{what} is no literal: {ast.unparse(node)}")
+        return _reject(source, node.lineno, f"{what} is not a literal: {ast.unparse(node)}")
 
 
 def _reject(source: MethodSource, line: int | None, reason: str) -> NoReturn:

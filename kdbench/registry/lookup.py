@@ -1,6 +1,6 @@
-"""Find a method: by name among our files and installed plugins, or by the path of a ``.py`` file.
+"""Lookup of methods: by name among built-in methods and plugins, or by the path of a ``.py`` file.
 
-What a file says of itself is read without running it (``describe``); only ``load`` imports.
+``describe`` parses a file without running it; only ``load`` imports it.
 """
 
 import hashlib
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
     from kdbench.method import Method
 
 GROUP = "kdbench.methods"
-"""Entry-point group of third-party methods, and the package of our own."""
+"""Entry-point group of third-party methods, and package of the built-in ones."""
 
 
 def names() -> list[str]:
-    """Every built-in and every installed third-party method, sorted."""
-    return sorted(_known())
+    """Return the names of all built-in and installed third-party methods, sorted."""
+    return sorted(_places())
 
 
 def describe(name: str) -> Description:
     """Read a method's file, without running it.
 
     Raises:
-        RegistryError: it cannot be found, or does not keep the contract.
+        RegistryError: the method cannot be found or violates the contract.
     """
     source = find(name)
     try:
@@ -50,10 +50,10 @@ def describe(name: str) -> Description:
 
 
 def load(name: str) -> type["Method"]:
-    """A method's class; importing ``kdbench.methods.<name>`` gives the same object.
+    """Load a method's class, the same object that importing ``kdbench.methods.<name>`` gives.
 
     Raises:
-        RegistryError: it cannot be found or imported, or does not keep the contract.
+        RegistryError: the method cannot be found or imported, or violates the contract.
     """
     source = find(name)
     label = describe(name).label
@@ -64,27 +64,28 @@ def load(name: str) -> type["Method"]:
         raise RegistryError(f"{source.path}: cannot be imported: {reason}") from error
     from kdbench.method import Method  # imports torch
 
-    found = getattr(module, label, None)
-    if not (isinstance(found, type) and issubclass(found, Method)):
-        raise RegistryError(f"{source.path}: {label} is no subclass of kdbench.method.Method")
-    if inspect.isabstract(found):
+    cls = getattr(module, label, None)
+    if not (isinstance(cls, type) and issubclass(cls, Method)):
+        raise RegistryError(f"{source.path}: {label} is not a subclass of kdbench.method.Method")
+    if inspect.isabstract(cls):
         raise RegistryError(f"{source.path}: {label} defines no loss")
-    return found
+    return cls
 
 
 def hyper(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """All of a method's hyper-parameters: the given values, the defaults for the rest.
+    """Return all hyper-parameters of a method: the given values, and defaults for the rest.
 
-    A value takes its default's type where nothing is lost (1 for 1.0, a list for a tuple).
+    A value is converted to the type of its default if nothing is lost (1 to 1.0, a list to a
+    tuple).
 
     Raises:
-        RegistryError: an unknown key, or a value of another kind than the default.
+        RegistryError: a key is unknown, or a value has another type than the default.
     """
-    about = describe(name)
-    wrong = [_unknown(about, key) for key in given if key not in about.hyper]
+    method = describe(name)
+    wrong = [_unknown(method, key) for key in given if key not in method.hyper]
     if wrong:
         raise RegistryError("; ".join(wrong))
-    return about.hyper | {key: _fit(key, about.hyper[key], given[key]) for key in given}
+    return method.hyper | {key: _fit(key, method.hyper[key], given[key]) for key in given}
 
 
 # --- finding --------------------------------------------------------------------------------------
@@ -92,15 +93,15 @@ def hyper(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 @cache
 def folder() -> Path:
-    """Where our own methods lie: inside the package, or in a checkout beside it."""
+    """Return the folder of the built-in methods, in the package or next to it in a checkout."""
     here = Path(__file__).resolve().parent.parent
     inside = here / "methods"
     return inside if inside.is_dir() else here.parent / "methods"
 
 
-def _known() -> Mapping[str, Path | EntryPoint]:
-    # Importlib reads every installed package's entry points at each call, some milliseconds.
-    return _listed(entry_points, *map(_modified, (str(folder()), *sys.path)))
+def _places() -> Mapping[str, Path | EntryPoint]:
+    # Without a cache, each call reads the entry points of every installed package: milliseconds.
+    return _list_places(entry_points, *map(_modified, (str(folder()), *sys.path)))
 
 
 def _modified(path: str) -> tuple[str, int]:
@@ -111,28 +112,28 @@ def _modified(path: str) -> tuple[str, int]:
 
 
 @lru_cache(maxsize=4)
-def _listed(
+def _list_places(
     entry_points: Callable[..., Iterable[EntryPoint]], *state: tuple[str, int]
 ) -> Mapping[str, Path | EntryPoint]:
-    """Name -> where it is; listed again when a folder of ``state`` has changed."""
-    found: dict[str, Path | EntryPoint] = {
+    """Return the place of each method by name; a change of ``state`` invalidates the cache."""
+    places: dict[str, Path | EntryPoint] = {
         path.stem: path for path in folder().glob("*.py") if not path.stem.startswith("_")
     }
     for point in entry_points(group=GROUP):
-        known = found.setdefault(point.name, point)
-        if isinstance(known, Path) or known.value != point.value:
-            other = "a built-in" if isinstance(known, Path) else known.value
+        earlier = places.setdefault(point.name, point)
+        if isinstance(earlier, Path) or earlier.value != point.value:
+            other = "a built-in" if isinstance(earlier, Path) else earlier.value
             raise RegistryError(
                 f"{point.name}: defined twice, as {other} and by the entry point {point.value}"
             )
-    return found
+    return places
 
 
 def find(name: str) -> MethodSource:
-    """Where a method comes from; its file is not read.
+    """Find the place of a method, without reading the file.
 
     Raises:
-        RegistryError: there is no such method.
+        RegistryError: no such method exists.
     """
     if name.endswith(".py"):
         path = Path(name).expanduser().resolve()
@@ -140,28 +141,28 @@ def find(name: str) -> MethodSource:
             raise RegistryError(f"{name}: no such file ({path})")
         if path.parent == folder().resolve():
             return MethodSource(path.stem, path, f"{GROUP}.{path.stem}")
-        # Two plugins of the same file name must not share a module.
+        # Two plugins with the same file name must not share a module.
         digest = hashlib.sha256(str(path).encode()).hexdigest()[:12]
         stem = re.sub(r"\W", "_", path.stem)
         return MethodSource(name, path, f"kdbench_plugin_{stem}_{digest}", external=True)
-    known = _known()
-    if name not in known:
+    places = _places()
+    if name not in places:
         raise RegistryError(
-            f"{name}: unknown method{did_you_mean(name, known)}; there are "
-            f"{', '.join(sorted(known))}, or a path ending in .py"
+            f"{name}: unknown method; accepted: {', '.join(sorted(places))}, or a path ending in "
+            f".py{did_you_mean(name, places)}"
         )
-    found = known[name]
-    if isinstance(found, Path):
-        return MethodSource(name, found, f"{GROUP}.{name}")
-    spec = _locate(found.module)
+    place = places[name]
+    if isinstance(place, Path):
+        return MethodSource(name, place, f"{GROUP}.{name}")
+    spec = _locate(place.module)
     if spec is None or not spec.origin:
-        raise RegistryError(f"{name}: the entry point {found.value} leads to no file")
+        raise RegistryError(f"{name}: the entry point {place.value} leads to no file")
     path = Path(spec.origin)
-    return MethodSource(name, path, found.module, found.attr or None, path.parent != folder())
+    return MethodSource(name, path, place.module, place.attr or None, path.parent != folder())
 
 
 def _locate(module: str) -> ModuleSpec | None:
-    """Where a module lies, without running the packages above it."""
+    """Find a module without running the packages above it."""
     head, *tail = module.split(".")
     spec = importlib.util.find_spec(head)
     for part in tail:
@@ -177,17 +178,17 @@ def _import(source: MethodSource) -> ModuleType:
     if source.module.startswith("kdbench_plugin_"):
         return _run(source.module, source.path)
     if source.module.startswith(f"{GROUP}.") and GROUP not in sys.modules:
-        # In a checkout the package lies where Python would not look for it.
+        # In a checkout, the folder of this package is not on Python's search path.
         _run(GROUP, folder() / "__init__.py")
     return importlib.import_module(source.module)
 
 
 def _run(name: str, path: Path) -> ModuleType:
-    """Run a file as the module ``name``; an ``__init__.py`` as a package."""
-    inside = [str(path.parent)] if path.name == "__init__.py" else None
-    spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=inside)
+    """Run a file as the module ``name``, an ``__init__.py`` as a package."""
+    search = [str(path.parent)] if path.name == "__init__.py" else None
+    spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=search)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python file")
+        raise ImportError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -204,13 +205,13 @@ def _run(name: str, path: Path) -> ModuleType:
 # --- hyper-parameters -----------------------------------------------------------------------------
 
 
-def _unknown(about: Description, key: str) -> str:
-    takes = ", ".join(about.hyper) or "no hyper-parameters"
-    return f"{key}: unknown; {about.label} takes {takes}{did_you_mean(key, about.hyper)}"
+def _unknown(method: Description, key: str) -> str:
+    takes = ", ".join(method.hyper) or "no hyper-parameters"
+    return f"{key}: unknown; {method.label} takes {takes}{did_you_mean(key, method.hyper)}"
 
 
 def _fit(key: str, default: Any, value: Any) -> Any:
-    """``value`` in the type of ``default``; None as a default takes anything."""
+    """Convert ``value`` to the type of ``default``; a default of None accepts anything."""
     number = type(value) in (int, float) and math.isfinite(value)
     if isinstance(default, float) and number:
         return float(value)
@@ -220,13 +221,14 @@ def _fit(key: str, default: Any, value: Any) -> Any:
         return tuple(value)
     if default is None or (type(default) is type(value) and type(value) is not float):
         return value
-    raise RegistryError(f"{key}: {value!r} is no {type(default).__name__} like {default!r}")
+    raise RegistryError(f"{key}: expected {type(default).__name__} like {default!r}, not {value!r}")
 
 
 def built_in_path(name: str) -> str:
-    """The path of one of our own methods, any other name as it is; the registry is faster so.
+    """Return the path of a built-in method, and any other name unchanged.
 
-    A name makes it ask every installed package for plugins, and a grid may have many rows.
+    Looking up a path is faster: a name makes the registry ask every installed package for plugins,
+    and a grid may have many rows.
     """
     file = folder() / f"{name}.py"
     return str(file) if file.is_file() else name

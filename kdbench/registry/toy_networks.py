@@ -1,7 +1,4 @@
-"""A stage for checks and tests: toy networks, their features on a batch, a method built for them.
-
-A ``ToySetup`` says what is wrong with a loss by raising ``Failed``.
-"""
+"""Toy networks and a batch, to run a method on in checks and tests."""
 
 import traceback
 from collections.abc import Callable, Sequence
@@ -20,17 +17,17 @@ CLASSES, SAMPLES, SIZE = 5, 40, 8
 
 
 class Failed(Exception):
-    """A check's verdict, in plain words."""
+    """A check failed; the message says what is wrong and what to do."""
 
 
 class Toy(nn.Module):
-    """A convolutional network of a few lines that returns ``Features``.
+    """A small convolutional network that returns ``Features``.
 
     Args:
         channels: width of each stage.
-        strides: of each stage; by default each but the first halves the resolution.
+        strides: stride of each stage; by default all but the first halve the resolution.
         num_classes: K.
-        in_channels: of the images.
+        in_channels: channels of the images.
     """
 
     def __init__(
@@ -48,11 +45,11 @@ class Toy(nn.Module):
         self.head = nn.Linear(channels[-1], num_classes)
 
     def trunk(self) -> list[nn.Module]:
-        """What a first phase may train: all but the classifier."""
+        """Return the modules that a phase before training may train: all but the classifier."""
         return [self.first, *self.blocks]
 
     def forward(self, images: Tensor) -> Features:
-        """[B, C, H, W] -> ``Features``."""
+        """Map images, [B, C, H, W], to ``Features``."""
         x = stem = self.first(images).relu()
         stages, preacts = [], []
         for block in self.blocks:
@@ -64,7 +61,7 @@ class Toy(nn.Module):
 
 
 def convolution(inputs: int, outputs: int, stride: int) -> nn.Module:
-    """3x3 convolution and batch norm."""
+    """Build a 3x3 convolution with batch norm."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs)
     )
@@ -72,7 +69,7 @@ def convolution(inputs: int, outputs: int, stride: int) -> nn.Module:
 
 @dataclass(frozen=True)
 class ToySetup:
-    """A pair of toy networks on one batch, and the method built for them."""
+    """A pair of toy networks, their features on a batch, and the method built for them."""
 
     method: Method
     student: Toy
@@ -82,30 +79,30 @@ class ToySetup:
     setup: Setup
 
     def loss(self) -> Tensor:
-        """The method's term."""
+        """Return the method's loss term, checked by ``scalar``."""
         return scalar("loss", self.method.loss(self.s, self.t, self.batch))
 
     def pretrain_loss(self) -> Tensor:
-        """The loss of the phase before training."""
+        """Return the loss of the phase before training, checked by ``scalar``."""
         return scalar("pretrain_loss", self.method.pretrain_loss(self.s, self.t, self.batch))
 
     def losses(self) -> dict[str, Tensor]:
-        """Every loss that the method has."""
-        found = {"loss": self.loss()}
+        """Return every loss of the method, by name."""
+        losses = {"loss": self.loss()}
         if self.method.pretrain(self.student):
-            found["pretrain_loss"] = self.pretrain_loss()
-        return found
+            losses["pretrain_loss"] = self.pretrain_loss()
+        return losses
 
 
 @dataclass(frozen=True)
 class MethodUnderTest:
     """The method under test: its class and its hyper-parameters."""
 
-    about: Description
+    description: Description
     cls: type[Method]
     hyper: dict[str, Any]
 
-    def scene(
+    def toy_setup(
         self,
         batch_size: int = 6,
         student: Toy | None = None,
@@ -114,14 +111,14 @@ class MethodUnderTest:
         change: Callable[[Tensor], Tensor] = torch.clone,
         seed: int = 0,
     ) -> ToySetup:
-        """The method on a pair; by default the first of two easy pairs that it can work on.
+        """Build the method for a pair, by default for the first of two easy pairs that it accepts.
 
         Args:
             batch_size: B.
-            student: a network.
-            teacher: a network.
-            change: applied to every tensor that both networks return.
-            seed: of the method's own parameters.
+            student: network; default: a toy network.
+            teacher: network; default: a toy network.
+            change: function applied to every tensor of both networks' features.
+            seed: seed of the method's own parameters.
         """
         torch.manual_seed(1)
         images = torch.randn(batch_size, 3, SIZE, SIZE)
@@ -149,7 +146,7 @@ class MethodUnderTest:
 
 
 def scalar(what: str, value: Any) -> Tensor:
-    """``value``, if it is what a loss has to be."""
+    """Return ``value`` if it is a finite floating-point scalar, else raise ``Failed``."""
     if not isinstance(value, Tensor):
         raise Failed(f"{what} returned {type(value).__name__}, expected a tensor")
     if value.ndim != 0:
@@ -161,26 +158,26 @@ def scalar(what: str, value: Any) -> Tensor:
     return value
 
 
-def finite_gradients(scene: ToySetup) -> None:
-    """Backward through every loss; no gradient of the student's features may be NaN or infinite."""
-    for what, loss in scene.losses().items():
+def finite_gradients(toy: ToySetup) -> None:
+    """Check that the gradients of every loss to features and parameters are finite."""
+    for what, loss in toy.losses().items():
         if not loss.requires_grad:
             continue
         loss.backward()
-        for name, x in scene.s.named():
+        for name, x in toy.s.named():
             if x.grad is not None and not x.grad.isfinite().all():
                 raise Failed(f"the gradient of {what} to the student's {name} is not finite")
-        for name, parameter in scene.method.named_parameters():
+        for name, parameter in toy.method.named_parameters():
             if parameter.grad is not None and not parameter.grad.isfinite().all():
                 raise Failed(f"the gradient of {what} to the parameter {name} is not finite")
 
 
-def told(error: Exception, subject: MethodUnderTest) -> str:
-    """An exception in one line, with the last place in the method's own file."""
+def one_line(error: Exception, subject: MethodUnderTest) -> str:
+    """Describe an exception in one line, with the last line of the method's file it passed."""
     places = [
         f" ({frame.filename.rpartition('/')[2]}:{frame.lineno})"
         for frame in traceback.extract_tb(error.__traceback__)
-        if Path(frame.filename) == subject.about.path
+        if Path(frame.filename) == subject.description.path
     ]
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}{places[-1] if places else ''}"

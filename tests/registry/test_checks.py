@@ -1,4 +1,4 @@
-"""Each check finds the fault it is for."""
+"""Tests that each check finds the fault it is meant for."""
 
 import re
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ PHASE = """
 
 @dataclass(frozen=True)
 class Fault:
-    """Code put into the file above, the check that is to fail, and what it is to say."""
+    """Code for the file above, the check that must fail, and part of its message."""
 
     check: str
     message: str
@@ -55,7 +55,7 @@ class Fault:
     more: str = ""
 
     def write(self, folder: Path) -> str:
-        """The file's path."""
+        """Write the file and return its path."""
         path = folder / "mine.py"
         path.write_text(
             MINE.format(
@@ -142,10 +142,10 @@ FAULTS = [
         "with a shallower teacher: RuntimeError",
         loss="s.stages[-1].sum(1) - t.stages[-1].sum(1)",
     ),
-    Fault(OTHERS, "is to raise Incompatible", loss="t.stages[2]"),
+    Fault(OTHERS, "If the pair cannot work, raise", loss="t.stages[2]"),
     Fault(
         OTHERS,
-        "a deeper teacher is refused without the shapes: depths",
+        "a deeper teacher is refused without giving the shapes: depths",
         init="if len(s.stages) < len(t.stages): raise Incompatible('depths')",
     ),
     Fault(
@@ -158,19 +158,23 @@ FAULTS = [
         "predict returned [6, 10], expected finite [6, 5]",
         more="\n    def predict(self, s):\n        return self.adapter(s.embedding)\n",
     ),
-    Fault("trace", "x is no finite tensor", more=TRACE.format("s.logits / 0")),
+    Fault("trace", "x is not a finite tensor", more=TRACE.format("s.logits / 0")),
     Fault("trace", "of at most 1024 numbers", more=TRACE.format("s.logits.new_zeros(1025)")),
-    Fault("trace", "may only look", more=TRACE.format("torch.rand(())")),
+    Fault(
+        "trace",
+        "it must do neither",
+        more=TRACE.format("torch.rand(())"),
+    ),
     Fault("trace", "changes the method", more=TRACE.format("self.adapter.bias.add_(1)")),
 ]
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.message)
 def test_every_fault_is_found(fault: Fault, tmp_path: Path) -> None:
-    found = {r.name: r.message for r in checks.run(fault.write(tmp_path)) if not r.ok}
-    assert fault.check in found, found
-    assert fault.message in found[fault.check]
-    assert "\n" not in found[fault.check]
+    messages = {r.name: r.message for r in checks.run(fault.write(tmp_path)) if not r.ok}
+    assert fault.check in messages, messages
+    assert fault.message in messages[fault.check]
+    assert "\n" not in messages[fault.check]
 
 
 def test_every_check_has_a_fault() -> None:
@@ -183,16 +187,16 @@ GOOD_PHASE = PHASE.format("[*student.trunk(), self.adapter]", "self.loss(s, t, b
 
 @pytest.mark.parametrize("more", ["", GOOD_PHASE])
 def test_a_good_method_passes(more: str, tmp_path: Path) -> None:
-    found = checks.run(Fault("", "", more=more).write(tmp_path), scale=2)
-    assert [r.name for r in found] == ["can be loaded", *(name for name, _ in checks.CHECKS)]
-    assert all(r.ok for r in found), found
+    results = checks.run(Fault("", "", more=more).write(tmp_path), scale=2)
+    assert [r.name for r in results] == ["can be loaded", *(name for name, _ in checks.CHECKS)]
+    assert all(r.ok for r in results), results
 
 
-def test_what_cannot_work_may_say_so(tmp_path: Path) -> None:
-    """A method for equal depths only is checked on such a pair."""
+def test_a_pair_of_unequal_depths_may_be_refused(tmp_path: Path) -> None:
+    """A method for equal depths only is checked on a pair of equal depths."""
     refuse = "if len(s.stages) != len(t.stages): raise Incompatible('3 against 4')"
-    found = checks.run(Fault("", "", init=refuse).write(tmp_path))
-    assert all(r.ok for r in found), found
+    results = checks.run(Fault("", "", init=refuse).write(tmp_path))
+    assert all(r.ok for r in results), results
 
 
 def test_small_batches_may_be_refused(tmp_path: Path) -> None:
@@ -200,13 +204,15 @@ def test_small_batches_may_be_refused(tmp_path: Path) -> None:
     for size, ok in ((3, True), (7, True), (8, False)):
         (tmp_path / str(size)).mkdir()
         path = Fault("", "", init=refuse.format(size, size)).write(tmp_path / str(size))
-        about, cls = lookup.describe(path), lookup.load(path)
-        found = checks.result("", checks.batch_sizes, checks.MethodUnderTest(about, cls, {}))
-        assert found.ok == ok, found
+        subject = checks.MethodUnderTest(lookup.describe(path), lookup.load(path), {})
+        result = checks.result("", checks.batch_sizes, subject)
+        assert result.ok == ok, result
 
 
 def test_unknown_names_and_hyper_parameters_are_results() -> None:
-    assert re.match(r"semkd: unknown method \(did you mean semckd", checks.run("semkd")[0].message)
+    assert re.match(
+        r"semkd: unknown method; .* \(did you mean semckd", checks.run("semkd")[0].message
+    )
     assert checks.run("kd", heat=1)[0].message.startswith("heat: unknown; KD takes temperature")
 
 

@@ -15,18 +15,18 @@ from kdbench.registry.description import RESERVED, RegistryError
 
 @pytest.mark.parametrize("name", names())
 def test_description_agrees_with_the_class(name: str) -> None:
-    about, cls = describe(name), load(name)
-    assert about.name == name
-    assert about.label == cls.__name__
-    assert about.path.stem == name
-    assert about.path == Path(inspect.getfile(cls))
-    assert about.beta == cls.beta
-    assert about.needs_teacher == cls.needs_teacher
-    assert Objective(**about.objective) == cls.objective
-    assert about.has_pretrain == (cls.pretrain is not Method.pretrain)
-    assert not about.external
+    description, cls = describe(name), load(name)
+    assert description.name == name
+    assert description.label == cls.__name__
+    assert description.path.stem == name
+    assert description.path == Path(inspect.getfile(cls))
+    assert description.beta == cls.beta
+    assert description.needs_teacher == cls.needs_teacher
+    assert Objective(**description.objective) == cls.objective
+    assert description.has_pretrain == (cls.pretrain is not Method.pretrain)
+    assert not description.external
     parameters = [*inspect.signature(cls).parameters.values()][1:]
-    assert about.hyper == {p.name: p.default for p in parameters}
+    assert description.hyper == {p.name: p.default for p in parameters}
     assert all(p.kind is p.KEYWORD_ONLY for p in parameters)
 
 
@@ -61,21 +61,21 @@ def test_an_alias_of_the_base_class(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("class Mine(Method)", "class Mine", "there is no subclass of Method"),
+        ("class Mine(Method)", "class Mine", "no subclass of Method"),
         (
             "class Mine(Method):",
             "class A(Method):\n    pass\n\n\nclass Mine(A):",
-            "here are A and Mine",
+            "expected one method per file, not A and Mine",
         ),
         ("class Mine(Method):", "class Mine(Method)", r"mine\.py:6: expected ':'"),
         ("width: int = 8", "width: int", r"mine\.py:11: hyper-parameter width has no default"),
         ("*, width", "width", "hyper-parameter width is not keyword-only"),
         ("(1, 2)):", "(1, 2), **more):", "hyper-parameter more is not keyword-only"),
-        ("int = 8", "int = 2 ** 3", r"the default of width is no literal: 2 \*\* 3"),
+        ("int = 8", "int = 2 ** 3", r"the default of width is not a literal: 2 \*\* 3"),
         ("width", "beta", "hyper-parameter beta needs another name"),
         ("setup: Setup, ", "", "takes self, setup, "),
         ("beta = 2", "beta = '2'", r"mine\.py:7: beta is '2', expected int or float"),
-        ("beta = 2", "beta = two", "beta is no literal: two"),
+        ("beta = 2", "beta = two", "beta is not a literal: two"),
         ("needs_teacher = False", "needs_teacher = 0", "needs_teacher is 0, expected bool"),
         (
             "Objective(gamma=0.5",
@@ -83,10 +83,10 @@ def test_an_alias_of_the_base_class(tmp_path: Path) -> None:
             "objective ce: unknown; Objective takes gamma, al",
         ),
         ("Objective(gamma=0.5", "Objective(gamma='a'", "objective gamma is 'a', expected a number"),
-        ("Objective(gamma=0.5, alpha=None)", "NONE", "is to be written as Objective"),
+        ("Objective(gamma=0.5, alpha=None)", "NONE", "write objective in the form Objective"),
     ],
 )
-def test_what_a_file_may_not_say(tmp_path: Path, old: str, new: str, message: str) -> None:
+def test_files_that_violate_the_contract(tmp_path: Path, old: str, new: str, message: str) -> None:
     assert old in GOOD
     path = write(tmp_path, GOOD.replace(old, new))
     with pytest.raises(RegistryError, match=message) as caught:
@@ -97,5 +97,5 @@ def test_what_a_file_may_not_say(tmp_path: Path, old: str, new: str, message: st
         load(path)
 
 
-def test_reserved_names_are_what_a_grid_says_of_every_method() -> None:
+def test_reserved_names_are_the_options_of_every_method() -> None:
     assert {*RESERVED, "temperature"} == {*OPTIONS}

@@ -22,7 +22,7 @@ def test_loaded_and_imported_are_the_same_class() -> None:
 
 
 def test_in_a_checkout_that_is_not_installed(tmp_path: Path) -> None:
-    """The folder beside the package is found, and imports under the package's name."""
+    """The folder next to the package is found, and imported under the package's name."""
     root = Path(lookup.__file__).parents[2]
     for name in ("kdbench", "methods"):
         (tmp_path / name).symlink_to(root / name)
@@ -35,15 +35,16 @@ def test_in_a_checkout_that_is_not_installed(tmp_path: Path) -> None:
     assert done.returncode == 0
 
 
-def test_a_file_of_anybody_s(tmp_path: Path) -> None:
+def test_a_third_party_file(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
-    about = describe(path)
-    assert (about.name, about.label, about.beta, about.external) == (path, "Mine", 2.0, True)
-    assert about.doc == "Mine (Somebody, 2024)."
-    assert about.objective == {"gamma": 0.5}
-    assert about.hyper == {"width": 8, "scale": -1.0, "where": (1, 2)}
-    assert not about.needs_teacher
-    assert not about.has_pretrain
+    description = describe(path)
+    assert (description.name, description.label) == (path, "Mine")
+    assert (description.beta, description.external) == (2.0, True)
+    assert description.doc == "Mine (Somebody, 2024)."
+    assert description.objective == {"gamma": 0.5}
+    assert description.hyper == {"width": 8, "scale": -1.0, "where": (1, 2)}
+    assert not description.needs_teacher
+    assert not description.has_pretrain
     cls = load(path)
     assert issubclass(cls, Method)
     assert load(path) is cls
@@ -70,7 +71,7 @@ def test_a_file_that_cannot_be_imported(tmp_path: Path) -> None:
 
 def test_a_class_that_only_looks_like_a_method(tmp_path: Path) -> None:
     path = write(tmp_path, "class Method:\n    pass\n\n\nclass Mine(Method):\n    pass\n")
-    with pytest.raises(RegistryError, match=r"Mine is no subclass of kdbench\.method\.Method"):
+    with pytest.raises(RegistryError, match=r"Mine is not a subclass of kdbench\.method\.Method"):
         load(path)
 
 
@@ -80,14 +81,15 @@ def test_a_method_without_a_loss(tmp_path: Path) -> None:
         load(path)
 
 
-def test_who_names_no_modules_for_a_first_phase_needs_no_loss_for_it(tmp_path: Path) -> None:
+def test_pretrain_without_modules_needs_no_pretrain_loss(tmp_path: Path) -> None:
     phase = "    def pretrain(self, student):\n        self.seen = [student]\n        return []\n"
     assert load(write(tmp_path, f"{GOOD.rstrip()}\n\n{phase}")).__name__ == "Mine"
 
 
 def test_unknown_names() -> None:
     with pytest.raises(
-        RegistryError, match=r"semkd: unknown method \(did you mean semckd\?\); .* sp"
+        RegistryError,
+        match=r"semkd: unknown method; accepted: .* sp, .* \(did you mean semckd\?\)$",
     ):
         describe("semkd")
     with pytest.raises(RegistryError, match=r"nowhere\.py: no such file"):
@@ -96,9 +98,9 @@ def test_unknown_names() -> None:
 
 def test_hyper() -> None:
     assert hyper("kd", {}) == {"temperature": 4.0, "standardise": False}
-    found = hyper("kd", {"temperature": 2})
-    assert found["temperature"] == 2.0
-    assert isinstance(found["temperature"], float)
+    temperature = hyper("kd", {"temperature": 2})["temperature"]
+    assert temperature == 2.0
+    assert isinstance(temperature, float)
     assert hyper("at", {"p": 3.0}) == {"p": 3}
     assert describe("at").hyper == {"p": 2}
 
@@ -117,15 +119,15 @@ def test_hyper_takes_lists_for_tuples(tmp_path: Path) -> None:
         ),
         ("sp", {"x": 1}, "^x: unknown; SP takes no hyper-parameters$"),
         ("at", {"a": 1, "b": 2}, "^a: unknown; AT takes p; b: unknown; AT takes p$"),
-        ("kd", {"temperature": "warm"}, "^temperature: 'warm' is no float like 4.0$"),
-        ("fitnets", {"relu": 1}, "^relu: 1 is no bool like True$"),
-        ("at", {"p": True}, "^p: True is no int like 2$"),
-        ("at", {"p": float("nan")}, "^p: nan is no int like 2$"),
-        ("at", {"p": 2.5}, "^p: 2.5 is no int like 2$"),
-        ("kd", {"temperature": float("inf")}, "^temperature: inf is no float like 4.0$"),
+        ("kd", {"temperature": "warm"}, "^temperature: expected float like 4.0, not 'warm'$"),
+        ("fitnets", {"relu": 1}, "^relu: expected bool like True, not 1$"),
+        ("at", {"p": True}, "^p: expected int like 2, not True$"),
+        ("at", {"p": float("nan")}, "^p: expected int like 2, not nan$"),
+        ("at", {"p": 2.5}, "^p: expected int like 2, not 2.5$"),
+        ("kd", {"temperature": float("inf")}, "^temperature: expected float like 4.0, not inf$"),
     ],
 )
-def test_what_hyper_refuses(name: str, given: dict[str, object], message: str) -> None:
+def test_wrong_values_are_refused(name: str, given: dict[str, object], message: str) -> None:
     with pytest.raises(RegistryError, match=message):
         hyper(name, given)
 
@@ -136,18 +138,18 @@ def installed(monkeypatch: pytest.MonkeyPatch, *points: tuple[str, str]) -> None
     monkeypatch.setattr(lookup, "entry_points", lambda group: made)
 
 
-def test_what_is_installed_later_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plugin_installed_later_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     assert "later" not in names()
-    about = tmp_path / "kdbench_later-1.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: kdbench-later\nVersion: 1\n")
-    (about / "entry_points.txt").write_text(f"[{lookup.GROUP}]\nlater = kdbench_later:Mine\n")
+    metadata = tmp_path / "kdbench_later-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: kdbench-later\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text(f"[{lookup.GROUP}]\nlater = kdbench_later:Mine\n")
     assert "later" in names()
 
 
 def test_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Described without running the package it is in; several classes may share a file."""
+    """The package is not run to describe the method; several classes may share a file."""
     package = tmp_path / "kdbench_foo"
     package.mkdir()
     write(package, "import not_to_be_run\n", "__init__.py")
@@ -167,16 +169,16 @@ def test_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.delitem(sys.modules, name)
 
 
-def test_entry_points_that_lead_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entry_points_without_a_file_or_class(monkeypatch: pytest.MonkeyPatch) -> None:
     installed(monkeypatch, ("foo", "kdbench_nowhere.inner:Foo"), ("bar", "json.decoder:Foo"))
     with pytest.raises(RegistryError, match=r"kdbench_nowhere\.inner:Foo leads to no file"):
         describe("foo")
-    with pytest.raises(RegistryError, match="there is no class Foo"):
+    with pytest.raises(RegistryError, match="no class Foo"):
         describe("bar")
 
 
 @pytest.mark.parametrize("points", [[("sp", "a:B")], [("foo", "a:B"), ("foo", "c:D")]])
-def test_a_clash_is_an_error(
+def test_a_name_defined_twice_is_an_error(
     points: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed(monkeypatch, *points)
