@@ -1,11 +1,12 @@
-"""How long kdbench takes to get going, each time as a fresh process on a warm disk: medians of n.
+"""Startup time of kdbench in fresh processes on a warm disk: medians of n.
 
-``kdbench --help``, from start to end. ``kdbench run`` on a grid of one cohort of three runs on
-digits, from the start of its process to the end of the cohort's first optimiser step: in a worker
-process, as users get it (``local``), and in the process itself (``debug``). The grid's last method
-is a plugin that says when. Seconds are of the clock on the wall; ``processor`` is processor time of
-the process that trains, until then. Shares are of that: of importing torch, and of importing
-``torch._dynamo`` as well, which torch does by itself when an optimiser is first made.
+It measures ``kdbench --help`` from start to end, and ``kdbench run`` on a grid of one cohort of
+three runs on digits, from the start of the process to the end of the cohort's first optimiser step.
+The cohort trains in a worker process, as is usual (``local``), or in the process itself
+(``debug``). The grid's last method is a plugin that reports the step. Seconds are wall-clock time;
+``processor`` is the processor time of the training process until then. Shares are fractions of
+that processor time: importing torch, and importing ``torch._dynamo`` as well, which torch imports
+when it creates its first optimiser.
 
 python -m benchmarks.startup [N]
 """
@@ -23,13 +24,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 HELP = 0.3
-"""Seconds that ``kdbench --help`` may take."""
+"""Target in seconds for ``kdbench --help``."""
 FIRST_STEP = 6.0
-"""Seconds to the end of the first step."""
-PATIENCE = 120.0
+"""Target in seconds for the end of the first step."""
+TIMEOUT = 120.0
+"""Longest wait in seconds for the first step."""
 Times = tuple[float, float]
-"""Seconds on the wall, seconds of the processor."""
-TOLD = "KDBENCH_BENCHMARK_TOLD"
+"""Wall-clock seconds and processor seconds."""
+OUTPUT = "KDBENCH_BENCHMARK_OUTPUT"
+"""Environment variable with the file that the plugin writes."""
 
 GRID = """
 name: first-step
@@ -42,7 +45,7 @@ report: {{baseline: student}}
 """
 
 PLUGIN = f'''
-"""Says when the first optimiser step has ended."""
+"""Writes the time of the end of the first optimiser step."""
 
 import os
 import time
@@ -60,17 +63,17 @@ class FirstStep(Method):
     needs_teacher = False
     objective = Objective(gamma=1.0, alpha=0.0)
 
-    told = False
+    registered = False
 
     def loss(self, s, t, batch):
-        # The next optimiser to step is this learner's, and it is the last of its cohort.
-        if s.logits.requires_grad and not self.told:
-            self.told, self.hook = True, register_optimizer_step_post_hook(self.ended)
+        # This learner is the last of its cohort, so its optimiser is the next to step.
+        if s.logits.requires_grad and not self.registered:
+            self.registered, self.hook = True, register_optimizer_step_post_hook(self.ended)
         return 0.0 * s.logits.sum()
 
     def ended(self, optimizer, args, kwargs):
         self.hook.remove()
-        path = Path(os.environ["{TOLD}"])
+        path = Path(os.environ["{OUTPUT}"])
         fresh = path.with_suffix(".new")
         fresh.write_text(f"{{time.monotonic()}} {{time.process_time()}}")
         fresh.replace(path)
@@ -78,12 +81,12 @@ class FirstStep(Method):
 
 
 def main() -> None:
-    """Print one JSON object a line."""
+    """Print one JSON object per line."""
     n = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     show("kdbench --help", [timed("-m", "kdbench", "--help") for _ in range(2 * n)], HELP)
     torch, needed = [], []
     steps: dict[str, list[Times]] = {"debug": [], "local": []}
-    for _ in range(n):  # in turns: what else the machine does meets all alike
+    for _ in range(n):  # in turns, so that other load affects all alike
         torch.append(timed("-c", "import torch"))
         needed.append(timed("-c", "import torch, torch._dynamo"))
         for executor, times in steps.items():
@@ -102,16 +105,16 @@ def main() -> None:
 
 
 def processor(times: Sequence[Times]) -> float:
-    """Median."""
+    """Return the median processor time."""
     return statistics.median(used for _, used in times)
 
 
-def show(what: str, times: Sequence[Times], target: float | None = None, **more: float) -> None:
-    """One line."""
+def show(name: str, times: Sequence[Times], target: float | None = None, **more: float) -> None:
+    """Print the result of one measurement."""
     middle = statistics.median(seconds for seconds, _ in times)
     ratio = {"ratio": round(middle / target, 3)} if target else {}
     out = {
-        "what": what,
+        "what": name,
         "seconds": round(middle, 3),
         **ratio,
         "processor": round(processor(times), 3),
@@ -123,7 +126,7 @@ def show(what: str, times: Sequence[Times], target: float | None = None, **more:
 
 
 def timed(*arguments: str) -> Times:
-    """A Python process from start to end."""
+    """Measure a Python process from start to end."""
     began, before = time.perf_counter(), os.times()
     subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
     seconds, after = time.perf_counter() - began, os.times()
@@ -133,10 +136,10 @@ def timed(*arguments: str) -> Times:
 
 
 def first_step(executor: str) -> Times:
-    """From a process's start to the end of the first step; processor time of who took it."""
+    """Measure the time to the end of the first step, and the training process's processor time."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        plugin, grid, told = folder / "first_step.py", folder / "grid.yaml", folder / "told"
+        plugin, grid, times = folder / "first_step.py", folder / "grid.yaml", folder / "times"
         plugin.write_text(PLUGIN)
         grid.write_text(GRID.format(plugin=plugin))
         command = [
@@ -144,21 +147,21 @@ def first_step(executor: str) -> Times:
             *("--executor", executor, "--workers", "1"),
             *("--runs", str(folder / "runs"), "--results", str(folder / "results")),
         ]
-        began = time.monotonic()  # since boot: the same clock in all processes
+        began = time.monotonic()  # counted from boot, so comparable between processes
         with (folder / "output").open("w") as output:
             process = subprocess.Popen(
                 command,
-                env=os.environ | {TOLD: str(told)},
+                env=os.environ | {OUTPUT: str(times)},
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
             )
         try:
-            while not told.exists():
-                if process.poll() is not None or time.monotonic() - began > PATIENCE:
+            while not times.exists():
+                if process.poll() is not None or time.monotonic() - began > TIMEOUT:
                     sys.exit(f"no first step:\n{(folder / 'output').read_text()}")
                 time.sleep(0.01)
-            ended, used = map(float, told.read_text().split())
+            ended, used = map(float, times.read_text().split())
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)

@@ -113,11 +113,13 @@ analysis_options = combined(
     folder_options,
     data_option,
     click.argument("ids", metavar="[RUN]...", nargs=-1),
-    grid_option(help="Analyse the runs of this grid, for one seed."),
+    grid_option(help="Analyse the students of this grid."),
     set_option("Replace a value of --grid; repeatable."),
     click.option("--pair", metavar="'TEACHER -> STUDENT'", help="Restrict --grid to one pair."),
     click.option(
-        "--seed", type=click.IntRange(0), help="Seed to analyse (default: the grid's first)."
+        "--seed",
+        type=click.IntRange(0),
+        help="Seed to analyse (default: the grid's first; transfer: all).",
     ),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
 )
