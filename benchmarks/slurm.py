@@ -1,7 +1,7 @@
-"""What a grid of many runs asks of Slurm: calls a minute, and the runner's own time.
+"""The load of a large grid: calls of Slurm's commands per minute, and CPU time of the runner.
 
-A fake scheduler answers at once, on a clock that jumps, so days take seconds. The same code submits
-and watches as on a cluster. One JSON object per line: what, ratio, n, machine.
+A fake scheduler answers at once, on a simulated clock, so days take seconds. The code that submits
+and watches is the same as on a cluster. Prints a JSON object per line: what, ratio, n, machine.
 """
 
 import argparse
@@ -28,17 +28,17 @@ from kdbench.grid.settings import Dataset, Training
 
 
 def grid(n: int) -> list[Run]:
-    """``n`` small runs without teachers."""
-    first = Run(
+    """Return ``n`` small runs without teachers."""
+    run = Run(
         student="r8w3", teacher=None, dataset=Dataset(name="digits"),
         training=Training(epochs=1, batch_size=16, lr=0.1), gamma=1.0, alpha=0.0,
         temperature=4.0, terms=(), seed=0,
     )  # fmt: skip
-    return [first.with_seed(seed) for seed in range(n)]
+    return [run.with_seed(seed) for seed in range(n)]
 
 
 def measure(n: int, parallel: int, minutes: float) -> dict[str, float]:
-    """Submit and watch ``n`` runs of so many minutes each."""
+    """Submit and watch ``n`` runs, of ``minutes`` minutes each."""
     fake = FakeSlurm(Clock(), seconds=60 * minutes, slots=parallel)
     runner.time = SimpleNamespace(  # type: ignore[assignment]
         monotonic=fake.clock.monotonic, sleep=fake.clock.sleep
@@ -46,20 +46,23 @@ def measure(n: int, parallel: int, minutes: float) -> dict[str, float]:
     submit._sbatch = fake.sbatch
     with tempfile.TemporaryDirectory() as folder:
         runs = grid(n)
-        how = Executor(kind="slurm", cohort=1, slurm=Slurm(parallel=parallel))
-        watcher = SlurmRunner(runs, "bench", Path(folder), Path(folder), how, fake.scheduler())
-        virtual, began = fake.clock.now, time.process_time()
-        for _ in watcher.events():
+        executor = Executor(kind="slurm", cohort=1, slurm=Slurm(parallel=parallel))
+        submitter = SlurmRunner(
+            runs, "bench", Path(folder), Path(folder), executor, fake.scheduler()
+        )
+        start, cpu_start = fake.clock.now, time.process_time()
+        for _ in submitter.events():
             pass
-        took = time.process_time() - began
+        cpu_seconds = time.process_time() - cpu_start
         assert not work.missing(runs, Path(folder))
-    passed = (fake.clock.now - virtual) / 60
+    simulated_minutes = (fake.clock.now - start) / 60
+    calls = submitter.scheduler.calls
     return {
-        "calls_per_minute": sum(fake_calls := watcher.scheduler.calls.values()) / passed,
-        "sbatch": watcher.scheduler.calls["sbatch"],
-        "calls": sum(fake_calls),
-        "minutes": passed,
-        "runner_ms_per_run": 1000 * took / n,
+        "calls_per_minute": calls.total() / simulated_minutes,
+        "sbatch": calls["sbatch"],
+        "calls": calls.total(),
+        "minutes": simulated_minutes,
+        "runner_ms_per_run": 1000 * cpu_seconds / n,
     }
 
 
@@ -67,14 +70,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, nargs="+", default=[1000, 10000])
     parser.add_argument("--parallel", type=int, default=256)
-    parser.add_argument("--minutes", type=float, default=10.0, help="that a run takes")
+    parser.add_argument("--minutes", type=float, default=10.0, help="duration of a run")
     args = parser.parse_args()
     base = None
     for n in args.runs:
-        found = measure(n, args.parallel, args.minutes)
-        base = base or found
-        told = {key: round(value, 2) for key, value in found.items()}
-        ratio = found["runner_ms_per_run"] / base["runner_ms_per_run"]
+        figures = measure(n, args.parallel, args.minutes)
+        base = base or figures
+        rounded = {key: round(value, 2) for key, value in figures.items()}
+        ratio = figures["runner_ms_per_run"] / base["runner_ms_per_run"]
         what = f"{n} runs on a fake Slurm; ratio: runner's time per run to that of {args.runs[0]}"
         line = {
             "what": what,
@@ -82,7 +85,7 @@ def main() -> None:
             "n": 1,
             "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
         }
-        print(json.dumps(line | told))
+        print(json.dumps(line | rounded))
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ def test_signal_before_the_first_step_is_noted_and_not_requeued(tmp_path: Path) 
     signals.stop = signals.requeue = True
     assert job.train(submission.folder, 0, signals) == 143
     (line,) = attempts.read(tmp_path / "runs", run.id)
-    assert "told to stop (USR2)" in line
+    assert "stopped by USR2" in line
     assert records.read(tmp_path / "runs", run.id) is None
     assert not list(submission.folder.glob("stopped-*"))
     assert len(list(submission.folder.glob("ended-*-0"))) == 1

@@ -1,9 +1,9 @@
 """A real Slurm of several nodes on one Debian machine: root, no systemd, no containers, no cgroups.
 
-One slurmd a node, each with a port of its own, and munged, MariaDB, slurmdbd and slurmctld, all in
-one folder and on loopback. Nodes claim CPUs, memory and GPUs that need not exist. A requeued job
-waits two minutes, which 22.05 hard-codes: ``release`` lets it go. Time limits are whole minutes,
-looked at each 30 s.
+One slurmd per node, each with its own port, and munged, MariaDB, slurmdbd and slurmctld, all in one
+folder and on loopback. Nodes claim CPUs, memory and GPUs that need not exist. Version 22.05 lets a
+requeued job wait for two minutes, unless ``release`` is called. Time limits are whole minutes and
+checked every 30 s.
 """
 
 import atexit
@@ -32,20 +32,23 @@ from tests.slurm.processes import Process, carrying, until
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 UP = {"idle", "mixed", "allocated", "completing", "planned", "reserved"}
 NOT_REACHED = "Unable to contact slurm controller (connect failure)"
-"""A command that says so has done nothing: asked again, it is not done twice."""
+"""Message of a command that had no effect, so that it can be repeated safely."""
 IDLE = re.compile(r"^Agent queue size: +0$.*^Agent count: +0$", re.MULTILINE | re.DOTALL)
-"""What sdiag says when no message of slurmctld is on its way to a node."""
+"""Output of sdiag if no message of slurmctld is on its way to a node."""
 LONGEST = 70
-"""Characters of a folder's name that leave room for a Unix socket's 107."""
+"""Longest name of a folder, since the path of a Unix socket has at most 107 characters."""
 
 
 class Cluster:
-    """A cluster in a folder; a context manager, which does ``up`` and ``down``.
+    """A cluster in a folder; as a context manager, it calls ``up`` and ``down``.
 
-    ``env`` is what a client's environment needs; ``told`` has a line for each daemon that died by
-    itself and was started again. Daemons are named munged, mariadbd, slurmdbd, slurmctld,
-    slurmd-n1 ..; nodes n1, n2 .. Partitions: ``main``, before which jobs in ``low`` are requeued
-    and those in ``cancelling`` cancelled, 20 s after the signal they asked for.
+    Daemons are named munged, mariadbd, slurmdbd, slurmctld, slurmd-n1 ..; nodes n1, n2 .. Jobs in
+    the partition ``main`` preempt those in ``low``, which are requeued, and in ``cancelling``,
+    which are cancelled, 20 s after the signal that they requested.
+
+    Attributes:
+        env: variables that clients need.
+        crashes: a line for each daemon that died by itself and was restarted.
     """
 
     def __init__(
@@ -66,13 +69,13 @@ class Cluster:
         self.accounting = accounting
         self.env = {"SLURM_CONF": str(self.folder / "etc" / "slurm.conf"), "PATH": PATH}
         self.daemons = Daemons(self.folder)
-        self.told: list[str] = []
+        self.crashes: list[str] = []
         self._port: socket.socket | None = None
         self._owner = os.getpid()
 
     @staticmethod
     def missing() -> str | None:
-        """Why no cluster can run here; None if one can, at most after ``install``."""
+        """Return why no cluster can run here; None if it can, perhaps after ``install``."""
         if os.geteuid() != 0:
             return "needs root"
         if not shutil.which("dpkg-query"):
@@ -83,7 +86,7 @@ class Cluster:
         return None
 
     def install(self) -> None:
-        """Install the packages that are absent."""
+        """Install the packages that are missing."""
         packages.install(packages.SLURM + (packages.ACCOUNTING if self.accounting else ()))
 
     def __enter__(self) -> Self:
@@ -106,8 +109,8 @@ class Cluster:
         """Start the cluster and wait until every node is idle.
 
         Raises:
-            RuntimeError: the folder has a live cluster of another process.
-            TimeoutError: a daemon did not come up; the message has the end of its log.
+            RuntimeError: a running process has a cluster in the folder.
+            TimeoutError: a daemon did not start; the message has the end of its log.
         """
         owner = Process.read(self.folder / "owner")
         if owner and owner.pid != os.getpid():
@@ -127,7 +130,7 @@ class Cluster:
         self.heal()
 
     def down(self) -> None:
-        """Cancel all jobs and end every process of the cluster; its files stay."""
+        """Cancel all jobs and end every process of the cluster; keep its files."""
         if self._port is None:
             return
         for name in self.daemons.names():
@@ -153,13 +156,13 @@ class Cluster:
             self.down()
 
     def sh(self, *command: str, check: bool = True) -> str:
-        """Run a Slurm command; return what it prints, stripped.
+        """Run a Slurm command and return its output, stripped.
 
-        A slurmctld that died by itself is started again, as a service manager would.
+        If slurmctld has died by itself, restart it first, as a service manager would.
 
         Raises:
-            RuntimeError: it failed, if ``check``; the message has what it said.
-            subprocess.TimeoutExpired: it took over 90 s.
+            RuntimeError: the command failed, if ``check``; the message has its error output.
+            subprocess.TimeoutExpired: the command took over 90 s.
         """
         done = self._run(command)
         if done.returncode and NOT_REACHED in done.stderr and self.daemons.died("slurmctld"):
@@ -175,7 +178,7 @@ class Cluster:
         )
 
     def _env(self) -> dict[str, str]:
-        # Without what an outer Slurm may have set.
+        # Without the variables of a surrounding Slurm job.
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "SBATCH"))}
         return {**clean, **self.env}
 
@@ -187,7 +190,7 @@ class Cluster:
         return True
 
     def kill(self, daemon: str, signal: str = "KILL") -> None:
-        """Send a signal to a daemon; after KILL or TERM, return once it is gone."""
+        """Send a signal to a daemon; after KILL or TERM, wait for its end."""
         process = self._running(daemon)
         process.send(_number(signal))
         if signal in ("KILL", "TERM"):
@@ -195,22 +198,22 @@ class Cluster:
             self.daemons.reap()
 
     def pause(self, daemon: str) -> None:
-        """Let a daemon hang: it accepts connections and does not answer."""
+        """Stop a daemon, so that it accepts connections but does not answer."""
         self._running(daemon).send(signal.SIGSTOP)
 
     def resume(self, daemon: str) -> None:
-        """Let a daemon go on after ``pause``."""
+        """Resume a daemon after ``pause``."""
         self._running(daemon).send(signal.SIGCONT)
 
     def restart(self, daemon: str) -> None:
-        """End a daemon, if it runs, start it, and wait until it answers."""
+        """End a daemon if it runs, start it, and wait until it answers."""
         self.daemons.end(daemon, 10)
         self._start(daemon)
 
     def crash(self, node: str, noticed: bool = False) -> None:
-        """Lose a node at once: its slurmd, slurmstepds, sruns and tasks, all KILLed.
+        """Kill all processes of a node: its slurmd, slurmstepds, sruns and tasks.
 
-        Slurm finds out after SlurmdTimeout (15 s, and up to 15 more), at once if ``noticed``.
+        Slurm notices after SlurmdTimeout (15 s, and up to 15 more), or at once if ``noticed``.
         """
         marks = (f"KDBENCH_NODE={node}", f"SLURMD_NODENAME={node}")
         while doomed := carrying([f"SLURM_CONF={self.env['SLURM_CONF']}"], marks):
@@ -221,12 +224,12 @@ class Cluster:
             self.sh("scontrol", "update", f"nodename={node}", "state=down", "reason=crash")
 
     def revive(self, node: str) -> None:
-        """Start a node's slurmd, if it does not run, and put the node back to work."""
+        """Start a node's slurmd if it does not run, and resume the node."""
         self._start(NODE + node)
         until(f"node {node}", 60, lambda: self._resumed([node]))
 
     def heal(self) -> None:
-        """Start or resume every daemon that does not answer; put every node back to work."""
+        """Start or resume every daemon that does not answer, and resume every node."""
         names = ["munged", "mariadbd", "slurmdbd", "slurmctld"]
         if not self.accounting:
             names = ["munged", "slurmctld"]
@@ -237,16 +240,16 @@ class Cluster:
             until("slurmctld in the accounting", 60, self._registered)
 
     def release(self, job: str | int) -> None:
-        """Let a job that was requeued start now.
+        """Let a requeued job start now.
 
         Raises:
-            TimeoutError: the job is not pending, even after 60 s for its old processes to end.
+            TimeoutError: the job is not pending after 60 s, the time for its old processes to end.
         """
         until(f"the requeue of job {job}", 60, lambda: self._state(job) == "PENDING")
         self._release([str(job)])
 
     def release_all(self) -> list[str]:
-        """Let every job start now that waits for its start time; return their numbers."""
+        """Let all jobs that wait for their start time start now; return their numbers."""
         lines = self.sh("squeue", "-h", "-r", "-t", "PENDING", "-o", "%i %r").splitlines()
         waiting = [line.split()[0] for line in lines if line.endswith(" BeginTime")]
         self._release(waiting)
@@ -254,13 +257,13 @@ class Cluster:
 
     def _release(self, jobs: list[str]) -> None:
         if jobs:
-            # slurmctld tries for 10 s to tell a node to end the old run. Arriving late, that ends
-            # the new run, or leaves it without nodes: its next srun then crashes slurmctld. Real
-            # jobs wait two minutes. A node that stays away must not keep the others waiting.
+            # For 10 s, slurmctld tries to make a node end the old run. A late message would end the
+            # new run, or leave it without nodes, and its next srun would crash slurmctld. Real jobs
+            # wait two minutes. A node that does not come back must not delay the others.
             with contextlib.suppress(TimeoutError):
                 until("the end of the old runs", 15, lambda: IDLE.search(self.sh("sdiag")))
-        # A start in the second of the requeue fails: slurmd takes it for the run that was ended
-        # ("Job credential revoked").
+        # A start in the second of the requeue fails, because slurmd takes it for the old run ("Job
+        # credential revoked").
         for job in jobs:
             requeued = self.sh("squeue", "-h", "-o", "%V", "-j", job)
             if requeued:
@@ -270,7 +273,7 @@ class Cluster:
                 self.sh("scontrol", "update", f"jobid={job}", "StartTime=now")
 
     def cancel_all(self) -> None:
-        """Cancel every job, and KILL what runs without KillWait's delay."""
+        """Cancel every job, and kill running ones without KillWait's delay."""
         self.sh("scancel", "--user=root", "--quiet", check=False)
         self.sh("scancel", "--user=root", "--full", "--signal=KILL", "--quiet", check=False)
 
@@ -278,7 +281,7 @@ class Cluster:
         """Wait until no job is queued and every node is idle.
 
         Raises:
-            TimeoutError: that did not happen.
+            TimeoutError: the cluster is not idle after ``seconds``.
         """
         until("an idle cluster", seconds, self._idle)
 
@@ -290,11 +293,11 @@ class Cluster:
 
     def _nodes(self) -> dict[str, str]:
         lines = self.sh("sinfo", "-h", "-N", "-o", "%N %T", check=False).splitlines()
-        # The mark of a node that backfill plans with.
+        # "-" marks a node that the backfill scheduler plans with.
         return dict(line.rstrip("-").split() for line in lines if line)
 
     def _resumed(self, nodes: Iterable[str]) -> bool:
-        """Whether the nodes work; those that are down or drained are resumed."""
+        """Check whether the nodes work; resume those that are down or drained."""
         states = self._nodes()
         bad = [node for node in nodes if states.get(node) not in UP]
         for node in bad:
@@ -310,16 +313,16 @@ class Cluster:
     def _running(self, daemon: str) -> Process:
         process = self.daemons.get(daemon)
         if process is None:
-            raise RuntimeError(f"{daemon} does not run; known: {', '.join(self.daemons.names())}")
+            raise RuntimeError(f"{daemon} does not run; daemons: {', '.join(self.daemons.names())}")
         return process
 
     def _start(self, name: str) -> None:
-        """Start a daemon, or let it go on, and wait until it answers."""
+        """Start a daemon, or resume it, and wait until it answers."""
         if process := self.daemons.get(name):
             process.send(signal.SIGCONT)
         else:
             if how := self.daemons.died(name):
-                self.told.append(f"{name} died by itself ({how}), see {self.daemons.logs}")
+                self.crashes.append(f"{name} died by itself ({how}), see {self.daemons.logs}")
             self.daemons.start(name, self._env())
         question = self.daemons.question(name)
         try:

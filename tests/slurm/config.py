@@ -11,11 +11,16 @@ CLUSTER = "kdbench"
 
 @dataclass(frozen=True)
 class Config:
-    """A cluster in ``folder``, listening on the ports from ``port`` on, on loopback only.
+    """The configuration of a cluster that listens on loopback only.
 
-    ``nodes`` nodes n1, n2, .. claim ``cpus`` CPUs, ``memory_mb`` MiB and ``gpus`` GPUs each, none
-    of which the machine need have. ``extra`` replaces or adds keys of slurm.conf;
-    ``PartitionName`` adds a partition.
+    Attributes:
+        folder: of the cluster.
+        port: first of its ports.
+        nodes: number of nodes, named n1, n2, ..
+        cpus: per node; neither these nor the memory and the GPUs need exist.
+        memory_mb: MiB per node.
+        gpus: per node.
+        extra: replaces or adds keys of slurm.conf; ``PartitionName`` adds a partition.
     """
 
     folder: Path
@@ -29,16 +34,16 @@ class Config:
 
     @property
     def slurm(self) -> Path:
-        """slurm.conf: all that a client needs."""
+        """Path of slurm.conf, the only file that clients need."""
         return self.folder / "etc" / "slurm.conf"
 
     @property
     def munge(self) -> Path:
-        """The socket of munged."""
+        """Path of the socket of munged."""
         return self.folder / "run" / "munge.sock"
 
     def write(self) -> None:
-        """Write the files, and the devices that stand for GPUs."""
+        """Write the files, and create the devices that represent GPUs."""
         etc = self.slurm.parent
         (etc / "gres.conf").write_text(self._gres(), encoding="utf-8")
         dbd = etc / "slurmdbd.conf"
@@ -47,7 +52,7 @@ class Config:
         values = self._general() | self._times() | self._scheduling() | self._storage()
         extra = dict(self.extra)
         partition = extra.pop("PartitionName", None)
-        # A key set twice makes every command complain.
+        # If a key is set twice, every command prints a warning.
         known = {key.lower(): key for key in values}
         values |= {known.get(key.lower(), key): value for key, value in extra.items()}
         text = _lines(values) + self._nodes()
@@ -75,20 +80,20 @@ class Config:
             "SlurmctldDebug": "info",
             "SlurmdDebug": "info",
             "MailProg": "/bin/true",
-            # A number used again would let submitit take an older job's result file.
+            # With reused numbers, submitit would read the result file of an older job.
             "FirstJobId": str(int(time.time()) % 60_000_000 + 1000),
             "ProctrackType": "proctrack/linuxproc",
             "TaskPlugin": "task/none",
             "JobAcctGatherType": "jobacct_gather/none",
             "MpiDefault": "none",
             "SwitchType": "switch/none",
-            # Resources are what this file says, not what the machine has.
+            # Resources as in this file, not those of the machine.
             "SlurmdParameters": "config_overrides",
             "GresTypes": "gpu",
         }
 
     def _times(self) -> dict[str, str]:
-        # Slurm's own: SlurmdTimeout 300, KillWait 30, SlurmctldTimeout 120.
+        # Slurm's defaults: SlurmdTimeout 300, KillWait 30, SlurmctldTimeout 120.
         return {
             "SlurmctldTimeout": "30",
             "SlurmdTimeout": "15",
@@ -103,7 +108,7 @@ class Config:
         return {
             "SelectType": "select/cons_tres",
             "SelectTypeParameters": "CR_CPU_Memory",
-            # Without it a job takes all memory of its node.
+            # Without this, a job takes all memory of its node.
             "DefMemPerCPU": "100",
             "SchedulerType": "sched/backfill",
             "SchedulerParameters": "batch_sched_delay=1,sched_interval=5,bf_interval=5",
@@ -114,7 +119,7 @@ class Config:
             "JobRequeue": "1",
             "PreemptType": "preempt/partition_prio",
             "PreemptMode": "REQUEUE",
-            # Preemption sends the signal a job asked for, rather than TERM.
+            # Preemption sends the signal that a job requested instead of TERM.
             "SlurmctldParameters": "preempt_send_user_signal",
         }
 
@@ -129,7 +134,7 @@ class Config:
             "AccountingStorageType": "accounting_storage/slurmdbd",
             "AccountingStorageHost": "127.0.0.1",
             "AccountingStoragePort": str(self.port + 1),
-            # Else sacct looks for munged at /run/munge.
+            # Otherwise sacct looks for munged at /run/munge.
             "AccountingStoragePass": str(self.munge),
             "AccountingStorageTRES": "gres/gpu",
         }
@@ -154,8 +159,8 @@ class Config:
         }
 
     def _gres(self) -> str:
-        # Slurm follows the links: character devices, without which CUDA_VISIBLE_DEVICES is not
-        # set, and which no privilege is needed to make.
+        # Slurm sets CUDA_VISIBLE_DEVICES only for character devices, but follows links to them,
+        # which can be created without privileges.
         text = ""
         for number in range(self.gpus):
             device = self.folder / "gpu" / f"nvidia{number}"
@@ -168,14 +173,14 @@ class Config:
         first = self.port + 2
         gres = f" Gres=gpu:{self.gpus}" if self.gpus else ""
         every = "Nodes=ALL MaxTime=INFINITE DefaultTime=60 State=UP"
-        gives_way = "PriorityTier=1 GraceTime=20"
+        preempted = "PriorityTier=1 GraceTime=20"
         return (
             f"NodeName=n[1-{self.nodes}] NodeHostname={_hostname()} NodeAddr=127.0.0.1"
             f" Port={first}-{first + self.nodes - 1} CPUs={self.cpus}"
             f" RealMemory={self.memory_mb}{gres} State=UNKNOWN\n"
             f"PartitionName=main {every} Default=YES PriorityTier=10 PreemptMode=OFF\n"
-            f"PartitionName=low {every} {gives_way} PreemptMode=REQUEUE\n"
-            f"PartitionName=cancelling {every} {gives_way} PreemptMode=CANCEL\n"
+            f"PartitionName=low {every} {preempted} PreemptMode=REQUEUE\n"
+            f"PartitionName=cancelling {every} {preempted} PreemptMode=CANCEL\n"
         )
 
 

@@ -1,4 +1,4 @@
-"""One cluster a session; each test finds it healthy and empty."""
+"""One cluster per session, healthy and without jobs at the start of each test."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from tests.slurm.leftovers import sweep
 
 @pytest.fixture(scope="session")
 def slurm_cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """The session's cluster; its folder, with the logs, stays if a test failed or a daemon."""
+    """Start the session's cluster; keep its folder with the logs if a test or a daemon failed."""
     if reason := Cluster.missing():
         if required("slurm"):
             pytest.fail(f"KDBENCH_REQUIRE=slurm, but a cluster {reason}")
@@ -26,15 +26,15 @@ def slurm_cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     cluster.install()
     with cluster:
         yield cluster
-    for line in cluster.told:
+    for line in cluster.crashes:
         request.config.get_terminal_writer().line(f"\n{line}")
-    if not request.session.testsfailed and not cluster.told:
+    if not request.session.testsfailed and not cluster.crashes:
         shutil.rmtree(folder)
 
 
 @pytest.fixture
 def cluster(slurm_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """The cluster, its clients' variables set; afterwards jobs are cancelled and faults mended."""
+    """Set the variables of clients; after the test, cancel its jobs and repair the cluster."""
     for name in os.environ:
         if name.startswith(("SLURM", "SBATCH")):
             monkeypatch.delenv(name)

@@ -1,4 +1,4 @@
-"""The daemons of a cluster: how each is started, how it is asked whether it is ready, its end."""
+"""The daemons of a cluster: how to start each, check whether it is ready, and end it."""
 
 import os
 import signal
@@ -9,26 +9,26 @@ from pathlib import Path
 from tests.slurm.processes import Process
 
 NODE = "slurmd-"
-"""Before a node's name: its daemon."""
+"""Prefix of a node's name in the name of its daemon."""
 
 
 class Daemons:
     """munged, mariadbd, slurmdbd, slurmctld and slurmd-n1 .. of the cluster in ``folder``.
 
-    Each runs in the foreground mode of its own, in a session of its own, so that an interrupt from
-    the keyboard does not reach it; it is recorded in ``folder/pids``.
+    Each runs in its foreground mode, in a separate session that an interrupt from the keyboard does
+    not reach. Its process is recorded in ``folder/pids``.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.pids, self.logs, self.run = folder / "pids", folder / "log", folder / "run"
         self.conf = f"{folder}/etc/slurm.conf"
-        # Kept: a child nobody waits for stays a zombie, and a dropped Popen warns.
+        # A child that is not waited for stays a zombie, and a deleted Popen warns.
         self.children: list[subprocess.Popen[bytes]] = []
         self._latest: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, env: Mapping[str, str]) -> None:
-        """Start a daemon that does not run; its output goes to ``folder/log``."""
+        """Start a daemon that does not run, with its output in ``folder/log``."""
         self.reap()
         self._prepare(name, env)
         marks = {
@@ -51,11 +51,11 @@ class Daemons:
             process.write(self.pids / name)
 
     def get(self, name: str) -> Process | None:
-        """The daemon, if it runs."""
+        """Return the process of a daemon if it runs."""
         return Process.read(self.pids / name)
 
     def died(self, name: str) -> str:
-        """How a daemon ended that nobody told to, e.g. "SIGSEGV"; "" for any other."""
+        """Return how a daemon died by itself, e.g. "SIGSEGV"; "" if it runs or was ended."""
         child = self._latest.get(name)
         code = child.poll() if child else None
         if code in (None, 0, -signal.SIGTERM, -signal.SIGKILL):
@@ -63,22 +63,22 @@ class Daemons:
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
     def end(self, name: str, seconds: float) -> None:
-        """End a daemon if it runs: TERM, and KILL after ``seconds``."""
+        """End a daemon if it runs, by TERM, and by KILL after ``seconds``."""
         if process := self.get(name):
             process.end(seconds)
         (self.pids / name).unlink(missing_ok=True)
         self.reap()
 
     def names(self) -> list[str]:
-        """Every daemon recorded, running or not."""
+        """Return the names of all recorded daemons, running or not."""
         return sorted(file.name for file in self.pids.glob("*"))
 
     def reap(self) -> None:
-        """Collect the exit states of those that ended."""
+        """Collect the exit status of daemons that have ended."""
         self.children = [child for child in self.children if child.poll() is None]
 
     def tail(self, name: str, lines: int = 5) -> str:
-        """The last lines of a daemon's logs."""
+        """Return the last lines of a daemon's logs."""
         text = ""
         for file in (self.logs / f"{name}.out", self.logs / f"{name}.log"):
             if file.exists():
@@ -86,7 +86,7 @@ class Daemons:
         return text
 
     def question(self, name: str) -> list[str]:
-        """A command that succeeds once the daemon is ready."""
+        """Return a command that succeeds once the daemon is ready."""
         return {
             "munged": ["munge", "-n", f"--socket={self.run}/munge.sock"],
             "mariadbd": [*self._sql(), "create database if not exists slurm_acct"],
@@ -141,6 +141,6 @@ class Daemons:
         if name == "slurmdbd":
             return ["slurmdbd", "-D"]
         if name == "slurmctld":
-            # -i: go on with a state from another version; without -c the queue is kept.
+            # -i: accept a state saved by another version. Without -c, the queue is kept.
             return ["slurmctld", "-D", "-i", "-f", self.conf]
         return ["slurmd", "-D", "-N", name.removeprefix(NODE), "-f", self.conf]

@@ -1,4 +1,4 @@
-"""What a cluster leaves behind when its session dies, and how that is ended."""
+"""Removal of the processes and files of clusters whose session has died."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from tests.slurm.processes import Process, carrying
 
 
 def end(folder: Path) -> None:
-    """KILL what still runs of a folder's cluster, its jobs included; take its hosts back."""
+    """Kill all processes of a folder's cluster, including jobs, and remove its host names."""
     daemons = Daemons(folder)
     for name in daemons.names():
         daemons.end(name, 0)
@@ -22,7 +22,7 @@ def end(folder: Path) -> None:
 
 
 def sweep(pattern: str, parent: Path = Path("/tmp")) -> None:
-    """End the clusters whose sessions died without ending them, and delete their folders."""
+    """End the clusters of sessions that died, and delete their folders."""
     for folder in parent.glob(pattern):
         file = folder / "owner"
         mine = not folder.is_symlink() and folder.stat().st_uid == os.geteuid()

@@ -1,4 +1,4 @@
-"""What clusters on one machine share: ports and ``/etc/hosts``."""
+"""Resources that clusters on a machine share: ports and ``/etc/hosts``."""
 
 import contextlib
 import fcntl
@@ -11,9 +11,10 @@ BLOCK = 200
 
 
 def reserve(count: int) -> tuple[socket.socket, int]:
-    """Reserve the ports P+1 .. P+count, below the range that the kernel hands out.
+    """Reserve the ports P+1 .. P+count, below the range of ephemeral ports.
 
-    The socket returned is bound to P: as long as it is open, no other cluster takes the block.
+    Returns:
+        A socket bound to P, and P. While the socket is open, no other cluster takes the block.
 
     Raises:
         RuntimeError: no block is free.
@@ -25,7 +26,7 @@ def reserve(count: int) -> tuple[socket.socket, int]:
             holder.listen(1)
             for port in range(base + 1, base + 1 + count):
                 with socket.socket() as probe:
-                    # A closed connection's remains do not count, a listener does.
+                    # Ignores the remains of closed connections, but not a listener.
                     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                     probe.bind((LOOPBACK, port))
         except OSError:
@@ -36,12 +37,12 @@ def reserve(count: int) -> tuple[socket.socket, int]:
 
 
 def name_hosts(names: list[str], owner: Path) -> None:
-    """Let the names mean this machine; ``forget_hosts`` takes that back."""
+    """Add host names for this machine; ``forget_hosts`` removes them."""
     _rewrite(owner, f"{LOOPBACK} {' '.join(names)} # {owner}\n")
 
 
 def forget_hosts(owner: Path) -> None:
-    """Remove the line that ``name_hosts`` wrote for this owner."""
+    """Remove the line that ``name_hosts`` wrote for an owner."""
     _rewrite(owner, "")
 
 

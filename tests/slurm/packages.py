@@ -1,4 +1,4 @@
-"""Debian's Slurm packages: which are absent, and their installation without starting a service."""
+"""Debian's Slurm packages, and their installation without starting services."""
 
 import os
 import subprocess
@@ -14,15 +14,16 @@ APT = ("apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300")
 
 
 def absent(packages: Iterable[str]) -> list[str]:
-    """Those of the packages that are not installed and configured."""
+    """Return the packages that are not installed and configured."""
     query = ("dpkg-query", "-W", "-f=${Package} ${db:Status-Status}\n")
     answer = subprocess.run([*query, *packages], capture_output=True, text=True, check=False)
-    here = {line.split()[0] for line in answer.stdout.splitlines() if line.endswith(" installed")}
-    return [package for package in packages if package not in here]
+    lines = answer.stdout.splitlines()
+    installed = {line.split()[0] for line in lines if line.endswith(" installed")}
+    return [package for package in packages if package not in installed]
 
 
 def install(packages: Iterable[str]) -> None:
-    """``apt-get install`` what is absent, with no recommended packages and no service started.
+    """Install missing packages, without recommended ones and without starting services.
 
     Raises:
         RuntimeError: apt-get failed twice, the second time with fresh package lists.
@@ -49,7 +50,7 @@ def install(packages: Iterable[str]) -> None:
 
 
 def _apt(*args: str) -> str:
-    """Run apt-get; return the end of its log if it failed, and nothing if not."""
+    """Run apt-get; return the end of its log if it failed, otherwise ""."""
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     with tempfile.TemporaryFile("w+") as log:
         done = subprocess.run(

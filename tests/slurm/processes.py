@@ -1,4 +1,4 @@
-"""Processes by number and start time: a number used again is never taken for the old one."""
+"""Processes, identified by number and start time, so that a reused number is never confused."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ def until(what: str, seconds: float, condition: Callable[[], object], pause: flo
     """Wait for a condition.
 
     Raises:
-        TimeoutError: it did not hold within ``seconds``.
+        TimeoutError: the condition did not hold within ``seconds``.
     """
     end = time.monotonic() + seconds
     while not condition():
@@ -28,14 +28,14 @@ def until(what: str, seconds: float, condition: Callable[[], object], pause: flo
 
 @dataclass(frozen=True)
 class Process:
-    """A process; ``started`` is in clock ticks since the machine started (proc(5), field 22)."""
+    """A process; ``started`` is in clock ticks since the machine booted (proc(5), field 22)."""
 
     pid: int
     started: int
 
     @classmethod
     def of(cls, pid: int) -> "Process | None":
-        """The process that has this number now, unless it is a zombie."""
+        """Return the process that has this number now, unless it is a zombie."""
         try:
             fields = (PROC / str(pid) / "stat").read_text("utf-8", "replace")
         except OSError:
@@ -45,30 +45,30 @@ class Process:
 
     @classmethod
     def read(cls, file: Path) -> "Process | None":
-        """The process that ``write`` recorded, if it still runs."""
+        """Return the process recorded by ``write`` if it still runs."""
         try:
             pid, started = map(int, file.read_text("utf-8").split())
         except (OSError, ValueError):
             return None
-        found = cls(pid, started)
-        return found if found.alive() else None
+        process = cls(pid, started)
+        return process if process.alive() else None
 
     def write(self, file: Path) -> None:
-        """Record it in a file, whole or not at all: half a record would read as a dead process."""
+        """Record the process in a file, atomically: a partial file would read as a dead process."""
         write_atomically(file, f"{self.pid} {self.started}\n")
 
     def alive(self) -> bool:
-        """Whether it still runs."""
+        """Check whether the process still runs."""
         return Process.of(self.pid) == self
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal, if it still runs."""
+        """Send a signal if the process still runs."""
         if self.alive():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
     def end(self, seconds: float = 0.0) -> None:
-        """TERM, then KILL what still runs after ``seconds``; return once it is gone."""
+        """End the process by TERM, or by KILL after ``seconds``, and wait for its end."""
         if seconds:
             self.send(signal.SIGTERM)
             self.send(signal.SIGCONT)
@@ -79,13 +79,12 @@ class Process:
 
 
 def carrying(every: Iterable[str], some: Iterable[str]) -> list[Process]:
-    """Processes whose environment has every one of these and at least one of those.
+    """Return processes whose initial environment has all of ``every`` and one of ``some``.
 
-    "NAME" means any value, "NAME=value" that one. The environment is the one a process started
-    with; the caller itself is left out.
+    Entries are "NAME", for any value, or "NAME=value". The calling process is left out.
     """
     needed, enough = set(every), set(some)
-    found = []
+    processes = []
     for folder in PROC.iterdir():
         if not folder.name.isdigit() or int(folder.name) == os.getpid():
             continue
@@ -94,5 +93,5 @@ def carrying(every: Iterable[str], some: Iterable[str]) -> list[Process]:
             entries = (folder / "environ").read_bytes().decode("utf-8", "replace").split("\0")
             has = {*entries, *(entry.partition("=")[0] for entry in entries)}
             if process and needed <= has and enough & has:
-                found.append(process)
-    return found
+                processes.append(process)
+    return processes

@@ -1,4 +1,4 @@
-"""A grid on the cluster, as a user has it: a grid file, a folder of runs, the command."""
+"""A user's grid on the cluster: the grid file, the folder of runs and the commands."""
 
 import atexit
 import json
@@ -33,7 +33,7 @@ GRID: dict[str, Any] = {
     "methods": ["kd", "at", "semckd"],
 }
 UNDISTURBED = Path(tempfile.mkdtemp(prefix="kdbench-undisturbed-"))
-"""Runs that nobody disturbed, for all tests of a session: each is trained once."""
+"""Runs without faults, trained once and shared by all tests of a session."""
 atexit.register(shutil.rmtree, UNDISTURBED, ignore_errors=True)
 SLURM: dict[str, Any] = {"poll_seconds": 1.0, "hours": 1, "memory": "2 GB", "signal_seconds": 20}
 
@@ -42,7 +42,10 @@ class Site:
     """A user's folder.
 
     Args:
-        folder: empty. grid: replaces keys of ``GRID``. slurm: keys of ``SLURM``.
+        folder: an empty folder.
+        slurm: replaces keys of ``SLURM``.
+        executor: replaces keys of the grid's executor.
+        grid: replaces keys of ``GRID``.
     """
 
     def __init__(
@@ -73,7 +76,7 @@ class Site:
         }
 
     def start(self, verb: str = "run", *more: str) -> subprocess.Popen[str]:
-        """A command that goes on while the test does harm."""
+        """Start a command that runs while the test causes faults."""
         with (self.folder / "out.txt").open("a") as out:
             return subprocess.Popen(
                 self.command(verb, *more),
@@ -85,7 +88,7 @@ class Site:
             )
 
     def call(self, verb: str, *more: str, code: int = 0, runs: Path | None = None) -> str:
-        """A command to its end; what it said."""
+        """Run a command to its end and return its output."""
         done = subprocess.run(
             self.command(verb, *more, runs=runs),
             capture_output=True,
@@ -99,12 +102,12 @@ class Site:
         return done.stdout + done.stderr
 
     @property
-    def said(self) -> str:
-        """What commands that were started said so far."""
+    def output(self) -> str:
+        """Output of all started commands so far."""
         return (self.folder / "out.txt").read_text()
 
     def logs(self) -> str:
-        """Ends of the jobs' own output, for messages of failing tests."""
+        """Return the ends of the jobs' logs, for the messages of failing tests."""
         paths = sorted(self.runs.glob(".slurm/*/log/*.err"))[-4:]
         return "\n".join(f"{p.name}: {p.read_text()[-800:]}" for p in paths)
 
@@ -115,17 +118,17 @@ class Site:
         return records.load(self.runs, (run.id for run in self.expanded()))
 
     def submissions(self) -> list[dict[str, Any]]:
-        """All that were made, oldest first."""
+        """Return all submissions, oldest first."""
         paths = sorted(self.runs.glob(".slurm/*/submission.json"), key=lambda p: p.stat().st_mtime)
         return [json.loads(path.read_bytes()) for path in paths]
 
     def jobs(self) -> list[str]:
-        """Slurm's ids of the arrays."""
+        """Return Slurm's ids of the arrays."""
         paths = sorted(self.runs.glob(".slurm/*/job.json"), key=lambda p: p.stat().st_mtime)
         return [json.loads(path.read_bytes())["job"] for path in paths]
 
     def undisturbed(self) -> dict[str, Any]:
-        """The results of the same grid trained here, in one process, by nobody's leave."""
+        """Return the results of the same grid, trained here in one process without faults."""
         if any(result is None for result in results(UNDISTURBED, self.expanded()).values()):
             self.call("run", "--executor", "debug", runs=UNDISTURBED)
         return results(UNDISTURBED, self.expanded())
@@ -134,53 +137,53 @@ class Site:
         return results(self.runs, self.expanded())
 
     def processes(self) -> list[int]:
-        """The processes that train, as their heartbeats name them."""
-        found = set()
+        """Return the numbers of the processes that train, from their heartbeats."""
+        pids = set()
         for path in self.runs.glob("*/progress.json"):
             try:
                 beat = json.loads(path.read_bytes())
             except (OSError, ValueError):
                 continue
             if time.time() - beat["at"] < 5:
-                found.add(int(beat["pid"]))
-        return sorted(found)
+                pids.add(int(beat["pid"]))
+        return sorted(pids)
 
     def wait(self, what: str, seconds: float, condition: Any) -> Any:
-        """Until a condition holds; says what the runner and the jobs said if it never does."""
+        """Wait for a condition; if it never holds, fail with the output of runner and jobs."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            if found := condition():
-                return found
+            if value := condition():
+                return value
             time.sleep(0.2)
         queue = self.cluster.sh("squeue", check=False)
         raise AssertionError(
-            f"{what}: not within {seconds:.0f} s\n{queue}\n{self.said}\n{self.logs()}"
+            f"{what}: not within {seconds:.0f} s\n{queue}\n{self.output}\n{self.logs()}"
         )
 
     def training(self) -> list[int]:
-        """Wait until somebody trains; who."""
-        found: list[int] = self.wait("training", 120, self.processes)
-        return found
+        """Wait until processes train, and return their numbers."""
+        pids: list[int] = self.wait("training", 120, self.processes)
+        return pids
 
     def finish(self, process: subprocess.Popen[str], seconds: float = 240, code: int = 0) -> None:
-        """Wait for a command to end, letting requeued jobs go."""
+        """Wait for the end of a command, while requeued jobs start without delay."""
         end = time.monotonic() + seconds
         while process.poll() is None and time.monotonic() < end:
             self.cluster.release_all()
             time.sleep(1.0)
-        assert process.poll() == code, f"{process.poll()}\n{self.said}\n{self.logs()}"
+        assert process.poll() == code, f"{process.poll()}\n{self.output}\n{self.logs()}"
 
 
 def results(runs: Path, expanded: Sequence[Run]) -> dict[str, Any]:
-    """What must not depend on anything that happened to a run; None where it has no record."""
-    found = records.load(runs, (run.id for run in expanded))
-    told = {run_id: (record.status, record.result) for run_id, record in found.items()}
-    return {run.id: told.get(run.id) for run in expanded}
+    """Return each run's status and result, which no fault may change; None without a record."""
+    written = records.load(runs, (run.id for run in expanded))
+    outcomes = {run_id: (record.status, record.result) for run_id, record in written.items()}
+    return {run.id: outcomes.get(run.id) for run in expanded}
 
 
 @contextmanager
-def ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
-    """Nothing outlives a test."""
+def killed_at_exit(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    """Kill a process at the end of the context."""
     try:
         yield process
     finally:

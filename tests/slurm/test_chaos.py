@@ -1,4 +1,4 @@
-"""Two minutes of faults drawn at random: every run is recorded once, with its undisturbed bits."""
+"""Two minutes of random faults, after which every run has one record, with unchanged results."""
 
 import os
 import random
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.slurm.cluster import Cluster
-from tests.slurm.site import Site, ended
+from tests.slurm.site import Site, killed_at_exit
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 SECONDS = 120.0
@@ -18,14 +18,14 @@ SEED = int(os.environ.get("KDBENCH_CHAOS_SEED", "20261122"))
 
 
 class Chaos:
-    """Faults, each named, drawn from a seed."""
+    """Named faults, drawn at random from a seed."""
 
     def __init__(self, cluster: Cluster, site: Site, seed: int) -> None:
         self.cluster, self.site, self.draw = cluster, site, random.Random(seed)
         self.done: list[str] = []
 
     def fault(self) -> None:
-        """Do one; not all find somebody to harm."""
+        """Cause a fault, unless there is nothing to disturb."""
         faults: list[Callable[[], str]] = [
             self.kill_a_worker, self.kill_a_worker, self.stop_a_worker, self.signal_a_job,
             self.cancel_an_element, self.requeue_a_job, self.lose_a_node, self.kill_slurmctld,
@@ -38,26 +38,26 @@ class Chaos:
         return self.draw.choice(sorted(listed)) if listed else ""
 
     def kill_a_worker(self) -> str:
-        who = self.site.processes()
-        if who:
+        pids = self.site.processes()
+        if pids:
             try:
-                os.kill(self.draw.choice(who), signal.SIGKILL)
+                os.kill(self.draw.choice(pids), signal.SIGKILL)
             except ProcessLookupError:
-                return "nobody to kill"
-        return "killed a worker" if who else "nobody to kill"
+                return "no worker to kill"
+        return "killed a worker" if pids else "no worker to kill"
 
     def stop_a_worker(self) -> str:
-        """Hangs for longer than a lease is fresh, then wakes up."""
-        who = self.site.processes()
-        if not who:
-            return "nobody to stop"
-        pid = self.draw.choice(who)
+        """Stop a worker for five seconds."""
+        pids = self.site.processes()
+        if not pids:
+            return "no worker to stop"
+        pid = self.draw.choice(pids)
         try:
             os.kill(pid, signal.SIGSTOP)
             time.sleep(5)
             os.kill(pid, signal.SIGCONT)
         except ProcessLookupError:
-            return "nobody to stop"
+            return "no worker to stop"
         return "stopped a worker for a while"
 
     def signal_a_job(self) -> str:
@@ -100,7 +100,7 @@ class Chaos:
         return "killed the runner"
 
 
-def test_nothing_is_lost_and_nothing_twice(cluster: Cluster, tmp_path: Path) -> None:
+def test_no_run_is_lost_or_recorded_twice(cluster: Cluster, tmp_path: Path) -> None:
     site = Site(
         tmp_path, cluster, seeds=[0, 1, 2], methods=["kd", "at", "semckd", "vid"],
         pairs=["r8w4 -> r8w3", "r8w4 -> v5w4"], protocol={"preset": "demo", "epochs": 60},
@@ -122,12 +122,12 @@ def test_nothing_is_lost_and_nothing_twice(cluster: Cluster, tmp_path: Path) -> 
             stamp = path.stat().st_mtime_ns
             assert records.setdefault(path.parent.name, stamp) == stamp, "a record was rewritten"
     cluster.heal()
-    with ended(runner):
+    with killed_at_exit(runner):
         site.finish(runner, 600)
-    did = [what for what in chaos.done if not what.startswith("no")]
+    faults = [fault for fault in chaos.done if not fault.startswith("no")]
     expected = {run.id for run in site.expanded()}
     assert {path.parent.name for path in site.runs.glob("*/record.json")} == expected
     assert site.results() == site.undisturbed()
-    summary = f"seed {SEED}: {len(did)} faults; {len(expected)} runs, lost 0, duplicated 0"
+    summary = f"seed {SEED}: {len(faults)} faults; {len(expected)} runs, lost 0, duplicated 0"
     (tmp_path / "summary.txt").write_text(summary)
     print(summary)  # noqa: T201 - the figure this test is for; shown by pytest -s

@@ -1,4 +1,4 @@
-"""The cluster that other tests rely on: it works, breaks where told to, and mends."""
+"""The cluster that other tests rely on: it works, fails on request, and recovers."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 class Count(submitit.helpers.Checkpointable):
-    """Count to a total, ten numbers a second, going on from what the file says."""
+    """Count to a total, ten numbers per second, continuing from the number in a file."""
 
     def __init__(self, path: Path, total: int) -> None:
         self.path, self.total = path, total
@@ -36,13 +36,13 @@ class Count(submitit.helpers.Checkpointable):
         while count < self.total:
             time.sleep(0.1)
             count += 1
-            # The test reads it meanwhile, and a signal may come at any time.
+            # The test reads the file meanwhile, and a signal may arrive at any time.
             write_atomically(self.path, str(count))
         return started, count
 
 
 def state(cluster: Cluster, job: str) -> str:
-    """ "STATE Reason" of a job, empty once squeue no longer lists it."""
+    """Return "STATE Reason" of a job; "" once squeue no longer lists it."""
     return cluster.sh("squeue", "-h", "-o", "%T %r", "-j", job)
 
 
@@ -57,17 +57,17 @@ def output(cluster: Cluster, job: str) -> str:
 
 
 def content(file: Path) -> bytes:
-    """What a file holds; nothing while another process puts a new one in its place."""
+    """Return a file's content; b"" while another process replaces the file."""
     try:
         return file.read_bytes()
     except FileNotFoundError:
         return b""
 
 
-def executor(folder: Path, **parameters: object) -> submitit.AutoExecutor:
-    made = submitit.AutoExecutor(folder=folder, cluster="slurm", slurm_max_num_timeout=3)
-    made.update_parameters(timeout_min=60, slurm_signal_delay_s=20, mem_gb=0.1, **parameters)
-    return made
+def make_executor(folder: Path, **parameters: object) -> submitit.AutoExecutor:
+    executor = submitit.AutoExecutor(folder=folder, cluster="slurm", slurm_max_num_timeout=3)
+    executor.update_parameters(timeout_min=60, slurm_signal_delay_s=20, mem_gb=0.1, **parameters)
+    return executor
 
 
 def test_nodes_are_idle_and_named(cluster: Cluster) -> None:
@@ -78,7 +78,7 @@ def test_nodes_are_idle_and_named(cluster: Cluster) -> None:
 
 
 def test_gpus_are_distinct(cluster: Cluster) -> None:
-    """Two jobs on one node have one each; three of two are refused."""
+    """Two jobs on a node get different GPUs; a request for three of two GPUs is refused."""
     command = "printenv CUDA_VISIBLE_DEVICES; sleep 30"
     jobs = [submit(cluster, command, "--gpus-per-node=1", "-w", "n1") for _ in range(2)]
     until("two GPUs", 20, lambda: all(output(cluster, job) for job in jobs))
@@ -88,7 +88,7 @@ def test_gpus_are_distinct(cluster: Cluster) -> None:
 
 
 def test_submitit_gets_results_and_states_from_sacct(cluster: Cluster, tmp_path: Path) -> None:
-    job = executor(tmp_path).submit(sum, [1, 2])
+    job = make_executor(tmp_path).submit(sum, [1, 2])
     assert job.result() == 3
     query = ("sacct", "-n", "-X", "-P", "-o", "State", "-j", job.job_id)
     until("a row in sacct", 20, lambda: cluster.sh(*query) == "COMPLETED")
@@ -96,12 +96,13 @@ def test_submitit_gets_results_and_states_from_sacct(cluster: Cluster, tmp_path:
 
 
 def test_requeue_after_a_checkpoint_starts_when_released(cluster: Cluster, tmp_path: Path) -> None:
-    """Time limits and preemption send USR2; submitit saves, requeues, and Slurm waits 2 minutes.
+    """After USR2, which time limits and preemption send, submitit saves and requeues the job.
 
-    The requeue is early in a second and the scheduler at rest: a start in that second would fail.
+    The requeue happens early in a second, while the scheduler is idle, because a start in the same
+    second would fail.
     """
     path = tmp_path / "count"
-    job = executor(tmp_path).submit(Count(path, 60))
+    job = make_executor(tmp_path).submit(Count(path, 60))
     until("a start", 30, lambda: path.exists() and int(path.read_text()) >= 15)
     time.sleep(1.05 - time.time() % 1)
     job._interrupt(timeout=True)  # type: ignore[attr-defined]
@@ -112,19 +113,19 @@ def test_requeue_after_a_checkpoint_starts_when_released(cluster: Cluster, tmp_p
 
 
 def occupy(cluster: Cluster, command: str, *options: str) -> list[str]:
-    """Start a job in ``low`` and one in ``cancelling``, which need every node together."""
+    """Start a job in ``low`` and one in ``cancelling``, which together need all nodes."""
     options = ("-N2", "--exclusive", *options)
     jobs = [submit(cluster, command, *options, "-p", part) for part in ("low", "cancelling")]
     until("two starts", 20, lambda: all("ready" in output(cluster, job) for job in jobs))
     return jobs
 
 
-def test_jobs_are_told_of_their_preemption(cluster: Cluster) -> None:
-    """They get the signal they asked for when the grace time starts, not TERM."""
-    heed = "trap 'echo told; exit' USR2; echo ready; while :; do sleep 0.1; done"
-    jobs = occupy(cluster, heed, "--signal=B:USR2@60")
+def test_jobs_get_a_signal_before_their_preemption(cluster: Cluster) -> None:
+    """At the start of the grace time, jobs get the signal that they requested instead of TERM."""
+    command = "trap 'echo signalled; exit' USR2; echo ready; while :; do sleep 0.1; done"
+    jobs = occupy(cluster, command, "--signal=B:USR2@60")
     submit(cluster, "sleep 60", "-N4", "--exclusive")
-    until("two signals", 15, lambda: all("told" in output(cluster, job) for job in jobs))
+    until("two signals", 15, lambda: all("signalled" in output(cluster, job) for job in jobs))
 
 
 def test_preempted_jobs_are_requeued_or_cancelled(cluster: Cluster) -> None:
@@ -136,13 +137,13 @@ def test_preempted_jobs_are_requeued_or_cancelled(cluster: Cluster) -> None:
         submit(cluster, "sleep 60", "-N4", "--exclusive")
         until("the requeue", 30, lambda: state(cluster, requeued) == "PENDING BeginTime")
         over = ("scontrol", "show", "job", cancelled)
-        until("the cancelling", 30, lambda: "JobState=PREEMPTED" in cluster.sh(*over))
+        until("the cancellation", 30, lambda: "JobState=PREEMPTED" in cluster.sh(*over))
     finally:
         for partition in partitions:
             cluster.sh("scontrol", "update", partition, "gracetime=20")
 
 
-def test_a_crashed_node_loses_its_processes_and_is_revived(cluster: Cluster) -> None:
+def test_crashed_node_loses_its_processes_and_is_revived(cluster: Cluster) -> None:
     job = submit(cluster, "sleep 600", "-w", "n3", "--requeue")
     until("the job's process", 20, lambda: carrying([f"SLURM_JOB_ID={job}"], ["SLURMD_NODENAME"]))
     cluster.crash("n3", noticed=True)
@@ -155,43 +156,43 @@ def test_a_crashed_node_loses_its_processes_and_is_revived(cluster: Cluster) -> 
     until("the second run", 20, lambda: state(cluster, job).startswith("RUNNING"))
 
 
-def test_a_release_waits_until_the_old_run_is_ended(cluster: Cluster) -> None:
-    """slurmctld's word to end the old run comes late; it must not find the new one."""
+def test_release_waits_for_the_end_of_the_old_run(cluster: Cluster) -> None:
+    """A late message of slurmctld to end the old run must not reach the new run."""
     job = submit(cluster, "while :; do srun sleep 0.1; done", "-w", "n2", "--requeue")
     until("the job's process", 20, lambda: carrying([f"SLURM_JOB_ID={job}"], ["SLURMD_NODENAME"]))
     cluster.crash("n2", noticed=True)
     until("the requeue", 20, lambda: state(cluster, job).startswith("PENDING"))
     cluster.revive("n2")
-    # It accepts the word, and is not yet told.
+    # slurmd is to receive the message only after it resumes.
     cluster.pause("slurmd-n2")
     time.sleep(1.5)
-    wakes = threading.Timer(1.5, cluster.resume, ["slurmd-n2"])
-    wakes.start()
+    resumption = threading.Timer(1.5, cluster.resume, ["slurmd-n2"])
+    resumption.start()
     cluster.release(job)
-    wakes.join()
+    resumption.join()
     until("the second run", 20, lambda: state(cluster, job).startswith("RUNNING"))
     time.sleep(2)
     assert state(cluster, job).startswith("RUNNING")
-    assert not cluster.told
+    assert not cluster.crashes
 
 
-def test_a_slurmctld_that_dies_by_itself_is_started_again(cluster: Cluster) -> None:
-    """And told of; one that a test ended is not."""
+def test_slurmctld_that_dies_by_itself_is_restarted(cluster: Cluster) -> None:
+    """The crash is listed; a slurmctld that a test killed is not."""
     held = submit(cluster, "true", "--hold", "--job-name=survives")
     saved = cluster.folder / "state" / "job_state"
     until("the saved queue", 30, lambda: b"survives" in content(saved))
     cluster.kill("slurmctld", "SEGV")
     until("its death", 30, lambda: cluster.daemons.died("slurmctld") == "SIGSEGV")
     assert state(cluster, held) == "PENDING JobHeldUser"
-    assert cluster.told == [f"slurmctld died by itself (SIGSEGV), see {cluster.folder / 'log'}"]
-    cluster.told.clear()
+    assert cluster.crashes == [f"slurmctld died by itself (SIGSEGV), see {cluster.folder / 'log'}"]
+    cluster.crashes.clear()
     cluster.kill("slurmctld")
     assert not cluster.daemons.died("slurmctld")
     cluster.restart("slurmctld")
-    assert not cluster.told
+    assert not cluster.crashes
 
 
-def test_the_queue_outlives_a_killed_slurmctld(cluster: Cluster) -> None:
+def test_queue_survives_a_killed_slurmctld(cluster: Cluster) -> None:
     held = submit(cluster, "true", "--hold", "--job-name=outlives")
     saved = cluster.folder / "state" / "job_state"
     until("the saved queue", 30, lambda: b"outlives" in content(saved))
@@ -211,40 +212,39 @@ def test_sacct_fails_and_squeue_works_without_slurmdbd(cluster: Cluster) -> None
     until("the row", 60, lambda: job in cluster.sh("sacct", "-n", "-X", "-o", "JobID"))
 
 
-def test_a_paused_slurmctld_answers_after_resume(cluster: Cluster) -> None:
+def test_paused_slurmctld_answers_after_resume(cluster: Cluster) -> None:
     cluster.pause("slurmctld")
-    with subprocess.Popen(("squeue", "-h"), stdout=subprocess.PIPE) as asked:
+    with subprocess.Popen(("squeue", "-h"), stdout=subprocess.PIPE) as squeue:
         with pytest.raises(subprocess.TimeoutExpired):
-            asked.wait(2)
+            squeue.wait(2)
         cluster.resume("slurmctld")
-        assert asked.wait(20) == 0
+        assert squeue.wait(20) == 0
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A short name, as Unix sockets need."""
+    """Create a folder with a short path, as Unix sockets require."""
     with tempfile.TemporaryDirectory(prefix="kdb2-", dir="/tmp") as name:
         yield Path(name)
 
 
 def test_two_clusters_side_by_side(cluster: Cluster, folder: Path) -> None:
-    """A second cluster has its own ports and processes; ``end`` leaves none, nor the first's."""
+    """``end`` kills all processes of a second cluster and none of the first."""
     second = Cluster(folder, nodes=1, gpus=0, accounting=False, extra={"KillWait": "7"})
     with second:
         assert second.sh("srun", "printenv", "SLURMD_NODENAME") == "n1"
         assert "KillWait                = 7 sec" in second.sh("scontrol", "show", "config")
         submit(second, "sleep 600")
         conf = f"SLURM_CONF={second.env['SLURM_CONF']}"
-        ran = ["SLURM_JOB_ID"]
-        until("the job's process", 20, lambda: carrying([conf], ran))
+        until("the job's process", 20, lambda: carrying([conf], ["SLURM_JOB_ID"]))
         end(folder)
         assert not carrying([conf], ["KDBENCH_NODE", "SLURMD_NODENAME"])
         assert str(folder) not in Path("/etc/hosts").read_text()
     assert cluster.sh("srun", "printenv", "SLURMD_NODENAME") == "n1"
 
 
-def test_sweep_ends_what_a_dead_session_left(cluster: Cluster, folder: Path) -> None:
-    """A session KILLed with a job running; a live session's cluster is left alone."""
+def test_sweep_ends_the_cluster_of_a_dead_session(cluster: Cluster, folder: Path) -> None:
+    """The session is killed while a job runs; the cluster of a live session stays."""
     code = (
         "import os, pathlib, signal, sys\n"
         "from tests.slurm.cluster import Cluster\n"
@@ -258,8 +258,8 @@ def test_sweep_ends_what_a_dead_session_left(cluster: Cluster, folder: Path) -> 
         **os.environ,
         "PYTHONPATH": os.pathsep.join(map(str, (root, root / "tests" / "support"))),
     }
-    died = subprocess.run([sys.executable, "-c", code, str(folder)], env=env, check=False)
-    assert died.returncode == -signal.SIGKILL
+    session = subprocess.run([sys.executable, "-c", code, str(folder)], env=env, check=False)
+    assert session.returncode == -signal.SIGKILL
     conf = f"SLURM_CONF={folder}/etc/slurm.conf"
     ours = [conf], ["KDBENCH_NODE", "SLURMD_NODENAME"]
     until("the job's process", 20, lambda: carrying([conf], ["SLURM_JOB_ID"]))
@@ -274,7 +274,7 @@ def test_sweep_ends_what_a_dead_session_left(cluster: Cluster, folder: Path) -> 
     folder.mkdir()
 
 
-def test_a_folder_belongs_to_one_live_process(folder: Path) -> None:
+def test_folder_belongs_to_one_live_process(folder: Path) -> None:
     other = Process.of(os.getppid())
     assert other is not None
     other.write(folder / "owner")

@@ -1,4 +1,4 @@
-"""What a cluster does to jobs: nothing is lost, nothing twice, and no bit moves."""
+"""Faults of a cluster: no run is lost or trained twice, and results are bit-identical."""
 
 import os
 import signal
@@ -10,60 +10,60 @@ import pytest
 
 from kdbench.runs import attempts
 from tests.slurm.cluster import Cluster
-from tests.slurm.site import Site, ended
+from tests.slurm.site import Site, killed_at_exit
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 LONG = {"preset": "demo", "epochs": 60}
 
 
 def lines(site: Site) -> str:
-    """All that was noted of attempts."""
+    """Return the attempts of all runs."""
     return "\n".join(line for run in site.expanded() for line in attempts.read(site.runs, run.id))
 
 
 def running(cluster: Cluster) -> list[str]:
-    """Slurm's ids of what runs; a signal to a job that waits is sent again for minutes."""
+    """Return the ids of running jobs; a signal to a waiting job would be repeated for minutes."""
     return cluster.sh("squeue", "-h", "-r", "-t", "R", "-o", "%A").split()
 
 
 def tries(site: Site) -> Counter[str]:
-    """Run -> how often it was submitted."""
+    """Count how often each run was submitted."""
     return Counter(i for s in site.submissions() for e in s["elements"] for c in e for i in c)
 
 
 def test_usr2_checkpoints_and_is_requeued(cluster: Cluster, tmp_path: Path) -> None:
-    """What a time limit and a preemption send."""
+    """Time limits and preemption send USR2."""
     site = Site(tmp_path, cluster, protocol=LONG)
-    with ended(site.start()) as runner:
+    with killed_at_exit(site.start()) as runner:
         site.training()
         time.sleep(1)
         cluster.sh("scancel", "--signal=USR2", *running(cluster))
         site.wait("a requeue", 60, lambda: "BeginTime" in cluster.sh("squeue", "-h", "-o", "%r"))
         site.finish(runner)
     assert site.results() == site.undisturbed()
-    assert "told to stop (USR2) at train epoch" in lines(site)
-    assert max(tries(site).values()) == 1  # Slurm started it again, not the runner
+    assert "stopped by USR2 at train epoch" in lines(site)
+    assert max(tries(site).values()) == 1  # requeued by Slurm, not by the runner
     resumed = [r for r in site.records().values() if any("resumed" in a for a in r.attempts)]
     assert resumed
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_a_real_time_limit(cluster: Cluster, tmp_path: Path) -> None:
-    """One minute, told 40 seconds before: whole minutes, looked at every half minute."""
+def test_time_limit_is_survived(cluster: Cluster, tmp_path: Path) -> None:
+    """The limit is one minute, the shortest; Slurm checks it every half minute."""
     site = Site(
         tmp_path, cluster, slurm={"hours": 1 / 60, "signal_seconds": 40}, seeds=[0], methods=["kd"],
         protocol={"preset": "demo", "epochs": 900},
     )  # fmt: skip
-    with ended(site.start()) as runner:
+    with killed_at_exit(site.start()) as runner:
         site.finish(runner, 900)
-    assert "told to stop (USR2)" in lines(site)
+    assert "stopped by USR2" in lines(site)
     assert site.results() == site.undisturbed()
 
 
-def test_a_killed_worker_is_submitted_again(cluster: Cluster, tmp_path: Path) -> None:
+def test_runs_of_a_killed_worker_are_submitted_again(cluster: Cluster, tmp_path: Path) -> None:
     site = Site(tmp_path, cluster, protocol=LONG)
-    with ended(site.start()) as runner:
+    with killed_at_exit(site.start()) as runner:
         os.kill(site.training()[0], signal.SIGKILL)
         site.finish(runner)
     assert site.results() == site.undisturbed()
@@ -71,10 +71,10 @@ def test_a_killed_worker_is_submitted_again(cluster: Cluster, tmp_path: Path) ->
     assert max(tries(site).values()) == 2
 
 
-def test_a_lost_node_is_not_the_end(cluster: Cluster, tmp_path: Path) -> None:
-    """Slurm requeues its jobs by itself; sacct says NODE_FAIL for a while, which is not final."""
+def test_jobs_of_a_lost_node_resume(cluster: Cluster, tmp_path: Path) -> None:
+    """Slurm requeues the jobs itself; meanwhile sacct reports NODE_FAIL, which is not final."""
     site = Site(tmp_path, cluster, protocol=LONG)
-    with ended(site.start()) as runner:
+    with killed_at_exit(site.start()) as runner:
         site.training()
         for node in cluster.sh("squeue", "-h", "-t", "R", "-o", "%N").split():
             cluster.crash(node, noticed=True)
@@ -93,7 +93,7 @@ def test_cancelled_elements_are_submitted_again(cluster: Cluster, tmp_path: Path
         executor={"cohort": 1},
         seeds=[0, 1],
     )
-    with ended(site.start()) as runner:
+    with killed_at_exit(site.start()) as runner:
         site.training()
         pending = cluster.sh("squeue", "-h", "-r", "-t", "PD", "-o", "%F_%K").split()
         cluster.sh("scancel", next(job for job in pending if "N/A" not in job))
@@ -104,7 +104,7 @@ def test_cancelled_elements_are_submitted_again(cluster: Cluster, tmp_path: Path
 
 
 def test_preemption_with_and_without_a_requeue(cluster: Cluster, tmp_path: Path) -> None:
-    """A partition that gives way, and one whose jobs are cancelled for good."""
+    """Preempted jobs are requeued in one partition, and cancelled in the other."""
     for number, partition in enumerate(("low", "cancelling")):
         folder = tmp_path / partition
         folder.mkdir()
@@ -112,22 +112,22 @@ def test_preemption_with_and_without_a_requeue(cluster: Cluster, tmp_path: Path)
             folder, cluster, protocol=LONG, slurm={"partition": partition}, seeds=[number],
             methods=["kd"],
         )  # fmt: skip
-        with ended(site.start()) as runner:
+        with killed_at_exit(site.start()) as runner:
             site.training()
-            greedy = [
+            preempting = [
                 cluster.sh("sbatch", "--parsable", "-p", "main", "-w", f"n{k}", "--exclusive",
                            "-o", "/dev/null", "--wrap=sleep 20")
                 for k in range(1, 5)
             ]  # fmt: skip
             time.sleep(25)
-            cluster.sh("scancel", *greedy)
+            cluster.sh("scancel", *preempting)
             site.finish(runner)
         assert site.results() == site.undisturbed()
 
 
-def test_daemons_come_and_go(cluster: Cluster, tmp_path: Path) -> None:
+def test_outages_of_daemons_are_survived(cluster: Cluster, tmp_path: Path) -> None:
     site = Site(tmp_path, cluster, protocol=LONG)
-    with ended(site.start()) as runner:
+    with killed_at_exit(site.start()) as runner:
         site.training()
         cluster.kill("slurmctld")
         cluster.kill("slurmdbd")
@@ -137,20 +137,20 @@ def test_daemons_come_and_go(cluster: Cluster, tmp_path: Path) -> None:
         cluster.kill("slurmdbd")
         site.finish(runner)
     assert site.results() == site.undisturbed()
-    assert "Slurm does not answer, jobs continue" in site.said
+    assert "Slurm does not answer, jobs continue" in site.output
 
 
-def test_a_run_on_two_ranks(cluster: Cluster, tmp_path: Path) -> None:
-    """Two nodes train one run; one of them dies, the job ends at once, and it goes on."""
+def test_run_on_two_ranks_resumes_after_the_death_of_one(cluster: Cluster, tmp_path: Path) -> None:
+    """Two nodes train a run; when one rank dies, the job ends at once and resumes later."""
     site = Site(
         tmp_path, cluster, slurm={"nodes": 2}, executor={"ranks": 2}, protocol=LONG, seeds=[0],
         methods=["semckd"],
     )  # fmt: skip
-    with ended(site.start()) as runner:
+    with killed_at_exit(site.start()) as runner:
         os.kill(site.training()[0], signal.SIGKILL)
         site.finish(runner)
-    told = [record.environment["ranks"] for record in site.records().values()]
-    assert told == [2] * len(site.expanded())
+    ranks = [record.environment["ranks"] for record in site.records().values()]
+    assert ranks == [2] * len(site.expanded())
     alone = site.undisturbed()
     for run_id, (status, result) in site.results().items():
         other = alone[run_id][1]

@@ -1,4 +1,4 @@
-"""A grid on a real Slurm: what a user does, when nothing goes wrong but the grid itself."""
+"""A user's grid on a real Slurm without faults of the cluster."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.slurm.cluster import Cluster
-from tests.slurm.site import Site, ended
+from tests.slurm.site import Site, killed_at_exit
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 RAISES = '''"""Raises, from nowhere."""
@@ -28,25 +28,25 @@ class raises(Method):
 
 def test_teachers_dependencies_and_arrays(cluster: Cluster, tmp_path: Path) -> None:
     site = Site(tmp_path, cluster, pairs=["r8w4 -> r8w3", "v5w4 -> r8w3"])
-    said = site.call("run")
+    output = site.call("run")
     assert site.results() == site.undisturbed()
-    assert "runs submitted" in said
+    assert "runs submitted" in output
     assert (tmp_path / "results" / "tiny" / "leaderboard.md").exists()
     made = site.submissions()
     assert Counter(i for s in made for e in s["elements"] for c in e for i in c) == Counter(
         run.id for run in site.expanded()
     )
-    told = [record.environment for record in site.records().values()]
+    environments = [record.environment for record in site.records().values()]
     (snapshot,) = {Path(s["code"]).name for s in made}
-    assert all(about["snapshot"].startswith(snapshot) for about in told)
+    assert all(e["snapshot"].startswith(snapshot) for e in environments)
     assert site.call("run").startswith("tiny: 16 runs, 16 recorded, 0 to train")
     assert len(site.submissions()) == len(made)
 
 
-def test_detach_status_cancel_and_go_on(cluster: Cluster, tmp_path: Path) -> None:
+def test_detach_status_cancel_and_resume(cluster: Cluster, tmp_path: Path) -> None:
     site = Site(tmp_path, cluster, protocol={"preset": "demo", "epochs": 60})
-    said = site.call("run", "--detach")
-    assert "9 runs submitted to Slurm, 9 without a record" in said
+    output = site.call("run", "--detach")
+    assert "9 runs submitted to Slurm, 9 without a record" in output
     made = len(site.submissions())
     site.wait("training", 120, lambda: "running" in site.call("status"))
     assert "queued" in site.call("status")
@@ -61,11 +61,11 @@ def test_detach_status_cancel_and_go_on(cluster: Cluster, tmp_path: Path) -> Non
 @pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_leaves_jobs_alone(cluster: Cluster, tmp_path: Path) -> None:
     site = Site(tmp_path, cluster, protocol={"preset": "demo", "epochs": 60})
-    with ended(site.start()) as first:
+    with killed_at_exit(site.start()) as first:
         site.training()
         first.send_signal(signal.SIGINT)
         assert first.wait(30) == 130
-    assert "jobs on Slurm continue" in site.said
+    assert "jobs on Slurm continue" in site.output
     made = len(site.submissions())
     assert cluster.sh("squeue", "-h")
     site.call("run")
@@ -75,7 +75,7 @@ def test_ctrl_c_leaves_jobs_alone(cluster: Cluster, tmp_path: Path) -> None:
 
 def test_two_runners_at_once(cluster: Cluster, tmp_path: Path) -> None:
     site = Site(tmp_path, cluster, protocol={"preset": "demo", "epochs": 30})
-    with ended(site.start()) as first, ended(site.start()) as second:
+    with killed_at_exit(site.start()) as first, killed_at_exit(site.start()) as second:
         site.training()
         site.finish(first)
         site.finish(second)
@@ -84,9 +84,9 @@ def test_two_runners_at_once(cluster: Cluster, tmp_path: Path) -> None:
     assert site.results() == site.undisturbed()
 
 
-def test_a_killed_runner_is_followed_by_another(cluster: Cluster, tmp_path: Path) -> None:
+def test_next_runner_continues_after_a_killed_one(cluster: Cluster, tmp_path: Path) -> None:
     site = Site(tmp_path, cluster, protocol={"preset": "demo", "epochs": 60})
-    with ended(site.start()) as first:
+    with killed_at_exit(site.start()) as first:
         site.training()
         os.kill(first.pid, signal.SIGKILL)
     made = len(site.submissions())
@@ -115,23 +115,23 @@ def test_queued_jobs_run_the_code_that_was_submitted(cluster: Cluster, tmp_path:
     assert "as it was written" in failed.traceback
 
 
-def test_a_raising_plugin_is_recorded_and_not_repeated(cluster: Cluster, tmp_path: Path) -> None:
+def test_raising_plugin_is_recorded_and_not_repeated(cluster: Cluster, tmp_path: Path) -> None:
     plugin = tmp_path / "raises.py"
     plugin.write_text(RAISES)
     site = Site(tmp_path, cluster, methods=["kd", str(plugin)])
-    said = site.call("run", code=1)
-    assert "2 runs failed" in said
-    found = site.records()
-    assert Counter(record.status for record in found.values()) == {"done": 5, "failed": 2}
+    output = site.call("run", code=1)
+    assert "2 runs failed" in output
+    statuses = Counter(record.status for record in site.records().values())
+    assert statuses == {"done": 5, "failed": 2}
     ids = Counter(i for s in site.submissions() for e in s["elements"] for c in e for i in c)
     assert max(ids.values()) == 1
 
 
-def test_missing_data_is_told_in_the_jobs_words(cluster: Cluster, tmp_path: Path) -> None:
+def test_missing_data_is_reported_in_the_records(cluster: Cluster, tmp_path: Path) -> None:
     where = {"name": "imagefolder", "root": str(tmp_path / "nowhere"), "size": 8}
     site = Site(tmp_path, cluster, slurm={"retries": 1}, dataset=where, methods=[], seeds=[0])
-    said = site.call("run", code=1)
-    assert "nowhere" in said
+    output = site.call("run", code=1)
+    assert "nowhere" in output
     assert {record.status for record in site.records().values()} == {"failed"}
     assert all("nowhere" in record.reason for record in site.records().values())
 
@@ -146,21 +146,21 @@ def test_missing_data_is_told_in_the_jobs_words(cluster: Cluster, tmp_path: Path
         ({"constraint": "no-such-feature"}, "executor.slurm: sbatch: error: "),
     ],
 )
-def test_an_impossible_request_is_one_line(
+def test_impossible_request_is_reported_in_one_line(
     cluster: Cluster, tmp_path: Path, slurm: dict[str, object], line: str
 ) -> None:
     site = Site(tmp_path, cluster, slurm=slurm, methods=[], seeds=[0])
-    said = site.call("run", code=2)
-    assert line in said
-    assert "Traceback" not in said
+    output = site.call("run", code=2)
+    assert line in output
+    assert "Traceback" not in output
     site.wait("an empty queue", 30, lambda: not cluster.sh("squeue", "-h"))
 
 
-def test_a_gpu_job_is_bound_to_its_gpu(cluster: Cluster, tmp_path: Path) -> None:
-    """Slurm's choice of a GPU stays; cohorts that share one see the same."""
+def test_gpu_job_is_bound_to_its_gpu(cluster: Cluster, tmp_path: Path) -> None:
+    """Each job uses the GPU that Slurm chose; cohorts that share a GPU see the same one."""
     shows = tmp_path / "raises.py"
-    told = """f"gpu {__import__('os').environ['CUDA_VISIBLE_DEVICES']}\""""
-    shows.write_text(RAISES.replace('"as it was written"', told))
+    gpu = """f"gpu {__import__('os').environ['CUDA_VISIBLE_DEVICES']}\""""
+    shows.write_text(RAISES.replace('"as it was written"', gpu))
     site = Site(
         tmp_path, cluster,
         slurm={"gpus": 1, "jobs_per_gpu": 2, "cpus": 1, "sbatch": {"nodelist": "n1"}},
@@ -168,19 +168,19 @@ def test_a_gpu_job_is_bound_to_its_gpu(cluster: Cluster, tmp_path: Path) -> None
     )  # fmt: skip
     site.call("run", code=1)
     gpus = Counter(r.reason for r in site.records().values() if r.status == "failed")
-    # Two jobs of two cohorts each, at once on one node: a GPU each, shared by its two.
+    # Two jobs at once on a node, with a GPU each, which their two cohorts share.
     assert gpus == {"RuntimeError: gpu 0": 2, "RuntimeError: gpu 1": 2}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_an_array_of_two_hundred_jobs(cluster: Cluster, tmp_path: Path) -> None:
+def test_array_of_two_hundred_jobs(cluster: Cluster, tmp_path: Path) -> None:
     site = Site(
         tmp_path, cluster, slurm={"parallel": 6, "memory": "1 GB", "poll_seconds": 5.0},
         executor={"cohort": 1}, seeds=list(range(200)), methods=[],
         protocol={"preset": "demo", "epochs": 1},
     )  # fmt: skip
-    with ended(site.start()) as runner:
+    with killed_at_exit(site.start()) as runner:
         site.finish(runner, 1500)
     assert len(site.records()) == 201
     assert {record.status for record in site.records().values()} == {"done"}

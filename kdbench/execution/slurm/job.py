@@ -123,7 +123,7 @@ def _stopped(
 ) -> int:
     """Note where the runs stopped, and have Slurm requeue the job if the signal asks for it."""
     runs, job = Path(submission.runs), Owner.me().job
-    how = "told to stop (USR2)" if signals.requeue else "told to end (TERM)"
+    how = "stopped by USR2" if signals.requeue else "stopped by TERM"
     for run in left if submission.ranks == 1 or not process else ():
         beat = heartbeat.read(runs, run.id, fresh=False)
         where = f" at {beat.phase} epoch {beat.epoch}, step {beat.step}" if beat else ""
