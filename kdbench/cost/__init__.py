@@ -1,1 +1,1 @@
-"""What a run will need before it starts; operations, memory and hours."""
+"""Estimates of a run's operations, memory and hours before it starts."""

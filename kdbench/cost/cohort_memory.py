@@ -1,7 +1,7 @@
-"""How much memory a cohort needs at most: what its learners share, and what each adds.
+"""Peak memory of a cohort: what its learners share, and what each adds.
 
-All learners keep their weights and momentum; what a step keeps for its backward pass is gone before
-the next learner's step, so only the largest of these counts.
+All learners keep their weights and momentum. What a step keeps for its backward pass is freed
+before the next learner's step, so only the largest step counts.
 """
 
 from collections.abc import Iterable
@@ -14,9 +14,9 @@ import torch
 from kdbench.cost.estimate import RunCost
 
 LAZY = 105.0 * 2**20
-"""Bytes that torch takes beside its import once something is trained: `benchmarks/memory.py`."""
+"""Bytes that torch takes in addition to its import once it trains: `benchmarks/memory.py`."""
 UNKNOWN = 600.0 * 2**20
-"""A process that has imported torch, where the system does not say."""
+"""Bytes of a process that has imported torch, if the system does not report them."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,11 @@ class Footprint:
     """A cohort's memory in bytes.
 
     Attributes:
-        process: Python and torch; on a GPU 0. data: images and labels.
-        teacher: its weights and what it shows of a batch. held: of all learners, between steps.
-        working: of the learner, or the teacher, that needs most beside that.
+        process: Python and torch; 0 on a GPU.
+        data: images and labels.
+        teacher: the teacher's weights, and its features of a batch.
+        held: what all learners keep between steps.
+        working: what a step needs in addition, for the learner or teacher that needs most.
     """
 
     process: float = 0.0
@@ -37,35 +39,37 @@ class Footprint:
 
     @property
     def total(self) -> float:
-        """All of it."""
+        """Total bytes."""
         return self.process + self.data + self.teacher + self.held + self.working
 
 
 def footprint(costs: Iterable[RunCost], process: float | None = None) -> Footprint:
-    """What runs need that train together.
+    """Return the memory of runs that train together.
 
     Args:
-        costs: of each run; they share data and teacher.
-        process: bytes of a process that has imported torch, or None: on a GPU, where there is no
-            such thing, and no second copy of the teacher as it was before its batch norms went.
+        costs: cost of each run; the runs share data and teacher.
+        process: bytes of a process that has imported torch. None on a GPU: no process memory, and
+            no second, unfolded copy of the teacher.
     """
-    found = [cost for cost in costs if not cost.problem]
-    if not found:
+    estimated = [cost for cost in costs if not cost.problem]
+    if not estimated:
         return Footprint(process=process or 0.0)
-    one = found[0]
+    shared = estimated[0]
     copies = 1 if process is None else 2
     return Footprint(
         process=process + LAZY if process else 0.0,
-        data=one.data,
-        teacher=copies * one.teacher + one.teacher_features,
-        held=sum(cost.held for cost in found),
-        working=max(one.teacher_forward - one.teacher_features, *(cost.working for cost in found)),
+        data=shared.data,
+        teacher=copies * shared.teacher + shared.teacher_features,
+        held=sum(cost.held for cost in estimated),
+        working=max(
+            shared.teacher_forward - shared.teacher_features, *(cost.working for cost in estimated)
+        ),
     )
 
 
 @cache
 def process_bytes() -> float:
-    """What this process holds now, which has imported torch; asked once, before it trains."""
+    """Return the memory of this process, which has imported torch; to be called before training."""
     assert torch.__version__
     try:
         fields = Path("/proc/self/statm").read_text().split()

@@ -1,7 +1,7 @@
-"""What networks and methods cost, counted by running them on shapes alone: nothing is computed.
+"""Cost of networks and methods, counted by running them on shapes alone.
 
-They see torch's fake tensors, so that a pair takes fractions of a second; a method that asks for
-values is run on a small batch of zeros instead.
+They run on torch's fake tensors, which takes fractions of a second per pair. A method that needs
+values runs on a small batch of zeros instead.
 """
 
 import logging
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdbench.cost.peak_memory import Peak
+from kdbench.cost.peak_memory import PeakMemory
 from kdbench.grid.run import Term
 from kdbench.method import Batch, Features, Incompatible, Method, Setup
 from kdbench.models import size as cost
@@ -27,12 +27,18 @@ from kdbench.registry.lookup import built_in_path
 log = logging.getLogger(__name__)
 
 SMALL = 4
-"""Batch of a method that cannot be run on shapes alone."""
+"""Batch size for a method that cannot run on shapes alone."""
 
 
 @dataclass(frozen=True)
-class Shape:
-    """What of a data set decides the cost of training on it."""
+class DataShape:
+    """The properties of a data set that determine the cost of training on it.
+
+    Attributes:
+        size: height and width of the images.
+        train: number of training images.
+        test: number of test images.
+    """
 
     channels: int
     size: int
@@ -43,12 +49,12 @@ class Shape:
 
 @dataclass(frozen=True)
 class NetworkCost:
-    """A network: MACs and bytes of one image, and its parameters.
+    """A network's MACs and bytes per image, and its parameters.
 
     Attributes:
-        kept: bytes that a forward in training leaves for the backward pass, features among them.
+        kept: bytes that a training forward keeps for the backward pass, features included.
         features: bytes of its ``Features``.
-        widest: bytes of the two largest layers' outputs, which a forward alone holds at once.
+        widest: bytes of the two largest layers' outputs, which a forward pass holds at once.
     """
 
     macs: int = 0
@@ -58,32 +64,32 @@ class NetworkCost:
     widest: float = 0.0
 
     @property
-    def looked(self) -> float:
-        """Bytes that a forward without gradients holds at most."""
+    def inference(self) -> float:
+        """Peak bytes of a forward pass without gradients."""
         return self.features + self.widest
 
-    def in_precision(self, half: bool) -> "NetworkCost":
-        """The same network where ``half``: with every layer's output in bf16, not in fp32."""
-        if not half:
+    def in_precision(self, bf16: bool) -> "NetworkCost":
+        """Return the cost with every layer's output in bf16 if ``bf16``, else unchanged."""
+        if not bf16:
             return self
         kept, features, widest = self.kept / 2, self.features / 2, self.widest / 2
         return replace(self, kept=kept, features=features, widest=widest)
 
     def step(self, batch_size: int) -> float:
-        """Bytes that a training step needs at most, weights apart: activations, gradients."""
+        """Return the peak bytes of activations and gradients in a training step."""
         return batch_size * (self.kept + self.widest) + 4 * self.parameters
 
 
 @cache
-def network_cost(name: str, of: Shape) -> NetworkCost:
-    """What a network costs on images of this shape."""
-    return _ran(name, of)[0]
+def network_cost(name: str, shape: DataShape) -> NetworkCost:
+    """Return a network's cost on images of this shape."""
+    return _run_on_meta(name, shape)[0]
 
 
 @cache
-def _ran(name: str, of: Shape) -> tuple[NetworkCost, Features]:
-    """A network's cost, and its features of two images on the meta device."""
-    network = _network(name, of)
+def _run_on_meta(name: str, shape: DataShape) -> tuple[NetworkCost, Features]:
+    """Return a network's cost, and its features of two images on the meta device."""
+    network = _network(name, shape)
     sizes: list[int] = []
     macs: list[int] = []
     kept: list[Tensor] = []
@@ -99,50 +105,58 @@ def _ran(name: str, of: Shape) -> tuple[NetworkCost, Features]:
 
     leaves = [module for module in network.modules() if not list(module.children())]
     hooks = [module.register_forward_hook(count) for module in leaves]
-    images = torch.empty(2, of.channels, of.size, of.size, device="meta")
+    images = torch.empty(2, shape.channels, shape.size, shape.size, device="meta")
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-        features: Features = network(images)
+        network_features: Features = network(images)
     for hook in hooks:
         hook.remove()
-    shown = [features.stem, *features.stages, *features.preacts, features.embedding]
+    maps = [
+        network_features.stem,
+        *network_features.stages,
+        *network_features.preacts,
+        network_features.embedding,
+    ]
     counted = NetworkCost(
         macs=sum(macs) // 2,
         parameters=cost.params(network),
-        kept=_pieces(*kept, *shown, without=network) / 2,
-        features=_pieces(*shown, without=network) / 2,
+        kept=_storage_bytes(*kept, *maps, without=network) / 2,
+        features=_storage_bytes(*maps, without=network) / 2,
         widest=sum(sorted(sizes)[-2:]) / 2,
     )
-    return counted, features.detached()
+    return counted, network_features.detached()
 
 
-def _pieces(*tensors: Tensor, without: nn.Module) -> int:
-    """Bytes of memory under tensors, each piece once, and none that a module holds anyway."""
-    own = {_piece(x) for x in (*without.parameters(), *without.buffers())}
-    sizes = {_piece(x): x.numel() * x.element_size() for x in tensors}
-    return sum(size for piece, size in sizes.items() if piece not in own)
+def _storage_bytes(*tensors: Tensor, without: nn.Module) -> int:
+    """Return the bytes of tensors' storages, each counted once, without the module's own."""
+    owned = {_storage_id(x) for x in (*without.parameters(), *without.buffers())}
+    sizes = {_storage_id(x): x.numel() * x.element_size() for x in tensors}
+    return sum(size for piece, size in sizes.items() if piece not in owned)
 
 
-def _piece(x: Tensor) -> int:
-    """A number of the memory under a tensor, even where there is none."""
+def _storage_id(x: Tensor) -> int:
+    """Return an identifier of a tensor's storage, even on the meta device."""
     return x.untyped_storage()._cdata
 
 
 @cache
-def _network(name: str, of: Shape) -> nn.Module:
-    """A network without values."""
+def _network(name: str, shape: DataShape) -> nn.Module:
+    """Build a network on the meta device, in eval mode."""
     with torch.device("meta"):
-        return zoo.create(name, num_classes=of.classes, in_channels=of.channels).eval()
+        return zoo.create(name, num_classes=shape.classes, in_channels=shape.channels).eval()
 
 
 @dataclass(frozen=True)
 class TermsCost:
-    """What a run's methods add.
+    """Additional cost of a run's methods.
 
     Attributes:
-        macs: an image. parameters: that they train. kept: bytes that a step needs for them at most.
+        macs: per image.
+        parameters: trained parameters.
+        kept: peak bytes in a step.
         remembered: bytes of buffers, such as memory banks.
-        pretrains: there is a phase before training. phase_kept: bytes that a step of it needs.
-        incompatible: why they cannot work here, or "".
+        pretrains: whether there is a phase before training.
+        phase_kept: peak bytes in a step of that phase.
+        incompatible: why the methods cannot work on this pair, or "".
     """
 
     macs: float = 0.0
@@ -165,7 +179,7 @@ class TermsCost:
         )
 
     def scaled(self, macs: float, parameters: float, kept: float) -> "TermsCost":
-        """As many times more of each."""
+        """Return the cost multiplied by these factors."""
         return replace(
             self,
             macs=self.macs * macs,
@@ -175,12 +189,12 @@ class TermsCost:
         )
 
 
-def adapter_cost(student: str, teacher: str | None, of: Shape) -> tuple[float, float, float]:
-    """MACs, parameters and bytes that 1x1 adapters from every stage to every stage would need.
+def adapter_cost(student: str, teacher: str | None, shape: DataShape) -> tuple[float, float, float]:
+    """Return MACs, parameters and bytes of 1x1 adapters from every stage to every stage.
 
-    What methods need grows with this from pair to pair, roughly.
+    From pair to pair, the cost of methods grows roughly with these.
     """
-    s, t = (_ran(name, of)[1].stages for name in (student, teacher or student))
+    s, t = (_run_on_meta(name, shape)[1].stages for name in (student, teacher or student))
     macs = parameters = kept = 0
     for a in s:
         for b in t:
@@ -191,89 +205,94 @@ def adapter_cost(student: str, teacher: str | None, of: Shape) -> tuple[float, f
     return macs, parameters, kept
 
 
-def convolutions(student: str, teacher: str | None, of: Shape) -> int:
-    """Parameters of a 1x1 and a 3x3 convolution from every stage to every stage's width."""
-    s, t = (_ran(name, of)[1].stages for name in (student, teacher or student))
+def convolution_parameters(student: str, teacher: str | None, shape: DataShape) -> int:
+    """Count the parameters of 1x1 and 3x3 convolutions from every stage to every stage's width."""
+    s, t = (_run_on_meta(name, shape)[1].stages for name in (student, teacher or student))
     return sum(b.shape[1] * (a.shape[1] + 9 * b.shape[1]) for a in s for b in t)
 
 
 def term_cost(
-    student: str, teacher: str | None, of: Shape, batch_size: int, term: Term, half: bool = False
+    student: str,
+    teacher: str | None,
+    shape: DataShape,
+    batch_size: int,
+    term: Term,
+    bf16: bool = False,
 ) -> TermsCost:
-    """What one method adds on a pair, on images of this shape; ``half``: in bf16."""
-    method = partial(lookup.load(built_in_path(term.where)), **term.hyper)
+    """Return the additional cost of one method on a pair, on images of this shape."""
+    build = partial(lookup.load(built_in_path(term.where)), **term.hyper)
     for name in (student, teacher or student):
-        _ran(name, of)  # before there are fake tensors
-    # Where there is no GPU they pretend one, for which the first backward pass of a process would
-    # start a thread; and a process with such threads cannot fork and train.
+        _run_on_meta(name, shape)  # before there are fake tensors
+    # Without a GPU, fake tensors pretend to have one. The first backward pass of the process would
+    # then start a thread for it, and a process with such threads cannot fork and train.
     torch.zeros((), requires_grad=True).backward()
     try:
         with FakeTensorMode(allow_non_fake_inputs=True), warnings.catch_warnings(action="ignore"):
-            return _count(method, student, teacher, of, batch_size, bool(term.beta), half)
+            return _count(build, student, teacher, shape, batch_size, bool(term.beta), bf16)
     except Incompatible as reason:
         return TermsCost(incompatible=str(reason))
     except Exception as on_shapes_alone:  # anything may fail that asks for a value
-        log.debug("%s: run on zeros: %s", term.method, on_shapes_alone)
+        log.debug("%s: runs on zeros: %s", term.method, on_shapes_alone)
     b = min(batch_size, SMALL)
     try:
-        small = _count(method, student, teacher, of, b, bool(term.beta), half)
+        small = _count(build, student, teacher, shape, b, bool(term.beta), bf16)
     except Exception as error:
-        told = " ".join(f"{type(error).__name__}: {error}".split())
-        return TermsCost(incompatible=f"{term.method} cannot be built or run: {told}")
+        message = " ".join(f"{type(error).__name__}: {error}".split())
+        return TermsCost(incompatible=f"{term.method} cannot be built or run: {message}")
     share = batch_size / b
     return replace(small, kept=small.kept * share, phase_kept=small.phase_kept * share)
 
 
 def _count(
-    method: Callable[[Setup], Method],
+    build: Callable[[Setup], Method],
     student: str,
     teacher: str | None,
-    of: Shape,
+    shape: DataShape,
     b: int,
-    counted: bool,
-    half: bool,
+    in_loss: bool,
+    bf16: bool,
 ) -> TermsCost:
-    """Build a method for all training images and run it once on ``b`` of them."""
-    dtype = torch.bfloat16 if half else torch.float32
-    s = _features(student, of, b)
-    t = _features(teacher, of, b) if teacher else s
-    labels = torch.arange(of.train) % of.classes
+    """Build a method for all training images; run it on ``b``, with its loss if ``in_loss``."""
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    s = _features(student, shape, b)
+    t = _features(teacher, shape, b) if teacher else s
+    labels = torch.arange(shape.train) % shape.classes
     with torch.random.fork_rng(devices=()):
-        head = nn.Linear(t.embedding.shape[1], of.classes).requires_grad_(False)
-        two_s, two_t = (f.map(lambda x: x[:2]) for f in (s, t))
-        setup = Setup(two_s, two_t, labels, b, of.classes, head if teacher else None)
-        built = replace_strided_pointwise(method(setup))
-        pretrains = bool(built.pretrain(_network(student, of)))
-        index = torch.arange(b) % of.train
-        images = torch.zeros(b, of.channels, of.size, of.size)
+        head = nn.Linear(t.embedding.shape[1], shape.classes).requires_grad_(False)
+        setup_s, setup_t = (f.map(lambda x: x[:2]) for f in (s, t))
+        setup = Setup(setup_s, setup_t, labels, b, shape.classes, head if teacher else None)
+        method = replace_strided_pointwise(build(setup))
+        pretrains = bool(method.pretrain(_network(student, shape)))
+        index = torch.arange(b) % shape.train
+        images = torch.zeros(b, shape.channels, shape.size, shape.size)
         batch = Batch(images, labels[index], index)
         leaves = s.map(lambda x: x.to(dtype).requires_grad_())
         t = t.map(lambda x: x.to(dtype))
         flops, kept, phase_kept = 0.0, 0, 0
-        with torch.autocast("cpu", dtype, enabled=half):
-            if counted:
-                flops, kept = _measured(partial(built.loss, leaves, t, batch), leaves, built)
+        with torch.autocast("cpu", dtype, enabled=bf16):
+            if in_loss:
+                flops, kept = _measure(partial(method.loss, leaves, t, batch), leaves, method)
             if pretrains:
-                first = partial(built.pretrain_loss, leaves, t, batch)
-                _, phase_kept = _measured(first, leaves, built)
-    parameters = sum(p.numel() for p in built.parameters() if p.requires_grad)
-    remembered = sum(x.numel() * x.element_size() for x in built.buffers())
+                first = partial(method.pretrain_loss, leaves, t, batch)
+                _, phase_kept = _measure(first, leaves, method)
+    parameters = sum(p.numel() for p in method.parameters() if p.requires_grad)
+    remembered = sum(x.numel() * x.element_size() for x in method.buffers())
     return TermsCost(flops / b / 2, parameters, kept, remembered, pretrains, phase_kept)
 
 
-def _measured(loss: Callable[[], Tensor], s: Features, method: Method) -> tuple[float, int]:
-    """Operations of a loss's forward, and what forward and backward hold at most, in bytes."""
-    to = [s.stem, *s.stages, *s.preacts, s.embedding, s.logits]
-    to += [p for p in method.parameters() if p.requires_grad]
-    with Peak() as peak:
+def _measure(loss: Callable[[], Tensor], s: Features, method: Method) -> tuple[float, int]:
+    """Return the operations of a loss's forward pass, and the peak bytes of both passes."""
+    inputs = [s.stem, *s.stages, *s.preacts, s.embedding, s.logits]
+    inputs += [p for p in method.parameters() if p.requires_grad]
+    with PeakMemory() as peak:
         with FlopCounterMode(display=False) as counter:
             value = loss()
         if value.requires_grad:
-            held = torch.autograd.grad(value, to, allow_unused=True)
-            del held
-    return counter.get_total_flops(), peak.most
+            gradients = torch.autograd.grad(value, inputs, allow_unused=True)
+            del gradients
+    return counter.get_total_flops(), peak.max_bytes
 
 
-def _features(name: str, of: Shape, batch: int) -> Features:
-    """Features of the right shapes; a term's cost does not depend on their values."""
-    return _ran(name, of)[1].map(lambda x: torch.zeros(batch, *x.shape[1:]))
+def _features(name: str, shape: DataShape, batch: int) -> Features:
+    """Return features of the right shapes; a term's cost does not depend on their values."""
+    return _run_on_meta(name, shape)[1].map(lambda x: torch.zeros(batch, *x.shape[1:]))

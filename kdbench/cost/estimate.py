@@ -1,4 +1,4 @@
-"""What a run will cost before anything is trained: operations and memory, and so hours."""
+"""Operations and memory of a run, estimated before it trains."""
 
 import json
 import math
@@ -9,11 +9,11 @@ from functools import cache
 from pathlib import Path
 
 from kdbench.cost.counting import (
+    DataShape,
     NetworkCost,
-    Shape,
     TermsCost,
     adapter_cost,
-    convolutions,
+    convolution_parameters,
     network_cost,
     term_cost,
 )
@@ -29,8 +29,10 @@ class Operations:
     """Floating-point operations of a training.
 
     Attributes:
-        student: forwards and backwards. teacher: forwards. methods: what they add to both.
-        evaluation: the student's forwards of the test images.
+        student: forward and backward passes.
+        teacher: forward passes.
+        methods: forward and backward passes.
+        evaluation: the student's forward passes of the test images.
     """
 
     student: float = 0.0
@@ -44,15 +46,16 @@ class RunCost:
     """Cost of one run trained alone; memory in bytes.
 
     Attributes:
-        operations: of the whole training.
-        held: what stays between steps: weights, momentum and buffers of student and methods.
-        working: what one step, evaluation or checkpoint needs beside that, at most.
-        teacher: weights of the teacher. asked: what its forward of a batch holds at most.
-        shown: what of that stays while the students learn from it: its features.
+        operations: operations of the whole training.
+        held: weights, momentum and buffers of student and methods, kept between steps.
+        working: peak of a step, evaluation or checkpoint in addition to ``held``.
+        teacher: weights of the teacher.
+        teacher_forward: peak of the teacher's forward pass of a batch.
+        teacher_features: the teacher's features of a batch, kept while the students train.
         data: images and labels.
-        problem: how it will end without a number ("skipped: why", "fails: why"), why nobody can
-            say what it costs, or "".
-        rough: the method was counted on another pair.
+        problem: why the run will end without a result ("skipped: why", "fails: why"), why its cost
+            is unknown, or "".
+        rough: whether a method's cost was scaled from another pair.
     """
 
     operations: Operations = Operations()
@@ -67,20 +70,20 @@ class RunCost:
 
     @property
     def flops(self) -> float:
-        """All operations."""
+        """Operations of all parts."""
         parts = self.operations
         return parts.student + parts.teacher + parts.methods + parts.evaluation
 
     @property
     def memory(self) -> float:
-        """Bytes of the networks in training, data and torch itself apart."""
+        """Bytes of the networks in training, without data and torch itself."""
         step = max(self.teacher_features + self.working, self.teacher_forward)
         return self.held + self.teacher + step
 
 
 @cache
-def shape(dataset: Dataset) -> Shape:
-    """The size of a data set; of a folder of images it counts the files."""
+def data_shape(dataset: Dataset) -> DataShape:
+    """Return the size of a data set; counts the files if it is a folder of images."""
     facts = DATASETS[dataset.name]
     train, test = facts.train_images, facts.test_images
     if facts.shape is None:
@@ -97,131 +100,148 @@ def shape(dataset: Dataset) -> Shape:
         test = rest - train if dataset.name == "digits" else test
     if dataset.validation:
         train = round(train * (1 - dataset.validation))
-    return Shape(channels, dataset.size or size, k, train, test)
+    return DataShape(channels, dataset.size or size, k, train, test)
 
 
-def data_bytes(of: Shape, crop_pad: int) -> int:
-    """Bytes of a data set in training: images, the training images in their frame, labels."""
-    images = (of.train + of.test) * of.channels * of.size**2
-    framed = of.train * of.channels * (of.size + 2 * crop_pad) ** 2 if crop_pad else 0
-    return images + framed + 8 * (of.train + of.test)
+def data_bytes(shape: DataShape, crop_pad: int) -> int:
+    """Return the bytes of a data set in training: images, padded training images, labels."""
+    images = (shape.train + shape.test) * shape.channels * shape.size**2
+    framed = shape.train * shape.channels * (shape.size + 2 * crop_pad) ** 2 if crop_pad else 0
+    return images + framed + 8 * (shape.train + shape.test)
 
 
-def _memory(run: Run, of: Shape, extra: TermsCost) -> RunCost:
-    """The bytes of a run whose methods add ``extra``."""
-    half, b = run.training.precision == "bf16", run.training.batch_size
-    student = network_cost(run.student, of).in_precision(half)
-    guide = network_cost(run.teacher.arch, of) if run.teacher else NetworkCost()
-    guide = guide.in_precision(half)
-    # Weights and momentum; gradients live for a step.
-    held = 2 * 4 * (student.parameters + extra.parameters) + extra.remembered
-    step = student.step(b) + max(extra.kept, extra.phase_kept)
-    step += 2 * student.parameters if half else 0  # autocast's copies of the weights
-    evaluated = min(BATCH, of.test) * student.looked
+def _memory(run: Run, shape: DataShape, methods: TermsCost) -> RunCost:
+    """Return the memory of a run with methods of this cost."""
+    bf16, b = run.training.precision == "bf16", run.training.batch_size
+    student = network_cost(run.student, shape).in_precision(bf16)
+    teacher = network_cost(run.teacher.arch, shape) if run.teacher else NetworkCost()
+    teacher = teacher.in_precision(bf16)
+    # Weights and momentum; gradients are only needed within a step.
+    held = 2 * 4 * (student.parameters + methods.parameters) + methods.remembered
+    step = student.step(b) + max(methods.kept, methods.phase_kept)
+    step += 2 * student.parameters if bf16 else 0  # autocast's copies of the weights
+    evaluated = min(BATCH, shape.test) * student.inference
     saved = 2 * held  # a checkpoint, and the bytes of its file
     return RunCost(
         held=float(held),
-        # What steps free stays with the process, in pieces too small for an evaluation.
+        # Memory freed by steps stays with the process, in pieces too small for an evaluation.
         working=float(max(step + evaluated, saved)),
-        teacher=4.0 * guide.parameters,
-        # The features of the batch before are still there.
-        teacher_forward=b * (guide.looked + guide.features),
-        teacher_features=b * guide.features,
-        data=float(data_bytes(of, run.training.crop_pad)),
+        teacher=4.0 * teacher.parameters,
+        # The features of the previous batch are still in memory.
+        teacher_forward=b * (teacher.inference + teacher.features),
+        teacher_features=b * teacher.features,
+        data=float(data_bytes(shape, run.training.crop_pad)),
     )
 
 
-def generous(run: Run) -> RunCost:
-    """Memory that a run will not exceed with methods of kdbench's own, which are not counted.
+def upper_bound(run: Run) -> RunCost:
+    """Return a memory cost that a run with kdbench's own methods does not exceed.
 
-    They grow with adapters from every stage to every stage; the factors are twice what the dearest
-    methods need (tests/cost/test_estimate.py).
+    The methods are not counted. Their memory grows with adapters from every stage to every stage;
+    the factors are twice those of the most expensive methods (tests/cost/test_estimate.py).
     """
-    of, b, n = shape(run.dataset), run.training.batch_size, len(run.terms)
+    shape, b, n = data_shape(run.dataset), run.training.batch_size, len(run.terms)
     arch = run.teacher.arch if run.teacher else None
-    kept = adapter_cost(run.student, arch, of)[2]
-    extra = TermsCost(
-        parameters=n * 6 * convolutions(run.student, arch, of),
+    kept = adapter_cost(run.student, arch, shape)[2]
+    methods = TermsCost(
+        parameters=n * 6 * convolution_parameters(run.student, arch, shape),
         kept=n * (64 * b**3 + 100 * b * kept),
-        remembered=n * (2**21 + 2048 * of.train),
+        remembered=n * (2**21 + 2048 * shape.train),
     )
-    return _memory(run, of, extra)
+    return _memory(run, shape, methods)
 
 
 class Estimator:
-    """Estimates runs, counting each method on each pair once.
+    """Estimator of runs' costs that counts each method on each pair once.
 
     Attributes:
-        seconds: left to spend on counting. After that a method that was counted on another pair is
-            not counted again: its cost is taken to grow as adapters would.
+        seconds: time left for counting. After that, the cost of a method already counted on
+            another pair is scaled from there, as the cost of adapters would grow.
     """
 
     def __init__(self, seconds: float = math.inf) -> None:
         self.seconds = seconds
-        self._counted: dict[tuple[object, ...], TermsCost] = {}
-        self._known: dict[str, tuple[TermsCost, tuple[float, ...]]] = {}
+        self._by_pair: dict[tuple[object, ...], TermsCost] = {}
+        self._by_method: dict[str, tuple[TermsCost, tuple[float, ...]]] = {}
 
     def __call__(self, run: Run) -> RunCost:
-        """What training this run alone costs, whatever its seed."""
+        """Return the cost of training this run alone; it does not depend on the seed."""
         root = run.dataset.root
-        if root and not available("imagefolder", Path(root))[0]:  # of what is done it may be gone
+        if root and not available("imagefolder", Path(root))[0]:  # a finished run's may be deleted
             return RunCost(problem=f"cost unknown: no image folder {root}")
-        of, training = shape(run.dataset), run.training
+        shape, training = data_shape(run.dataset), run.training
         teacher = run.teacher.arch if run.teacher else None
-        steps = of.train // training.batch_size * training.epochs
+        steps = shape.train // training.batch_size * training.epochs
         if not steps:
-            told = f"{of.train} training images do not fill a batch of {training.batch_size}"
-            return RunCost(problem=f"fails: {told}")
-        half = training.precision == "bf16"
-        extra, rough = self.terms(run.student, teacher, of, training.batch_size, run.terms, half)
-        if extra.incompatible:
-            return RunCost(problem=f"skipped: {extra.incompatible}", rough=rough)
-        student = network_cost(run.student, of)
-        guide = network_cost(teacher, of) if teacher else NetworkCost()
-        images = steps * training.batch_size
-        phase = run.pretrain[0] / training.epochs if run.pretrain and extra.pretrains else 0.0
-        seen = 2 * images * (1 + phase)
-        operations = Operations(  # a backward pass costs two forwards
-            student=seen * 3 * student.macs,
-            teacher=seen * guide.macs,
-            methods=seen * 3 * extra.macs,
-            evaluation=2.0 * training.epochs * of.test * student.macs,
+            reason = f"{shape.train} training images do not fill a batch of {training.batch_size}"
+            return RunCost(problem=f"fails: {reason}")
+        bf16 = training.precision == "bf16"
+        methods, rough = self.terms(
+            run.student, teacher, shape, training.batch_size, run.terms, bf16
         )
-        return replace(_memory(run, of, extra), operations=operations, rough=rough)
+        if methods.incompatible:
+            return RunCost(problem=f"skipped: {methods.incompatible}", rough=rough)
+        student_cost = network_cost(run.student, shape)
+        teacher_cost = network_cost(teacher, shape) if teacher else NetworkCost()
+        images = steps * training.batch_size
+        phase = run.pretrain[0] / training.epochs if run.pretrain and methods.pretrains else 0.0
+        per_mac = 2 * images * (1 + phase)  # a MAC is two operations
+        operations = Operations(  # a backward pass costs as much as two forward passes
+            student=per_mac * 3 * student_cost.macs,
+            teacher=per_mac * teacher_cost.macs,
+            methods=per_mac * 3 * methods.macs,
+            evaluation=2.0 * training.epochs * shape.test * student_cost.macs,
+        )
+        return replace(_memory(run, shape, methods), operations=operations, rough=rough)
 
     def terms(
         self,
         student: str,
         teacher: str | None,
-        of: Shape,
+        shape: DataShape,
         batch_size: int,
         terms: Sequence[Term],
-        half: bool = False,
+        bf16: bool = False,
     ) -> tuple[TermsCost, bool]:
-        """What a run's methods add, whatever their weights; and whether that is a rough guess."""
+        """Return the cost of a run's methods for any weights, and whether it is a rough guess."""
         total, rough = TermsCost(), False
         for term in terms:
-            part, guessed = self._term(student, teacher, of, batch_size, term, half)
-            total, rough = total + part, rough or guessed
+            part, part_is_rough = self._term(student, teacher, shape, batch_size, term, bf16)
+            total, rough = total + part, rough or part_is_rough
         return total, rough
 
     def _term(
-        self, student: str, teacher: str | None, of: Shape, batch_size: int, term: Term, half: bool
+        self,
+        student: str,
+        teacher: str | None,
+        shape: DataShape,
+        batch_size: int,
+        term: Term,
+        bf16: bool,
     ) -> tuple[TermsCost, bool]:
-        name = f"{term.where} {bool(term.beta)} {half}"
-        described = f"{name} {json.dumps(term.hyper, sort_keys=True)}"
-        key = (student, teacher, of.channels, of.size, of.classes, of.train, batch_size, described)
-        if key in self._counted:
-            return self._counted[key], False
-        size = adapter_cost(student, teacher, of)
-        near = self._known.get(described) or self._known.get(name)
-        if near and self.seconds <= 0:
-            counted, there = near
-            return counted.scaled(*(a / b for a, b in zip(size, there, strict=True))), True
+        name = f"{term.where} {bool(term.beta)} {bf16}"
+        name_and_hyper = f"{name} {json.dumps(term.hyper, sort_keys=True)}"
+        key = (
+            student,
+            teacher,
+            shape.channels,
+            shape.size,
+            shape.classes,
+            shape.train,
+            batch_size,
+            name_and_hyper,
+        )
+        if key in self._by_pair:
+            return self._by_pair[key], False
+        size = adapter_cost(student, teacher, shape)
+        similar = self._by_method.get(name_and_hyper) or self._by_method.get(name)
+        if similar and self.seconds <= 0:
+            counted, similar_size = similar
+            return counted.scaled(*(a / b for a, b in zip(size, similar_size, strict=True))), True
         began = time.process_time()
-        counted = term_cost(student, teacher, of, batch_size, term, half)
+        counted = term_cost(student, teacher, shape, batch_size, term, bf16)
         self.seconds -= time.process_time() - began
-        self._counted[key] = counted
+        self._by_pair[key] = counted
         if not counted.incompatible:
-            self._known[described] = self._known[name] = (counted, size)
+            self._by_method[name_and_hyper] = self._by_method[name] = (counted, size)
         return counted, False

@@ -1,7 +1,7 @@
-"""How this machine is used best, measured once by ``kdbench doctor --tune``, kept between runs.
+"""The fastest use of this machine's cores, measured once by ``kdbench doctor --tune`` and saved.
 
-One JSON file holds what was measured on each machine that shares it: the one that the environment
-variable KDBENCH_MACHINE names, else ``kdbench/machine.json`` in the user's cache. No torch here.
+One JSON file holds the measurements of every machine that shares it: the file in the environment
+variable KDBENCH_MACHINE, or ``kdbench/machine.json`` in the user's cache. Imports no torch.
 """
 
 import json
@@ -18,11 +18,15 @@ from kdbench.runs import environment
 from kdbench.runs.environment import cores
 
 MARGIN = 1.03
-"""How many times faster than the usual another way has to be to be worth it."""
+"""Speed-up from which another use of the cores, or bf16, is worth a change."""
 
 
 class MeasuredSplit(Strict):
-    """A way to use cores: ``workers`` processes of ``threads`` threads, steps per second of all."""
+    """A measured use of the cores: ``workers`` processes with ``threads`` threads each.
+
+    Attributes:
+        steps_per_s: training steps per second of all processes together.
+    """
 
     workers: Positive
     threads: Positive
@@ -33,12 +37,12 @@ class MeasuredSplit(Strict):
 
 
 class Tuning(Strict):
-    """What was measured on a machine.
+    """Measurements of a machine.
 
     Attributes:
-        subject: what was trained, for people.
-        ways: of those measured, in fp32.
-        bf16: steps per second under autocast / in fp32, in one process.
+        subject: description of the workload, for people.
+        ways: the measured core splits, in fp32.
+        bf16: steps per second in bf16 over those in fp32, in one process.
     """
 
     subject: str
@@ -46,62 +50,62 @@ class Tuning(Strict):
     bf16: Rate
 
     def best(self, threads: int | None = None) -> MeasuredSplit | None:
-        """The fastest way; of those that come close to it the one of fewest threads, most workers.
+        """Return the best split: of those close to the fastest, fewest threads, then most workers.
 
         Args:
-            threads: look only at workers of so many threads.
+            threads: consider only splits with this many threads per worker.
 
         Returns:
-            None: no such way was measured.
+            None if no such split was measured.
         """
-        ways = [way for way in self.ways if threads in (None, way.threads)]
-        if not ways:
+        splits = [split for split in self.ways if threads in (None, split.threads)]
+        if not splits:
             return None
-        enough = max(way.steps_per_s for way in ways) / MARGIN
-        near = [way for way in ways if way.steps_per_s >= enough]
-        return min(near, key=lambda way: (way.threads, -way.workers))
+        enough = max(split.steps_per_s for split in splits) / MARGIN
+        fast = [split for split in splits if split.steps_per_s >= enough]
+        return min(fast, key=lambda split: (split.threads, -split.workers))
 
 
 def path() -> Path:
-    """Where tunings lie."""
-    if told := os.environ.get("KDBENCH_MACHINE"):
-        return Path(told)
+    """Return the path of the file with the tunings."""
+    if configured := os.environ.get("KDBENCH_MACHINE"):
+        return Path(configured)
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "kdbench" / "machine.json"
 
 
-def name() -> str:
-    """What a tuning holds for: host, processor, usable cores, torch."""
+def machine_name() -> str:
+    """Return the key of this machine's tuning: host, processor, usable cores, torch."""
     torch = environment.versions().get("torch", "?")
     parts = socket.gethostname(), environment.processor(), f"{cores()} cores", f"torch {torch}"
     return ", ".join(parts)
 
 
 def load() -> Tuning | None:
-    """What was measured here; None where nothing was, or where it cannot be read."""
+    """Load this machine's tuning; None if there is none, or if the file cannot be read."""
     try:
-        return Tuning.model_validate(_all().get(name()))
+        return Tuning.model_validate(_read_all().get(machine_name()))
     except ValidationError:
         return None
 
 
 def save(tuning: Tuning) -> Path:
-    """Keep a tuning; where it now lies.
+    """Save this machine's tuning, and return the path of the file.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     file = path()
     file.parent.mkdir(parents=True, exist_ok=True)
-    known = _all() | {name(): tuning.model_dump(mode="json")}
-    write_atomically(file, json.dumps(known, indent=1) + "\n")
+    tunings = _read_all() | {machine_name(): tuning.model_dump(mode="json")}
+    write_atomically(file, json.dumps(tunings, indent=1) + "\n")
     return file
 
 
-def _all() -> dict[str, Any]:
-    """Machine -> its tuning, as JSON values."""
+def _read_all() -> dict[str, Any]:
+    """Read the tunings of all machines, as JSON values."""
     try:
-        found = json.loads(path().read_bytes())
+        content = json.loads(path().read_bytes())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}

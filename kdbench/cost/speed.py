@@ -1,7 +1,7 @@
-"""How fast this machine trains: networks measured as the engine runs them, for a moment.
+"""Training speed of this machine: short measurements of networks as the engine runs them.
 
-A small network reaches a fraction of what a processor can do, a large one most of it; so operations
-alone do not tell the time.
+A small network reaches a fraction of a processor's peak, a large network most of it, so operation
+counts alone do not predict time.
 """
 
 import math
@@ -12,8 +12,8 @@ from functools import cached_property, partial
 import torch
 from torch import nn
 
-from kdbench.cost.counting import Shape, network_cost
-from kdbench.cost.estimate import RunCost, shape
+from kdbench.cost.counting import DataShape, network_cost
+from kdbench.cost.estimate import RunCost, data_shape
 from kdbench.data.batches import train_batches
 from kdbench.data.dataset import LoadedData
 from kdbench.grid.run import Run
@@ -24,66 +24,68 @@ from kdbench.training.learner import Learner
 from kdbench.training.teacher import LoadedTeacher
 
 MOMENT = 0.1
-"""Seconds that one measured step may take; a network that needs longer is given a smaller batch."""
+"""Longest duration of a measured step in seconds; slower networks get a smaller batch."""
 REPEATS = 2
 
 
 class Speed:
-    """Tells how long runs take here.
+    """Estimator of the duration of runs on this machine.
 
     Attributes:
-        threads: of a worker. seconds: left to spend on measuring; after that a network is taken to
-            be as fast as the one measured that is most like it in size.
+        threads: threads per worker.
+        seconds: time left for measurements. After that, a network is assumed to be as fast as the
+            measured network closest in size.
     """
 
     def __init__(self, threads: int = 1, seconds: float = 1.0) -> None:
         self.threads, self.seconds = threads, seconds
-        self._known: dict[str, dict[tuple[object, ...], tuple[float, float]]] = {}
+        self._rates: dict[str, dict[tuple[object, ...], tuple[float, float]]] = {}
 
     def seconds_of(self, run: Run, cost: RunCost) -> float:
-        """What a run takes that is trained alone."""
-        of, training = shape(run.dataset), run.training
+        """Return the duration in seconds of a run that trains alone."""
+        shape, training = data_shape(run.dataset), run.training
         operations, b = cost.operations, training.batch_size
         if not cost.flops:
             return 0.0
-        step = self._rate("step", run.student, run, of, b)
-        test = self._rate("test", run.student, run, of, min(BATCH, of.test))
-        ask = self._rate("ask", run.teacher.arch, run, of, b) if run.teacher else step
+        step = self._rate("step", run.student, run, shape, b)
+        test = self._rate("test", run.student, run, shape, min(BATCH, shape.test))
+        teacher = self._rate("teacher", run.teacher.arch, run, shape, b) if run.teacher else step
         seconds = operations.student / step + operations.evaluation / test
-        # What methods add works on maps like the teacher's.
-        seconds += (operations.teacher + operations.methods) / ask
+        # Methods' operations work on feature maps like the teacher's.
+        seconds += (operations.teacher + operations.methods) / teacher
         return seconds
 
     @cached_property
     def flops(self) -> float:
-        """FLOP/s of large convolutions, which little else reaches."""
+        """FLOP/s of large convolutions, which few other operations reach."""
         return machine_flops(self.threads)
 
-    def _rate(self, what: str, name: str, run: Run, of: Shape, batch: int) -> float:
-        """FLOP/s of a network in a training step, a test or as a teacher."""
-        known = self._known.setdefault(what, {})
-        key = (name, of, batch, run.training.crop_pad, run.training.flip)
-        size = math.log(max(1, network_cost(name, of).macs))
-        if key not in known:
-            if self.seconds <= 0 and known:
-                return min(known.values(), key=lambda other: abs(other[0] - size))[1]
+    def _rate(self, kind: str, name: str, run: Run, shape: DataShape, batch: int) -> float:
+        """Return a network's FLOP/s in a training step, in a test or as a teacher."""
+        rates = self._rates.setdefault(kind, {})
+        key = (name, shape, batch, run.training.crop_pad, run.training.flip)
+        size = math.log(max(1, network_cost(name, shape).macs))
+        if key not in rates:
+            if self.seconds <= 0 and rates:
+                return min(rates.values(), key=lambda other: abs(other[0] - size))[1]
             began = time.process_time()
-            known[key] = (size, self._measured(what, name, run, of, batch))
+            rates[key] = (size, self._measure(kind, name, run, shape, batch))
             self.seconds -= (time.process_time() - began) / self.threads
-        return known[key][1]
+        return rates[key][1]
 
-    def _measured(self, what: str, name: str, run: Run, of: Shape, batch: int) -> float:
-        each = 2 * network_cost(name, of).macs * (3 if what == "step" else 1)
-        b = max(2, min(batch, math.floor(MOMENT * self.flops / max(1, each))))
-        measure = {"step": _step, "test": _test, "ask": _ask}[what]
+    def _measure(self, kind: str, name: str, run: Run, shape: DataShape, batch: int) -> float:
+        image_flops = 2 * network_cost(name, shape).macs * (3 if kind == "step" else 1)
+        b = max(2, min(batch, math.floor(MOMENT * self.flops / max(1, image_flops))))
+        prepare = {"step": _training_step, "test": _evaluation, "teacher": _teacher_forward}[kind]
         with torch.random.fork_rng(devices=()):
-            return b * each / _seconds(measure(name, run, of, b), self.threads, MOMENT / 3)
+            seconds = _fastest(prepare(name, run, shape, b), self.threads, MOMENT / 3)
+        return b * image_flops / seconds
 
 
-def _step(name: str, run: Run, of: Shape, b: int) -> Callable[[], object]:
-    """A training step without teacher and methods, its batch included."""
-    learner = _learner(name, run, of, b)
-    data = _noise(of, 2 * b)
+def _training_step(name: str, run: Run, shape: DataShape, b: int) -> Callable[[], object]:
+    """Return a training step without teacher and methods that also prepares its batch."""
+    learner = _learner(name, run, shape, b)
+    data = _noise(shape, 2 * b)
     training = run.training
 
     def step() -> None:
@@ -97,27 +99,27 @@ def _step(name: str, run: Run, of: Shape, b: int) -> Callable[[], object]:
     return step
 
 
-def _test(name: str, run: Run, of: Shape, b: int) -> Callable[[], object]:
-    network = zoo.create(name, num_classes=of.classes, in_channels=of.channels).eval()
+def _evaluation(name: str, run: Run, shape: DataShape, b: int) -> Callable[[], object]:
+    network = zoo.create(name, num_classes=shape.classes, in_channels=shape.channels).eval()
     network.to(memory_format=torch.channels_last)
-    batches = [(_images(of, b), torch.zeros(b, dtype=torch.int64))]
+    batches = [(_images(shape, b), torch.zeros(b, dtype=torch.int64))]
     return partial(evaluate, lambda x: network(x).logits, batches, torch.device("cpu"))
 
 
-def _ask(name: str, run: Run, of: Shape, b: int) -> Callable[[], object]:
-    network = zoo.create(name, num_classes=of.classes, in_channels=of.channels)
+def _teacher_forward(name: str, run: Run, shape: DataShape, b: int) -> Callable[[], object]:
+    network = zoo.create(name, num_classes=shape.classes, in_channels=shape.channels)
     fast = folded(network).to(memory_format=torch.channels_last)
-    return partial(LoadedTeacher(network, fast, None, ""), _images(of, b))
+    return partial(LoadedTeacher(network, fast, None, ""), _images(shape, b))
 
 
-def _images(of: Shape, b: int) -> torch.Tensor:
-    images = torch.randn(b, of.channels, of.size, of.size)
+def _images(shape: DataShape, b: int) -> torch.Tensor:
+    images = torch.randn(b, shape.channels, shape.size, shape.size)
     return images.to(memory_format=torch.channels_last)
 
 
-def _learner(name: str, run: Run, of: Shape, b: int) -> Learner:
-    """A student that learns alone; epochs long enough never to end here."""
-    alone = Run(
+def _learner(name: str, run: Run, shape: DataShape, b: int) -> Learner:
+    """Return a learner without teacher, with epochs too long to end here."""
+    run_alone = Run(
         student=name,
         teacher=None,
         dataset=run.dataset,
@@ -129,10 +131,10 @@ def _learner(name: str, run: Run, of: Shape, b: int) -> Learner:
         seed=0,
     )
     return Learner(
-        alone,
-        num_classes=of.classes,
-        in_channels=of.channels,
-        size=of.size,
+        run_alone,
+        num_classes=shape.classes,
+        in_channels=shape.channels,
+        size=shape.size,
         train_labels=torch.zeros(100 * b, dtype=torch.int64),
         teacher=None,
         teacher_head=None,
@@ -140,46 +142,46 @@ def _learner(name: str, run: Run, of: Shape, b: int) -> Learner:
     )
 
 
-def _noise(of: Shape, n: int) -> LoadedData:
-    images = torch.randint(256, (n, of.size, of.size, of.channels), dtype=torch.uint8)
-    labels = torch.arange(n) % of.classes
+def _noise(shape: DataShape, n: int) -> LoadedData:
+    images = torch.randint(256, (n, shape.size, shape.size, shape.channels), dtype=torch.uint8)
+    labels = torch.arange(n) % shape.classes
     return LoadedData(
         name="noise",
         title="noise",
-        classes=tuple(map(str, range(of.classes))),
+        classes=tuple(map(str, range(shape.classes))),
         train_images=images,
         train_labels=labels,
         test_images=images,
         test_labels=labels,
         val_images=None,
         val_labels=None,
-        mean=(0.5,) * of.channels,
-        std=(0.25,) * of.channels,
+        mean=(0.5,) * shape.channels,
+        std=(0.25,) * shape.channels,
         digest="",
     )
 
 
 def machine_flops(threads: int = 1, seconds: float = 0.3) -> float:
-    """FLOP/s of this machine in training a small stack of 3x3 convolutions, measured now."""
+    """Measure this machine's FLOP/s in training a small stack of 3x3 convolutions."""
     with torch.random.fork_rng(devices=()):
         net = nn.Sequential(*[nn.Conv2d(64, 64, 3, padding=1, bias=False) for _ in range(3)])
         images = torch.randn(16, 64, 16, 16).to(memory_format=torch.channels_last)
     net.to(memory_format=torch.channels_last)
-    spent = _seconds(lambda: net(images).sum().backward(), threads, seconds)
-    return 2 * 3 * 3 * 16 * 64 * 64 * 9 * 16 * 16 / spent
+    step_seconds = _fastest(lambda: net(images).sum().backward(), threads, seconds)
+    return 2 * 3 * 3 * 16 * 64 * 64 * 9 * 16 * 16 / step_seconds
 
 
-def _seconds(action: Callable[[], object], threads: int, least: float = 0.0) -> float:
-    """The fastest of some repetitions, after one that warms up: others use this machine, too."""
+def _fastest(action: Callable[[], object], threads: int, min_seconds: float = 0.0) -> float:
+    """Return the shortest of some repetitions after a warm-up, since the machine may be shared."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         action()
-        taken: list[float] = []
-        while len(taken) < REPEATS or sum(taken) < least:
+        durations: list[float] = []
+        while len(durations) < REPEATS or sum(durations) < min_seconds:
             began = time.perf_counter()
             action()
-            taken.append(time.perf_counter() - began)
+            durations.append(time.perf_counter() - began)
     finally:
         torch.set_num_threads(before)
-    return min(taken)
+    return min(durations)

@@ -1,8 +1,8 @@
-"""Training steps per second of this machine, by how its cores are used and by precision.
+"""Training steps per second of this machine, by core split and precision.
 
-A small cohort, KD alone under its teacher, is trained on noise. The processes of a way to use the
-cores really run at once: all wait for each other, then count the steps that end within the same
-seconds. Ways take turns, forwards and backwards.
+A small cohort, KD alone with its teacher, trains on noise. The processes of a core split really run
+at the same time: they wait for each other, then count the steps that end within the same seconds.
+The splits take turns, forwards and backwards.
 """
 
 import multiprocessing
@@ -29,9 +29,9 @@ from kdbench.training.teacher import LoadedTeacher
 
 ROUNDS = 3
 SECONDS = 36.0
-"""Of measuring, all ways and rounds together; starting and warming up come on top."""
-LEAST_STEPS = 2
-"""In a way's seconds, however slow a step is."""
+"""Duration of all measurements together, without starting and warming up."""
+MIN_STEPS = 2
+"""Steps measured per core split and round, even if they take longer than planned."""
 PATIENCE = 300.0
 """Seconds after which a process gives up waiting for the others."""
 
@@ -40,7 +40,7 @@ Step = Callable[[], None]
 
 @dataclass(frozen=True)
 class Workload:
-    """What is trained: a pair, images [batch_size, channels, size, size], K classes."""
+    """The training to measure: a pair, images [batch_size, channels, size, size], K classes."""
 
     teacher: str = "resnet32x4"
     student: str = "resnet8x4"
@@ -59,71 +59,74 @@ class Workload:
 
 @dataclass(frozen=True)
 class CoreSplit:
-    """A way to train, without a figure."""
+    """A use of the cores: ``workers`` processes with ``threads`` threads each, and a precision."""
 
     workers: int = 1
     threads: int = 1
     precision: Literal["fp32", "bf16"] = "fp32"
 
 
-def ways(cores: int) -> list[CoreSplit]:
-    """Ways to use cores: all of them by 1, 2, 4, ... threads a worker; half of them; one."""
+def core_splits(cores: int) -> list[CoreSplit]:
+    """Return the splits to measure: all cores with 1, 2, 4, ... threads per worker; half; one."""
     threads = {2**k for k in range(cores.bit_length()) if 2**k <= cores} | {cores}
-    slots = [CoreSplit(cores // n, n) for n in sorted(threads)]
-    # Two cores may be one core's two threads, or share its way to memory.
-    return list(dict.fromkeys([*slots, CoreSplit(max(1, cores // 2)), CoreSplit()]))
+    splits = [CoreSplit(cores // n, n) for n in sorted(threads)]
+    # Half of the cores, since two may be threads of one core, or share memory bandwidth.
+    return list(dict.fromkeys([*splits, CoreSplit(max(1, cores // 2)), CoreSplit()]))
 
 
 def measure(
-    subject: Workload,
-    slots: Sequence[CoreSplit],
+    workload: Workload,
+    splits: Sequence[CoreSplit],
     *,
     rounds: int = ROUNDS,
     seconds: float | None = None,
     device: str = "cpu",
 ) -> dict[CoreSplit, list[float]]:
-    """Steps per second of every way, all its processes together, a figure a round.
+    """Measure the steps per second of each core split, all its processes together, in each round.
 
     Args:
-        subject: what to train. slots: the ways. device: where.
-        seconds: that a way is measured for in a round; None: such that all takes a minute or so.
+        workload: the training to measure.
+        splits: the core splits.
+        rounds: measurements of each split.
+        seconds: duration of a measurement; None: chosen so that all take about a minute.
+        device: device to train on.
 
     Raises:
         UserError: a process died.
     """
-    order = [slot for i in range(rounds) for slot in (slots if i % 2 == 0 else slots[::-1])]
+    order = [split for i in range(rounds) for split in (splits if i % 2 == 0 else splits[::-1])]
     seconds = seconds or SECONDS / len(order)
     context = multiprocessing.get_context("spawn")
-    n = max(slot.workers for slot in slots)
+    n = max(split.workers for split in splits)
     barrier, processes, pending = context.Barrier(n), [], []
     try:
         for number in range(n):
             receiver, sender = context.Pipe(duplex=False)
-            args = (subject, order, seconds, device, number, barrier, sender)
+            args = (workload, order, seconds, device, number, barrier, sender)
             processes.append(context.Process(target=_process, args=args, daemon=True))
             processes[-1].start()
-            sender.close()  # so that a process that dies ends its pipe
+            sender.close()  # so that the pipe ends if the process dies
             pending.append(receiver)
-        found = []
+        rates_of_processes = []
         while pending:
             for ready in connection.wait(pending):
                 assert isinstance(ready, Connection)
                 pending.remove(ready)
-                found.append(ready.recv())
+                rates_of_processes.append(ready.recv())
     except EOFError:
         raise UserError(f"measuring: one of {n} processes died; is memory short?") from None
     finally:
         for process in processes:
             process.terminate()
             process.join()
-    out: dict[CoreSplit, list[float]] = {slot: [] for slot in slots}
-    for slot, rates in zip(order, zip(*found, strict=True), strict=True):
-        out[slot].append(sum(rates))
-    return out
+    rates: dict[CoreSplit, list[float]] = {split: [] for split in splits}
+    for split, of_processes in zip(order, zip(*rates_of_processes, strict=True), strict=True):
+        rates[split].append(sum(of_processes))
+    return rates
 
 
 def _process(
-    subject: Workload,
+    workload: Workload,
     order: Sequence[CoreSplit],
     seconds: float,
     device: str,
@@ -131,50 +134,52 @@ def _process(
     barrier: Barrier,
     sender: Connection,
 ) -> None:
-    """One of the processes: takes part in the ways that need so many."""
+    """Measure in one of the processes, which idles in splits with fewer workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     keep_memory()
-    mine = {slot.precision for slot in order if number < slot.workers}
-    steps = {name: stepper(subject, name, torch.device(device)) for name in sorted(mine)}
+    precisions = {split.precision for split in order if number < split.workers}
+    steps = {name: make_step(workload, name, torch.device(device)) for name in sorted(precisions)}
     rates = []
-    for slot in order:
-        takes_part = number < slot.workers
+    for split in order:
+        takes_part = number < split.workers
         barrier.wait(PATIENCE)
         if takes_part:
-            torch.set_num_threads(slot.threads)
-            steps[slot.precision]()
+            torch.set_num_threads(split.threads)
+            steps[split.precision]()
         barrier.wait(PATIENCE)
-        rates.append(_rate(steps[slot.precision], seconds) if takes_part else 0.0)
+        rates.append(_rate(steps[split.precision], seconds) if takes_part else 0.0)
     sender.send(rates)
 
 
 def _rate(step: Step, seconds: float) -> float:
-    """Steps per second, of those that end in time: after that other processes may have stopped."""
+    """Return steps per second, of steps that end in time; later, other processes may be idle."""
     began = time.perf_counter()
     ends: list[float] = []
-    while len(ends) < LEAST_STEPS or ends[-1] - began < seconds:
+    while len(ends) < MIN_STEPS or ends[-1] - began < seconds:
         step()
         ends.append(time.perf_counter())
     counted = [end for end in ends if end - began <= seconds]
-    counted = counted if len(counted) >= LEAST_STEPS else ends[:LEAST_STEPS]
+    counted = counted if len(counted) >= MIN_STEPS else ends[:MIN_STEPS]
     return len(counted) / (counted[-1] - began)
 
 
-def stepper(subject: Workload, precision: Literal["fp32", "bf16"], device: torch.device) -> Step:
-    """What makes one step of the cohort: the teacher's forward, then KD's step, on one batch."""
+def make_step(workload: Workload, precision: Literal["fp32", "bf16"], device: torch.device) -> Step:
+    """Return a function that does the teacher's forward and KD's training step on one batch."""
     torch.manual_seed(0)
-    network = zoo.create(subject.teacher, num_classes=subject.classes, in_channels=subject.channels)
-    images = torch.randn(subject.batch_size, subject.channels, subject.size, subject.size)
+    network = zoo.create(
+        workload.teacher, num_classes=workload.classes, in_channels=workload.channels
+    )
+    images = torch.randn(workload.batch_size, workload.channels, workload.size, workload.size)
     with torch.no_grad():
-        network.train()(images)  # its batch norms see noise: no activation explodes
+        network.train()(images)  # adapts batch norms to noise, so that no activation explodes
     network.eval().requires_grad_(False)
     fast = folded(network).to(device).to(memory_format=torch.channels_last)
     teacher = LoadedTeacher(network, fast, None, "")
-    training = Training(batch_size=subject.batch_size, lr=1e-4, precision=precision)
+    training = Training(batch_size=workload.batch_size, lr=1e-4, precision=precision)
     run = Run(
-        student=subject.student,
-        teacher=Teacher(subject.teacher, "0" * 16),
+        student=workload.student,
+        teacher=Teacher(workload.teacher, "0" * 16),
         dataset=Dataset(name="synthetic"),
         training=training,
         gamma=1.0,
@@ -183,20 +188,20 @@ def stepper(subject: Workload, precision: Literal["fp32", "bf16"], device: torch
         terms=(),
         seed=0,
     )
-    labels = torch.randint(subject.classes, (4 * subject.batch_size,))
+    labels = torch.randint(workload.classes, (4 * workload.batch_size,))
     learner = Learner(
         run,
-        num_classes=subject.classes,
-        in_channels=subject.channels,
-        size=subject.size,
+        num_classes=workload.classes,
+        in_channels=workload.channels,
+        size=workload.size,
         train_labels=labels,
-        teacher=dry_run(network, subject.channels, subject.size),
+        teacher=dry_run(network, workload.channels, workload.size),
         teacher_head=teacher.head(),
         device=device,
     )
     images = images.to(device).to(memory_format=torch.channels_last)
-    index = torch.arange(subject.batch_size, device=device)
-    labels = labels[: subject.batch_size].to(device)
+    index = torch.arange(workload.batch_size, device=device)
+    labels = labels[: workload.batch_size].to(device)
 
     def step() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):

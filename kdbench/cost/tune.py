@@ -1,4 +1,4 @@
-"""``kdbench doctor --tune``: measure once how this machine trains fastest, say it, and keep it."""
+"""``kdbench doctor --tune``: measure how this machine trains fastest, and save the result."""
 
 import os
 import statistics
@@ -12,119 +12,122 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from kdbench.cost import saved_tuning
-from kdbench.cost.estimate import shape
+from kdbench.cost.estimate import data_shape
 from kdbench.cost.saved_tuning import MARGIN, MeasuredSplit, Tuning
-from kdbench.cost.throughput import CoreSplit, Workload, measure, ways
+from kdbench.cost.throughput import CoreSplit, Workload, core_splits, measure
 from kdbench.grid import parsing
 from kdbench.runs import environment
 
 BUSY = 0.25
-"""Load of a core at which other work spoils the figures."""
+"""Load per core from which other work distorts the measurements."""
 
 Rates = Mapping[CoreSplit, Sequence[float]]
 
 
-def of_grid(file: Path, overrides: Sequence[str] = ()) -> Workload:
-    """The first pair of a grid, at the size of its images and batches.
+def workload_of_grid(file: Path, overrides: Sequence[str] = ()) -> Workload:
+    """Return a workload like a grid's first pair, with its image and batch size.
 
     Raises:
-        UserError: what is wrong with the grid.
+        UserError: the grid has mistakes.
     """
     grid = parsing.load(file, overrides)
-    pair, of = grid.pairs[0], shape(grid.dataset)
+    pair, shape = grid.pairs[0], data_shape(grid.dataset)
     batch = grid.protocol.training(pair.student, pair.lr).batch_size
-    return Workload(pair.teacher, pair.student, batch, of.channels, of.size, of.classes)
+    return Workload(pair.teacher, pair.student, batch, shape.channels, shape.size, shape.classes)
 
 
-def tune(subject: Workload) -> Group:
-    """Measure for about a minute, keep what was found unless other work was running, and say it.
+def tune(workload: Workload) -> Group:
+    """Measure for about a minute, and return the result; save it unless the machine was busy.
 
     Raises:
-        UserError: a process died. OSError: the figures cannot be kept.
+        UserError: a process died.
+        OSError: the result cannot be saved.
     """
     if torch.cuda.is_available():
-        return gpus(subject)
+        return tune_gpus(workload)
     load = os.getloadavg()[0]
-    rates = measure(subject, [*ways(environment.cores()), CoreSplit(precision="bf16")])
-    tuning = summary(subject, rates)
+    rates = measure(workload, [*core_splits(environment.cores()), CoreSplit(precision="bf16")])
+    tuning = summary(workload, rates)
     if load < BUSY * (os.cpu_count() or 1):
-        kept = f"kept in {saved_tuning.save(tuning)} for {saved_tuning.name()}"
+        saved = f"saved in {saved_tuning.save(tuning)} for {saved_tuning.machine_name()}"
     else:
-        kept = f"not kept: the load was {load:.1f} before; measure again when nothing else runs"
-    return Group(table(subject, rates), *map(Text, [*advice(tuning), kept]))
+        saved = f"not saved: the load was already {load:.1f}; measure again when nothing else runs"
+    return Group(table(workload, rates), *map(Text, [*advice(tuning), saved]))
 
 
-def summary(subject: Workload, rates: Rates) -> Tuning:
-    """Medians over rounds."""
-    middle = {slot: statistics.median(found) for slot, found in rates.items()}
-    found = tuple(
-        MeasuredSplit(workers=slot.workers, threads=slot.threads, steps_per_s=round(rate, 4))
-        for slot, rate in middle.items()
-        if slot.precision == "fp32"
+def summary(workload: Workload, rates: Rates) -> Tuning:
+    """Return the tuning given by the medians over rounds."""
+    medians = {split: statistics.median(rounds) for split, rounds in rates.items()}
+    splits = tuple(
+        MeasuredSplit(workers=split.workers, threads=split.threads, steps_per_s=round(rate, 4))
+        for split, rate in medians.items()
+        if split.precision == "fp32"
     )
-    bf16 = round(middle[CoreSplit(precision="bf16")] / middle[CoreSplit()], 3)
-    return Tuning(subject=str(subject), ways=found, bf16=bf16)
+    bf16 = round(medians[CoreSplit(precision="bf16")] / medians[CoreSplit()], 3)
+    return Tuning(subject=str(workload), ways=splits, bf16=bf16)
 
 
-def table(subject: Workload, rates: Rates) -> Table:
-    """Every way: median steps per second, their spread, and times one thread's."""
-    one = statistics.median(rates[CoreSplit()])
-    drawn = Table(
+def table(workload: Workload, rates: Rates) -> Table:
+    """Return a table of all splits: median steps per second, range, and ratio to one thread."""
+    one_thread = statistics.median(rates[CoreSplit()])
+    result = Table(
         *(Column(head, justify="right") for head in ("workers", "threads", "precision")),
         *(Column(head, justify="right") for head in ("steps/s", "rounds", "images/s", "times")),
         box=box.SIMPLE_HEAD,
         pad_edge=False,
-        title=str(subject),
+        title=str(workload),
         title_justify="left",
         title_style="",
     )
-    for slot, found in rates.items():
-        rate = statistics.median(found)
-        drawn.add_row(
-            str(slot.workers),
-            str(slot.threads),
-            slot.precision,
+    for split, rounds in rates.items():
+        rate = statistics.median(rounds)
+        result.add_row(
+            str(split.workers),
+            str(split.threads),
+            split.precision,
             f"{rate:.2f}",
-            f"{min(found):.2f} to {max(found):.2f}",
-            f"{rate * subject.batch_size:,.0f}",
-            f"{rate / one:.2f}",
+            f"{min(rounds):.2f} to {max(rounds):.2f}",
+            f"{rate * workload.batch_size:,.0f}",
+            f"{rate / one_thread:.2f}",
         )
-    return drawn
+    return result
 
 
 def advice(tuning: Tuning) -> list[str]:
-    """What follows from the figures: how to use the cores, and which precision."""
+    """Return the recommended use of the cores, and the recommended precision."""
     best = tuning.best()
     if best is None or best.threads == 1:
-        then = "kdbench run does so by itself where a grid names no workers"
+        note = "kdbench run does this by default if the grid sets no workers"
     else:
-        then = "put that into a grid before its first run: threads change how sums are rounded"
-    return [f"executor: {best}   # {then}", precision(tuning.bf16, "this processor", amx())]
+        note = "set this in a grid before its first run, since threads change the rounding of sums"
+    return [f"executor: {best}   # {note}", precision(tuning.bf16, "this processor", has_amx())]
 
 
 def precision(bf16: float, where: str, fast: bool) -> str:
-    """A sentence on precision.
+    """Return the recommended precision as a sentence.
 
     Args:
-        bf16: its speed in fp32's. where: it was measured. fast: there is hardware for it.
+        bf16: speed of bf16 over that of fp32.
+        where: name of the measured device.
+        fast: whether the device has hardware for bf16.
     """
-    share = f"bf16 trains at {bf16:.2f} times the speed of fp32 on {where}"
+    speed = f"bf16 trains at {bf16:.2f} times the speed of fp32 on {where}"
     if bf16 >= MARGIN:
-        return f"{share}: protocol.precision: bf16 pays; it moves numbers, and makes other runs"
-    return f"{share}{'' if fast else ', which has no AMX'}: leave precision at fp32"
+        return f"{speed}: protocol.precision: bf16 pays, but changes results and run ids"
+    return f"{speed}{'' if fast else ', which has no AMX'}: leave precision at fp32"
 
 
-def amx() -> bool:
-    """Whether the processor multiplies matrices of bf16 in hardware."""
-    told = getattr(torch.cpu, "_is_amx_tile_supported", None)  # torch has no public name
-    return bool(told and told())
+def has_amx() -> bool:
+    """Check whether the processor multiplies bf16 matrices in hardware."""
+    is_supported = getattr(torch.cpu, "_is_amx_tile_supported", None)  # torch has no public name
+    return bool(is_supported and is_supported())
 
 
-def gpus(subject: Workload) -> Group:
-    """The same where there are GPUs: one worker each is the rule, so only precision is measured."""
+def tune_gpus(workload: Workload) -> Group:
+    """Measure precisions on a GPU; the number of workers is fixed, one per GPU."""
     n, name = torch.cuda.device_count(), torch.cuda.get_device_name(0)
-    full, half = CoreSplit(), CoreSplit(precision="bf16")
-    rates = measure(subject, [full, half], seconds=3.0, device="cuda:0")
-    bf16 = statistics.median(rates[half]) / statistics.median(rates[full])
-    told = f"{n} GPUs: one worker each, which is what kdbench run does by itself."
-    return Group(table(subject, rates), Text(told), Text(precision(bf16, name, True)))
+    fp32_split, bf16_split = CoreSplit(), CoreSplit(precision="bf16")
+    rates = measure(workload, [fp32_split, bf16_split], seconds=3.0, device="cuda:0")
+    bf16 = statistics.median(rates[bf16_split]) / statistics.median(rates[fp32_split])
+    line = f"{n} GPUs: one worker each, as kdbench run does by default."
+    return Group(table(workload, rates), Text(line), Text(precision(bf16, name, True)))

@@ -1,18 +1,18 @@
-"""Costs before training."""
+"""Estimated costs of runs, before training."""
 
 from typing import Any
 
 import pytest
 from small_grids import first
 
-from kdbench.cost.counting import Shape
-from kdbench.cost.estimate import Estimator, generous, shape
+from kdbench.cost.counting import DataShape
+from kdbench.cost.estimate import Estimator, data_shape, upper_bound
 from kdbench.grid.run import Term
 from kdbench.grid.settings import Dataset
 from kdbench.models import size as cost
 from kdbench.registry import lookup
 
-CIFAR = Shape(3, 32, 100, 50000, 10000)
+CIFAR = DataShape(3, 32, 100, 50000, 10000)
 
 
 def term(name: str, beta: float = 1.0, **hyper: Any) -> Term:
@@ -20,28 +20,28 @@ def term(name: str, beta: float = 1.0, **hyper: Any) -> Term:
 
 
 def test_shapes_of_data_sets(tmp_path: Any) -> None:
-    assert shape(Dataset(name="cifar100")) == CIFAR
-    assert shape(Dataset(name="cifar10", per_class=100, validation=0.1)) == Shape(
+    assert data_shape(Dataset(name="cifar100")) == CIFAR
+    assert data_shape(Dataset(name="cifar10", per_class=100, validation=0.1)) == DataShape(
         3, 32, 10, 900, 10000
     )
-    assert shape(Dataset(name="digits", per_class=30)) == Shape(1, 8, 10, 300, 1497)
+    assert data_shape(Dataset(name="digits", per_class=30)) == DataShape(1, 8, 10, 300, 1497)
     for part, n in (("train", 3), ("test", 2)):
         for name in "ab":
             (tmp_path / part / name).mkdir(parents=True)
             for i in range(n):
                 (tmp_path / part / name / f"{i}.png").touch()
     folder = Dataset(name="imagefolder", root=str(tmp_path), size=24)
-    assert shape(folder) == Shape(3, 24, 2, 6, 4)
+    assert data_shape(folder) == DataShape(3, 24, 2, 6, 4)
 
 
-def test_a_student_alone_costs_three_forwards_a_step() -> None:
+def test_student_alone_costs_three_forwards_per_step() -> None:
     run = first("student", dataset="cifar100", protocol={"epochs": 2, "batch_size": 64})
     macs = cost.macs("r8w3", 3, 32, 100)
     images = 50000 // 64 * 64
     assert Estimator()(run).flops == 2 * (2 * 3 * images * macs + 2 * 10000 * macs)
 
 
-def test_a_teacher_adds_its_forward_and_a_method_its_term() -> None:
+def test_teacher_adds_its_forward_and_a_method_its_term() -> None:
     changes = {"dataset": "cifar100", "methods": ["kd", "semckd", "ft"]}
     estimator = Estimator()
     alone, kd, semckd = (
@@ -55,7 +55,7 @@ def test_a_teacher_adds_its_forward_and_a_method_its_term() -> None:
     assert flops > estimator(first("ft", dataset="cifar100", methods=[none])).flops > kd
 
 
-def test_extra_parameters_are_the_methods_own() -> None:
+def test_extra_parameters_are_those_of_the_method() -> None:
     estimator = Estimator()
     counted, rough = estimator.terms("resnet8x4", "resnet32x4", CIFAR, 64, [term("semckd")])
     # Spec, RECIPE.md 1.1: 10.2 M extra parameters on this pair.
@@ -71,25 +71,25 @@ def test_memory_is_sane() -> None:
     run = first("kd", pairs=pairs, dataset="cifar100", protocol="semckd")
     cost = Estimator()(run)
     # Weights, momentum 10 MB, the teacher's weights 30 MB, activations of a step with 64 images
-    # and what 500 need in a test. benchmarks/memory.py compares with what a process takes.
+    # and those of 500 test images. benchmarks/memory.py compares with real processes.
     assert 9 < cost.held / 2**20 < 11 and 28 < cost.teacher / 2**20 < 31
     assert 600 < cost.working / 2**20 < 1000
 
 
 @pytest.mark.parametrize("name", lookup.names())
 def test_every_method_can_be_counted(name: str) -> None:
-    of = Shape(3, 32, 10, 512, 256)
-    counted, _ = Estimator().terms("r8w3", "r14w3", of, 64, [term(name)])
+    shape = DataShape(3, 32, 10, 512, 256)
+    counted, _ = Estimator().terms("r8w3", "r14w3", shape, 64, [term(name)])
     assert counted.incompatible == ""
     assert counted.pretrains == lookup.describe(name).has_pretrain or name == "fitnets"
 
 
-def test_what_cannot_work_says_why() -> None:
+def test_incompatible_method_gives_a_reason() -> None:
     counted, _ = Estimator().terms("vgg8", "ResNet50", CIFAR, 64, [term("fsp")])
     assert "FSP" in counted.incompatible
 
 
-def test_in_a_hurry_another_pair_will_do() -> None:
+def test_without_time_left_another_pair_is_scaled() -> None:
     hurried, exact = Estimator(0.0), Estimator()
     terms = [term("semckd")]
     assert hurried.terms("r8w3", "r8w4", CIFAR, 64, terms)[1] is False
@@ -100,17 +100,17 @@ def test_in_a_hurry_another_pair_will_do() -> None:
 
 
 @pytest.mark.parametrize("pair", ["resnet32x4 -> resnet8x4", "vgg13 -> vgg8", "r8w16 -> r8w3"])
-def test_no_method_needs_more_memory_than_the_generous_guess(pair: str) -> None:
+def test_no_method_needs_more_memory_than_the_upper_bound(pair: str) -> None:
     changes: dict[str, Any] = {"pairs": [pair], "dataset": "cifar100", "protocol": "semckd"}
     estimator = Estimator()
     for name in ("kd", "crd", "semckd", "reviewkd", "vid", "ft", "nst", "ab", "semckd+at"):
         run = first(name, methods=[name], **changes)
-        counted, most = estimator(run), generous(run)
+        counted, most = estimator(run), upper_bound(run)
         assert counted.held <= most.held and counted.working <= most.working
         assert (counted.teacher, counted.data) == (most.teacher, most.data)
 
 
-def test_memory_grows_with_the_batch_and_what_the_method_holds() -> None:
+def test_memory_grows_with_the_batch_and_with_the_method() -> None:
     def cost(name: str, batch: int) -> Any:
         protocol = {"preset": "semckd", "batch_size": batch}
         return Estimator()(first(name, methods=[name], dataset="cifar100", protocol=protocol))
@@ -128,9 +128,9 @@ def test_bf16_halves_activations_and_no_weights(name: str) -> None:
         protocol = {"preset": "semckd", "precision": precision}
         pairs = ["resnet32x4 -> resnet8x4"]
         run = first(name, methods=[name], pairs=pairs, dataset="cifar100", protocol=protocol)
-        found = Estimator()(run), generous(run)
-        assert found[0].working <= found[1].working
-        return found[0]
+        counted = Estimator()(run)
+        assert counted.working <= upper_bound(run).working
+        return counted
 
     full, half = cost("fp32"), cost("bf16")
     assert (half.held, half.teacher, half.data) == (full.held, full.teacher, full.data)
@@ -139,7 +139,7 @@ def test_bf16_halves_activations_and_no_weights(name: str) -> None:
     assert half.flops == full.flops
 
 
-def test_a_first_phase_counts() -> None:
+def test_first_phase_is_counted() -> None:
     ab = Estimator().terms("r8w3", "r8w4", CIFAR, 64, [term("ab")])[0]
     kd = Estimator().terms("r8w3", "r8w4", CIFAR, 64, [term("kd")])[0]
     assert ab.phase_kept > 100 * ab.kept and kd.phase_kept == 0

@@ -1,4 +1,4 @@
-"""What is known of a machine: found again there, nowhere else, and no more than it says."""
+"""Tunings: saved and loaded on the same machine only, and how workers follow them."""
 
 import json
 from pathlib import Path
@@ -19,22 +19,22 @@ LOCAL = Executor(kind="local", device="cpu")
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where tunings lie."""
+    """Path of the file with tunings."""
     path = tmp_path / "cache" / "machine.json"
     monkeypatch.setenv("KDBENCH_MACHINE", str(path))
     return path
 
 
 def tuning(*ways: tuple[int, int, float]) -> Tuning:
-    found = [MeasuredSplit(workers=w, threads=t, steps_per_s=rate) for w, t, rate in ways]
-    return Tuning(subject="a -> b", ways=tuple(found), bf16=0.65)
+    splits = [MeasuredSplit(workers=w, threads=t, steps_per_s=rate) for w, t, rate in ways]
+    return Tuning(subject="a -> b", ways=tuple(splits), bf16=0.65)
 
 
 MANY = tuning((8, 1, 5.0), (4, 2, 7.0), (2, 4, 6.9), (4, 1, 6.0), (1, 1, 1.5))
-"""A machine whose cores share something: half of them do more than all."""
+"""A machine whose cores share resources: half of them are faster than all."""
 
 
-def test_the_file_lies_in_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_file_is_in_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("KDBENCH_MACHINE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert saved_tuning.path() == tmp_path / "kdbench" / "machine.json"
@@ -42,9 +42,7 @@ def test_the_file_lies_in_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert saved_tuning.path() == Path.home() / ".cache" / "kdbench" / "machine.json"
 
 
-def test_a_tuning_is_found_again_on_this_machine_only(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tuning_is_loaded_on_this_machine_only(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert saved_tuning.load() is None
     assert saved_tuning.save(MANY) == file
     assert saved_tuning.load() == MANY
@@ -58,7 +56,7 @@ def test_a_tuning_is_found_again_on_this_machine_only(
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"NAME": 3}', '{"NAME": {"ways": []}}'])
-def test_a_broken_file_is_no_tuning(file: Path, text: str) -> None:
+def test_damaged_file_is_no_tuning(file: Path, text: str) -> None:
     file.parent.mkdir()
     file.write_text(text.replace("NAME", saved_tuning.machine_name()))
     assert saved_tuning.load() is None
@@ -66,7 +64,7 @@ def test_a_broken_file_is_no_tuning(file: Path, text: str) -> None:
     assert saved_tuning.load() == MANY
 
 
-def test_workers_follow_the_threads_that_the_grid_asks_for(file: Path) -> None:
+def test_workers_follow_the_threads_of_the_grid(file: Path) -> None:
     cores = environment.cores()
     assert work.workers(LOCAL) == cores
     saved_tuning.save(MANY)
@@ -78,7 +76,7 @@ def test_workers_follow_the_threads_that_the_grid_asks_for(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("executor", "said"),
+    ("executor", "line"),
     [
         (LOCAL, "executor: {workers: 4, threads: 1}, as measured by kdbench doctor --tune on this "
          "machine; {workers: 4, threads: 2} was 1.17 times as fast, but rounds differently: "
@@ -88,19 +86,19 @@ def test_workers_follow_the_threads_that_the_grid_asks_for(file: Path) -> None:
          "machine"),
     ],
 )  # fmt: skip
-def test_the_runner_says_what_it_follows(
-    file: Path, tmp_path: Path, executor: Executor, said: str
+def test_runner_reports_the_tuning_it_uses(
+    file: Path, tmp_path: Path, executor: Executor, line: str
 ) -> None:
     saved_tuning.save(MANY)
     runs = [alone(), alone(1)]
     events = local.run_all(runs, tmp_path / "runs", Path("data"), executor)
     first = next(events)
-    assert (first.line, first.left) == (said, 2)
+    assert (first.line, first.left) == (line, 2)
     events.close()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("executor", [LOCAL.model_copy(update={"workers": 1}), Executor()])
-def test_it_says_nothing_where_it_follows_nothing(
+def test_unused_tuning_is_not_reported(
     file: Path, executor: Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved_tuning.save(MANY)
@@ -115,12 +113,12 @@ ways = st.lists(st.tuples(st.integers(1, 64), st.integers(1, 64), st.floats(0.01
 @given(ways, st.one_of(st.none(), st.integers(1, 64)))
 @example([(1, 2, 10.2), (2, 1, 10.0), (1, 1, 10.1)], None)
 @example([(1, 2, 10.4), (2, 1, 10.0)], None)
-def test_the_best_is_close_to_the_fastest_with_the_fewest_threads(
-    found: list[tuple[int, int, float]], threads: int | None
+def test_best_split_is_close_to_the_fastest_with_the_fewest_threads(
+    splits: list[tuple[int, int, float]], threads: int | None
 ) -> None:
-    some = tuning(*found)
-    able = [way for way in some.ways if threads is None or way.threads == threads]
-    best = some.best(threads)
+    saved = tuning(*splits)
+    able = [way for way in saved.ways if threads is None or way.threads == threads]
+    best = saved.best(threads)
     if not able:
         assert best is None
         return
@@ -143,7 +141,7 @@ def test_the_best_is_close_to_the_fastest_with_the_fewest_threads(
         ("ONEDNN_MAX_CPU_ISA", "DEFAULT", None),
     ],
 )
-def test_the_limit_of_onednn_is_read_from_the_environment(
+def test_onednn_limit_is_read_from_the_environment(
     name: str, value: str, limit: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for known in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):

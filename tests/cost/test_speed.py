@@ -1,4 +1,4 @@
-"""The speed of this machine; how fast it is, is not tested."""
+"""Estimates of durations from measured speeds; the speeds themselves are not tested."""
 
 from typing import Any
 
@@ -12,12 +12,12 @@ from kdbench.grid.run import Run
 
 
 class Fixed(Speed):
-    """Without a look at the clock; the rate tells what would have been measured."""
+    """A speed without measurements; the rate identifies the kind of measurement."""
 
     flops = 1e9
 
-    def _measured(self, what: str, name: str, run: Run, of: Any, batch: int) -> float:
-        return {"step": 1e6, "test": 2e6, "ask": 4e6}[what]
+    def _measure(self, kind: str, name: str, run: Run, shape: Any, batch: int) -> float:
+        return {"step": 1e6, "test": 2e6, "teacher": 4e6}[kind]
 
 
 def test_each_part_of_a_run_has_its_own_speed() -> None:
@@ -35,26 +35,28 @@ def test_each_part_of_a_run_has_its_own_speed() -> None:
     assert Fixed().seconds_of(alone, cost) == pytest.approx(expected)
 
 
-def test_what_is_not_measured_is_like_the_nearest_in_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+def test_unmeasured_network_is_as_fast_as_the_nearest_in_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    measured: list[str] = []
 
-    def measured(self: Speed, what: str, name: str, *given: Any) -> float:
-        asked.append(name)
+    def measure(self: Speed, kind: str, name: str, *arguments: Any) -> float:
+        measured.append(name)
         return {"r8w3": 1.0, "r8w32": 2.0}[name]
 
-    monkeypatch.setattr(Speed, "_measured", measured)
-    it = Speed(seconds=1e9)
+    monkeypatch.setattr(Speed, "_measure", measure)
+    speeds = Speed(seconds=1e9)
     run = first("student")
-    of = speed.shape(run.dataset)
+    shape = speed.data_shape(run.dataset)
     for name in ("r8w3", "r8w32"):
-        it._rate("step", name, run, of, 64)
-    it.seconds = 0.0
-    assert it._rate("step", "r8w4", run, of, 64) == 1.0
-    assert it._rate("step", "r8w24", run, of, 64) == 2.0
-    assert asked == ["r8w3", "r8w32"]
+        speeds._rate("step", name, run, shape, 64)
+    speeds.seconds = 0.0
+    assert speeds._rate("step", "r8w4", run, shape, 64) == 1.0
+    assert speeds._rate("step", "r8w24", run, shape, 64) == 2.0
+    assert measured == ["r8w3", "r8w32"]
 
 
-def test_networks_are_measured_and_leave_no_trace() -> None:
+def test_measuring_changes_neither_generator_nor_threads() -> None:
     import torch
 
     state, threads = torch.random.get_rng_state(), torch.get_num_threads()
@@ -64,5 +66,5 @@ def test_networks_are_measured_and_leave_no_trace() -> None:
     assert torch.get_num_threads() == threads
 
 
-def test_this_machine_computes() -> None:
+def test_machine_flops_are_measured() -> None:
     assert machine_flops(seconds=0.01) > 1e8

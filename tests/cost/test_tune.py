@@ -1,4 +1,4 @@
-"""``kdbench doctor --tune``: really measured, rightly summed up, kept unless it was disturbed."""
+"""``kdbench doctor --tune``: real measurements, their summary, and when they are saved."""
 
 import io
 import json
@@ -46,7 +46,7 @@ def text(what: RenderableType) -> str:
 
 @pytest.fixture
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two cores, no GPU, and nobody else at work."""
+    """Two cores, no GPU, and no other load."""
     monkeypatch.setattr(saved_tuning, "cores", lambda: 2)
     monkeypatch.setattr("kdbench.runs.environment.cores", lambda: 2)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
@@ -55,12 +55,12 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @given(st.integers(1, 200))
-def test_ways_never_use_more_than_there_is(cores: int) -> None:
-    found = throughput.core_splits(cores)
-    assert found[0] == CoreSplit(cores, 1)
-    assert {CoreSplit(1, cores), CoreSplit()} <= set(found)
-    assert len(set(found)) == len(found)
-    assert all(1 <= slot.workers * slot.threads <= cores for slot in found)
+def test_splits_never_exceed_the_cores(cores: int) -> None:
+    splits = throughput.core_splits(cores)
+    assert splits[0] == CoreSplit(cores, 1)
+    assert {CoreSplit(1, cores), CoreSplit()} <= set(splits)
+    assert len(set(splits)) == len(splits)
+    assert all(1 <= split.workers * split.threads <= cores for split in splits)
 
 
 def test_only_steps_that_end_in_time_count(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +68,7 @@ def test_only_steps_that_end_in_time_count(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(throughput.time, "perf_counter", lambda: clock[0])
 
     def step() -> None:
-        clock[0] += 2.0 if clock[0] < 6 else 0.5  # the last: alone, and so faster
+        clock[0] += 2.0 if clock[0] < 6 else 0.5  # the last steps run alone, so they are faster
 
     assert throughput._rate(step, 6.2) == pytest.approx(3 / 6)
     clock[0] = 0.0
@@ -95,10 +95,10 @@ def test_a_step_trains_the_student(precision: str, monkeypatch: pytest.MonkeyPat
     assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-def test_from_a_grid_to_a_tuning_that_is_kept(
+def test_tuning_for_a_grid_is_saved(
     tmp_path: Path, quiet: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The whole of it, with real processes."""
+    """From end to end, with real processes."""
     monkeypatch.setattr(throughput, "SECONDS", 0.6)
     monkeypatch.setenv("KDBENCH_MACHINE", str(tmp_path / "machine.json"))
     grid = tmp_path / "small.yaml"
@@ -113,83 +113,89 @@ def test_from_a_grid_to_a_tuning_that_is_kept(
     assert json.loads((tmp_path / "machine.json").read_bytes()).keys() == {
         saved_tuning.machine_name()
     }
-    told = " ".join(CliRunner().invoke(main, ["doctor"]).output.split())
-    assert f"executor: {kept.best()}" in told
+    output = " ".join(CliRunner().invoke(main, ["doctor"]).output.split())
+    assert f"executor: {kept.best()}" in output
 
 
-def test_a_process_that_dies_ends_it(capfd: pytest.CaptureFixture[str]) -> None:
+def test_dead_process_ends_the_measurement(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match="one of 2 processes died"):
         throughput.measure(Workload(teacher="nonsense"), [CoreSplit(2)], rounds=1, seconds=0.1)
     assert "nonsense" in capfd.readouterr().err
 
 
-def test_figures_are_medians_of_rounds(quiet: None) -> None:
-    found = tune.summary(SMALL, RATES)
-    assert [way.steps_per_s for way in found.ways] == [4.0, 2.5, 2.0]
-    assert found.bf16 == 0.65
+def test_rates_are_medians_of_rounds(quiet: None) -> None:
+    tuning = tune.summary(SMALL, RATES)
+    assert [split.steps_per_s for split in tuning.ways] == [4.0, 2.5, 2.0]
+    assert tuning.bf16 == 0.65
     rows = [line.split() for line in text(tune.table(SMALL, RATES)).splitlines()]
     assert ["2", "1", "fp32", "4.00", "3.00", "to", "9.00", "16", "2.00"] in rows
     assert ["1", "1", "bf16", "1.30", "1.30", "to", "1.30", "5", "0.65"] in rows
 
 
-def test_what_was_disturbed_is_said_and_not_kept(
+def test_measurement_on_a_busy_machine_is_not_saved(
     quiet: None, monkeypatch: pytest.MonkeyPatch, machine_file: Path
 ) -> None:
     monkeypatch.setattr(tune, "measure", lambda subject, slots: RATES)
     monkeypatch.setattr(os, "getloadavg", lambda: (0.5, 0.0, 0.0))
-    assert "not kept: the load was 0.5" in text(tune.tune(SMALL))
+    assert "not saved: the load was already 0.5" in text(tune.tune(SMALL))
     assert not machine_file.exists()
 
 
-def test_threads_are_left_to_the_grid() -> None:
+def test_more_threads_are_only_recommended() -> None:
     ways = (
         MeasuredSplit(workers=4, threads=1, steps_per_s=3.0),
         MeasuredSplit(workers=2, threads=2, steps_per_s=4.0),
     )
     line, _ = tune.advice(Tuning(subject="", ways=ways, bf16=0.5))
     assert line == (
-        "executor: {workers: 2, threads: 2}   # put that into a grid before its first run: "
-        "threads change how sums are rounded"
+        "executor: {workers: 2, threads: 2}   # set this in a grid before its first run, since "
+        "threads change the rounding of sums"
     )
     line, _ = tune.advice(Tuning(subject="", ways=ways[:1], bf16=0.5))
-    assert line.startswith("executor: {workers: 4, threads: 1}   # kdbench run does so by itself")
+    assert line.startswith(
+        "executor: {workers: 4, threads: 1}   # kdbench run does this by default"
+    )
 
 
 @pytest.mark.parametrize(
-    ("bf16", "fast", "said"),
+    ("bf16", "fast", "expected"),
     [
         (0.65, False, "0.65 times the speed of fp32 on X, which has no AMX: leave precision at"),
         (1.01, True, "1.01 times the speed of fp32 on X: leave precision at fp32"),
-        (2.5, True, "2.50 times the speed of fp32 on X: protocol.precision: bf16 pays; it moves"),
+        (
+            2.5,
+            True,
+            "2.50 times the speed of fp32 on X: protocol.precision: bf16 pays, but changes",
+        ),
     ],
 )
-def test_precision_follows_the_measurement(bf16: float, fast: bool, said: str) -> None:
-    assert said in tune.precision(bf16, "X", fast)
+def test_precision_follows_the_measurement(bf16: float, fast: bool, expected: str) -> None:
+    assert expected in tune.precision(bf16, "X", fast)
 
 
 def test_with_gpus_only_precision_is_measured(
     monkeypatch: pytest.MonkeyPatch, machine_file: Path
 ) -> None:
-    asked = []
+    measured = []
 
     def measure(
-        subject: Workload, slots: list[CoreSplit], **more: object
+        workload: Workload, splits: list[CoreSplit], **options: object
     ) -> dict[CoreSplit, list[float]]:
-        asked.append((slots, more["device"]))
+        measured.append((splits, options["device"]))
         return {CoreSplit(): [2.0], HALF: [5.0]}
 
     monkeypatch.setattr(tune, "measure", measure)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda i: "a GPU")
-    told = text(tune.tune(SMALL))
-    assert "3 GPUs: one worker each" in told
-    assert "2.50 times the speed of fp32 on a GPU: protocol.precision: bf16 pays" in told
-    assert asked == [([CoreSplit(), HALF], "cuda:0")]
+    output = text(tune.tune(SMALL))
+    assert "3 GPUs: one worker each" in output
+    assert "2.50 times the speed of fp32 on a GPU: protocol.precision: bf16 pays" in output
+    assert measured == [([CoreSplit(), HALF], "cuda:0")]
     assert not machine_file.exists()
 
 
-def test_a_grid_is_for_tuning_only(tmp_path: Path) -> None:
+def test_grid_option_needs_tune(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["doctor", "--grid", str(tmp_path / "g.yaml")])
     assert done.exit_code == 2
     assert "--grid and --set need --tune" in done.output
