@@ -1,9 +1,9 @@
-"""Whether ``compile: true`` pays: a training step with and without it, and what compiling costs.
+"""Training step with and without ``compile: true``, and the cost of compiling.
 
-resnet32x4 -> resnet8x4, 3x32x32, 100 classes, batch 64, one thread, images of noise. The two ways
-take turns; ``ratio`` is the median of plain over compiled, above 1 where compiling pays.
-``compile_s`` is what the first compiled step takes longer than the later ones, torch's caches off;
-``pays_after`` the steps that win it back, null where none do.
+resnet32x4 -> resnet8x4, 3x32x32, 100 classes, batch 64, one thread, images of noise. The two steps
+take turns. ``ratio`` is the median of plain over compiled, above 1 if compiling pays.
+``compile_s`` is the extra time of the first compiled step, with torch's caches off. ``pays_after``
+is the number of steps that win it back, null if compiling does not pay.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from kdbench.training.memory import keep_memory
 
 
 def main() -> None:
-    """Measure, and print a JSON line a method."""
+    """Measure, and print a JSON line per method."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--methods", nargs="+", default=["kd", "at", "semckd"])
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
@@ -31,13 +31,13 @@ def main() -> None:
     torch.set_num_threads(1)
     keep_memory()
     data = noise(2_000, CLASSES)
-    asked = teacher(data)
+    loaded = teacher(data)
     batch = next(train_batches(data, batch_size=64, seed=0, epoch=1, crop_pad=4, flip=True))
-    t = asked(batch[0])
+    t = loaded(batch[0])
     for method in options.methods:
         discard_compiled()
         ways = [
-            learner(method, data, asked, options.precision, compiled=way).train_step
+            learner(method, data, loaded, options.precision, compiled=way).train_step
             for way in (False, True)
         ]
         times: list[list[float]] = [[], []]
@@ -45,7 +45,7 @@ def main() -> None:
             for way, step in enumerate(ways):
                 times[way].append(seconds(partial(step, *batch, t)))
         first = times[1][0]
-        plain, compiled = (statistics.median(one[1:]) for one in times)
+        plain, compiled = (statistics.median(column[1:]) for column in times)
         gain = statistics.median(a - b for a, b in zip(times[0][1:], times[1][1:], strict=True))
         ratios = sorted(a / b for a, b in zip(times[0][1:], times[1][1:], strict=True))
         line = {
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def seconds(action: Callable[[], object]) -> float:
-    """Time of an action, on the clock: compilers are processes of their own."""
+    """Return the wall-clock time of an action; compilers run in separate processes."""
     began = time.perf_counter()
     action()
     return time.perf_counter() - began

@@ -47,23 +47,23 @@ LIMITS: dict[str, dict[str, str]] = {
     "avx2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},
     "sse41": {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"},
 }
-"""Name -> environment of a process that may use no better instructions. A limit that the processor
-does not reach is no limit."""
+"""Name -> environment of a process that may use no better instructions. A limit above the
+processor's own instructions has no effect."""
 CHECKED = {
     "LD_PRELOAD": "libc_malloc_debug.so.0",
     "GLIBC_TUNABLES": "glibc.malloc.check=3",
     "MALLOC_PERTURB_": "165",
     "OMP_WAIT_POLICY": "passive",
 }
-"""Environment of a process whose heap is checked; threads that wait leave the cores to others."""
+"""Environment of a process whose heap is checked; waiting threads do not occupy a core."""
 PRECISIONS = ("fp32", "bf16")
 SECONDS = 30
-"""A case that takes longer hangs."""
+"""A case that takes longer counts as hanging."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A shape, and how it is run."""
+    """A shape, and the way to run it."""
 
     shape: Shape
     precision: str
@@ -73,7 +73,7 @@ class Case:
 
     @property
     def bound(self) -> float:
-        """Largest error allowed, relative to the same convolution of absolute values.
+        """Largest allowed error, relative to the same convolution of absolute values.
 
         In bf16, whose unit roundoff is 2^-9, PyTorch's own kernels (used without AVX-512) round a
         product and a sum for each tap of the kernel, and in the gradient of the weight for each
@@ -88,9 +88,9 @@ class Case:
 
 
 def errors(case: Case) -> dict[str, float]:
-    """Errors of the output and of each gradient, each relative to what rounding can do.
+    """Return the errors of the output and of each gradient, relative to the effect of rounding.
 
-    That is the largest quotient of an entry's error and of the same sum over absolute values.
+    Each is the largest quotient of an entry's error and the same sum over absolute values.
     """
     torch.manual_seed(0)
     shape = case.shape
@@ -122,7 +122,7 @@ def errors(case: Case) -> dict[str, float]:
 
 
 def gradients(layer: nn.Module, x: Tensor, dy: Tensor) -> list[Tensor]:
-    """The output for ``x``, and the gradients of ``(output * dy).sum()``: input, weight, bias."""
+    """Return the output for ``x`` and ``(output * dy).sum()``'s gradients: input, weight, bias."""
     layer.zero_grad()
     leaf = x.clone(memory_format=torch.preserve_format).requires_grad_()
     out = layer(leaf)
@@ -150,36 +150,36 @@ def outcome(case: Case) -> str:
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as pipe:
-        said = pipe.read()
+        answer = pipe.read()
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         return f"crash: {signal.Signals(os.WTERMSIG(status)).name}"
-    return "" if said == "right" else said or f"exit code {os.waitstatus_to_exitcode(status)}"
+    return "" if answer == "right" else answer or f"exit code {os.waitstatus_to_exitcode(status)}"
 
 
 # --- all cases ----------------------------------------------------------------------------------
 
 
 def cases(shapes: Iterable[Shape], threads: Iterable[int]) -> list[Case]:
-    """Each shape in each way; a shape that kdbench replaces both plain and safe."""
-    made = []
+    """Return each shape in each way; shapes that kdbench replaces both plain and safe."""
+    result = []
     for shape, precision, last, n in product(shapes, PRECISIONS, (True, False), threads):
-        made.append(Case(shape, precision, last, n, safe=False))
+        result.append(Case(shape, precision, last, n, safe=False))
         if replaced(shape):
-            made.append(Case(shape, precision, last, n, safe=True))
-    return made
+            result.append(Case(shape, precision, last, n, safe=True))
+    return result
 
 
 @cache
 def replaced(shape: Shape) -> bool:
-    """Whether kdbench replaces the layer."""
+    """Check whether kdbench replaces the layer."""
     with torch.device("meta"):
         net = replace_strided_pointwise(nn.Sequential(shape.layer()))
     return isinstance(net[0], StridedPointwise)
 
 
 def run(limit: str, todo: Sequence[Case], workers: int = 1) -> list[tuple[Case, str]]:
-    """Run cases under a limit; each with its outcome."""
+    """Run cases under a limit, and return each with its outcome."""
     environment = os.environ | LIMITS[limit] | CHECKED
     command = [sys.executable, "-m", "benchmarks.convolutions", "--worker"]
 
@@ -197,36 +197,36 @@ def run(limit: str, todo: Sequence[Case], workers: int = 1) -> list[tuple[Case, 
         return list(zip(mine, map(json.loads, done.stdout.splitlines()), strict=True))
 
     with ThreadPoolExecutor(workers) as pool:
-        return [one for part in pool.map(share, range(workers)) for one in part]
+        return [result for part in pool.map(share, range(workers)) for result in part]
 
 
 def worker() -> None:
     """Read cases from stdin; write a line for each outcome."""
     torch.set_num_threads(1)  # a process that has threads cannot fork
-    torch.ones(1, requires_grad=True).mul(1).backward(torch.ones(1))  # imports much
+    torch.ones(1, requires_grad=True).mul(1).backward(torch.ones(1))  # imports many modules
     gc.freeze()  # forks then copy less
     for case in pickle.loads(sys.stdin.buffer.read()):
         print(json.dumps(outcome(case)), flush=True)
 
 
 def summary(limit: str, done: Iterable[tuple[Case, str]]) -> Iterator[dict[str, Any]]:
-    """A line for each way to run each kind of shape."""
+    """Yield a line for each way to run each kind of shape."""
     groups: dict[tuple[Any, ...], list[tuple[Case, str]]] = defaultdict(list)
-    for case, said in done:
+    for case, failure in done:
         how = ("safe" if case.safe else "plain") if replaced(case.shape) else "as it is"
-        groups[case.shape.kind, how, case.precision, case.threads].append((case, said))
-    for (kind, how, precision, threads), found in sorted(groups.items()):
-        bad = [(case, said) for case, said in found if said]
+        groups[case.shape.kind, how, case.precision, case.threads].append((case, failure))
+    for (kind, how, precision, threads), group in sorted(groups.items()):
+        bad = [(case, failure) for case, failure in group if failure]
         yield {
             "limit": limit,
             "kind": kind,
             "how": how,
             "precision": precision,
             "threads": threads,
-            "cases": len(found),
-            "crashed": sum(said.startswith(("crash", "RuntimeError")) for _, said in bad),
-            "wrong": sum(said.startswith("wrong") for _, said in bad),
-            "failed": [f"{describe(case)}: {said}" for case, said in bad],
+            "cases": len(group),
+            "crashed": sum(failure.startswith(("crash", "RuntimeError")) for _, failure in bad),
+            "wrong": sum(failure.startswith("wrong") for _, failure in bad),
+            "failed": [f"{describe(case)}: {failure}" for case, failure in bad],
         }
 
 
@@ -242,7 +242,7 @@ def describe(case: Case) -> str:
 
 
 def malloc_check() -> bool:
-    """Return whether this system has glibc's malloc check; without it, damage may go unnoticed."""
+    """Check whether this system has glibc's malloc check; without it, damage may go unnoticed."""
     try:
         ctypes.CDLL(CHECKED["LD_PRELOAD"])
     except OSError:
@@ -251,11 +251,11 @@ def malloc_check() -> bool:
 
 
 def main() -> None:
-    """Print a line a group; exit with 1 if something fails that kdbench can meet."""
+    """Print a line per group; exit with 1 if something fails that kdbench can meet."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--limits", nargs="+", choices=LIMITS, default=list(LIMITS))
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
-    parser.add_argument("--kinds", nargs="+", help="Of shapes; default: all.")
+    parser.add_argument("--kinds", nargs="+", help="Kinds of shapes (default: all).")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -1,9 +1,9 @@
 """Batches of kdbench against torchvision transforms on PIL images in a DataLoader.
 
 Both shuffle, zero-pad by 4, crop 32x32, flip, scale and normalise the same in-memory images, batch
-64. They take turns in one process; the ratio is of median times per batch. A busy machine spoils
-it, most of all with more than one thread: ``load`` says how busy it was (the loader's own workers
-count), ``ratio_of_best`` compares the best rounds.
+64. They take turns in one process; the ratio compares median times per batch. A busy machine
+distorts the ratio, most of all with more than one thread: ``load`` is the load, including the
+loader's own workers, and ``ratio_of_best`` compares the best rounds.
 """
 
 import argparse
@@ -27,14 +27,14 @@ BATCH = 64
 
 
 def seconds_per_batch(batches: Iterable[Any], count: int) -> float:
-    """Time to draw ``count`` batches, start-up of workers and of the epoch included."""
+    """Return the time per batch of ``count`` batches, including start-up of workers and epoch."""
     start = time.perf_counter()
     taken = sum(1 for _ in islice(batches, count))
     return (time.perf_counter() - start) / taken
 
 
 def compare(n: int, rounds: int, workers: int, threads: int) -> dict[str, Any]:
-    """Medians over interleaved rounds of one epoch over n images each."""
+    """Return medians over interleaved rounds of one epoch over n images each."""
     torch.set_num_threads(threads)
     data = noise(n)
     loader = DataLoader(
@@ -48,7 +48,7 @@ def compare(n: int, rounds: int, workers: int, threads: int) -> dict[str, Any]:
     steps = n // BATCH
     ours: list[float] = []
     theirs: list[float] = []
-    for i in range(rounds + 1):  # the first starts workers, pads images: not counted
+    for i in range(rounds + 1):  # the first, which starts workers and pads images, is not counted
         batches = train_batches(data, batch_size=BATCH, seed=0, epoch=i, crop_pad=4, flip=True)
         ours.append(seconds_per_batch(batches, steps))
         theirs.append(seconds_per_batch(loader, steps))
@@ -71,7 +71,7 @@ def compare(n: int, rounds: int, workers: int, threads: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Print one JSON object per line: one thread, then torch's default."""
+    """Print one JSON object per line, for one thread and for torch's default."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=6400)
     parser.add_argument("--rounds", type=int, default=15)

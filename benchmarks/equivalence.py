@@ -1,10 +1,10 @@
-"""Whether three ways to compute one grid end at the same accuracy: plain loop, fp32, bf16.
+"""Accuracy of one grid computed in three ways: plain loop, fp32, bf16.
 
-The engine trains the grid's teacher, in fp32; each way then trains all students of it, on the same
-images, from initial weights, batches and augmentations of its own. The difference of a way to the
-plain loop is shown with its 95 % interval over the seeds (Welch): the ways agree where it holds 0,
-and its width says how much could hide. The last line holds the same of all rows together, in units
-of the rows' standard errors.
+The engine trains the grid's teacher in fp32. Each way then trains all students of this teacher on
+the same images, with its own initial weights, batches and augmentations. The difference of a way
+from the plain loop is printed with its 95 % interval over the seeds (Welch). The ways agree if the
+interval contains 0; differences smaller than its width may go unnoticed. The last line is the same
+for all rows together, in units of the rows' standard errors.
 
 python -m benchmarks.equivalence [--data FOLDER] [--runs FOLDER] [--set KEY=VALUE ...]
 """
@@ -42,11 +42,11 @@ Accuracies = dict[tuple[str, int], float]
 """(row, seed) -> test accuracy in percent after the last epoch."""
 
 
-def named(overrides: list[str]) -> dict[tuple[str, int], Run]:
-    """Every student's run, by row and seed."""
+def students(overrides: list[str]) -> dict[tuple[str, int], Run]:
+    """Return every student's run by row and seed."""
     expansion = expand(load_grid(GRID, overrides))
-    taught = {run.teacher.run for run in expansion.runs if run.teacher}
-    return {(run.method, run.seed): run for run in expansion.runs if run.id not in taught}
+    teacher_ids = {run.teacher.run for run in expansion.runs if run.teacher}
+    return {(run.method, run.seed): run for run in expansion.runs if run.id not in teacher_ids}
 
 
 def by_engine(overrides: list[str], runs: Path, data: Path) -> Accuracies:
@@ -55,23 +55,23 @@ def by_engine(overrides: list[str], runs: Path, data: Path) -> Accuracies:
     folders = ["--runs", str(runs), "--data", str(data), "--results", str(runs / "results")]
     command = [sys.executable, "-m", "kdbench", "run", "--grid", str(GRID), *folders, *options]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    rows = named(overrides)
-    ended = records.load(runs, (run.id for run in rows.values()))
-    found = {}
+    rows = students(overrides)
+    loaded = records.load(runs, (run.id for run in rows.values()))
+    accuracies = {}
     for key, run in rows.items():
-        result = ended[run.id].result
+        result = loaded[run.id].result
         if result is None or result.test_acc is None:
-            raise SystemExit(f"{key}: {ended[run.id].status}")
-        found[key] = result.test_acc
-    return found
+            raise SystemExit(f"{key}: {loaded[run.id].status}")
+        accuracies[key] = result.test_acc
+    return accuracies
 
 
-def plainly(key: tuple[str, int], overrides: list[str], runs: Path, data: Path) -> float:
+def by_plain_loop(key: tuple[str, int], overrides: list[str], runs: Path, data: Path) -> float:
     """Train one row and seed with the plain loop."""
     torch.set_num_threads(1)
-    run = named(overrides)[key]
-    training, some = run.training, load(run.dataset, data)
-    sizes = {"num_classes": some.num_classes, "in_channels": some.channels}
+    run = students(overrides)[key]
+    training, images = run.training, load(run.dataset, data)
+    sizes = {"num_classes": images.num_classes, "in_channels": images.channels}
     teacher = None
     if run.teacher:
         teacher = teachers.load(runs, run.teacher, **sizes, device=torch.device("cpu")).network
@@ -80,7 +80,7 @@ def plainly(key: tuple[str, int], overrides: list[str], runs: Path, data: Path) 
         run.terms[0].method if run.terms else "kd",
         zoo.create(run.student, **sizes),
         teacher,
-        some,
+        images,
         batch=training.batch_size,
         rate=training.lr,
         nesterov=training.nesterov,
@@ -93,8 +93,8 @@ def plainly(key: tuple[str, int], overrides: list[str], runs: Path, data: Path) 
     return plain.accuracy()
 
 
-def compared(plain: Accuracies, other: Accuracies, way: str) -> list[dict[str, Any]]:
-    """A line a row, and one for all."""
+def compare(plain: Accuracies, other: Accuracies, way: str) -> list[dict[str, Any]]:
+    """Return a line per row, and one for all rows."""
     lines, scores = [], []
     for row in dict.fromkeys(row for row, _ in plain):
         a = [acc for (r, _), acc in plain.items() if r == row]
@@ -118,15 +118,15 @@ def compared(plain: Accuracies, other: Accuracies, way: str) -> list[dict[str, A
         )
     total = sum(scores) / len(scores) ** 0.5
     overall = {"what": f"{way} - plain loop, all rows, standard errors", "z": round(total, 2)}
-    # Rows of one seed share a teacher, so this is rough: |z| is somewhat too large.
+    # Approximate: rows of one seed share a teacher, so |z| is somewhat too large.
     return [*lines, overall | {"agrees": abs(total) < 1.96, "rows": len(scores)}]
 
 
 def main() -> None:
-    """Train, compare, print a JSON line a row."""
+    """Train, compare, and print a JSON line per row."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--runs", type=Path, help="default: a folder that is deleted afterwards")
+    parser.add_argument("--runs", type=Path, help="Folder of runs (default: a temporary folder).")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--ways", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"])
     options = parser.parse_args()
@@ -134,13 +134,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         runs = options.runs or Path(scratch)
         engine = {"fp32": by_engine(options.set, runs, options.data)}
-        train = partial(plainly, overrides=options.set, runs=runs, data=options.data)
+        train = partial(by_plain_loop, overrides=options.set, runs=runs, data=options.data)
         with ProcessPoolExecutor(workers(grid.executor), mp_context=get_context("spawn")) as pool:
             plain = dict(zip(engine["fp32"], pool.map(train, engine["fp32"]), strict=True))
         for way in options.ways:
             if way == "bf16":
                 engine[way] = by_engine([*options.set, *BF16], runs, options.data)
-            for line in compared(plain, engine[way], way):
+            for line in compare(plain, engine[way], way):
                 print(json.dumps(line | {"torch": torch.__version__}), flush=True)
 
 

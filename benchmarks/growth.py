@@ -1,13 +1,13 @@
-"""How the time of a training step grows: with the size of a cohort, and with the batch.
+"""Growth of a training step's time with the size of the cohort and of the batch.
 
 resnet32x4 -> resnet8x4, 3x32x32, 100 classes, fp32, one thread, images of noise; processor time.
 
-- Cohorts of 1, 2, 4, 8 and 16 learners (KD, AT, SP and FitNets in turn) ask the teacher once a
-  step. ``ratio`` is a learner-step's time in the cohort over the same learner's with a teacher of
-  its own, measured at the same moment.
-- Batches of 16 to 256 images, KD alone: ``ratio`` is an image's time over that in a batch of 64.
+- Cohorts of 1, 2, 4, 8 and 16 learners (KD, AT, SP and FitNets in turn) run the teacher once per
+  step. ``ratio`` is a learner's time per step in the cohort over its time with a separate teacher,
+  measured at the same moment.
+- Batches of 16 to 256 images, KD alone: ``ratio`` is the time per image over that in a batch of 64.
 
-Growth is linear or better where no ratio rises.
+Growth is linear or better if no ratio rises.
 """
 
 import argparse
@@ -30,28 +30,29 @@ METHODS = ("kd", "at", "sp", "fitnets")
 SIZES = (1, 2, 4, 8, 16)
 BATCHES = (16, 32, 64, 128, 256)
 TARGET = {8: 0.58}
-"""Cohort size -> ratio that is asked for."""
+"""Cohort size -> largest ratio that meets the target."""
 
 
-def by_size(data: LoadedData, asked: LoadedTeacher, sizes: list[int], rounds: int) -> None:
-    """A line for each size of a cohort."""
-    every = [learner(METHODS[i % len(METHODS)], data, asked) for i in range(max(sizes))]
+def by_size(data: LoadedData, loaded: LoadedTeacher, sizes: list[int], rounds: int) -> None:
+    """Print a line for each size of a cohort."""
+    learners = [learner(METHODS[i % len(METHODS)], data, loaded) for i in range(max(sizes))]
     images, labels, index = next(
         train_batches(data, batch_size=64, seed=0, epoch=1, crop_pad=4, flip=True)
     )
-    asked_s, steps = [], []
+    teacher_times, step_times = [], []
     for i in range(rounds + 1):  # the first warms up
-        t = asked(images)
-        own, spent = [], []
-        for one in every:
-            own.append(seconds(partial(asked, images)))
-            spent.append(seconds(partial(one.train_step, images, labels, index, t)))
+        t = loaded(images)
+        forwards, steps = [], []
+        for member in learners:
+            forwards.append(seconds(partial(loaded, images)))
+            steps.append(seconds(partial(member.train_step, images, labels, index, t)))
         if i:
-            asked_s.append(own)
-            steps.append(spent)
+            teacher_times.append(forwards)
+            step_times.append(steps)
+    pairs = list(zip(teacher_times, step_times, strict=True))
     for size in sizes:
-        together = [sum(s[:size]) + a[0] for a, s in zip(asked_s, steps, strict=True)]
-        alone = [sum(s[:size]) + sum(a[:size]) for a, s in zip(asked_s, steps, strict=True)]
+        together = [sum(steps[:size]) + forwards[0] for forwards, steps in pairs]
+        alone = [sum(steps[:size]) + sum(forwards[:size]) for forwards, steps in pairs]
         ratio = statistics.median(x / y for x, y in zip(together, alone, strict=True))
         line = {
             "what": "learner-step in a cohort / alone",
@@ -66,13 +67,13 @@ def by_size(data: LoadedData, asked: LoadedTeacher, sizes: list[int], rounds: in
         print(json.dumps(line | judged | machine()), flush=True)
 
 
-def by_batch(data: LoadedData, asked: LoadedTeacher, sizes: list[int], rounds: int) -> None:
-    """A line for each size of a batch."""
+def by_batch(data: LoadedData, loaded: LoadedTeacher, sizes: list[int], rounds: int) -> None:
+    """Print a line for each size of a batch."""
     steps: dict[int, Callable[[], None]] = {}
     for size in sizes:
-        one = learner("kd", data, asked, batch_size=size)
+        kd = learner("kd", data, loaded, batch_size=size)
         batch = next(train_batches(data, batch_size=size, seed=0, epoch=1))
-        steps[size] = partial(step, one, asked, batch)
+        steps[size] = partial(step, kd, loaded, batch)
     times: dict[int, list[float]] = {size: [] for size in sizes}
     for i in range(rounds + 1):  # the first warms up
         for size, action in steps.items():
@@ -91,21 +92,21 @@ def by_batch(data: LoadedData, asked: LoadedTeacher, sizes: list[int], rounds: i
 
 
 def step(
-    one: Learner, asked: LoadedTeacher, batch: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+    kd: Learner, loaded: LoadedTeacher, batch: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 ) -> None:
-    """Ask the teacher, and train a learner."""
-    one.train_step(*batch, asked(batch[0]))
+    """Run the teacher, and train a learner."""
+    kd.train_step(*batch, loaded(batch[0]))
 
 
 def seconds(action: Callable[[], object]) -> float:
-    """Processor time of an action."""
+    """Return the processor time of an action."""
     began = time.process_time()
     action()
     return time.process_time() - began
 
 
 def main() -> None:
-    """Measure, and print a JSON line a size."""
+    """Measure, and print a JSON line per size."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sizes", type=int, nargs="*", default=list(SIZES))
@@ -114,9 +115,9 @@ def main() -> None:
     torch.set_num_threads(1)
     keep_memory()
     data = noise(50_000, CLASSES)
-    asked = teacher(data)
-    by_size(data, asked, options.sizes, options.rounds)
-    by_batch(data, asked, options.batches, options.rounds)
+    loaded = teacher(data)
+    by_size(data, loaded, options.sizes, options.rounds)
+    by_batch(data, loaded, options.batches, options.rounds)
 
 
 if __name__ == "__main__":

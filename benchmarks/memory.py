@@ -1,12 +1,12 @@
-"""How much memory cohorts need, beside what ``kdbench plan`` says they will.
+"""Memory of cohorts, compared with the prediction of ``kdbench plan``.
 
 python -m benchmarks.memory [--student S] [--teacher T] [--sizes 1 2 4 8 16] [--methods M ...]
                             [--precision bf16]
 
-By default cohorts of 1 to 16 methods, resnet32x4 -> resnet8x4, batch 64, 50,000 random images of
-3x32x32 in 100 classes, fp32, one thread, no trained weights. Each is trained in a fresh process: a
-few steps of every phase and an evaluation, with a checkpoint and a record at the end as ever.
-Measured is the most that the process ever held (VmHWM).
+The defaults are cohorts of 1 to 16 methods, resnet32x4 -> resnet8x4, batch 64, 50,000 random images
+of 3x32x32 in 100 classes, fp32, one thread, no trained weights. Each cohort is trained in a fresh
+process: a few steps of every phase and an evaluation, with a checkpoint and a record at the end as
+usual. The measured value is the peak memory of the process (VmHWM).
 """
 
 import argparse
@@ -25,8 +25,8 @@ import torch
 from kdbench.cost.cohort_memory import footprint, process_bytes
 from kdbench.cost.estimate import Estimator
 from kdbench.data.dataset import LoadedData
-from kdbench.grid.run import Run, Teacher, Term
 from kdbench.grid.dataset_facts import DATASETS
+from kdbench.grid.run import Run, Teacher, Term
 from kdbench.grid.settings import Dataset, Training
 from kdbench.models import zoo
 from kdbench.models.fold_batch_norm import folded
@@ -41,22 +41,25 @@ METHODS = (
     "ab", "ft", "fsp", "nst", "crd", "irg", "hkd", "semckd",
 )  # fmt: skip
 STEPS = 4
-"""Trained of each phase."""
+"""Steps to train of each phase."""
 TESTED = 1000
 """Images of the evaluation: two batches."""
 LIMIT_MB = 6 * 1024
-"""What a cohort of sixteen may take, teacher, torch and data included."""
+"""Limit for a cohort of sixteen, including teacher, torch and data."""
 WITHIN = 0.2
-"""How far from the measured peak a prediction may be."""
+"""Largest relative error of a prediction."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A cohort to be.
+    """A cohort to measure.
 
     Attributes:
-        student, teacher: architectures; teacher None: students alone.
-        dataset: whose shape the images have. methods: one a learner. batch: size.
+        student: architecture.
+        teacher: architecture; None: students alone.
+        dataset: name of the data set with the shape of the images.
+        methods: one per learner.
+        batch: number of images.
         precision: "fp32" or "bf16".
     """
 
@@ -68,7 +71,7 @@ class Setting:
     precision: str
 
     def runs(self) -> list[Run]:
-        """A run a method; those without a teacher differ in their rate of learning."""
+        """Return a run per method; runs without a teacher differ in their learning rate."""
         return [self._run(i, method) for i, method in enumerate(self.methods)]
 
     def _run(self, i: int, method: str) -> Run:
@@ -97,7 +100,7 @@ class Setting:
 
 
 class Short(Cohort):
-    """A cohort that trains only the last steps of every epoch."""
+    """Cohort that trains only the last steps of every epoch."""
 
     def _epoch(self, phase: str, epoch: int, group: list[Learner]) -> None:
         for learner in group:
@@ -106,29 +109,29 @@ class Short(Cohort):
 
 
 def random_data(name: str) -> LoadedData:
-    """Noise in the shape of a data set; few images to test on."""
-    from kdbench.cost.estimate import shape
+    """Return noise in the shape of a data set, with few test images."""
+    from kdbench.cost.estimate import data_shape
 
-    of = shape(Dataset.model_validate({"name": name}))
-    size = (of.size, of.size, of.channels)
+    facts = data_shape(Dataset.model_validate({"name": name}))
+    size = (facts.size, facts.size, facts.channels)
     return LoadedData(
         name=name,
         title=name,
-        classes=tuple(map(str, range(of.classes))),
-        train_images=torch.randint(256, (of.train, *size), dtype=torch.uint8),
-        train_labels=torch.arange(of.train) % of.classes,
-        test_images=torch.randint(256, (of.test, *size), dtype=torch.uint8)[:TESTED],
-        test_labels=(torch.arange(of.test) % of.classes)[:TESTED],
+        classes=tuple(map(str, range(facts.classes))),
+        train_images=torch.randint(256, (facts.train, *size), dtype=torch.uint8),
+        train_labels=torch.arange(facts.train) % facts.classes,
+        test_images=torch.randint(256, (facts.test, *size), dtype=torch.uint8)[:TESTED],
+        test_labels=(torch.arange(facts.test) % facts.classes)[:TESTED],
         val_images=None,
         val_labels=None,
-        mean=(0.5,) * of.channels,
-        std=(0.25,) * of.channels,
+        mean=(0.5,) * facts.channels,
+        std=(0.25,) * facts.channels,
         digest="",
     )
 
 
 def untrained(name: str, data: LoadedData) -> LoadedTeacher:
-    """A teacher as a cohort gets it."""
+    """Return an untrained teacher, prepared as for a cohort."""
     network = zoo.create(name, num_classes=data.num_classes, in_channels=data.channels)
     network.eval().requires_grad_(False)
     fast = folded(network).to(memory_format=torch.channels_last)
@@ -136,14 +139,14 @@ def untrained(name: str, data: LoadedData) -> LoadedTeacher:
 
 
 def resident(key: str = "VmHWM") -> float:
-    """MB of this process: the most ever (VmHWM) or now (VmRSS)."""
-    found = re.search(rf"{key}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found
-    return int(found[1]) / 1024
+    """Return the memory of this process in MB: its peak (VmHWM) or its present value (VmRSS)."""
+    match = re.search(rf"{key}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert match
+    return int(match[1]) / 1024
 
 
 def measured(setting: Setting) -> dict[str, float]:
-    """Train a cohort in this process: MB before anything, and at most."""
+    """Train a cohort in this process; return MB at the start and at the peak."""
     torch.set_num_threads(1)
     before = resident("VmRSS")
     data = random_data(setting.dataset)
@@ -162,11 +165,11 @@ def measured(setting: Setting) -> dict[str, float]:
 
 
 def compare(setting: Setting) -> dict[str, object]:
-    """Measured and predicted."""
+    """Measure and predict a cohort's memory."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        found = pool.submit(measured, setting).result()
+        memory = pool.submit(measured, setting).result()
     predicted = footprint(map(Estimator(), setting.runs()), process_bytes()).total / 2**20
-    ratio = round(predicted / found["peak_mb"], 3)
+    ratio = round(predicted / memory["peak_mb"], 3)
     row: dict[str, object] = {
         "what": f"memory predicted / measured, {setting.teacher} -> {setting.student}",
         "n": len(setting.methods),
@@ -175,24 +178,26 @@ def compare(setting: Setting) -> dict[str, object]:
         "dataset": setting.dataset,
         "batch": setting.batch,
         "precision": setting.precision,
-        "measured_mb": round(found["peak_mb"]),
+        "measured_mb": round(memory["peak_mb"]),
         "predicted_mb": round(predicted),
-        "before_mb": round(found["before_mb"]),
+        "before_mb": round(memory["before_mb"]),
         "torch": torch.__version__,
         "target": [1 - WITHIN, 1 + WITHIN],
         "reached": abs(ratio - 1) <= WITHIN,
     }
     if setting.methods == METHODS and setting.student == "resnet8x4":
         row |= {"target_mb": LIMIT_MB}
-        row["reached"] = row["reached"] and found["peak_mb"] <= LIMIT_MB
+        row["reached"] = row["reached"] and memory["peak_mb"] <= LIMIT_MB
     return row
 
 
 def main() -> None:
-    """Print a JSON object a size."""
+    """Print a JSON line per size."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--student", default="resnet8x4", metavar="NAME")
-    parser.add_argument("--teacher", default="resnet32x4", metavar="NAME", help="none: alone")
+    parser.add_argument(
+        "--teacher", default="resnet32x4", metavar="NAME", help="Architecture, or none."
+    )
     parser.add_argument("--dataset", default="cifar100", choices=sorted(DATASETS))
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))

@@ -1,10 +1,10 @@
-"""What a training step costs with each method, against KD's; both with the teacher's forward.
+"""Cost of a training step with each method, compared with KD's; both include the teacher's forward.
 
 resnet32x4 -> resnet8x4, batch 64, 3x32x32, 100 classes, 50,000 training labels, fp32, one thread,
-random images and weights. KD's step goes before every step of a method, and the ratio is the median
-over rounds of the ratios of two neighbours. Time is the process's own processor time: other
-programs, which slow both down, move the ratio little. ``flop_floor`` is the ratio of the FLOPs of
-convolutions and matrix products, what a machine that does nothing else would reach.
+random images and weights. A step of KD precedes every step of a method, and the ratio is the median
+over rounds of the ratios of two neighbours. Time is the processor time of the process: other
+programs slow both steps down and change the ratio little. ``flop_floor`` is the ratio of the FLOPs
+of convolutions and matrix products, that is, the ratio if nothing else took time.
 ``peak_mb_above_kd`` compares the peaks of fresh processes that train four steps.
 """
 
@@ -33,12 +33,11 @@ from kdbench.training.teacher import LoadedTeacher
 
 BATCH = 64
 TARGET = 1.20
-"""Of KD's step, for every method but SemCKD."""
+"""Largest ratio to KD's step, for every method but SemCKD."""
 ABOVE_FLOOR = {"semckd": 1.08}
-"""Method -> what its step may take, of its own floor."""
+"""Method -> largest ratio to its own ``flop_floor``."""
 MEMORY = {"crd": 150.0, "nst": 100.0}
-"""Method -> MB its peak may lie above KD's."""
-
+"""Method -> largest peak above KD's, in MB."""
 
 SAMPLES = 50_000
 
@@ -54,13 +53,13 @@ class Inputs(NamedTuple):
 
 
 def inputs() -> Inputs:
-    """The same in every process."""
+    """Return the same inputs in every process."""
     data = noise(SAMPLES, CLASSES)
     batch = next(train_batches(data, batch_size=BATCH, seed=0, epoch=1, crop_pad=4, flip=True))
     return Inputs(data, *batch, teacher(data))
 
 
-class Subject:
+class MethodInTraining:
     """A method in training, in one of its phases."""
 
     def __init__(self, method: str, phase: str, given: Inputs) -> None:
@@ -72,7 +71,7 @@ class Subject:
         self.method, self.phase = method, phase
 
     def step(self) -> float:
-        """Processor seconds of one step, the teacher's forward included."""
+        """Return the processor seconds of one step, including the teacher's forward."""
         images, labels, positions = self.given[1:4]
         start = time.process_time()
         t = self.given.teacher(images) if self.learner.needs_teacher else None
@@ -80,7 +79,7 @@ class Subject:
         return time.process_time() - start
 
     def flops(self) -> int:
-        """Of one step."""
+        """Return the FLOPs of one step."""
         counter = FlopCounterMode(display=False)
         with counter:
             self.step()
@@ -88,44 +87,44 @@ class Subject:
 
 
 def peak(method: str, phase: str) -> float:
-    """Peak memory in MB of this process after four steps; to be called in a fresh one."""
+    """Return this process's peak memory in MB after four steps; call it in a fresh process."""
     torch.set_num_threads(1)
     keep_memory()
     given = inputs()
-    subject = Subject(method, phase, given)
+    training = MethodInTraining(method, phase, given)
     for _ in range(4):
-        subject.step()
+        training.step()
     status = Path("/proc/self/status")
-    if status.exists():  # ru_maxrss remembers the process that started this one
-        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
-        if found:
-            return int(found[1]) / 1024
+    if status.exists():  # ru_maxrss includes the peak of the parent process
+        match = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
+        if match:
+            return int(match[1]) / 1024
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return used / (2**20 if platform.system() == "Darwin" else 1024)
 
 
-def peak_of(subject: Subject) -> float:
-    """Its ``peak``, in a process of its own."""
+def peak_of(training: MethodInTraining) -> float:
+    """Return ``peak`` of a method, in a fresh process."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(peak, subject.method, subject.phase).result()
+        return pool.submit(peak, training.method, training.phase).result()
 
 
 def compare(names: list[str], rounds: int) -> None:
-    """Print one JSON object a method and phase."""
+    """Print a JSON line per method and phase."""
     given = inputs()
-    kd = Subject("kd", "train", given)
+    kd = MethodInTraining("kd", "train", given)
     floor, of_kd = kd.flops(), statistics.median(peak_of(kd) for _ in range(3))
     for name in names:
-        for phase in Subject(name, "train", given).phases:
-            subject = Subject(name, phase, given)
-            flops = subject.flops() / floor  # this step warms up, too
-            times = [(kd.step(), subject.step()) for _ in range(rounds)]
+        for phase in MethodInTraining(name, "train", given).phases:
+            training = MethodInTraining(name, phase, given)
+            flops = training.flops() / floor  # this step warms up, too
+            times = [(kd.step(), training.step()) for _ in range(rounds)]
             row: dict[str, Any] = {
                 "what": name,
                 "phase": phase,
                 "ratio": round(statistics.median(mine / other for other, mine in times), 3),
                 "flop_floor": round(flops, 3),
-                "peak_mb_above_kd": round(peak_of(subject) - of_kd, 1),
+                "peak_mb_above_kd": round(peak_of(training) - of_kd, 1),
                 "n": rounds,
                 "step_ms": round(1e3 * statistics.median(mine for _, mine in times), 1),
                 "kd_ms": round(1e3 * statistics.median(other for other, _ in times), 1),
@@ -135,7 +134,7 @@ def compare(names: list[str], rounds: int) -> None:
 
 
 def judged(row: dict[str, Any]) -> dict[str, Any]:
-    """What was aimed at, and whether it was reached."""
+    """Return the target, and whether it was reached."""
     share = ABOVE_FLOOR.get(row["what"])
     target = round(share * row["flop_floor"], 3) if share else TARGET
     room = MEMORY.get(row["what"])
@@ -144,7 +143,7 @@ def judged(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure all methods, or those asked for."""
+    """Measure all methods, or those of ``--only``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", default=lookup.names(), metavar="METHOD")
     parser.add_argument("--rounds", type=int, default=3)

@@ -1,8 +1,8 @@
-"""How long ``kdbench plan`` takes, from the YAML file to the last line, and how that grows.
+"""Time of ``kdbench plan``, from the YAML file to the last line, and its growth.
 
-A line for each number of runs, each measured in a process of its own; ``processor`` and
-``ms_a_run`` are processor time. Imports and counting what methods cost, which no more runs add to,
-are included.
+A line for each number of runs, each measured in a separate process; ``processor`` and ``ms_a_run``
+are processor time. Imports and counting the costs of methods, which do not depend on the number of
+runs, are included.
 
 python -m benchmarks.plan [RUNS ...]
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 COUNTS = (1_000, 3_000, 10_000, 30_000, 100_000)
 LARGE = 90_000
 TARGET = 15.0
-"""Seconds that 100,000 runs may take."""
+"""Largest time in seconds for 100,000 runs."""
 
 METHODS = "kd, fitnets, at, sp, vid, cc, rkd, pkt, crd, irg, semckd, semckd+at"
 GRID = """
@@ -43,7 +43,7 @@ methods: [{methods}]
 
 
 def main() -> None:
-    """Print one JSON object a line, each measured in a fresh process."""
+    """Print a JSON line per number of runs, each measured in a fresh process."""
     counts = [int(text) for text in sys.argv[1:]]
     if len(counts) == 1:
         print(json.dumps(measured(*counts)), flush=True)
@@ -53,14 +53,14 @@ def main() -> None:
 
 
 def measured(wanted: int) -> dict[str, str | float]:
-    """About so many runs, planned."""
+    """Plan about ``wanted`` runs, and return the times."""
     seeds = -(-wanted // (10 * (METHODS.count(",") + 2)))
     text = GRID.format(seeds=", ".join(map(str, range(seeds))), methods=METHODS)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "large.yaml"
         path.write_text(text)
         began, used = time.perf_counter(), time.process_time()
-        from kdbench.grid import expand, parsing  # what a command imports counts
+        from kdbench.grid import expand, parsing  # imports are part of the command's time
 
         expansion = expand.expand(grid := parsing.load(path))
         expanded = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Draw how times grow, from the lines that the benchmarks print.
+"""Plot of how times grow, from the lines that the benchmarks print.
 
 python -m benchmarks.plot docs/bench.jsonl docs/speed.png
 """
@@ -26,23 +26,23 @@ PANELS = (
     ("report: wall clock", "n", "seconds", "records", "kdbench report, s"),
     ("plan of a grid, imports included", "n", "seconds", "runs", "kdbench plan, s"),
 )
-"""What the line says, key across, key up, and the axes' titles."""
+"""Value of ``what`` of the lines, keys of x and y, and titles of the axes."""
 
 
 def draw(lines: Sequence[dict[str, Any]], file: Path) -> None:
-    """A panel a benchmark: what was measured, and what growth in proportion would be."""
+    """Draw a panel per benchmark: measured times, and proportional growth."""
     figure, axes = plt.subplots(1, len(PANELS), figsize=(13, 3.2), layout="constrained")
-    for ax, (what, x, y, across, up) in zip(axes, PANELS, strict=True):
-        found = sorted(
+    for ax, (what, x, y, x_title, y_title) in zip(axes, PANELS, strict=True):
+        points = sorted(
             (line[x], line[y]) for line in lines if str(line.get("what")) == what and x in line
         )
-        if not found:
-            raise SystemExit(f"no line says {what!r}: run that benchmark first")
-        xs, ys = zip(*found, strict=True)
+        if not points:
+            raise SystemExit(f"no line of {what!r}: run that benchmark first")
+        xs, ys = zip(*points, strict=True)
         ax.loglog(xs, ys, "o-", color="#0b559f", label="measured")
-        # What is above a line through the first point grows faster than in proportion.
+        # Points above the line through the first point grow faster than in proportion.
         ax.loglog(xs, [ys[0] * v / xs[0] for v in xs], "--", color="0.5", label="in proportion")
-        ax.set(xlabel=across, ylabel=up)
+        ax.set(xlabel=x_title, ylabel=y_title)
         ax.set_xticks(xs, [f"{v:,}" for v in xs], fontsize=7, rotation=30)
         ends = [ys[0], *([ys[-1]] if max(ys[0] / ys[-1], ys[-1] / ys[0]) > 1.3 else [])]
         ax.set_yticks(ends, [f"{v:,.0f}" if v >= 100 else f"{v:.1f}" for v in ends], fontsize=7)
@@ -52,7 +52,7 @@ def draw(lines: Sequence[dict[str, Any]], file: Path) -> None:
 
 
 def main() -> None:
-    """Read lines, write a picture."""
+    """Read the lines and write the plot."""
     if len(sys.argv) != 3:
         raise SystemExit(__doc__)
     text = Path(sys.argv[1]).read_text().splitlines()

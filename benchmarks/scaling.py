@@ -1,13 +1,13 @@
-"""What a second core brings: a grid, and the networks of Table 1, by workers and by threads.
+"""Gain of a second core, with workers and with threads, for a grid and the networks of Table 1.
 
-The grid is ``experiments/demo.yaml``, all of it, with fewer epochs; each way trains it from nothing
-into a folder of its own, and ways take turns. Seconds are from the first run that is begun to the
-last record, by the files' times: the workers' start, above all importing torch, is left out, the
-teacher, which all students wait for, is not. Beside them stands how many runs end in other numbers
-than with one worker of one thread: another number of workers changes none.
+The grid is all of ``experiments/demo.yaml`` with fewer epochs. Each setting trains it from scratch
+into a new folder, and settings take turns. Seconds are from the start of the first run to the last
+record, by the files' times. They exclude the workers' start, mostly importing torch, and include
+the teacher, for which all students wait. ``runs_with_other_numbers`` counts the runs with results
+different from those of one worker with one thread; the number of workers changes none.
 
-The networks are resnet32x4 -> resnet8x4 with KD, batch 64, in processes that run at once, as
-``kdbench doctor --tune`` measures them.
+The networks are resnet32x4 -> resnet8x4 with KD, batch 64, in processes that run at the same
+time, measured as by ``kdbench doctor --tune``.
 """
 
 import argparse
@@ -28,29 +28,29 @@ from kdbench.runs import records
 from kdbench.runs.records import Result
 
 TARGET = 1.8
-"""How many times faster two workers of one thread are to be than one."""
+"""Smallest speed-up of two workers with one thread each."""
 
 ROOT = Path(__file__).resolve().parents[1]
 ONE, TWO, THREADS = WAYS = (CoreSplit(1, 1), CoreSplit(2, 1), CoreSplit(1, 2))
 
 
 def train(slot: CoreSplit, epochs: int) -> tuple[float, dict[str, Result | None]]:
-    """Train the grid; seconds, and the numbers of every run."""
+    """Train the grid; return the seconds, and the result of every run."""
     overrides = [f"protocol.epochs={epochs}", f"protocol.pretrain_epochs={max(1, epochs // 6)}"]
     runs = expand.expand(parsing.load(ROOT / "experiments" / "demo.yaml", overrides)).runs
     executor = Executor(kind="local", workers=slot.workers, threads=slot.threads, device="cpu")
     with tempfile.TemporaryDirectory() as folder:
-        where = Path(folder)
-        for _ in local.run_all(runs, where, ROOT / "data", executor):
+        path = Path(folder)
+        for _ in local.run_all(runs, path, ROOT / "data", executor):
             pass
-        begun = min(path.stat().st_mtime for path in where.glob("*/run.json"))
-        ended = max(path.stat().st_mtime for path in where.glob("*/record.json"))
-        found = records.load(where, (run.id for run in runs))
-    return ended - begun, {run_id: record.result for run_id, record in found.items()}
+        start = min(file.stat().st_mtime for file in path.glob("*/run.json"))
+        end = max(file.stat().st_mtime for file in path.glob("*/record.json"))
+        loaded = records.load(path, (run.id for run in runs))
+    return end - start, {run_id: record.result for run_id, record in loaded.items()}
 
 
 def grid(rounds: int, epochs: int) -> None:
-    """Measure the grid, and print."""
+    """Measure the grid, and print the lines."""
     seconds: dict[CoreSplit, list[float]] = {slot: [] for slot in WAYS}
     numbers: dict[CoreSplit, dict[str, Result | None]] = {}
     for i in range(rounds):
@@ -72,7 +72,7 @@ def grid(rounds: int, epochs: int) -> None:
 
 
 def networks(rounds: int, seconds: float) -> None:
-    """Measure the networks, and print."""
+    """Measure the networks, and print the lines."""
     subject = throughput.Workload(batch_size=64)
     rates = throughput.measure(subject, WAYS, rounds=rounds, seconds=seconds)
     for slot in (TWO, THREADS):
@@ -86,12 +86,12 @@ def networks(rounds: int, seconds: float) -> None:
 
 
 def named(slot: CoreSplit) -> str:
-    """A way, for people."""
+    """Return a readable name of a setting."""
     return f"{slot.workers} x {slot.threads} thread{'s' if slot.threads > 1 else ''}"
 
 
 def say(what: str, ratios: list[float], slot: CoreSplit, **more: Any) -> None:
-    """Print a JSON line; two workers have a target."""
+    """Print a JSON line; only two workers have a target."""
     ratio = statistics.median(ratios)
     target = {"target": TARGET, "reached": ratio >= TARGET} if slot == TWO else {}
     line = {
@@ -108,11 +108,15 @@ def say(what: str, ratios: list[float], slot: CoreSplit, **more: Any) -> None:
 
 
 def main() -> None:
-    """Measure, and print."""
+    """Measure, and print a JSON line per figure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=6, help="of the grid's runs; its own are 60")
-    parser.add_argument("--seconds", type=float, default=8.0, help="a way of the networks, a round")
+    parser.add_argument(
+        "--epochs", type=int, default=6, help="Epochs of the grid's runs, instead of its 60."
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=8.0, help="Seconds per setting of the networks and round."
+    )
     parser.add_argument("--only", choices=["grid", "networks"])
     options = parser.parse_args()
     if options.only != "grid":
@@ -122,7 +126,7 @@ def main() -> None:
 
 
 LOAD = round(os.getloadavg()[0], 1)
-"""Before anything was measured."""
+"""Load of the machine before the measurements."""
 
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-"""Shapes of convolutions: all of kdbench's networks and adapters, and a grid of small ones."""
+"""Shapes of convolutions: those of kdbench's networks and adapters, and a grid of small ones."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,9 +30,9 @@ class Shape:
     transposed: bool = False
 
     def layer(self) -> nn.Conv2d | nn.ConvTranspose2d:
-        """The layer, its weights drawn from torch's global generator."""
-        made = nn.ConvTranspose2d if self.transposed else nn.Conv2d
-        return made(
+        """Build the layer, with weights drawn from torch's global generator."""
+        kind = nn.ConvTranspose2d if self.transposed else nn.Conv2d
+        return kind(
             self.inputs,
             self.outputs,
             self.kernel,
@@ -44,12 +44,12 @@ class Shape:
 
 
 def square(x: int) -> tuple[int, int]:
-    """The same in both directions."""
+    """Return the same value for both directions."""
     return x, x
 
 
 def small() -> Iterator[Shape]:
-    """A grid of small convolutions."""
+    """Yield a grid of small convolutions."""
     thin = range(1, 17)
     few = (1, 3, 4, 7, 8, 12, 16)
     for c, c_out, stride, size in product((*thin, 17, 24, 31, 32, 33), (3, 16), (1, 2), (8, 32)):
@@ -78,7 +78,7 @@ def small() -> Iterator[Shape]:
 
 
 def same(kind: str, c: int, c_out: int, kernel: int, stride: int, **others: Any) -> Shape:
-    """A shape at 8x8 pixels whose padding keeps the size at stride 1."""
+    """Return a shape at 8x8 pixels whose padding keeps the size at stride 1."""
     padding = square((kernel - 1) // 2)
     return Shape(kind, c, c_out, square(kernel), (8, 8), square(stride), padding, **others)
 
@@ -88,7 +88,7 @@ PAIRS = (("r8w16", "r8w3"), ("r8w16", "v5w4"), ("resnet32x4", "ShuffleV1"), ("vg
 
 
 def ours() -> Iterator[Shape]:
-    """Every convolution of kdbench's networks, and of the adapters of its methods, once."""
+    """Yield every convolution of kdbench's networks and of its methods' adapters, once."""
     seen: dict[Shape, None] = {}
 
     def see(layer: nn.Module, args: Any, out: Any) -> None:
@@ -103,8 +103,8 @@ def ours() -> Iterator[Shape]:
             )  # fmt: skip
             seen.setdefault(shape)
 
-    cifar = counting.Shape(channels=3, size=32, classes=100, train=1000, test=100)
-    digits = counting.Shape(channels=1, size=8, classes=10, train=1000, test=100)
+    cifar = counting.DataShape(channels=3, size=32, classes=100, train=1000, test=100)
+    digits = counting.DataShape(channels=1, size=8, classes=10, train=1000, test=100)
     hook = nn.modules.module.register_module_forward_hook(see)
     try:
         kind = "networks"
@@ -114,10 +114,10 @@ def ours() -> Iterator[Shape]:
         for (teacher, student), name in product(PAIRS, lookup.names()):
             about = lookup.describe(name)
             if name in ("crd", "kdsvd"):
-                continue  # no convolutions, and slow on shapes alone
-            of = digits if teacher in DEMO else cifar
+                continue  # no convolutions, and slow even on meta tensors
+            data = digits if teacher in DEMO else cifar
             term = Term(name, about.beta, about.hyper)
-            counting.term_cost(student, teacher, of, 4, term)
+            counting.term_cost(student, teacher, data, 4, term)
     finally:
         hook.remove()
     yield from seen

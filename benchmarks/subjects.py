@@ -1,4 +1,4 @@
-"""What the benchmarks of training measure: learners, teachers and data sets of noise."""
+"""Learners, teachers and data sets of noise, for the benchmarks of training."""
 
 import os
 import platform
@@ -22,7 +22,7 @@ CLASSES = 100
 
 
 def noise(n: int, classes: int = 10, size: int = 32) -> LoadedData:
-    """A data set of n random images like CIFAR's."""
+    """Return a data set of n random images like CIFAR's."""
     stream = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (n, size, size, 3), dtype=torch.uint8, generator=stream)
     labels = torch.arange(n) % classes
@@ -33,7 +33,7 @@ def noise(n: int, classes: int = 10, size: int = 32) -> LoadedData:
 
 
 def teacher(data: LoadedData, arch: str = TEACHER) -> LoadedTeacher:
-    """An untrained teacher as the engine asks it, its batch norms having seen noise."""
+    """Return an untrained teacher, prepared as by the engine; its batch norms have seen noise."""
     torch.manual_seed(1)
     network = zoo.create(arch, num_classes=data.num_classes, in_channels=data.channels)
     for module in network.modules():
@@ -48,7 +48,7 @@ def teacher(data: LoadedData, arch: str = TEACHER) -> LoadedTeacher:
 def learner(
     method: str,
     data: LoadedData,
-    asked: LoadedTeacher | None,
+    loaded: LoadedTeacher | None,
     precision: str = "fp32",
     *,
     student: str = STUDENT,
@@ -56,12 +56,17 @@ def learner(
     batch_size: int = 64,
     compiled: bool = False,
 ) -> Learner:
-    """A method in training with its own weight, and with KD's divergence where it has a teacher.
+    """Return a learner of a method with its default weight, and with KD's term if it has a teacher.
 
     Args:
-        method: its name. data: to train on. asked: the teacher. precision: "fp32" or "bf16".
+        method: name of the method.
+        data: data set to train on.
+        loaded: the teacher.
+        precision: "fp32" or "bf16".
+        student: architecture of the student.
         pretrain: begin with the method's first phase, if it has one.
-        compiled: through ``torch.compile``.
+        batch_size: number of images in a batch.
+        compiled: train through ``torch.compile``.
     """
     about = lookup.describe(method)
     run = Run(
@@ -81,21 +86,21 @@ def learner(
         seed=0,
         pretrain=(1, 1e-4) if pretrain and about.has_pretrain else None,
     )
-    guided = asked is not None and about.needs_teacher
+    guided = loaded is not None and about.needs_teacher
     return Learner(
         run,
         num_classes=data.num_classes,
         in_channels=data.channels,
         size=data.size,
         train_labels=data.train_labels,
-        teacher=dry_run(asked.network, data.channels, data.size) if asked and guided else None,
-        teacher_head=asked.head() if asked and guided else None,
+        teacher=dry_run(loaded.network, data.channels, data.size) if loaded and guided else None,
+        teacher_head=loaded.head() if loaded and guided else None,
         device=torch.device("cpu"),
     )
 
 
 def machine() -> dict[str, Any]:
-    """What a figure depends on."""
+    """Return the properties of the machine that a figure depends on."""
     capable = torch.cpu.get_capabilities()
     return {
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",

@@ -1,17 +1,17 @@
-"""A column of Table 1, one step of it: kdbench's cohort against a plain loop, one run at a time.
+"""One step of a column of Table 1: kdbench's cohort compared with a plain loop, one run at a time.
 
 Sixteen methods, resnet32x4 -> resnet8x4, 3x32x32, 100 classes, 50,000 training images of noise,
-batch 64, one thread. The plain loop (``benchmarks/plain``) is what scripts of the field do. Both
-take turns in one process: a round is one step of every method, first plainly, then as a cohort in
-each precision; times are this process's processor time, ratios are medians over rounds. Batches are
-made anew for every step, with each side's own pipeline. The memory allocator is set back to its
-usual behaviour for the plain loop, and to kdbench's for the cohorts.
+batch 64, one thread. The plain loop (``benchmarks/plain``) is a typical research script. Both take
+turns in one process: a round is one step of every method, first in the plain loop, then as a cohort
+in each precision. Times are this process's processor time, ratios are medians over rounds. Every
+step makes a new batch with its side's own pipeline. The memory allocator has its usual behaviour
+for the plain loop, and kdbench's for the cohorts.
 
-The ceiling is what this machine reaches in one 3x3 convolution forward or one matrix product,
-whichever is more, in the precision; FLOPs are counted by torch in a cohort's step. "ratio_at_most"
-is the ratio if all of a step ran at the ceiling: a target above it cannot be met there. With
-``--trace FILE`` a profile of that step goes to FILE, for chrome://tracing, and its dearest
-operations are printed.
+The ceiling is the speed of this machine in one 3x3 convolution forward or one matrix product,
+whichever is higher, in the precision. FLOPs are counted by torch in a cohort's step.
+"ratio_at_most" is the ratio if all of a step ran at the ceiling: a higher target cannot be met on
+this machine. ``--trace FILE`` writes a profile of the step to FILE, for chrome://tracing, and
+prints its most expensive operations.
 """
 
 import argparse
@@ -35,25 +35,25 @@ from kdbench.training.memory import keep_memory
 from kdbench.training.teacher import LoadedTeacher
 
 TARGETS = {"fp32": 3.2, "bf16": 9.0}
-"""Precision -> how many times faster than the plain loop a cohort is to be."""
+"""Precision -> target for the speed-up of a cohort over the plain loop."""
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 BATCH = 64
 
 
 class Column:
-    """A cohort of all methods in one precision, step by step."""
+    """A cohort of all methods in one precision, trained step by step."""
 
     def __init__(
-        self, precision: str, names: list[str], data: LoadedData, asked: LoadedTeacher
+        self, precision: str, names: list[str], data: LoadedData, loaded: LoadedTeacher
     ) -> None:
-        self.half, self.asked, self.data = precision == "bf16", asked, data
-        self.learners = {name: learner(name, data, asked, precision) for name in names}
+        self.half, self.teacher, self.data = precision == "bf16", loaded, data
+        self.learners = {name: learner(name, data, loaded, precision) for name in names}
         self.epoch = 0
         self.batches: Iterator[Any] = iter(())
 
     def step(self) -> dict[str, float]:
-        """Seconds of the parts of a step: the batch, the teacher, each method."""
+        """Train a step; return the seconds of its parts: batch, teacher, each method."""
         spent = {}
         began = time.process_time()
         batch = next(self.batches, None)
@@ -67,11 +67,11 @@ class Column:
         spent["batch"] = time.process_time() - began
         began = time.process_time()
         with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
-            t = self.asked(images)
+            t = self.teacher(images)
         spent["teacher"] = time.process_time() - began
-        for name, one in self.learners.items():
+        for name, member in self.learners.items():
             began = time.process_time()
-            one.train_step(images, labels, index, t)
+            member.train_step(images, labels, index, t)
             spent[name] = time.process_time() - began
         return spent
 
@@ -79,18 +79,18 @@ class Column:
 def compare(
     names: list[str], precisions: list[str], rounds: int
 ) -> tuple[dict[str, list[dict[str, float]]], dict[str, Column]]:
-    """Seconds of every part in every round, by side; and the cohorts."""
+    """Return the seconds of every part in every round, by side, and the cohorts."""
     data = noise(50_000, CLASSES)
-    asked = teacher(data)
+    loaded = teacher(data)
     network = zoo.create(TEACHER, num_classes=CLASSES, in_channels=3)
-    network.load_state_dict(asked.network.state_dict())
+    network.load_state_dict(loaded.network.state_dict())
     plain = {
         name: Plain(name, zoo.create(STUDENT, num_classes=CLASSES, in_channels=3), network, data)
         for name in names
     }
     for run in plain.values():
         run.optimizer.param_groups[0]["lr"] = 1e-4
-    columns = {precision: Column(precision, names, data, asked) for precision in precisions}
+    columns = {precision: Column(precision, names, data, loaded) for precision in precisions}
     sides: dict[str, list[dict[str, float]]] = {side: [] for side in ("plain", *precisions)}
     for i in range(rounds + 1):  # the first warms up
         keep_memory(False)
@@ -105,18 +105,18 @@ def compare(
 
 
 def report(sides: dict[str, list[dict[str, float]]], columns: dict[str, Column]) -> None:
-    """Print a JSON line a figure, and a table."""
+    """Print a JSON line per figure, and a table."""
 
     def ms(side: str, part: str) -> float:
         return round(1e3 * statistics.median(row[part] for row in sides[side]), 1)
 
-    about = {"n": len(sides["plain"])} | machine()
+    origin = {"n": len(sides["plain"])} | machine()
     names = list(sides["plain"][0])
     table = [["", "plain", *columns], ["teacher and batch", "-"]]
     table[1] += [f"{ms(side, 'teacher') + ms(side, 'batch'):,.0f}" for side in columns]
     for name in names:
         row = {side: ms(side, name) for side in sides}
-        print(json.dumps({"what": f"{name}: step, ms", **row, **about}), flush=True)
+        print(json.dumps({"what": f"{name}: step, ms", **row, **origin}), flush=True)
         table.append([name, *(f"{value:,.0f}" for value in row.values())])
     total = ["all, ms", f"{sum(ms('plain', name) for name in names):,.0f}"]
     times = ["times faster", ""]
@@ -144,7 +144,7 @@ def report(sides: dict[str, list[dict[str, float]]], columns: dict[str, Column])
             "share_of_ceiling": round(flops / spent / ceiling, 3),
             "share_of_batches": round(data, 5),
         }
-        print(json.dumps(line | about), flush=True)
+        print(json.dumps(line | origin), flush=True)
         total.append(f"{1e3 * spent:,.0f}")
         times.append(f"{ratio:.2f}")
     for cells in [table[0], ["---", *["---:"] * (len(table[0]) - 1)], *table[1:], total, times]:
@@ -152,14 +152,14 @@ def report(sides: dict[str, list[dict[str, float]]], columns: dict[str, Column])
 
 
 def counted(column: Column) -> int:
-    """FLOPs of convolutions and matrix products in a cohort's step."""
+    """Count the FLOPs of convolutions and matrix products in a cohort's step."""
     with FlopCounterMode(display=False) as counter:
         column.step()
     return counter.get_total_flops()
 
 
 def best_flops(dtype: torch.dtype) -> float:
-    """FLOP/s of the fastest that this machine does on the same threads."""
+    """Return the FLOP/s of this machine's fastest operation, with the same number of threads."""
     a, b = torch.randn(2, 2048, 2048).to(dtype)
     conv = torch.nn.Conv2d(128, 128, 3, padding=1, bias=False, dtype=dtype)
     conv.to(memory_format=torch.channels_last).requires_grad_(False)
@@ -172,14 +172,14 @@ def best_flops(dtype: torch.dtype) -> float:
 
 
 def seconds(action: Callable[[], object]) -> float:
-    """Processor time of an action."""
+    """Return the processor time of an action."""
     began = time.process_time()
     action()
     return time.process_time() - began
 
 
 def trace(column: Column, file: Path) -> None:
-    """Profile a step into a file; print what takes longest."""
+    """Write a profile of a step, and print its most expensive operations."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         column.step()
     profile.export_chrome_trace(str(file))
@@ -187,7 +187,7 @@ def trace(column: Column, file: Path) -> None:
 
 
 def main() -> None:
-    """Measure, and print."""
+    """Measure, and print lines and table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--methods", nargs="+", default=list(LOSSES), choices=list(LOSSES))
     parser.add_argument("--precisions", nargs="+", default=list(TARGETS), choices=list(TARGETS))

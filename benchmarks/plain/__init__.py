@@ -1,5 +1,5 @@
-"""What kdbench is measured against: training as the field's scripts usually do it.
+"""A typical research training loop, with which kdbench is compared.
 
-Written here from the papers, in the plainest way: one run at a time, PIL images in a DataLoader,
-float32, networks and losses in no special memory order, `.item()` every step. Not part of kdbench.
+Written from the papers in the simplest way: one run at a time, PIL images in a DataLoader, float32,
+networks and losses in the default memory format, ``.item()`` every step. Not part of kdbench.
 """

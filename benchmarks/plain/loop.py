@@ -1,4 +1,4 @@
-"""A training loop as scripts of the field have it: one run at a time."""
+"""A typical research training loop: one run at a time."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -22,12 +22,14 @@ K = 16384
 
 
 class Pictures(TorchDataset[tuple[Tensor, int, int, Any]]):
-    """PIL images in memory, transformed when asked for; with CRD's negatives, if they are wanted.
+    """PIL images in memory, transformed on access, optionally with CRD's negatives.
 
     Args:
-        data: the data set. pad: crop at random from a frame of so many pixels. flip: half of them.
-        test: the test images, as they are, instead of the training images.
-        negatives: draw k samples of other classes for each.
+        data: the data set.
+        pad: pixels to pad on each side before a random crop.
+        flip: flip half of the images.
+        test: use the unchanged test images instead of the training images.
+        negatives: number of samples of other classes to draw for each image.
     """
 
     def __init__(
@@ -73,10 +75,16 @@ class Run:
 
     Args:
         method: one of ``LOSSES``, or "student": cross-entropy alone.
-        student, teacher: networks as they are built.
-        data: the data set. batch: its size.
-        rate: learning rate. weight: of the method's term; None: the usual one.
-        pad, flip: see ``Pictures``. workers: of the loader.
+        student: network as built.
+        teacher: network as built, trained or not.
+        data: the data set.
+        batch: number of images in a batch.
+        rate: learning rate.
+        weight: weight of the method's term; None: its default.
+        nesterov: use Nesterov momentum.
+        pad: see ``Pictures``.
+        flip: see ``Pictures``.
+        workers: number of the loader's processes.
     """
 
     def __init__(
@@ -119,7 +127,7 @@ class Run:
         self.loss = self.acc = 0.0
 
     def step(self) -> None:
-        """Train on the next batch, from a new epoch where one has ended."""
+        """Train on the next batch, from a new epoch if the last one has ended."""
         batch = next(self.batches, None)
         if batch is None:
             self.batches = iter(self.loader)
@@ -127,7 +135,7 @@ class Run:
         self.learn(*batch)
 
     def epoch(self, rate: Callable[[int, int], float]) -> None:
-        """Train on every batch once, at the ``rate`` of (step, steps)."""
+        """Train on every batch once, with learning rate ``rate(step, steps)``."""
         self.student.train()
         for i, batch in enumerate(self.loader):
             for group in self.optimizer.param_groups:
@@ -135,7 +143,7 @@ class Run:
             self.learn(*batch)
 
     def learn(self, images: Tensor, labels: Tensor, index: Tensor, drawn: Tensor) -> None:
-        """One step of the optimiser."""
+        """Do one step of the optimiser."""
         s = self.student(images)
         loss = F.cross_entropy(s.logits, labels)
         if self.teacher is not None and self.term is not None:
@@ -151,11 +159,11 @@ class Run:
         self.acc = 100 * (s.logits.argmax(1) == labels).float().mean().item()
 
     def accuracy(self) -> float:
-        """Top-1 accuracy on the test images, in percent."""
+        """Return the top-1 accuracy on the test images, in percent."""
         self.student.eval()
-        hits = total = 0
+        correct = total = 0
         with torch.no_grad():
             for images, labels, *_ in self.test:
-                hits += (self.student(images).logits.argmax(1) == labels).sum().item()
+                correct += (self.student(images).logits.argmax(1) == labels).sum().item()
                 total += len(labels)
-        return 100 * hits / total
+        return 100 * correct / total

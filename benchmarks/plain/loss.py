@@ -1,4 +1,4 @@
-"""What a plain loss is."""
+"""Base class of the plain losses."""
 
 from torch import Tensor, nn
 
@@ -9,7 +9,8 @@ class Loss(nn.Module):
     """A distillation term.
 
     Args:
-        s, t: features of a few images, student's and teacher's.
+        s: the student's features of a few images.
+        t: the teacher's features of the same images.
         n: number of training images.
     """
 
@@ -19,5 +20,5 @@ class Loss(nn.Module):
         super().__init__()
 
     def forward(self, s: Features, t: Features, index: Tensor, drawn: Tensor) -> Tensor:
-        """The term, a scalar; ``index`` [B] and negatives ``drawn`` [B, k + 1] are CRD's."""
+        """Return the scalar term; ``index`` [B] and negatives ``drawn`` [B, k + 1] are for CRD."""
         raise NotImplementedError

@@ -38,7 +38,7 @@ class AT(Loss):
 
 
 def energy(x: Tensor) -> Tensor:
-    """Attention map, [B, C, H, W] -> [B, H*W]."""
+    """Return the attention map, [B, C, H, W] -> [B, H*W]."""
     return F.normalize(x.pow(2).mean(1).view(x.size(0), -1))
 
 
@@ -86,7 +86,7 @@ class FT(Loss):
 
 
 def convs(channels: tuple[int, ...], norm: bool) -> nn.Sequential:
-    """3x3 convolutions, each followed by a leaky ReLU."""
+    """Build 3x3 convolutions, each followed by a leaky ReLU."""
     layers: list[nn.Module] = []
     for a, b in pairwise(channels):
         layers.append(nn.Conv2d(a, b, 3, padding=1))
@@ -110,7 +110,7 @@ class NST(Loss):
 
 
 def kernel(a: Tensor, b: Tensor) -> Tensor:
-    """Squared inner products of all channels, [B, C, P], [B, D, P] -> [B, C, D]."""
+    """Return squared inner products of all channels, [B, C, P], [B, D, P] -> [B, C, D]."""
     return (a.unsqueeze(2) * b.unsqueeze(1)).sum(-1).pow(2)
 
 
@@ -138,25 +138,25 @@ class SemCKD(Loss):
                 size = min(a.shape[2], b.shape[2])
                 mine = F.adaptive_avg_pool2d(a, size) if a.shape[2] > size else a
                 target = F.adaptive_avg_pool2d(b, size) if b.shape[2] > size else b
-                found = self.regressors[i][j](mine)  # type: ignore[index]
-                gap = F.mse_loss(found, target, reduction="none").reshape(len(a), -1).mean(1)
+                projected = self.regressors[i][j](mine)  # type: ignore[index]
+                gap = F.mse_loss(projected, target, reduction="none").reshape(len(a), -1).mean(1)
                 total = total + (attention[:, i, j] * gap).sum()
         return total / (len(index) * len(s.stages))
 
 
 def self_similarity(x: Tensor) -> Tensor:
-    """[B, C, H, W] -> [B, B]."""
+    """Return inner products of all samples, [B, C, H, W] -> [B, B]."""
     x = x.reshape(len(x), -1)
     return x @ x.t()
 
 
 def mlp(batch: int) -> nn.Sequential:
-    """Query or key network."""
+    """Build a query or key network."""
     return nn.Sequential(nn.Linear(batch, batch // 2), nn.ReLU(), nn.Linear(batch // 2, batch // 4))
 
 
 def regressor(a: int, b: int) -> nn.Sequential:
-    """1x1, 3x3, 1x1 with batch norm."""
+    """Build 1x1, 3x3 and 1x1 convolutions with batch norm."""
     return nn.Sequential(
         nn.Conv2d(a, 2 * b, 1, bias=False),
         nn.BatchNorm2d(2 * b),

@@ -1,4 +1,4 @@
-"""Plain losses on how the samples of a batch relate."""
+"""Plain losses on the relations of the samples in a batch."""
 
 import torch
 import torch.nn.functional as F
@@ -47,19 +47,19 @@ class RKD(Loss):
 
 
 def scaled(x: Tensor) -> Tensor:
-    """Distances in units of their mean, [B, D] -> [B, B]."""
-    found = gaps(x).clamp(min=EPS).sqrt() * (1 - torch.eye(len(x)))
-    return found / found[found > 0].mean()
+    """Return distances in units of their mean, [B, D] -> [B, B]."""
+    distances = gaps(x).clamp(min=EPS).sqrt() * (1 - torch.eye(len(x)))
+    return distances / distances[distances > 0].mean()
 
 
 def gaps(x: Tensor) -> Tensor:
-    """Squared distances, [B, D] -> [B, B]."""
+    """Return squared distances, [B, D] -> [B, B]."""
     square = x.pow(2).sum(1)
     return square[:, None] + square[None, :] - 2 * x @ x.t()
 
 
 def angles(x: Tensor) -> Tensor:
-    """Cosines of all angles, [B, D] -> [B, B, B]."""
+    """Return cosines of all angles, [B, D] -> [B, B, B]."""
     sides = F.normalize(x[None, :, :] - x[:, None, :], dim=2)
     return torch.bmm(sides, sides.transpose(1, 2))
 
@@ -75,7 +75,7 @@ class PKT(Loss):
 
 
 def neighbours(x: Tensor, eps: float) -> Tensor:
-    """Probabilities from cosines, [B, D] -> [B, B]."""
+    """Return probabilities from cosines, [B, D] -> [B, B]."""
     x = x / (x.norm(dim=1, keepdim=True) + eps)
     near = (x @ x.t() + 1) / 2
     return near / near.sum(1, keepdim=True)
@@ -107,10 +107,10 @@ class CRD(Loss):
         return total
 
     def side(self, v: Tensor, bank: Tensor, which: int, drawn: Tensor) -> Tensor:
-        """Noise-contrastive estimation of one side, a scalar."""
+        """Return the noise-contrastive estimation of one side, a scalar."""
         n, k = len(bank), drawn.size(1) - 1
-        found = bank.index_select(0, drawn.view(-1)).view(len(v), k + 1, -1)
-        odds = torch.exp(torch.bmm(found, v.unsqueeze(2)).squeeze(2) / 0.07)
+        entries = bank.index_select(0, drawn.view(-1)).view(len(v), k + 1, -1)
+        odds = torch.exp(torch.bmm(entries, v.unsqueeze(2)).squeeze(2) / 0.07)
         if self.z[which].item() < 0:
             self.z[which] = odds.mean().item() * n
         odds = odds / self.z[which].item()
@@ -146,7 +146,7 @@ class HKD(Loss):
 
 
 def jeffreys(a: Tensor, b: Tensor) -> Tensor:
-    """Jeffreys divergence of neighbour probabilities under a cosine and a Student-t kernel."""
+    """Return the Jeffreys divergences of neighbours under a cosine and a Student-t kernel."""
     total = a.new_zeros(())
     for kernel_of in (lambda x: neighbours(x, 1e-6), student_t):
         p, q = kernel_of(a), kernel_of(b)
@@ -155,6 +155,6 @@ def jeffreys(a: Tensor, b: Tensor) -> Tensor:
 
 
 def student_t(x: Tensor) -> Tensor:
-    """Probabilities from distances, [B, D] -> [B, B]."""
+    """Return probabilities from distances, [B, D] -> [B, B]."""
     near = 1 / (1 + (gaps(x).clamp(min=0) + 1e-6).sqrt())
     return near / near.sum(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""The plain loop's losses are the methods': the benchmark compares two ways to the same numbers."""
+"""The plain loop's losses equal the methods': the benchmark compares two ways to one result."""
 
 from typing import Any
 
@@ -12,24 +12,24 @@ from kdbench.models import zoo
 from kdbench.registry import lookup
 
 HYPER: dict[str, dict[str, Any]] = {"hkd": {"variant": "semckd_repo"}, "crd": {"k": 9}}
-"""Options that the plain loss has built in, or takes from its batches."""
+"""Options that are fixed in the plain loss, or depend on its batches."""
 PARTS = {"ft": ("encoder", "translator")}
-"""What of a method the plain loss has; "": all."""
+"""Submodules of a method that the plain loss has, too; others have all."""
 
 B, N, K = 8, 40, 4
 
 
 def features(name: str, images: Tensor) -> Features:
-    """Of an untrained network in training mode, float64."""
+    """Return the features of an untrained network in training mode, float64."""
     torch.manual_seed(len(name))
     network = zoo.create(name, num_classes=K, in_channels=3).double()
-    found: Features = network(images)
-    return found
+    result: Features = network(images)
+    return result
 
 
 @pytest.mark.parametrize("method", sorted(set(LOSSES) - {"kd", "ab", "fsp"}))
-def test_plain_loss_is_the_method(method: str) -> None:
-    """Same features and parameters: same value, and same gradient at the student's stem."""
+def test_plain_loss_equals_the_method(method: str) -> None:
+    """Same features and parameters give the same value and gradient at the student's stem."""
     torch.manual_seed(0)
     images = torch.randn(B, 3, 16, 16, dtype=torch.float64)
     s, t = features("r8w4", images), features("r8w8", images)
@@ -68,5 +68,5 @@ def test_plain_loss_is_the_method(method: str) -> None:
 
 
 def vectors(p: torch.Tensor) -> bool:
-    """To sort by: the two sides may register biases and scales in another order than weights."""
+    """Sort key: the two sides may register biases and scales in another order than weights."""
     return p.dim() == 1

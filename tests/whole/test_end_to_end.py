@@ -1,4 +1,4 @@
-"""The whole line, from a two-method YAML on synthetic data to a leaderboard, in seconds."""
+"""From a two-method grid on synthetic data to its leaderboard, in seconds."""
 
 from pathlib import Path
 
@@ -19,11 +19,11 @@ executor: {kind: debug}
 """
 
 
-def test_from_yaml_to_leaderboard(tmp_path: Path) -> None:
+def test_from_grid_to_leaderboard(tmp_path: Path) -> None:
     grid = tmp_path / "line.yaml"
     grid.write_text(GRID)
-    where = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
-    done = CliRunner().invoke(main, ["run", "--grid", str(grid), *where])
+    folders = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    done = CliRunner().invoke(main, ["run", "--grid", str(grid), *folders])
     assert done.exit_code == 0, done.output
     assert "line: 7 runs, 0 recorded, 7 to train" in done.output
     table = pd.read_csv(tmp_path / "results" / "line" / "leaderboard.csv")
@@ -33,7 +33,7 @@ def test_from_yaml_to_leaderboard(tmp_path: Path) -> None:
     page = (tmp_path / "results" / "line" / "leaderboard.md").read_text()
     assert page.startswith("# The whole line")
     first = (tmp_path / "results" / "line" / "leaderboard.csv").read_bytes()
-    again = CliRunner().invoke(main, ["report", "--grid", str(grid), *where])
+    again = CliRunner().invoke(main, ["report", "--grid", str(grid), *folders])
     assert again.exit_code == 0, again.output
     assert (tmp_path / "results" / "line" / "leaderboard.csv").read_bytes() == first
     assert (tmp_path / "results" / "line" / "leaderboard.md").read_text() == page

@@ -1,4 +1,4 @@
-"""What ``make table1`` would run; make itself runs, in the mode that only prints."""
+"""Commands of ``make table1``, printed by ``make -n``."""
 
 import shutil
 import subprocess
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(MAKE is None, reason="needs make")
 
 
 def make(tools: Path, *args: str) -> str:
-    """``make -n`` with no other programs than those in a folder."""
+    """Run ``make -n`` with no programs except those in a folder."""
     done = subprocess.run(
         [str(MAKE), "-n", *args], env={"PATH": str(tools)}, cwd=ROOT, capture_output=True,
         text=True, timeout=60, check=True,
@@ -21,10 +21,10 @@ def make(tools: Path, *args: str) -> str:
     return done.stdout
 
 
-def program(tools: Path, name: str, does: str) -> None:
-    """A program; every start of it is noted in ``asked``."""
+def program(tools: Path, name: str, body: str) -> None:
+    """Write a program that logs each start of itself in ``started``."""
     file = tools / name
-    file.write_text(f"#!/bin/sh\necho {name} >> {tools}/asked\n{does}\n")
+    file.write_text(f"#!/bin/sh\necho {name} >> {tools}/started\n{body}\n")
     file.chmod(0o755)
 
 
@@ -48,17 +48,17 @@ SILENT = "echo 'Unable to contact slurm controller' >&2; exit 1"
         ({"nvidia-smi": "exit 9", "sinfo": NODES}, "table1"),
     ],
 )
-def test_the_paper_needs_a_gpu_or_a_slurm_that_answers(
+def test_the_paper_profile_needs_a_gpu_or_slurm_that_answers(
     tmp_path: Path, programs: dict[str, str], grid: str
 ) -> None:
-    for name, does in programs.items():
-        program(tmp_path, name, does)
+    for name, body in programs.items():
+        program(tmp_path, name, body)
     assert f"/kdbench run --grid experiments/{grid}.yaml\n" in make(tmp_path, "table1")
-    asked = (tmp_path / "asked").read_text().split() if programs.keys() - {"sbatch"} else []
-    assert len(asked) == len(set(asked))
+    started = (tmp_path / "started").read_text().split() if programs.keys() - {"sbatch"} else []
+    assert len(started) == len(set(started))
 
 
-def test_a_profile_that_is_given_is_taken_and_nobody_asked(tmp_path: Path) -> None:
+def test_a_given_profile_starts_no_program(tmp_path: Path) -> None:
     for name in ("sinfo", "nvidia-smi"):
         program(tmp_path, name, NODES)
     for profile in ("demo", "quick"):
@@ -66,4 +66,4 @@ def test_a_profile_that_is_given_is_taken_and_nobody_asked(tmp_path: Path) -> No
         assert grid in make(tmp_path, "table1", f"PROFILE={profile}")
     for target in ("help", "lint", "test", "setup"):
         make(tmp_path, target)
-    assert not (tmp_path / "asked").exists()
+    assert not (tmp_path / "started").exists()

@@ -1,4 +1,4 @@
-"""The committed leaderboards that kdbench trains itself: complete, and no method collapses."""
+"""The committed leaderboards are complete, and no method collapses."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from kdbench.registry import lookup
 ROOT = Path(__file__).parents[2]
 GRIDS = ("demo", "quick")
 MARGIN = 3.0
-"""Points that a method may end below the student trained alone."""
+"""Largest difference in points below the student trained alone."""
 
 
 @pytest.fixture(scope="module", params=GRIDS)
@@ -26,13 +26,13 @@ def table(grid: Grid) -> pd.DataFrame:
     return pd.read_csv(ROOT / "results" / grid.name / "leaderboard.csv")
 
 
-def test_every_method_is_there(grid: Grid, table: pd.DataFrame) -> None:
+def test_every_method_has_a_row(grid: Grid, table: pd.DataFrame) -> None:
     assert set(table["method"]) == {cell.method for cell in expand(grid).cells}
     assert set(lookup.names()) <= set(table["method"])
 
 
 def test_the_committed_runs_are_those_of_the_grid(grid: Grid, table: pd.DataFrame) -> None:
-    """A grid or preset that changed without its results being made again is noticed."""
+    """A grid or preset cannot change without new results."""
     expected = {run.id for run in expand(grid).runs}
     assert {run for runs in table["runs"] for run in runs.split()} == expected
 

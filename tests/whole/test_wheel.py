@@ -1,4 +1,4 @@
-"""Packaging: what setup.cfg lists is what there is, and a wheel carries it all."""
+"""Packaging: setup.cfg lists every package, and a wheel contains every file."""
 
 import configparser
 import os
@@ -19,15 +19,15 @@ def packages() -> set[str]:
 
 
 def test_setup_cfg_lists_every_package() -> None:
-    found = {"kdbench.methods"}
+    expected = {"kdbench.methods"}
     for init in (ROOT / "kdbench").rglob("__init__.py"):
-        found.add(".".join(init.parent.relative_to(ROOT).parts))
-    assert packages() == found
+        expected.add(".".join(init.parent.relative_to(ROOT).parts))
+    assert packages() == expected
 
 
 @pytest.mark.slow
 def test_the_wheel_works_from_another_folder(tmp_path: Path) -> None:
-    """Build it, unpack it elsewhere, and list methods, presets and published figures from there."""
+    """Build and unpack a wheel, and list its methods, presets and published figures."""
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
     built = subprocess.run(
         [*pip, "--wheel-dir", str(tmp_path), str(ROOT)],
