@@ -1,4 +1,4 @@
-"""Grids to runs: which there are, in which order, with which weights and ids."""
+"""Expansion of grids: runs, their order, weights and ids."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from small_grids import PLUGIN, cell, expanded, first, small, tree
 from kdbench.grid.expand import expand
 from kdbench.grid.grid import GridError
 from kdbench.grid.parsing import load, parse
-from kdbench.grid.run import Run
+from kdbench.grid.run import BASELINES, Run
 from kdbench.grid.yaml_tree import ROOT
 
 few = settings(max_examples=25, deadline=None)
@@ -24,46 +24,46 @@ def weights(run: Run) -> tuple[float, float, float]:
 # --- which runs -----------------------------------------------------------------------------------
 
 
-def test_cells_and_runs_come_in_the_order_in_which_they_can_be_trained() -> None:
+def test_teachers_come_before_their_students() -> None:
     grid = small(pairs=["r8w4 -> r8w3", "r8w16 -> v5w4"], methods=["kd", "at"], seeds=[0, 1])
-    whole = expand(grid)
-    rows = [(one.method, one.teacher, one.student, len(one.runs)) for one in whole.cells]
-    assert whole.cells[4].pair == str(grid.pairs[1]) == "r8w16 -> v5w4"
+    expansion = expand(grid)
+    rows = [(row.method, row.teacher, row.student, len(row.runs)) for row in expansion.cells]
+    assert expansion.cells[4].pair == str(grid.pairs[1]) == "r8w16 -> v5w4"
     assert rows == [
         ("teacher", "r8w4", "r8w3", 1), ("student", "r8w4", "r8w3", 2),
         ("kd", "r8w4", "r8w3", 2), ("at", "r8w4", "r8w3", 2),
         ("teacher", "r8w16", "v5w4", 1), ("student", "r8w16", "v5w4", 2),
         ("kd", "r8w16", "v5w4", 2), ("at", "r8w16", "v5w4", 2),
     ]  # fmt: skip
-    ids = [run.id for run in whole.runs]
+    ids = [run.id for run in expansion.runs]
     assert len(set(ids)) == len(ids) == 14
-    for run in whole.runs:
+    for run in expansion.runs:
         if run.teacher:
             assert run.teacher.run in ids[: ids.index(run.id)]
 
 
 def test_the_students_baseline_is_shared_between_pairs() -> None:
-    whole = expanded(pairs=["r8w4 -> r8w3", "v5w4 -> r8w3"], seeds=[0, 1])
-    assert cell(whole, "student", 0).runs == cell(whole, "student", 1).runs
-    assert len(whole.runs) == 2 + 2 + 4
+    expansion = expanded(pairs=["r8w4 -> r8w3", "v5w4 -> r8w3"], seeds=[0, 1])
+    assert cell(expansion, "student", 0).runs == cell(expansion, "student", 1).runs
+    assert len(expansion.runs) == 2 + 2 + 4
 
 
-def test_a_teacher_that_is_also_a_student_is_trained_once_and_called_by_its_row() -> None:
-    whole = expanded(pairs=["r8w4 -> r8w3", "v5w4 -> r8w4"], seeds=[0, 1])
-    teacher, student = cell(whole, "teacher").runs[0], cell(whole, "student", 1).runs[0]
+def test_a_teacher_that_is_also_a_student_is_trained_once_with_a_label_per_row() -> None:
+    expansion = expanded(pairs=["r8w4 -> r8w3", "v5w4 -> r8w4"], seeds=[0, 1])
+    teacher, student = cell(expansion, "teacher").runs[0], cell(expansion, "student", 1).runs[0]
     assert teacher.id == student.id
     assert (teacher.method, student.method) == ("teacher", "student")
-    assert [run.method for run in whole.runs if run.id == teacher.id] == ["teacher"]
+    assert [run.method for run in expansion.runs if run.id == teacher.id] == ["teacher"]
 
 
-def test_born_again() -> None:
-    whole = expanded(pairs=["r8w3 -> r8w3"], seeds=[0])
-    assert [run.method for run in whole.runs] == ["teacher", "kd"]
+def test_a_network_can_be_its_own_teacher() -> None:
+    expansion = expanded(pairs=["r8w3 -> r8w3"], seeds=[0])
+    assert [run.method for run in expansion.runs] == ["teacher", "kd"]
 
 
 def test_a_method_without_teacher_is_shared_between_pairs() -> None:
-    whole = expanded(pairs=["r8w4 -> r8w3", "v5w4 -> r8w3"], methods=["label_smoothing", "kd"])
-    [a, b] = [one.runs[0] for one in whole.cells if one.method == "label_smoothing"]
+    expansion = expanded(pairs=["r8w4 -> r8w3", "v5w4 -> r8w3"], methods=["label_smoothing", "kd"])
+    [a, b] = [row.runs[0] for row in expansion.cells if row.method == "label_smoothing"]
     assert a.id == b.id and a.teacher is None and weights(a)[:2] == (1.0, 0.0)
     both = first("label_smoothing+kd", methods=[{"label_smoothing+kd": {"alpha": 1}}])
     assert both.teacher is not None and both.alpha == 1.0
@@ -71,28 +71,28 @@ def test_a_method_without_teacher_is_shared_between_pairs() -> None:
 
 def test_an_auxiliary_is_trained_between_teacher_and_student() -> None:
     row = {"hkd": {"auxiliary": {"student": "r8w8", "method": "pkt"}}}
-    whole = expanded(methods=[row], seeds=[3], teacher={"seed": 1}, protocol="semckd")
-    teacher, alone, helper, run = whole.runs
-    assert (teacher.method, alone.method, helper.method, run.method) == (
+    expansion = expanded(methods=[row], seeds=[3], teacher={"seed": 1}, protocol="semckd")
+    teacher, alone, auxiliary, run = expansion.runs
+    assert (teacher.method, alone.method, auxiliary.method, run.method) == (
         "teacher", "student", "pkt", "hkd",
     )  # fmt: skip
-    assert helper.student == "r8w8" and helper.seed == 1
-    assert helper.terms[0].beta == 30000
-    assert helper.teacher is not None and helper.teacher.run == teacher.id
+    assert auxiliary.student == "r8w8" and auxiliary.seed == 1
+    assert auxiliary.terms[0].beta == 30000
+    assert auxiliary.teacher is not None and auxiliary.teacher.run == teacher.id
     assert run.teacher is not None
-    assert (run.teacher.arch, run.teacher.run, run.seed) == ("r8w8", helper.id, 3)
-    assert [one.method for one in whole.cells] == ["teacher", "student", "hkd"]
+    assert (run.teacher.arch, run.teacher.run, run.seed) == ("r8w8", auxiliary.id, 3)
+    assert [row.method for row in expansion.cells] == ["teacher", "student", "hkd"]
 
 
 def test_imported_teachers_are_not_trained() -> None:
-    whole = expanded(teachers={"r8w4": "import-abc"})
-    assert cell(whole, "teacher").runs == ()
-    run = cell(whole, "kd").runs[0]
+    expansion = expanded(teachers={"r8w4": "import-abc"})
+    assert cell(expansion, "teacher").runs == ()
+    run = cell(expansion, "kd").runs[0]
     assert run.teacher is not None and run.teacher.run == "import-abc"
-    assert {one.method for one in whole.runs} == {"student", "kd"}
+    assert {run.method for run in expansion.runs} == {"student", "kd"}
 
 
-def test_teachers_may_be_trained_otherwise() -> None:
+def test_teachers_can_have_other_settings() -> None:
     spec = {"seed": 7, "dataset": {"name": "synthetic", "per_class": 9}, "protocol": "semckd"}
     teacher = first("teacher", teacher=spec)
     assert (teacher.seed, teacher.dataset.per_class, teacher.training.epochs) == (7, 9, 240)
@@ -101,14 +101,14 @@ def test_teachers_may_be_trained_otherwise() -> None:
 
 def test_learning_rates() -> None:
     pairs = [{"teacher": "r8w4", "student": "r8w3", "lr": 0.3}, "r8w3 -> v5w4"]
-    whole = expanded(pairs=pairs, protocol={"preset": "demo", "lr_of": {"v5w4": 0.2}})
-    rates = {(run.student, run.method): run.training.lr for run in whole.runs}
+    expansion = expanded(pairs=pairs, protocol={"preset": "demo", "lr_of": {"v5w4": 0.2}})
+    rates = {(run.student, run.method): run.training.lr for run in expansion.runs}
     assert rates["r8w3", "student"] == rates["r8w3", "kd"] == 0.3
     assert rates["r8w3", "teacher"] == 0.05
     assert rates["v5w4", "kd"] == 0.2
 
 
-def test_phases_before_training() -> None:
+def test_pretraining_phases() -> None:
     protocol = {"preset": "demo", "pretrain_epochs": 5}
     assert first("ft", methods=["ft"], protocol=protocol).pretrain == (5, 0.05)
     own = {"ft": {"pretrain_epochs": 0, "pretrain_lr": 1}}
@@ -119,7 +119,7 @@ def test_phases_before_training() -> None:
 # --- weights --------------------------------------------------------------------------------------
 
 
-def test_the_grids_word_then_the_protocols_then_the_methods() -> None:
+def test_weights_are_the_grids_else_the_protocols_else_the_methods() -> None:
     def simkd(**options: Any) -> Run:
         table = options.pop("table", {})
         protocol = {"gamma": 0.7, "alpha": 0.6, "temperature": 3, "methods": {"simkd": table}}
@@ -133,7 +133,7 @@ def test_the_grids_word_then_the_protocols_then_the_methods() -> None:
     )  # fmt: skip
 
 
-def test_presets_differ_in_what_they_ask_of_kd() -> None:
+def test_presets_give_kd_different_weights() -> None:
     assert weights(first("kd", protocol="crd")) == (0.1, 0.9, 4.0)
     assert weights(first("kd", protocol="semckd")) == (1.0, 1.0, 4.0)
     assert weights(first("at", methods=["at"], protocol="crd")) == (1.0, 0.0, 4.0)
@@ -153,7 +153,7 @@ def test_betas_and_hyper_parameters_of_combinations() -> None:
     assert run.terms[1].beta == 400.0
 
 
-def test_parts_that_contradict_each_other_need_a_word() -> None:
+def test_methods_with_different_weights_need_an_explicit_weight() -> None:
     grid = small(methods=["simkd+kd", "dkd+simkd"], protocol="crd")
     with pytest.raises(GridError) as error:
         expand(grid)
@@ -162,11 +162,11 @@ def test_parts_that_contradict_each_other_need_a_word() -> None:
         "grid.yaml: methods.simkd+kd: gamma: the methods differ (simkd 0, kd 0.1); "
         "set gamma for this row"
     )
-    told = {"simkd+kd": {"gamma": 0, "alpha": 1}}
-    assert weights(first("simkd+kd", methods=[told], protocol="crd"))[:2] == (0.0, 1.0)
+    explicit = {"simkd+kd": {"gamma": 0, "alpha": 1}}
+    assert weights(first("simkd+kd", methods=[explicit], protocol="crd"))[:2] == (0.0, 1.0)
 
 
-def test_a_temperature_is_told_once() -> None:
+def test_a_methods_temperature_is_the_objectives() -> None:
     for row, protocol in (({"kd": {"temperature": 2}}, {}), ("kd", {"temperature": 2})):
         run = first("kd", methods=[row], protocol={"preset": "demo", **protocol})
         assert run.temperature == 2.0 and run.terms[0].hyper["temperature"] == 2.0
@@ -178,32 +178,39 @@ def test_a_temperature_is_told_once() -> None:
 # --- sweeps ---------------------------------------------------------------------------------------
 
 
-def test_axes_of_a_sweep_make_labelled_rows() -> None:
-    whole = expanded(
+def test_a_sweep_makes_a_labelled_row_per_combination() -> None:
+    expansion = expanded(
         methods=["kd", "semckd", "semckd+at"],
         sweep={"semckd.beta": [1, 2.5], "semckd.factor": [2, 4], "at+semckd.at.beta": [3]},
         seeds=[0, 1],
     )
-    assert [one.method for one in whole.cells[2:]] == [
+    assert [row.method for row in expansion.cells[2:]] == [
         "kd", "semckd(beta=1, factor=2)", "semckd(beta=1, factor=4)",
         "semckd(beta=2.5, factor=2)", "semckd(beta=2.5, factor=4)", "semckd+at(at.beta=3)",
     ]  # fmt: skip
-    run = cell(whole, "semckd(beta=2.5, factor=2)").runs[1]
+    run = cell(expansion, "semckd(beta=2.5, factor=2)").runs[1]
     assert (run.terms[0].beta, run.terms[0].hyper["factor"], run.seed) == (2.5, 2, 1)
-    assert cell(whole, "semckd+at(at.beta=3)").runs[0].terms[0].beta == 3.0
+    assert cell(expansion, "semckd+at(at.beta=3)").runs[0].terms[0].beta == 3.0
+
+
+def test_a_swept_row_and_a_label_cannot_be_the_same() -> None:
+    grid = small(methods=["kd", {"at": {"label": "kd(alpha=1)"}}], sweep={"kd.alpha": [1, 2]})
+    with pytest.raises(GridError) as error:
+        expand(grid)
+    assert error.value.lines == ("grid.yaml: methods: 2 rows have the label kd(alpha=1)",)
 
 
 def test_sweeps_of_weights_and_of_labelled_rows() -> None:
     rows = [{"at": {"label": "four", "p": 4}}, {"at": {"label": "two"}}]
-    whole = expanded(methods=rows, sweep={"four.alpha": [0, 1]})
-    assert [one.method for one in whole.cells[2:]] == ["four(alpha=0)", "four(alpha=1)", "two"]
-    assert [one.runs[0].alpha for one in whole.cells[2:]] == [0.0, 1.0, 1.0]
+    expansion = expanded(methods=rows, sweep={"four.alpha": [0, 1]})
+    assert [row.method for row in expansion.cells[2:]] == ["four(alpha=0)", "four(alpha=1)", "two"]
+    assert [row.runs[0].alpha for row in expansion.cells[2:]] == [0.0, 1.0, 1.0]
 
 
 # --- ids ------------------------------------------------------------------------------------------
 
 
-def test_a_plugins_content_decides_not_where_it_lies(tmp_path: Path) -> None:
+def test_a_plugins_content_and_not_its_folder_determines_the_id(tmp_path: Path) -> None:
     ids = []
     for folder, text in (("a", PLUGIN), ("b", PLUGIN), ("c", PLUGIN + "\n# changed\n")):
         (tmp_path / folder).mkdir()
@@ -219,7 +226,7 @@ def test_a_plugins_content_decides_not_where_it_lies(tmp_path: Path) -> None:
 
 @few
 @given(st.permutations(["kd", "at", "semckd+at"]), st.permutations([0, 1, 2]), st.randoms())
-def test_no_order_decides_an_id(methods: list[str], seeds: list[int], random: Any) -> None:
+def test_no_order_changes_an_id(methods: list[str], seeds: list[int], random: Any) -> None:
     shuffled = list(tree(methods=methods, seeds=seeds, protocol="semckd").items())
     random.shuffle(shuffled)
     mixed = expand(parse(dict(shuffled), source="g"))
@@ -234,7 +241,7 @@ def test_no_order_decides_an_id(methods: list[str], seeds: list[int], random: An
     lr=st.sampled_from([1, 2]),
     limit=st.none() | st.integers(0, 9),
 )
-def test_whole_numbers_and_fractions_are_one(
+def test_whole_numbers_and_equal_fractions_give_one_id(
     beta: int, epochs: int, lr: int, limit: int | None
 ) -> None:
     def run(kind: Any) -> Run:
@@ -255,7 +262,7 @@ def test_whole_numbers_and_fractions_are_one(
     assert run(int).id == run(float).id
 
 
-def test_labels_titles_and_the_executor_decide_no_id() -> None:
+def test_labels_titles_and_the_executor_change_no_id() -> None:
     plain = {run.id for run in expanded().runs}
     other = expanded(
         name="b", title="B", methods=[{"kd": {"label": "Hinton"}}], executor={"workers": 3},
@@ -274,45 +281,45 @@ def test_labels_titles_and_the_executor_decide_no_id() -> None:
         {"kd": {"beta": 1}}, "at",
     ],
 )  # fmt: skip
-def test_what_moves_the_number_moves_the_id(row: Any) -> None:
+def test_weights_and_methods_change_the_id(row: Any) -> None:
     plain, other = expanded(), expanded(methods=[row])
     assert plain.cells[2].runs[0].id != other.cells[2].runs[0].id
     assert plain.cells[1].runs[0].id == other.cells[1].runs[0].id
 
 
-def test_a_large_grid_expands_fast_and_whole() -> None:
-    whole = expanded(seeds=list(range(2000)), methods=["kd", "at", "sp", "vid"])
-    assert len({run.id for run in whole.runs}) == len(whole.runs) == 1 + 5 * 2000
+def test_a_large_grid_expands_completely() -> None:
+    expansion = expanded(seeds=list(range(2000)), methods=["kd", "at", "sp", "vid"])
+    assert len({run.id for run in expansion.runs}) == len(expansion.runs) == 1 + 5 * 2000
 
 
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda p: p.stem
 )
-def test_the_experiments_that_ship_expand(path: Path) -> None:
+def test_included_experiments_expand(path: Path) -> None:
     grid = load(path)
-    whole = expand(grid)
-    rows = 2 + len({one.method for one in whole.cells} - {"teacher", "student"})
-    assert len(whole.cells) == len(grid.pairs) * rows
-    assert len({run.id for run in whole.runs}) == len(whole.runs)
+    expansion = expand(grid)
+    rows = 2 + len({row.method for row in expansion.cells} - set(BASELINES))
+    assert len(expansion.cells) == len(grid.pairs) * rows
+    assert len({run.id for run in expansion.runs}) == len(expansion.runs)
 
 
-def test_the_papers_axes_of_data() -> None:
-    """Few images and wrong labels are the students' alone: one teacher serves all these grids."""
+def test_few_shot_and_label_noise_grids_share_a_teacher() -> None:
+    """Only the students have fewer images or wrong labels, so all these grids share a teacher."""
     folder = ROOT / "experiments"
     teachers, students = set(), set()
     for name in ("few_shot_25", "few_shot_50", "few_shot_75", "label_noise_10", "label_noise_30",
                  "label_noise_50"):  # fmt: skip
-        whole = expand(load(folder / f"{name}.yaml"))
-        teachers |= {run.id for run in cell(whole, "teacher").runs}
-        (data,) = {run.dataset for run in whole.runs if run.method != "teacher"}
+        expansion = expand(load(folder / f"{name}.yaml"))
+        teachers |= {run.id for run in cell(expansion, "teacher").runs}
+        (data,) = {run.dataset for run in expansion.runs if run.method != "teacher"}
         students.add(data.title)
     assert len(teachers) == 1
     assert students == {
         "cifar100, 125 per class", "cifar100, 250 per class", "cifar100, 375 per class",
         "cifar100, 10% label noise", "cifar100, 30% label noise", "cifar100, 50% label noise",
     }  # fmt: skip
-    ours = load(folder / "label_noise_30.yaml", ("dataset.noise_by=class",))
-    assert ours.dataset.title == "cifar100, 30% label noise by class"
+    by_class = load(folder / "label_noise_30.yaml", ("dataset.noise_by=class",))
+    assert by_class.dataset.title == "cifar100, 30% label noise by class"
     assert teachers == {
         run.id for run in cell(expand(load(folder / "table1.yaml")), "teacher", 6).runs
     }

@@ -1,3 +1,5 @@
+"""JSON Schema of grid files, against the parser."""
+
 import json
 from pathlib import Path
 from typing import Any
@@ -16,19 +18,19 @@ GRIDS = sorted((ROOT / "experiments").glob("*.yaml"))
 
 @pytest.fixture(scope="module")
 def editor() -> Draft7Validator:
-    """What an editor does with the printed schema."""
+    """Return a validator of the printed schema, as an editor uses it."""
     printed = json.loads(kdbench("schema").stdout)
     Draft7Validator.check_schema(printed)
     return Draft7Validator(printed)
 
 
-def told(editor: Draft7Validator, grid: dict[str, Any]) -> list[str]:
+def mistakes(editor: Draft7Validator, grid: dict[str, Any]) -> list[str]:
     return [error.message for error in editor.iter_errors(grid)]
 
 
 @pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
-def test_every_grid_that_comes_along_fits(editor: Draft7Validator, path: Path) -> None:
-    assert told(editor, parse_yaml(path.read_text(), str(path), file=True)) == []
+def test_included_grids_are_valid(editor: Draft7Validator, path: Path) -> None:
+    assert mistakes(editor, parse_yaml(path.read_text(), str(path), file=True)) == []
 
 
 @pytest.mark.parametrize(
@@ -49,9 +51,11 @@ def test_every_grid_that_comes_along_fits(editor: Draft7Validator, path: Path) -
         {"executor": {"kind": "slurm", "slurm": {"memory": "24 GB", "sbatch": {"comment": "x"}}}},
     ],
 )
-def test_what_kdbench_takes_fits(editor: Draft7Validator, changes: dict[str, Any]) -> None:
+def test_values_that_kdbench_accepts_are_valid(
+    editor: Draft7Validator, changes: dict[str, Any]
+) -> None:
     small(**changes)
-    assert told(editor, tree(**changes)) == []
+    assert mistakes(editor, tree(**changes)) == []
 
 
 @pytest.mark.parametrize(
@@ -75,21 +79,23 @@ def test_what_kdbench_takes_fits(editor: Draft7Validator, changes: dict[str, Any
         {"executor": {"slurm": {"memory": "24"}}}, {"teacher": {"dataset": "mnist"}},
     ],
 )  # fmt: skip
-def test_what_kdbench_refuses_does_not(editor: Draft7Validator, changes: dict[str, Any]) -> None:
+def test_values_that_kdbench_refuses_are_not_valid(
+    editor: Draft7Validator, changes: dict[str, Any]
+) -> None:
     with pytest.raises(UserError):
         small(**changes)
-    assert told(editor, tree(**changes))
+    assert mistakes(editor, tree(**changes))
 
 
-def test_a_grid_over_another_needs_no_key(editor: Draft7Validator) -> None:
-    assert told(editor, {"extends": "table1.yaml"}) == []
-    assert len(told(editor, {})) == 5
+def test_a_grid_that_extends_another_needs_no_key(editor: Draft7Validator) -> None:
+    assert mistakes(editor, {"extends": "table1.yaml"}) == []
+    assert len(mistakes(editor, {})) == 5
 
 
-def test_every_method_is_there_with_its_options() -> None:
+def test_every_method_is_listed_with_its_options() -> None:
     parts = schema()["$defs"]
     rows = parts["Row"]["anyOf"]
     assert rows[0]["enum"] == list(rows[2]["properties"]) == lookup.names()
-    about = parts["of-semckd"]
-    assert about["description"] == lookup.describe("semckd").doc
-    assert set(lookup.describe("semckd").hyper) < set(about["properties"])
+    options = parts["of-semckd"]
+    assert options["description"] == lookup.describe("semckd").doc
+    assert set(lookup.describe("semckd").hyper) < set(options["properties"])

@@ -1,4 +1,4 @@
-"""Trees to grids: short forms, presets, paths."""
+"""Parsing of trees into grids: short forms, presets, paths."""
 
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ from kdbench.grid.yaml_tree import ROOT
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda p: p.stem
 )
-def test_the_experiments_that_ship_are_grids(path: Path) -> None:
+def test_included_experiments_are_grids(path: Path) -> None:
     assert load(path).source == str(path)
 
 
-def test_a_preset_with_changes_says_so() -> None:
+def test_the_name_of_a_changed_preset_lists_the_changes() -> None:
     changed = small(protocol={"preset": "semckd", "epochs": 9, "methods": {"at": {"beta": 5}}})
     assert changed.protocol.name == "semckd with other epochs, methods"
     assert changed.protocol.methods["at"] == {"beta": 5}
@@ -46,19 +46,19 @@ def test_overrides_reach_short_forms(tmp_path: Path) -> None:
     assert grid.seeds == (4, 5)
 
 
-def test_null_is_as_good_as_nothing() -> None:
+def test_null_stands_for_the_default() -> None:
     grid = small(report=None, sweep=None, teacher=None, executor=None, title=None)
     assert grid.title == "small" and grid.executor.kind == "auto"
 
 
-def test_teachers_may_be_trained_otherwise() -> None:
+def test_teachers_can_have_other_settings() -> None:
     grid = small(teacher={"seed": 7, "dataset": "synthetic", "protocol": "semckd"})
     assert grid.teacher.seed == 7
     assert grid.teacher.protocol is not None and grid.teacher.protocol.epochs == 240
     assert grid.teacher.dataset is not None and grid.teacher.dataset.name == "synthetic"
 
 
-def test_paths_start_from_the_file_that_may_name_them(
+def test_paths_are_relative_to_the_file_that_contains_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "base"
@@ -87,7 +87,7 @@ def test_forms_of_rows(row: Any, name: str, options: dict[str, Any]) -> None:
     assert (grid.methods[0].name, grid.methods[0].options) == (name, options)
 
 
-def test_a_plugins_options_in_a_combination_stand_under_its_short_name(tmp_path: Path) -> None:
+def test_a_plugins_options_in_a_combination_are_under_its_short_name(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(PLUGIN)
     for key in ("mine", "./mine.py"):
         row = {"kd+./mine.py": {key: {"width": 3}}}

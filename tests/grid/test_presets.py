@@ -1,4 +1,4 @@
-"""The protocols that ship."""
+"""Presets: the protocols that are included."""
 
 import pytest
 
@@ -21,7 +21,7 @@ LITERATURE = {
 
 
 @pytest.mark.parametrize("name", presets())
-def test_presets_are_whole_and_their_methods_exist(name: str) -> None:
+def test_presets_are_complete_and_their_methods_exist(name: str) -> None:
     protocol = Protocol(**preset(name))
     assert protocol_errors(protocol, name) == []
     assert protocol.source
@@ -30,7 +30,7 @@ def test_presets_are_whole_and_their_methods_exist(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LITERATURE)
-def test_weights_are_the_literatures(name: str) -> None:
+def test_weights_are_the_papers(name: str) -> None:
     methods = Protocol(**preset(name)).methods
     betas = {method: options["beta"] for method, options in methods.items() if "beta" in options}
     assert betas == LITERATURE[name]
@@ -54,8 +54,8 @@ def test_conventions_of_the_objective() -> None:
         assert protocol.training("vgg8").lr == 0.05
 
 
-def test_defaults_agree_with_the_presets_where_all_do() -> None:
+def test_default_betas_agree_with_the_presets() -> None:
     for method in ("at", "sp", "pkt", "crd", "semckd"):
         for name in ("semckd", "crd"):
-            told = preset(name)["methods"].get(method, {})
-            assert told.get("beta", lookup.describe(method).beta) == lookup.describe(method).beta
+            options = preset(name)["methods"].get(method, {})
+            assert options.get("beta", lookup.describe(method).beta) == lookup.describe(method).beta

@@ -1,3 +1,5 @@
+"""Published figures: names of tables, methods and data sets."""
+
 import csv
 from pathlib import Path
 
@@ -9,12 +11,12 @@ from kdbench.grid.published import lookup
 TABLE1 = "SemCKD (AAAI 2021)/Table 1"
 
 
-def test_lookup_by_our_names() -> None:
-    found = lookup(TABLE1, "fitnets", "resnet32x4", "vgg8")
-    assert found is not None
-    assert (found.mean, found.sd, found.dataset) == (72.91, 0.18, "CIFAR-100")
-    assert found.source.startswith("SemCKD (AAAI 2021), Table 1")
-    assert "not stated" in found.notes
+def test_lookup_by_names_of_kdbench() -> None:
+    figure = lookup(TABLE1, "fitnets", "resnet32x4", "vgg8")
+    assert figure is not None
+    assert (figure.mean, figure.sd, figure.dataset) == (72.91, 0.18, "CIFAR-100")
+    assert figure.source.startswith("SemCKD (AAAI 2021), Table 1")
+    assert "not stated" in figure.notes
     assert lookup(TABLE1, "semckd", "resnet32x4", "vgg8").mean == 75.27  # type: ignore[union-attr]
 
 
@@ -25,7 +27,7 @@ def test_baselines_are_methods_of_the_table() -> None:
     assert (teacher.mean, teacher.sd, student.mean) == (79.42, None, 70.46)
 
 
-def test_what_a_table_lacks_is_none() -> None:
+def test_a_figure_that_a_table_lacks_is_none() -> None:
     assert lookup(TABLE1, "semckd", "resnet32x4", "resnet20") is None
     assert lookup(TABLE1, "simkd", "resnet32x4", "vgg8") is None
     assert lookup(TABLE1, "semckd", "resnet32x4", "vgg8", dataset="digits") is None
@@ -43,13 +45,13 @@ def test_terms_come_in_any_order() -> None:
     assert first is not None and first == lookup(reference, "kd+norm", *pair)
 
 
-def test_the_full_name_goes_before_one_that_starts_alike() -> None:
-    whole = "torchdistill benchmarks/ImageNet ResNet-18"
-    found = lookup(whole, "kd", "ResNet34", "ResNet18")
-    assert found is not None and "(original work column)" not in found.source
+def test_a_full_name_wins_over_one_that_starts_with_it() -> None:
+    name = "torchdistill benchmarks/ImageNet ResNet-18"
+    figure = lookup(name, "kd", "ResNet34", "ResNet18")
+    assert figure is not None and "(original work column)" not in figure.source
 
 
-def test_an_unknown_reference_names_the_nearest() -> None:
+def test_an_unknown_reference_suggests_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"did you mean SemCKD \(AAAI 2021\)/Table 1 \(README"):
         lookup("SemCKD (AAAI 2020)/Table 1", "kd", "a", "b")
 
@@ -62,12 +64,12 @@ def test_full_names_of_references() -> None:
         published.full_name("SemCKD (AAAI 2020)/Table 1")
 
 
-def test_a_reference_that_is_two_tables_is_an_error() -> None:
+def test_a_reference_to_two_tables_is_an_error() -> None:
     with pytest.raises(ValueError, match="not unique; accepted: "):
         lookup("CRD / RepDistiller (ICLR 2020)/README table", "kd", "a", "b")
 
 
-def test_a_pair_published_on_two_data_sets_needs_one_named() -> None:
+def test_a_pair_published_on_two_data_sets_needs_a_data_set() -> None:
     reference = "Knowledge-Distillation-Zoo/README table 2"
     pair = ("resnet110", "resnet20")
     with pytest.raises(ValueError, match="on several data sets; give one of CIFAR-10, CIFAR-100"):
@@ -115,6 +117,6 @@ def test_every_row_can_be_looked_up() -> None:
     for row in rows:
         reference = f"{row['paper']}/{row['table']}"
         names = (row["method"], row["teacher"], row["student"])
-        found = lookup(reference, *names, dataset=row["dataset"])
-        assert found is not None and found.mean == float(row["top1_mean"]), row
+        figure = lookup(reference, *names, dataset=row["dataset"])
+        assert figure is not None and figure.mean == float(row["top1_mean"]), row
     assert len(published.references()) == len({(row["paper"], row["table"]) for row in rows})

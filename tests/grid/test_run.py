@@ -1,4 +1,4 @@
-"""Run ids: what decides the number decides the id, and nothing else does."""
+"""Run ids: they depend on the values that determine a result, and on no others."""
 
 import hashlib
 import json
@@ -44,15 +44,15 @@ runs = st.builds(
 
 @few
 @given(runs)
-def test_an_id_is_sixteen_digits_of_the_canonical_text(run: Run) -> None:
+def test_an_id_is_sixteen_digits_of_a_hash_of_the_canonical_text(run: Run) -> None:
     text = json.dumps(run.canonical, sort_keys=True, separators=(",", ":"))
     assert run.id == hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @few
 @given(runs, st.integers(0, 10**6))
-def test_with_seed_is_replace(run: Run, seed: int) -> None:
-    assert run.id and run.shared  # what is known of one seed is not told of another
+def test_with_seed_equals_replace(run: Run, seed: int) -> None:
+    assert run.id and run.shared  # cached values of one seed must not be copied to another
     fast, slow = run.with_seed(seed), replace(run, seed=seed)
     assert fast == slow
     assert (fast.id, fast.shared) == (slow.id, slow.shared)
@@ -70,7 +70,7 @@ def test_json_gives_the_run_back(run: Run) -> None:
 
 @few
 @given(runs, st.randoms())
-def test_the_order_of_terms_and_names_of_rows_decide_nothing(run: Run, random: Any) -> None:
+def test_the_order_of_terms_and_names_of_rows_change_no_id(run: Run, random: Any) -> None:
     mixed = list(run.terms)
     random.shuffle(mixed)
     mixed = [replace(t, hyper=dict(reversed(t.hyper.items())), path="/elsewhere.py") for t in mixed]
@@ -80,7 +80,7 @@ def test_the_order_of_terms_and_names_of_rows_decide_nothing(run: Run, random: A
 
 @few
 @given(runs, runs)
-def test_ids_are_equal_where_the_canonical_form_is(a: Run, b: Run) -> None:
+def test_ids_are_equal_if_the_canonical_forms_are(a: Run, b: Run) -> None:
     assert (a.id == b.id) == (a.canonical == b.canonical)
 
 
@@ -93,7 +93,7 @@ def test_a_cohort_shares_all_but_the_objective(run: Run) -> None:
     assert replace(run, training=batch).shared != run.shared
 
 
-def test_a_weight_of_zero_takes_its_temperature_along() -> None:
+def test_the_temperature_has_no_effect_with_a_weight_of_zero() -> None:
     run = Run(
         "r8w3", Teacher("r8w4", "a"), Dataset(name="digits"), Training(), 1.0, 0.0, 4.0, (), 0
     )

@@ -1,4 +1,4 @@
-"""What a grid may say of data and training."""
+"""Settings of data and training."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from kdbench.grid.settings import Dataset, Protocol, Schedule, Training
 
 
-def test_where_data_lies_decides_nothing() -> None:
+def test_the_folder_of_images_changes_no_id() -> None:
     a = Dataset(name="imagefolder", root="/data/a/birds", size=32)
     b = Dataset(name="imagefolder", root="elsewhere/birds", size=32)
     assert a.canonical == b.canonical == {"name": "imagefolder", "label": "birds", "size": 32}
@@ -17,7 +17,7 @@ def test_where_data_lies_decides_nothing() -> None:
     assert named.title == "Birds, small"
 
 
-def test_what_changes_nothing_stands_in_no_id() -> None:
+def test_values_without_effect_change_no_id() -> None:
     plain = Dataset(name="cifar100").canonical
     assert Dataset(name="cifar100", size=32, subset_seed=3).canonical == plain
     assert Dataset(name="cifar100", per_class=5, subset_seed=0).canonical == plain | {
@@ -34,7 +34,7 @@ def test_titles() -> None:
 
 
 @pytest.mark.parametrize("values", [{"name": "imagefolder"}, {"name": "digits", "root": "x"}])
-def test_root_belongs_to_folders(values: dict[str, Any]) -> None:
+def test_root_is_for_imagefolder_only(values: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="root"):
         Dataset(**values)
 
@@ -53,12 +53,12 @@ def test_wrong_values_are_refused(values: dict[str, Any]) -> None:
         Protocol(**values)
 
 
-def test_numbers_are_compared_not_their_spelling() -> None:
+def test_equal_numbers_in_other_forms_are_equal() -> None:
     given: dict[str, Any] = {"lr": 1, "weight_decay": -0.0, "epochs": 3.0}
     assert Training(**given).canonical == Training(lr=1.0, weight_decay=0.0, epochs=3).canonical
 
 
-def test_a_schedule_is_what_it_uses() -> None:
+def test_values_of_other_schedules_have_no_effect() -> None:
     cosine = Schedule(kind="cosine", warmup=0.1)
     assert Schedule(kind="cosine", warmup=0.1, milestones=(5,), factor=0.5).canonical == (
         cosine.canonical
@@ -67,7 +67,7 @@ def test_a_schedule_is_what_it_uses() -> None:
     assert Schedule(milestones=(5,)).canonical != Schedule(milestones=(6,)).canonical
 
 
-def test_a_student_has_its_own_rate() -> None:
+def test_a_student_can_have_its_own_learning_rate() -> None:
     protocol = Protocol(lr=0.05, lr_of={"vgg8": 0.01})
     assert protocol.training("vgg8").lr == 0.01
     assert protocol.training("vgg11").lr == 0.05

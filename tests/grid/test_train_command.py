@@ -1,4 +1,4 @@
-"""One cell: flags to runs, and every run back to flags that give the same id."""
+"""``kdbench train``: from flags to runs, and from each run to a command that repeats it."""
 
 import shlex
 from dataclasses import replace
@@ -18,10 +18,10 @@ from kdbench.runs import records
 
 
 def again(run: Run, runs: Path) -> tuple[Run, str]:
-    """The run that its command asks for, parsed as the shell and the command line parse it."""
-    told = Commands(partial(records.read_run, runs))(run)
-    program, name, *words = shlex.split(told)
-    assert (program, name) == ("kdbench", "train"), told
+    """Return the run of a run's command, parsed as by a shell, and the command."""
+    line = Commands(partial(records.read_run, runs))(run)
+    program, name, *words = shlex.split(line)
+    assert (program, name) == ("kdbench", "train"), line
     context = main.commands["train"].make_context("train", words)
     values = context.params
     _, needed = one_cell(
@@ -32,10 +32,10 @@ def again(run: Run, runs: Path) -> tuple[Run, str]:
             overrides=values["overrides"],
         )
     )
-    return needed[-1], told
+    return needed[-1], line
 
 
-ROUND: list[tuple[str, dict[str, Any]]] = [
+ROUND_TRIPS: list[tuple[str, dict[str, Any]]] = [
     ("student", {"protocol": "semckd"}),
     ("teacher", {"protocol": "semckd"}),
     ("kd", {"protocol": "crd"}),
@@ -63,20 +63,20 @@ ROUND: list[tuple[str, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("method", "changes"), ROUND)
+@pytest.mark.parametrize(("method", "changes"), ROUND_TRIPS)
 def test_a_command_gives_the_same_run(method: str, changes: dict[str, Any], tmp_path: Path) -> None:
-    whole = expanded(**changes)
-    for run in whole.runs:
+    expansion = expanded(**changes)
+    for run in expansion.runs:
         records.write_run(tmp_path, run)
     label = "a label" if "label" in str(changes.get("methods")) and method == "at" else method
-    run = next(one.runs[0] for one in whole.cells if one.method == label)
-    found, told = again(run, tmp_path)
-    assert found.id == run.id
-    assert (found.dataset, found.training) == (run.dataset, run.training)
-    assert "preset: demo" not in told or run.training.epochs != 60
+    run = next(row.runs[0] for row in expansion.cells if row.method == label)
+    repeated_run, line = again(run, tmp_path)
+    assert repeated_run.id == run.id
+    assert (repeated_run.dataset, repeated_run.training) == (run.dataset, run.training)
+    assert "preset: demo" not in line or run.training.epochs != 60
 
 
-def test_a_command_is_short_where_the_preset_says_it_all(tmp_path: Path) -> None:
+def test_a_command_leaves_out_values_of_the_preset(tmp_path: Path) -> None:
     run = first("semckd", methods=["semckd"], protocol="semckd", dataset="cifar100", seeds=[3])
     assert Commands(partial(records.read_run, tmp_path))(run) == (
         "kdbench train --method semckd --teacher r8w4 --student r8w3 --dataset cifar100 "
@@ -94,7 +94,7 @@ def test_a_command_is_short_where_the_preset_says_it_all(tmp_path: Path) -> None
     )
 
 
-def test_plugins_and_combinations_with_them(tmp_path: Path) -> None:
+def test_commands_of_plugins_and_combinations(tmp_path: Path) -> None:
     path = tmp_path / "it's mine.py"
     path.write_text(PLUGIN)
     name = "it's mine"
@@ -133,7 +133,7 @@ def test_commands_of_a_grid_are_worked_out_once(monkeypatch: pytest.MonkeyPatch)
     assert commands(stranger).startswith("no command repeats this run: ")
 
 
-def test_what_a_cell_needs_comes_before_it() -> None:
+def test_teachers_come_before_the_requested_run() -> None:
     flags = TrainFlags("r8w3", "synthetic", "demo", "kd", "r8w4", seed=2)
     _, runs = one_cell(flags)
     assert [(run.method, run.seed) for run in runs] == [("teacher", 0), ("kd", 2)]

@@ -1,4 +1,4 @@
-"""Grid files to trees: YAML, what extends what, and --set."""
+"""Reading of grid files into trees: YAML, ``extends`` and ``--set``."""
 
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,12 @@ from kdbench.grid.yaml_tree import (
         ("1e-3", 0.001), ("5.0e-4", 0.0005), ("-1.5E+2", -150.0), (".5", 0.5), ("1.", 1.0),
         ("3", 3), ("-3", -3), ("1e", "1e"), ("e3", "e3"), ("2020-01-01", "2020-01-01"),
         ("true", True), ("~", None), ("[1, 2e1]", [1, 20.0]), ("{a: 1}", {"a": 1}),
-        ("1.2.3", "1.2.3"),         (".inf", float("inf")), ("vgg8", "vgg8"),
+        ("1.2.3", "1.2.3"), (".inf", float("inf")), ("vgg8", "vgg8"),
     ],
 )  # fmt: skip
-def test_yaml_as_people_expect_it(text: str, value: Any) -> None:
-    found = parse_yaml(text, "x")
-    assert found == value and type(found) is type(value)
+def test_scalars_are_read_as_expected(text: str, value: Any) -> None:
+    parsed = parse_yaml(text, "x")
+    assert parsed == value and type(parsed) is type(value)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_yaml_as_people_expect_it(text: str, value: Any) -> None:
         ("a: \tb\n\tc: 1", "g.yaml:2:1"),
     ],
 )
-def test_mistakes_have_a_place(text: str, where: str) -> None:
+def test_mistakes_have_a_line_and_a_column(text: str, where: str) -> None:
     with pytest.raises(GridError) as error:
         parse_yaml(text, "g.yaml", file=True)
     assert str(error.value).startswith(where) and len(error.value.lines) == 1
@@ -76,7 +76,7 @@ def test_extends_merges_mappings_and_replaces_lists(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("none", ["{}", "null", ""])
-def test_what_is_inherited_can_be_emptied(tmp_path: Path, none: str) -> None:
+def test_inherited_values_can_be_removed(tmp_path: Path, none: str) -> None:
     (tmp_path / "a.yaml").write_text(
         yaml.safe_dump(tree(methods=["kd", "at"], sweep={"at.beta": [1, 2], "kd.alpha": [1, 3]}))
     )
@@ -94,12 +94,12 @@ def test_what_is_inherited_can_be_emptied(tmp_path: Path, none: str) -> None:
     assert labels == {"teacher", "student", "kd", "at"}
 
 
-def test_an_empty_mapping_empties_at_any_depth(tmp_path: Path) -> None:
+def test_an_empty_mapping_replaces_at_any_depth(tmp_path: Path) -> None:
     files(tmp_path, a="x: {p: {r: 1}, q: 2}", b="extends: a.yaml\nx: {p: {}}", c="extends: b.yaml")
     assert read(tmp_path / "c.yaml")[0] == {"x": {"p": {}, "q": 2}}
 
 
-def test_extends_from_the_repository_too(tmp_path: Path) -> None:
+def test_extends_finds_files_of_the_repository(tmp_path: Path) -> None:
     files(tmp_path, a="extends: experiments/demo.yaml\nname: mine")
     tree, folders = read(tmp_path / "a.yaml")
     assert tree["name"] == "mine" and tree["pairs"]
@@ -117,14 +117,14 @@ def test_extends_from_the_repository_too(tmp_path: Path) -> None:
         ("", "a.yaml: expected a mapping of keys to values"),
     ],
 )
-def test_extends_that_leads_nowhere(tmp_path: Path, a: str, problem: str) -> None:
+def test_mistakes_in_extends(tmp_path: Path, a: str, problem: str) -> None:
     files(tmp_path, a=a, b="extends: a.yaml")
     with pytest.raises(GridError) as error:
         read(tmp_path / "a.yaml")
     assert problem in str(error.value) and len(error.value.lines) == 1
 
 
-def test_no_file_no_text_and_a_folder(tmp_path: Path) -> None:
+def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     for name, problem in (
         ("none.yaml", "none.yaml: no such file"),
@@ -135,7 +135,7 @@ def test_no_file_no_text_and_a_folder(tmp_path: Path) -> None:
             read(tmp_path / name)
 
 
-def test_merged_leaves_its_arguments_alone() -> None:
+def test_merged_does_not_change_its_arguments() -> None:
     below: dict[str, Any] = {"a": {"b": 1}, "c": [1]}
     above: dict[str, Any] = {"a": {"d": 2}, "c": [2]}
     assert merged(below, above) == {"a": {"b": 1, "d": 2}, "c": [2]}
@@ -144,13 +144,13 @@ def test_merged_leaves_its_arguments_alone() -> None:
     assert below == {"a": {"b": 1}, "c": [1]} and above == {"a": {"d": 2}, "c": [2]}
 
 
-def test_an_option_goes_over_the_options_of_its_part() -> None:
+def test_an_option_merges_into_the_options_of_its_part() -> None:
     options = {"at": {"p": 4}, "alpha": 1}
     assert merged(options, option_tree("alpha", 2)) == {"at": {"p": 4}, "alpha": 2}
     assert merged(options, option_tree("at.beta", 5)) == {"at": {"p": 4, "beta": 5}, "alpha": 1}
 
 
-def test_set_reaches_into_short_forms_and_new_places() -> None:
+def test_set_extends_short_forms_and_adds_keys() -> None:
     tree: dict[str, Any] = {"dataset": "digits", "protocol": "demo", "x": {"y": 1}}
     for assignment in (
         "dataset.per_class=10", "protocol.schedule.kind=cosine", "protocol.lr=1e-2", "x.z=[1, 2]",
@@ -176,12 +176,12 @@ def test_set_reaches_into_short_forms_and_new_places() -> None:
         ("name.x=3", "name is 'x', which has no keys; set name=..."),
     ],
 )  # fmt: skip
-def test_set_in_another_form(assignment: str, problem: str) -> None:
+def test_mistakes_in_set(assignment: str, problem: str) -> None:
     with pytest.raises(GridError) as error:
         set_value({"methods": ["kd"], "name": "x"}, assignment)
     assert str(error.value).startswith(f"--set {assignment}: ") and problem in str(error.value)
 
 
-def test_presets_are_trees() -> None:
+def test_presets_are_read_as_trees() -> None:
     assert preset("semckd")["methods"]["at"] == {"beta": 1000}
     assert all(isinstance(preset(name), dict) for name in presets())

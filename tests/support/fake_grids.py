@@ -1,4 +1,4 @@
-"""Grids, runs, records, a page and a plugin's file, all by hand."""
+"""Grids, runs, records, a page and a plugin's file, built without training."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -42,7 +42,7 @@ def make_grid(
     seeds: Sequence[int] = (0, 1, 2),
     **changes: object,
 ) -> Grid:
-    """A grid by hand; its methods are in its cells only."""
+    """Return a grid; its methods are only in its cells."""
     values: dict[str, object] = {
         "name": "fake",
         "title": "A fake grid",
@@ -59,7 +59,7 @@ def make_grid(
 def make_run(
     grid: Grid, student: str, seed: int, method: str = "student", teacher: Run | None = None
 ) -> Run:
-    """A run of a cell; the method's name is that of its terms."""
+    """Return a run of a cell; the method's name gives its terms."""
     terms = () if teacher is None else tuple(Term(m, 2.0, {"p": 2}) for m in method.split("+"))
     return Run(
         student=student,
@@ -77,7 +77,7 @@ def make_run(
 
 
 def make_cells(grid: Grid, methods: Sequence[str] = ("kd", "at", "semckd")) -> list[Cell]:
-    """Teacher, student and methods of every pair, as ``expand`` orders them."""
+    """Return teacher, student and methods of every pair, in the order of ``expand``."""
     cells = []
     for pair in grid.pairs:
         teacher = make_run(grid, pair.teacher, grid.teacher.seed, "teacher")
@@ -92,16 +92,16 @@ def make_cells(grid: Grid, methods: Sequence[str] = ("kd", "at", "semckd")) -> l
 def make_record(
     run: Run, accuracy: float, *, seconds: float = 10.0, data: str = "d" * 64, extra: int = 0
 ) -> Record:
-    """A run that is done."""
-    teaches = run.teacher is not None
+    """Return the record of a finished run."""
+    has_teacher = run.teacher is not None
     result = Result(
         epoch=2, steps=8, train_loss=1.0, train_acc=90.0, test_loss=1.0, test_acc=accuracy,
         test_top5=99.0, best_acc=accuracy + 0.5, best_epoch=1, weights="a" * 64, data=data,
-        n_train=1000, n_test=400, teacher_acc=95.0 if teaches else None,
-        teacher_weights="a" * 64 if teaches else None,
+        n_train=1000, n_test=400, teacher_acc=95.0 if has_teacher else None,
+        teacher_weights="a" * 64 if has_teacher else None,
     )  # fmt: skip
     cost = Cost(
-        seconds=seconds, teacher_seconds=2.0 if teaches else 0.0, step_ms=3.0, params=1000,
+        seconds=seconds, teacher_seconds=2.0 if has_teacher else 0.0, step_ms=3.0, params=1000,
         params_deployed=1000, params_extra=extra, macs=5000, peak_mb=200.0,
     )  # fmt: skip
     environment = {
@@ -116,12 +116,12 @@ def make_record(
 
 
 def make_records(cells: Sequence[Cell], accuracy: Callable[[Run], float]) -> dict[str, Record]:
-    """All runs done, with these accuracies."""
+    """Return records of all runs, finished with these accuracies."""
     return {run.id: make_record(run, accuracy(run)) for cell in cells for run in cell.runs}
 
 
 def typical(run: Run) -> float:
-    """An accuracy by method and seed: methods lie apart, seeds move all of them alike."""
+    """Return an accuracy: methods differ, and a seed shifts all methods alike."""
     name = run.method.split("+")[0]
     wiggle = WIGGLE.get(name, (0.1, 0.0, -0.1))[run.seed % 3]
     return BASE[name] + wiggle + (run.seed % 3) * 0.5
@@ -134,7 +134,7 @@ def ended(run: Run, status: Status, reason: str) -> Record:
 def evidence_of(
     grid: Grid, cells: Sequence[Cell], records: Mapping[str, Record], epochs: int = 2
 ) -> Evidence:
-    """Evidence by hand; every run that is done has a curve."""
+    """Return evidence in which every finished run has a curve."""
 
     def history(run_id: str) -> History:
         record = records.get(run_id)
@@ -163,7 +163,7 @@ def row_of(table: Table, method: str) -> dict[str, str]:
 
 
 def page(grid_changes: dict[str, Any] | None = None, **environment: object) -> str:
-    """The page of a whole grid; ``environment`` is that of one of its runs."""
+    """Return the page of a complete grid; ``environment`` is added to one of its runs."""
     grid = make_grid(PAIRS, **grid_changes or {})
     cells = make_cells(grid)
     records = make_records(cells, typical)

@@ -1,4 +1,4 @@
-"""Small grids as plain values or files, and the command line in this process, for tests."""
+"""Small grids as values or files, and the command line in this process."""
 
 import subprocess
 import sys
@@ -41,7 +41,7 @@ class Mine(Method):
 
 
 def tree(**changes: Any) -> dict[str, Any]:
-    """``SMALL`` with other values."""
+    """Return ``SMALL`` with other values."""
     return SMALL | changes
 
 
@@ -54,24 +54,24 @@ def expanded(**changes: Any) -> Expansion:
 
 
 def cell(expansion: Expansion, method: str, pair: int = 0) -> Cell:
-    """A row of a pair, by its label."""
-    return [one for one in expansion.cells if one.method == method][pair]
+    """Return a pair's cell of the row with this label."""
+    return [cell for cell in expansion.cells if cell.method == method][pair]
 
 
 def first(method: str, **changes: Any) -> Run:
-    """The first run of a row."""
+    """Return the first run of a row."""
     return cell(expanded(**changes), method).runs[0]
 
 
 def write(folder: Path, **changes: Any) -> Path:
-    """``SMALL`` with other values as a file."""
+    """Write ``SMALL`` with other values to a file, and return its path."""
     path = folder / "grid.yaml"
     path.write_text(yaml.safe_dump(tree(**changes), sort_keys=False))
     return path
 
 
 def kdbench(*args: object) -> Result:
-    """The command in this process; an exception that it did not expect is raised."""
+    """Run the command in this process; raise its unexpected exceptions."""
     result = CliRunner().invoke(main, [str(arg) for arg in args])
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
@@ -79,7 +79,7 @@ def kdbench(*args: object) -> Result:
 
 
 def mistakes(*args: object) -> list[str]:
-    """The lines of a command that is refused with exit code 2, without ``kdbench: ``."""
+    """Run a command that must fail with exit code 2, and return its messages without prefix."""
     result = kdbench(*args)
     assert result.exit_code == 2, result.output
     lines = result.stderr.splitlines()
@@ -89,6 +89,6 @@ def mistakes(*args: object) -> list[str]:
 
 
 def python(code: str, *args: object) -> subprocess.CompletedProcess[str]:
-    """A fresh Python; its exit code is not checked."""
+    """Run code in a new Python process; its exit code is not checked."""
     command = [sys.executable, "-c", code, *map(str, args)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)

@@ -1,4 +1,4 @@
-"""Bad input: one clear line for each mistake, all at once, exit code 2, nothing touched."""
+"""Bad input: all mistakes at once, a clear line for each, exit code 2, and nothing changed."""
 
 import errno
 import os
@@ -18,14 +18,14 @@ BARE = '"""None."""\n\nx = 1\n'
 
 
 def lines(**changes: Any) -> list[str]:
-    """What is wrong with a grid, without the file's name."""
+    """Return the mistakes in a grid, without the file's name."""
     with pytest.raises(GridError) as error:
         parse(tree(**changes), source="grid.yaml")
     assert all(line.startswith("grid.yaml: ") for line in error.value.lines)
     return [line.removeprefix("grid.yaml: ") for line in error.value.lines]
 
 
-# --- one mistake, one line ------------------------------------------------------------------------
+# --- a line per mistake ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -158,18 +158,18 @@ def lines(**changes: Any) -> list[str]:
         ({"sweep": [1]}, "sweep: expected a mapping of keys to values, not [1]"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_told_in_a_line(changes: dict[str, Any], line: str) -> None:
-    found = lines(**changes)
-    assert found[0].startswith(line)
+def test_a_mistake_is_reported_in_one_line(changes: dict[str, Any], line: str) -> None:
+    messages = lines(**changes)
+    assert messages[0].startswith(line)
 
 
-def test_all_mistakes_are_told_at_once() -> None:
-    found = lines(
+def test_all_mistakes_are_reported_at_once() -> None:
+    messages = lines(
         nam="x", seeds=[0, 0, -1], pairs=["r8w4 > r8w3", "vgg9 -> vgg8"], protocol={"lr": -1},
         dataset={"name": "digits", "size": 0}, methods=["kd", "kdd", {"at": {"p": "x", "q": 1}}],
         sweep={"x.y": [1]}, executor={"threads": 0}, report={"baseline": "z", "title": 1},
     )  # fmt: skip
-    keys = [line.partition(":")[0] for line in found]
+    keys = [line.partition(":")[0] for line in messages]
     assert keys == [
         "nam", "dataset.size", "protocol.lr", "pairs.0", "report.title", "executor.threads",
         "seeds.2", "seeds", "pairs.1.teacher", "methods.kdd", "methods.at", "methods.at",
@@ -190,14 +190,14 @@ def test_all_mistakes_are_told_at_once() -> None:
         (PLUGIN.replace("width: int = 8", "width: int"), "hyper-parameter width has no default"),
     ],
 )
-def test_plugins_that_are_no_method(tmp_path: Path, text: str | None, problem: str) -> None:
+def test_plugins_without_a_valid_method(tmp_path: Path, text: str | None, problem: str) -> None:
     if text is not None:
         (tmp_path / "mine.py").write_text(text)
     [line] = mistakes("plan", "--grid", write(tmp_path, methods=["./mine.py"]))
     assert line.startswith(f"{tmp_path / 'grid.yaml'}: methods.mine: ") and problem in line
 
 
-def test_a_plugin_in_a_folder_that_cannot_be_named(tmp_path: Path) -> None:
+def test_a_plugin_in_a_folder_with_a_plus(tmp_path: Path) -> None:
     folder = tmp_path / "c++"
     folder.mkdir()
     (folder / "mine.py").write_text(PLUGIN)
@@ -205,7 +205,7 @@ def test_a_plugin_in_a_folder_that_cannot_be_named(tmp_path: Path) -> None:
     assert "a path must not contain +, which combines methods" in line
 
 
-def test_a_plugin_that_fails_is_a_record(tmp_path: Path) -> None:
+def test_a_plugin_that_fails_gives_a_failed_record(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(PLUGIN.replace("(s.logits", "(s.logit"))
     result = kdbench(
         "run", "--grid", write(tmp_path, methods=["./mine.py"]), "--runs", tmp_path / "runs",
@@ -216,7 +216,7 @@ def test_a_plugin_that_fails_is_a_record(tmp_path: Path) -> None:
     assert "1 runs failed" in result.stderr
 
 
-def test_a_method_that_cannot_work_on_a_pair_is_skipped(tmp_path: Path) -> None:
+def test_an_incompatible_method_is_skipped(tmp_path: Path) -> None:
     path = write(tmp_path, pairs=["r8w4 -> v5w4"], methods=["reviewkd", "kd"], dataset="digits")
     folders = ("--runs", tmp_path / "runs", "--results", tmp_path / "results")
     path.write_text(path.read_text().replace("reviewkd", "./never.py"))
@@ -247,7 +247,7 @@ def test_grids_that_cannot_be_read(tmp_path: Path) -> None:
     assert line.startswith(f"{path}: extends: none.yaml: no such file")
 
 
-def test_set_and_executor(tmp_path: Path) -> None:
+def test_mistakes_in_set_and_executor(tmp_path: Path) -> None:
     path = write(tmp_path)
     [line] = mistakes("plan", "--grid", path, "--set", "epochs")
     assert line == "--set epochs: expected KEY=VALUE, e.g. protocol.epochs=2"
@@ -260,7 +260,7 @@ def test_set_and_executor(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["plan", "run"])
-def test_a_teacher_that_is_not_there_stops_everything(tmp_path: Path, command: str) -> None:
+def test_a_missing_teacher_stops_the_command(tmp_path: Path, command: str) -> None:
     path = write(tmp_path, teachers={"r8w4": "import-0123"})
     runs = tmp_path / "runs"
     [line] = mistakes(command, "--grid", path, "--runs", runs)
@@ -268,7 +268,7 @@ def test_a_teacher_that_is_not_there_stops_everything(tmp_path: Path, command: s
     assert not runs.exists()
 
 
-def test_runs_that_are_no_folder(tmp_path: Path) -> None:
+def test_runs_that_is_a_file(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     runs.write_text("a file")
     grid = write(tmp_path)
@@ -302,14 +302,14 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert kdbench("run", "--grid", path, *folders).exit_code == 0
 
 
-def test_a_results_folder_that_is_a_file(tmp_path: Path) -> None:
+def test_results_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("")
     path = write(tmp_path)
     result = kdbench("report", "--grid", path, "--results", tmp_path / "results")
     assert result.exit_code == 2 and "Traceback" not in result.output
 
 
-def test_a_damaged_record_is_named_and_can_be_put_aside(tmp_path: Path) -> None:
+def test_a_damaged_record_is_reported_and_can_be_retried(tmp_path: Path) -> None:
     path, run = write(tmp_path), expanded().runs[0]
     (tmp_path / run.id).mkdir()
     (tmp_path / run.id / "record.json").write_text('{"run": ')
@@ -324,7 +324,7 @@ def test_a_damaged_record_is_named_and_can_be_put_aside(tmp_path: Path) -> None:
 # --- other commands -------------------------------------------------------------------------------
 
 
-def test_show_of_what_is_not_there(tmp_path: Path) -> None:
+def test_show_of_unknown_runs(tmp_path: Path) -> None:
     assert mistakes("show", "abc", "--runs", tmp_path) == [f"{tmp_path}/abc: no such run"]
     for name in ("abc1", "abc2"):
         (tmp_path / name).mkdir()
@@ -361,18 +361,18 @@ def test_show_of_what_is_not_there(tmp_path: Path) -> None:
         (["--set", "teachers={r8w3: import-x}"], "teachers.r8w3: import-x: no such run"),
     ],
 )
-def test_flags_of_train(tmp_path: Path, flags: list[str], problem: str) -> None:
+def test_mistakes_in_flags_of_train(tmp_path: Path, flags: list[str], problem: str) -> None:
     base = ("train", "--student", "r8w3", "--dataset", "synthetic", "--runs", tmp_path / "runs")
     assert problem in mistakes(*base, *flags)[0]
     assert not (tmp_path / "runs").exists()
 
 
-def test_seeds_of_train_are_not_negative() -> None:
+def test_a_negative_seed_of_train_is_refused() -> None:
     result = kdbench("train", "--student", "r8w3", "--dataset", "synthetic", "--seed", -1)
     assert result.exit_code == 2 and "Invalid value for '--seed'" in result.stderr
 
 
-def test_checkpoints_of_something_else(tmp_path: Path) -> None:
+def test_checkpoints_that_do_not_fit(tmp_path: Path) -> None:
     from kdbench.models import zoo
 
     good, cut, code = (tmp_path / name for name in ("good.pth", "cut.pth", "code.pth"))
@@ -398,14 +398,14 @@ def test_checkpoints_of_something_else(tmp_path: Path) -> None:
     assert not runs.exists()
 
 
-def test_commands_and_pairs_that_do_not_exist() -> None:
+def test_unknown_commands_and_pairs() -> None:
     result = kdbench("stauts")
     assert result.exit_code == 2 and "Did you mean status?" in result.stderr
     [line] = mistakes("methods", "--pair", "resnet32x4")
     assert line.startswith("--pair resnet32x4: expected 'TEACHER -> STUDENT'")
 
 
-def test_an_unknown_data_root_is_one_line(tmp_path: Path) -> None:
+def test_a_missing_data_folder_is_reported_in_one_line(tmp_path: Path) -> None:
     path = write(tmp_path, dataset="cifar100")
     flags = ("--runs", tmp_path / "runs", "--data", tmp_path / "data")
     result = kdbench("run", "--grid", path, *flags, "--results", tmp_path / "results")
@@ -413,5 +413,5 @@ def test_an_unknown_data_root_is_one_line(tmp_path: Path) -> None:
     assert any("cifar100" in line for line in result.stderr.splitlines())
 
 
-def test_small_is_right() -> None:
+def test_the_grid_that_these_tests_change_is_valid() -> None:
     assert small().source == "grid.yaml"
