@@ -1,1 +1,1 @@
-"""Numbers to tables, plots, sentences and pages in results/."""
+"""Tables, plots, sentences and pages in results/."""

@@ -1,6 +1,6 @@
-"""Evidence to ``results/<grid>/``: a page, its tables for other tools, its plots, its records.
+"""The files of ``results/<grid>/``: pages, tables for other tools, plots and records.
 
-Everything is a pure function of the evidence: no clock, no machine of its own.
+They depend on nothing but the evidence: not on the time or the machine.
 """
 
 import shlex
@@ -27,13 +27,14 @@ from kdbench.report.text.markdown import escape, render
 from kdbench.runs import archive
 from kdbench.runs.evidence import Evidence, without_local_paths
 from kdbench.stats.aggregate import Aggregate
+from kdbench.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
 
 PAGE = "leaderboard.md"
 COMMANDS = 400
-"""Cells up to which the page has the command of each; finding one takes some milliseconds."""
+"""Most cells with a command on the page; finding one takes some milliseconds."""
 
 
 def write(aggregate: Aggregate, results: Path, draw: Draw = draw_here) -> Path:
@@ -120,25 +121,25 @@ def _commands(grid: Grid) -> str:
     source = shlex.quote(" ".join(grid.source.split()))
     return (
         "```sh\n"
-        f"kdbench report --grid {source}   # writes this page again from the records\n"
-        f"kdbench run --grid {source}      # trains what is missing\n"
+        f"kdbench report --grid {source}   # rewrite this page from the records\n"
+        f"kdbench run --grid {source}      # train the missing runs\n"
         "```\n"
     )
 
 
 def _other_files(*, archived: bool) -> str:
     records = (
-        "[records.parquet](records.parquet) holds every run's settings, record and learning curve: "
-        "`kdbench report --from` writes this folder again from it."
+        "[records.parquet](records.parquet) contains every run's settings, record and learning "
+        "curve; `kdbench report --from` rewrites this folder from it."
         if archived
-        else f"Of more than {archive.MOST:,} runs no archive is kept."
+        else f"Grids of more than {archive.MOST:,} runs have no archive of their records."
     )
     return (
         "All numbers of this page are in [leaderboard.csv](leaderboard.csv) (or "
-        "[.parquet](leaderboard.parquet)): each cell, with every seed's accuracy and the ids of "
-        f"its runs; and in [across.csv](across.csv), over pairs. {records} The main table for a "
-        "paper: [leaderboard.tex](leaderboard.tex). `kdbench show ID` prints a run and the command "
-        "that repeats it.\n"
+        "[.parquet](leaderboard.parquet)), per cell with all seeds' accuracies and run ids, and "
+        f"in [across.csv](across.csv), over pairs. {records} [leaderboard.tex](leaderboard.tex) is "
+        "the main table for a paper. `kdbench show ID` prints a run and the command that repeats "
+        "it.\n"
     )
 
 
@@ -191,16 +192,16 @@ def _published(grid: Grid, frame: "pd.DataFrame") -> Table:
     table = published_figures(frame, reference)
     note = (
         f"Published on {', '.join(published.datasets(reference))}, here {grid.dataset.title} under "
-        f"{grid.protocol.name}. Figures of other data are left out; whether the protocols agree is "
-        "for the reader to judge: a paper may report the best epoch, or use other teachers."
+        f"{grid.protocol.name}. Figures for other data sets are left out. Protocols may differ: a "
+        "paper may report the best epoch, or use other teachers."
     )
     return Table(table.title, table.rows, table.bold, (note, *table.notes))
 
 
 def _unfinished(frame: "pd.DataFrame") -> str:
-    """Why cells are not whole."""
+    """List why runs have no result."""
     lines = [f"- {escape(line)}" for line in accuracy.reasons(frame)]
     missing = int(frame["missing"].sum())
     if missing:
-        lines.append(f"- {missing} of the runs in this table have no record yet.")
-    return "\n".join(["## What is not there", "", *lines]) + "\n" if lines else ""
+        lines.append(f"- {counted(missing, 'run')} of this table: no record yet.")
+    return "\n".join(["## Missing results", "", *lines]) + "\n" if lines else ""

@@ -18,14 +18,14 @@ def test_hostile_names_are_shown_and_do_nothing(open_page: Any, tmp_path: Path) 
         path.write_text(hostile(name), encoding="utf-8")
         page = open_page(path)
         assert page.evaluate("document.scripts.length") == 2
-        assert page.locator("#board tbody tr").count() == 4
+        assert page.locator("#leaderboard tbody tr").count() == 4
         assert page.evaluate("document.images.length") == 1
-        shown = page.locator("#board .name").last.text_content()
+        shown = page.locator("#leaderboard .name").last.text_content()
         assert shown == name.replace("+", " ").replace("\x00", "")
-        page.locator("#board tbody tr").last.locator("button").click()
-        drawer = page.locator("#drawer")
-        assert name in drawer.locator("pre").first.text_content()
-        assert drawer.locator("img, script, b, svg").count() == 0
+        page.locator("#leaderboard tbody tr").last.locator("button").click()
+        dialog = page.locator("#details")
+        assert name in dialog.locator("pre").first.text_content()
+        assert dialog.locator("img, script, b, svg").count() == 0
         page.keyboard.press("Escape")
         page.get_by_label("Method", exact=True).fill(name.replace("\x00", ""))
         page.reload()

@@ -31,7 +31,7 @@ from kdbench.stats.aggregate import LeaderboardError
 PLOTS = ("accuracy", "differences", "cost", "ranks", "curves")
 
 
-def test_write_leaves_page_csv_and_plots(tmp_path: Path) -> None:
+def test_write_creates_page_csv_and_plots(tmp_path: Path) -> None:
     grid = make_grid(PAIRS)
     cells = make_cells(grid)
     path = leaderboard.write(whole_of(grid, cells, make_records(cells, typical)), tmp_path)
@@ -59,7 +59,7 @@ def test_write_leaves_page_csv_and_plots(tmp_path: Path) -> None:
     assert "1000.0" not in path.with_suffix(".csv").read_text()
 
 
-def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
+def test_same_records_give_same_bytes(tmp_path: Path) -> None:
     grid = make_grid(PAIRS)
     cells = make_cells(grid)
     records = make_records(cells, typical)
@@ -77,11 +77,11 @@ def test_very_many_runs_are_not_archived(tmp_path: Path, monkeypatch: pytest.Mon
     cells = make_cells(grid)
     monkeypatch.setattr("kdbench.runs.archive.MOST", 12)
     page = leaderboard.write(whole_of(grid, cells, make_records(cells, typical)), tmp_path)
-    assert "Of more than 12 runs no archive is kept." in page.read_text()
+    assert "Grids of more than 12 runs have no archive of their records." in page.read_text()
     assert not (page.parent / "records.parquet").exists()
 
 
-def test_what_is_not_there_is_listed(tmp_path: Path) -> None:
+def test_missing_results_are_listed(tmp_path: Path) -> None:
     grid = make_grid()
     cells = make_cells(grid)
     records = make_records(cells, typical)
@@ -92,14 +92,14 @@ def test_what_is_not_there_is_listed(tmp_path: Path) -> None:
     assert (
         f"- at, failed 1/3: ValueError: a \\| &lt;b> (big → small; kdbench show {at[0].id})" in text
     )
-    assert "- 1 of the runs in this table have no record yet." in text
+    assert "- 1 run of this table: no record yet." in text
     assert "13: 11 done, 0 diverged, 1 failed, 0 skipped, 1 missing" in text
 
 
 def test_no_records_yet(tmp_path: Path) -> None:
     grid = make_grid(PAIRS)
     text = leaderboard.write(whole_of(grid, make_cells(grid), {}), tmp_path).read_text()
-    assert "no run has read it yet" in text
+    assert "not read by any run yet" in text
     assert "25: 0 done, 0 diverged, 0 failed, 0 skipped, 25 missing" in text
     assert "nan" not in text
 
@@ -132,7 +132,7 @@ def test_records_of_different_data_are_refused(tmp_path: Path) -> None:
     with pytest.raises(LeaderboardError) as error:
         leaderboard.write(whole_of(grid, cells, records), tmp_path)
     message = str(error.value)
-    assert message.startswith("experiments/fake.yaml: its runs used different data")
+    assert message.startswith("experiments/fake.yaml: runs used different data")
     assert f"{cells[3].runs[1].id} has eeeeeeeeeeee" in message
     assert "\n" not in message
     assert not list(tmp_path.iterdir())
@@ -140,7 +140,7 @@ def test_records_of_different_data_are_refused(tmp_path: Path) -> None:
         whole_of(grid, cells, records)
 
 
-def test_a_teacher_of_other_data_is_no_reason_to_refuse(tmp_path: Path) -> None:
+def test_teacher_trained_on_other_data_is_accepted(tmp_path: Path) -> None:
     data = Dataset(name="digits", per_class=30)
     for spec, refused in (
         (TeacherSpec(dataset=Dataset(name="digits")), False),
@@ -158,7 +158,7 @@ def test_a_teacher_of_other_data_is_no_reason_to_refuse(tmp_path: Path) -> None:
             leaderboard.write(whole_of(grid, cells, records), tmp_path)
 
 
-def test_an_unknown_reference_is_one_line() -> None:
+def test_unknown_reference_is_reported_in_one_line() -> None:
     grid = make_grid(report=Report(reference="SemCKD/Table 9"))
     with pytest.raises(LeaderboardError, match=r"fake.yaml: report.reference: SemCKD/Table 9"):
         whole_of(grid, make_cells(grid), {})
@@ -176,7 +176,7 @@ def test_published_figures_have_their_section(tmp_path: Path) -> None:
     assert "## Published" not in page()
 
 
-def test_the_order_of_the_page(tmp_path: Path) -> None:
+def test_order_of_the_page(tmp_path: Path) -> None:
     grid = make_grid(PAIRS)
     cells = make_cells(grid)
     path = leaderboard.write(whole_of(grid, cells, make_records(cells, typical)), tmp_path)
@@ -188,7 +188,7 @@ def test_the_order_of_the_page(tmp_path: Path) -> None:
     assert len(plots) == len(PLOTS)
     assert [*headings[:3], *headings[-4:]] == [
         "Accuracy", "Difference to kd", "Across pairs",
-        "What ARI of semckd averages", "Cost",
+        "ARI of semckd by pair", "Cost",
         "Best epoch (selected on the test set; not the headline)", "Objectives",
     ]  # fmt: skip
 

@@ -1,1 +1,1 @@
-"""One offline HTML page."""
+"""Self-contained HTML pages."""

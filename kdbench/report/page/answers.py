@@ -1,4 +1,4 @@
-"""The five questions that a reader comes with, answered from the numbers, as plain sentences."""
+"""Answers to a reader's five questions, as plain sentences."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answer:
-    """A question and the sentences that answer it; ``link``: (target, words) of where more is."""
+    """A question and the sentences that answer it; ``link``: (target, text) of further details."""
 
     question: str
     sentences: tuple[str, ...]
@@ -36,11 +36,11 @@ def answers(
         pairs: columns of the main table.
     """
     evidence, frame, baseline = aggregate.evidence, aggregate.frame, aggregate.methods.baseline
-    whole = [row for row in table if not row.baseline and row.pairs == len(pairs)]
-    best = max(whole, key=lambda row: row.accuracy) if whole else None
+    complete = [row for row in table if not row.baseline and row.pairs == len(pairs)]
+    best = max(complete, key=lambda row: row.accuracy) if complete else None
     return [
-        Answer("Which method would you use?", tuple(_which(best, whole, table, baseline))),
-        Answer("How sure is that?", tuple(_sure(best, whole, frame, baseline))),
+        Answer("Which method would you use?", tuple(_which(best, complete, table, baseline))),
+        Answer("How sure is that?", tuple(_sure(best, complete, frame, baseline))),
         Answer("What did it cost?", tuple(_cost(best, table, evidence, baseline))),
         Answer(
             "How was it measured?",
@@ -53,128 +53,134 @@ def answers(
 
 def _which(
     best: TableRow | None,
-    whole: Sequence[TableRow],
+    complete: Sequence[TableRow],
     table: Sequence[TableRow],
     baseline: str | None,
 ) -> list[str]:
     if best is None:
         if any(row.pairs for row in table if not row.baseline):
-            return ["No method has a result on every pair yet, so no two can be compared fairly."]
+            return ["No method has a result on every pair yet, so there is no fair comparison."]
         return ["No method has a result yet."]
     n = len(best.cells)
-    every, some = ("on every pair", f"over the {n} pairs") if n > 1 else ("there", "on the pair")
-    said = [f"{best.name} has the highest mean accuracy {some}: {numbers.number(best.accuracy)} %."]
+    over = f"over the {n} pairs" if n > 1 else "on the pair"
+    lines = [
+        f"{best.name} has the highest mean accuracy {over}: {numbers.number(best.accuracy)} %."
+    ]
     if best.about:
-        said.append(f"Paper: {best.about.removesuffix('.')}.")
-    if all(cell.n < 2 for row in whole for cell in row.cells):
-        return [*said, "With one seed of each method, that is no more than a hint."]
-    always = [row for row in whole if row.tops == n]
+        lines.append(f"Paper: {best.about.removesuffix('.')}.")
+    if all(cell.n < 2 for row in complete for cell in row.cells):
+        return [*lines, "One seed of each method is only a hint."]
+    always = [row for row in complete if row.tops == n]
     others = [row.name for row in always if row is not best]
     if best not in always:
-        said.append(
-            f"A test tells it from the best on {n - best.tops} of {n} pairs; never told from the "
-            f"best: {numbers.listed(others) or 'no method'}."
+        lines.append(
+            f"It is significantly worse than the best method on {n - best.tops} of {n} pairs. "
+            f"Among the best on every pair: {numbers.listed(others) or 'no method'}."
         )
     elif not others:
-        said.append(f"No other method is among the best {every}.")
+        everywhere = " on every pair" if n > 1 else ""
+        lines.append(f"No other method is among the best{everywhere}.")
     else:
-        all_of = f"all {len(others)}" if len(others) > 1 else "the one"
-        share = f"{len(others)} of {len(whole) - 1}" if len(others) < len(whole) - 1 else all_of
-        said.append(
-            f"The data does not single it out: {share} other{'s' if len(whole) > 2 else ''} "
-            f"cannot be told from the best {'on any pair' if n > 1 else 'there'}, either: "
-            f"{numbers.listed(others)}."
+        rest = len(complete) - 1
+        share = f"{len(others)} of {rest}" if len(others) < rest else f"all {rest}"
+        share, verb = (share, "are") if rest > 1 else ("the", "is")
+        noun = "method" if rest == 1 else "methods"
+        where = " on any pair" if n > 1 else ""
+        lines.append(
+            f"This lead is not conclusive: {share} other {noun} {verb} not significantly "
+            f"different from the best{where} ({numbers.listed(others)})."
         )
         timed = [row for row in always if numbers.known(row.times)]
         if timed and baseline:
             quickest = min(timed, key=lambda row: row.times)
             how = "" if quickest.name == baseline else f" ({_times(quickest, baseline)})"
-            said.append(f"Of these, {quickest.name} trains fastest{how}.")
-    return said
+            lines.append(f"Of these, {quickest.name} trains fastest{how}.")
+    return lines
 
 
 def _sure(
-    best: TableRow | None, whole: Sequence[TableRow], frame: "pd.DataFrame", baseline: str | None
+    best: TableRow | None, complete: Sequence[TableRow], frame: "pd.DataFrame", baseline: str | None
 ) -> list[str]:
     if best is None:
-        return ["There is nothing to be sure of."]
-    said = []
+        return ["There is no result to test yet."]
+    lines = []
     overall = best.overall
     if baseline and best.name != baseline and overall.n:
         interval = numbers.interval(overall.low, overall.high)
         over = f", mean over {best.compared} pairs" if best.compared > 1 else ""
-        said.append(
+        lines.append(
             f"{best.name} − {baseline}: {numbers.signed(overall.mean)} points{over}"
             + (f", 95 % interval {interval}, {overall.n} seeds." if interval else ", no interval.")
         )
-        if len(whole) > 2:
-            said.append(f"{best.name} was picked by these same numbers, which flatters it.")
+        if len(complete) > 2:
+            lines.append(
+                f"{best.name} was chosen by the same numbers, so they overestimate its advantage."
+            )
     tested = frame[frame["p_holm"].notna()]
     if baseline and len(tested):
-        told = tested[tested["p_holm"] < over_seeds.ALPHA]
-        said.append(
-            f"A test tells {len(told)} of {len(tested)} differences to {baseline} from chance "
-            f"({int((told['diff'] > 0).sum())} better, {int((told['diff'] < 0).sum())} worse; "
-            "paired t test, 5 %, Holm-adjusted within each pair)."
+        significant = tested[tested["p_holm"] < over_seeds.ALPHA]
+        better, worse = (significant["diff"] > 0).sum(), (significant["diff"] < 0).sum()
+        lines.append(
+            f"{len(significant)} of {len(tested)} differences to {baseline} "
+            f"{'is' if len(significant) == 1 else 'are'} significant ({better} better, {worse} "
+            "worse; paired t test, 5 %, Holm-adjusted within each pair)."
         )
-    return said or ["Too few seeds to say: no difference can be told from chance."]
+    return lines or ["There are too few seeds to test any difference."]
 
 
 def _cost(
     best: TableRow | None, table: Sequence[TableRow], evidence: Evidence, baseline: str | None
 ) -> list[str]:
     ids = dict.fromkeys(run.id for cell in evidence.cells for run in cell.runs)
-    ended = map(evidence.records.get, ids)
-    spent = [record.cost for record in ended if record and record.cost]
-    if not spent:
-        return ["No run has ended yet."]
-    said = []
+    records = map(evidence.records.get, ids)
+    costs = [record.cost for record in records if record and record.cost]
+    if not costs:
+        return ["No run has finished yet."]
+    lines = []
     timed = [row for row in table if not row.baseline and numbers.known(row.times)]
     if best in timed and best and best.name != baseline:
-        said.append(f"{best.name}: {_times(best, baseline)}.")
+        lines.append(f"{best.name}: {_times(best, baseline)}.")
     if len(timed) > 1:
         ordered = sorted(timed, key=lambda row: row.times)
         low, high = ordered[0], ordered[-1]
-        said.append(
-            f"Methods range from {numbers.times(low.times)} ({low.name}) to "
-            f"{numbers.times(high.times)} ({high.name}) that time."
+        lines.append(
+            f"Methods take from {numbers.times(low.times)} ({low.name}) to "
+            f"{numbers.times(high.times)} ({high.name}) the training time of {baseline}."
         )
-    seconds = sum(cost.seconds + cost.teacher_seconds for cost in spent)
-    said.append(
-        f"All {len(spent):,} runs, each counted as if it had been alone: {duration(seconds)}."
-    )
-    return said
+    seconds = sum(cost.seconds + cost.teacher_seconds for cost in costs)
+    lines.append(f"All {len(costs):,} runs: {duration(seconds)} (sum of single-run times).")
+    return lines
 
 
 def _measured(evidence: Evidence, table: Sequence[TableRow], pairs: Sequence[Column]) -> list[str]:
     grid = evidence.grid
     first = first_result(evidence.cells, evidence.records)
     images = f", {first.n_train:,} training images" if first else ""
-    tested = f" on {first.n_test:,} test images" if first else ""
+    test_set = f" on {first.n_test:,} test images" if first else ""
     methods = sum(not row.baseline for row in table)
     return [
         f"{grid.dataset.title}{images}, {grid.protocol.epochs} epochs, protocol "
         f"{grid.protocol.name}: {counted(methods, 'method')} × "
         f"{counted(len(pairs), 'teacher-student pair')} × {counted(len(grid.seeds), 'seed')}.",
-        f"Top-1 accuracy{tested} after the last epoch; nothing is selected on the test set. Runs "
+        f"Top-1 accuracy{test_set} after the last epoch; nothing is selected on the test set. Runs "
         "of one seed share initial weights, data order and augmentation, so methods are compared "
         "seed by seed.",
     ]  # fmt: skip
 
 
 def _missing(evidence: Evidence, table: Sequence[TableRow]) -> list[str]:
-    """Of the runs that the grid asks for; one that several pairs share counts once."""
-    found = statuses(evidence.cells, evidence.records)
-    runs = sum(found.values())
-    parts = [f"{count:,} {status}" for status, count in found.items() if status != "done"]
+    """Count the grid's runs without a result; a run that several pairs share counts once."""
+    counts = statuses(evidence.cells, evidence.records)
+    runs = sum(counts.values())
+    parts = [f"{count:,} {status}" for status, count in counts.items() if status != "done"]
     if not parts:
         return [f"Nothing: all {runs:,} runs are done."]
-    lost = runs - found.get("done", 0)
-    said = [f"{lost:,} of {runs:,} runs have no result: {numbers.listed(parts)}."]
+    lost = runs - counts.get("done", 0)
+    lines = [f"{lost:,} of {runs:,} runs have no result: {numbers.listed(parts)}."]
     empty = [row.name for row in table if not row.pairs and row.name != "teacher"]
     if empty:
-        said.append(f"No result on any pair: {numbers.listed(empty)}.")
-    return said
+        lines.append(f"No result on any pair: {numbers.listed(empty)}.")
+    return lines
 
 
 def _times(row: TableRow, baseline: str | None) -> str:

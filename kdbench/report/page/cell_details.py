@@ -1,4 +1,4 @@
-"""What the drawer shows of a cell: everything that its records say, as JSON for the script."""
+"""The details of each cell, as JSON for the page's script: everything in its records."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ from kdbench.stats.cell_summary import by_pair
 
 Lines = list[tuple[str, str]]
 NOTHING: dict[str, Any] = {"cells": [], "curves": {}, "points": 0, "baseline": "", "baselines": {}}
-"""The ``payload`` of a page whose cells do not open."""
+"""The ``payload`` of a page whose cells cannot be opened."""
 
 
 def payload(
@@ -63,7 +63,7 @@ def payload(
 
 
 def script(values: Any) -> Markup:
-    """JSON that no HTML parser leaves early and no script engine stumbles over."""
+    """Write JSON that is safe inside an HTML ``script`` element."""
     dumped = json.dumps(values, separators=(",", ":"), allow_nan=False)
     for character in "<>&":
         dumped = dumped.replace(character, f"\\u{ord(character):04x}")
@@ -105,7 +105,7 @@ def _cell(
 
 
 def _config(run: Run) -> str:
-    """What decides a cell's numbers, as ``json.dumps(..., indent=1, default=str)`` writes it."""
+    """Write a cell's settings as ``json.dumps(..., indent=1, default=str)`` would."""
     lines = ",\n ".join(
         f'"{key}": {_simple(value) if isinstance(value, SIMPLE) else _indented(_compact(value))}'
         for key, value in run.canonical.items()
@@ -120,29 +120,29 @@ _compact = json.JSONEncoder(default=str).encode
 
 @lru_cache(maxsize=4096, typed=True)
 def _simple(value: str | float) -> str:
-    """JSON of a value that most cells share."""
+    """Write a value that most cells share as JSON."""
     return _compact(value)
 
 
 @lru_cache(maxsize=4096)
 def _indented(compact: str) -> str:
-    """JSON on one line as JSON inside an object, a line a value.
+    """Indent one-line JSON for use inside an object.
 
-    Indenting takes Python's slow encoder, and most cells share data and recipe.
+    Cached: indenting uses Python's slow encoder, and most cells share data and recipe.
     """
     return json.dumps(json.loads(compact), indent=1).replace("\n", "\n ")
 
 
 def _run(run: Run, record: Record | None) -> list[Any]:
-    """Seed, id, status, last and best accuracy, best epoch, reason."""
+    """List seed, id, status, last and best accuracy, best epoch and reason."""
     if record is None:
         return [run.seed, run.id, "missing", None, None, None, ""]
     result = record.result
-    shown: list[Any] = [None, None, None]
+    accuracies: list[Any] = [None, None, None]
     if result:
         last, best = numbers.plain(result.test_acc, 4), numbers.plain(result.best_acc, 4)
-        shown = [last, best, result.best_epoch]
-    return [run.seed, run.id, record.status, *shown, record.reason]
+        accuracies = [last, best, result.best_epoch]
+    return [run.seed, run.id, record.status, *accuracies, record.reason]
 
 
 def _accuracy(row: Any) -> Lines:
@@ -154,16 +154,16 @@ def _accuracy(row: Any) -> Lines:
         lines.append(("95 % t interval of the mean", ends))
     gap = numbers.number(100 * row.recovered_gap, 0) if numbers.known(row.recovered_gap) else ""
     if gap and row.method not in BASELINES:
-        lines.append(("Recovered of the teacher's lead", f"{gap} %"))
+        lines.append(("Recovered gap to the teacher", f"{gap} %"))
     if numbers.known(row.test_se):
-        lines.append(("Standard error of one accuracy, from the test set's size",
+        lines.append(("Standard error of one accuracy (size of the test set)",
                       f"{numbers.number(row.test_se)} points"))  # fmt: skip
     if numbers.known(row.best_mean):
-        lines.append(("Best epoch (selected on the test set: no result)",
+        lines.append(("Best epoch (selected on the test set; not the headline)",
                       f"{numbers.number(row.best_mean)} %"))  # fmt: skip
     if row.method != "teacher":
-        rank = "yes" if row.top else "no"
-        lines.append(("Best of its pair, or not distinguishable from it", rank))
+        top = "yes" if row.top else "no"
+        lines.append(("Best of its pair, or not significantly different from the best", top))
     return lines
 
 
@@ -173,7 +173,7 @@ def _difference(row: Any) -> Lines:
     seeds = f"{row.diff_n} seed{'' if row.diff_n == 1 else 's'} in common"
     lines = [("Paired difference", f"{numbers.signed(row.diff)} points, {seeds}")]
     interval = numbers.interval(row.lo, row.hi)
-    lines.append(("95 % t interval", interval or "none: the seeds show no spread"))
+    lines.append(("95 % t interval", interval or "none: all seeds have the same difference"))
     if numbers.known(row.p):
         lines.append(("p, paired t test, two-sided", numbers.p_value(row.p)))
     if numbers.known(row.p_holm):
@@ -212,7 +212,7 @@ def _cost(row: Any, baseline: str | None) -> Lines:
         ("Parameters of the student", numbers.number(row.params, 0)),
         ("Extra parameters in training", numbers.number(row.params_extra, 0)),
         ("Parameters deployed", numbers.number(row.params_deployed, 0)),
-        ("Multiply-accumulates an image", numbers.number(row.macs, 0)),
+        ("Multiply-accumulates per image", numbers.number(row.macs, 0)),
         ("Peak memory of the process", f"{numbers.number(row.peak_mb, 0)} MB"),
     ]
     return lines
@@ -248,17 +248,19 @@ def _recipe(run: Run, about: TableRow) -> Lines:
 
 
 def _versions(ended: Sequence[Record | None], environments: dict[int, Lines]) -> Lines:
-    """Each distinct value once; more than one of a kind is to be seen.
+    """List each distinct value of the environments once, so that differences are visible.
 
     Args:
-        ended: a cell's records. environments: the lines of those met before, by identity: most
-            records share one, see ``evidence.gather``.
+        ended: a cell's records.
+        environments: cache of lines by the environment's identity; most records share one, see
+            ``evidence.gather``.
     """
     seen: dict[str, dict[str, None]] = {}
-    for one in {id(r.environment): r.environment for r in ended if r and r.result}.values():
-        if id(one) not in environments:
-            environments[id(one)] = _environment(one)
-        for name, value in environments[id(one)]:
+    distinct = {id(r.environment): r.environment for r in ended if r and r.result}
+    for key, environment in distinct.items():
+        if key not in environments:
+            environments[key] = _environment(environment)
+        for name, value in environments[key]:
             if value:
                 seen.setdefault(name, {})[value] = None
     return [(name, "; ".join(values)) for name, values in seen.items()]

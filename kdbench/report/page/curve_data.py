@@ -1,6 +1,6 @@
-"""Learning curves, small enough for a page: two characters a point.
+"""Learning curves, encoded compactly for a page: two characters a point.
 
-A page with a few hundred runs of a few hundred epochs would be many megabytes of digits.
+As digits, a few hundred runs of a few hundred epochs would take many megabytes.
 """
 
 import math
@@ -16,50 +16,51 @@ NOTHING = "__"
 """An epoch without a finite accuracy."""
 
 POINTS = 240
-"""Most points of a curve."""
+"""The most points of a curve."""
 FEWEST = 30
-"""With fewer points than these a curve says nothing, and none is shown."""
+"""Curves with fewer points are useless: if they would be needed, no curve is stored."""
 BUDGET = 1_000_000
-"""Characters that all curves of a page may take."""
+"""Characters that all curves of a page may take together."""
 
 
 def pack(
     run_ids: Iterable[str], history: Callable[[str], History], budget: int = BUDGET
 ) -> tuple[dict[str, list[Any]], int]:
-    """Test accuracy per epoch of each run, as ``[first epoch, last epoch, encoded points]``.
+    """Encode each run's test accuracy per epoch: ``[first epoch, last epoch, encoded points]``.
 
-    Where they would not fit the budget, all curves are thinned alike, and left out in the end.
+    If the curves exceed the budget, all are thinned alike; if that does not suffice, all are left
+    out.
 
     Returns:
-        The curves of the runs that have one, and the points of the longest; 0 where all are left
-        out though there are some.
+        The curves of the runs that have one, and the number of points of the longest; 0 if existing
+        curves are left out.
     """
-    found = {}
+    histories = {}
     least = 0
     for run_id in dict.fromkeys(run_ids):
         rows = history(run_id)
         if len(rows) > 1:
-            found[run_id] = [
+            histories[run_id] = [
                 (int(row.get("epoch", i)), row.get("test_acc", math.nan))
                 for i, row in enumerate(rows, 1)
             ]
             least += 2 * min(len(rows), FEWEST)
-            if least > budget:  # whatever else there is to read
+            if least > budget:  # no need to read the rest
                 return {}, 0
     points = POINTS
-    while sum(2 * min(len(rows), points) for rows in found.values()) > budget:
+    while sum(2 * min(len(rows), points) for rows in histories.values()) > budget:
         points //= 2
         if points < FEWEST:
             return {}, 0
     curves = {
         run_id: [rows[0][0], rows[-1][0], encode(acc for _, acc in thin(rows, points))]
-        for run_id, rows in found.items()
+        for run_id, rows in histories.items()
     }
-    return curves, max((min(len(rows), points) for rows in found.values()), default=points)
+    return curves, max((min(len(rows), points) for rows in histories.values()), default=points)
 
 
 def thin(rows: list[tuple[int, float]], points: int) -> list[tuple[int, float]]:
-    """At most so many rows, evenly spaced, the first and the last among them."""
+    """Select at most ``points`` rows, evenly spaced, including the first and the last."""
     last = len(rows) - 1
     if last < points:
         return rows
@@ -67,7 +68,7 @@ def thin(rows: list[tuple[int, float]], points: int) -> list[tuple[int, float]]:
 
 
 def encode(accuracies: Iterable[float]) -> str:
-    """Accuracies in percent, two characters each."""
+    """Encode accuracies in percent as two characters each."""
     texts = []
     for accuracy in accuracies:
         if not math.isfinite(accuracy):
@@ -79,7 +80,7 @@ def encode(accuracies: Iterable[float]) -> str:
 
 
 def decode(text: str) -> list[float]:
-    """What ``encode`` wrote, as the page's script reads it."""
+    """Decode the output of ``encode``, as the page's script does."""
     codes = [text[i : i + 2] for i in range(0, len(text), 2)]
     return [
         math.nan

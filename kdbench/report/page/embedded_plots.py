@@ -1,4 +1,4 @@
-"""Figures for a page: each an image of its own, so that no id, style or script of one leaks."""
+"""Figures for a page, embedded as images, which isolates their ids, styles and scripts."""
 
 import re
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 BUDGET = 1_200_000
-"""Characters that all figures of a page may take."""
+"""Characters that all figures of a page may take together."""
 
 
 @dataclass(frozen=True)
@@ -14,9 +14,9 @@ class Figure:
     """A figure of a page.
 
     Attributes:
-        title: what it shows.
-        source: a data URI, or empty where it was too large for the page.
-        width: in pixels; 0 where the SVG does not say.
+        title: shown above it.
+        source: a data URI; empty if the figure is too large for the page.
+        width: in pixels; 0 if the SVG does not give it.
     """
 
     title: str
@@ -25,11 +25,11 @@ class Figure:
 
 
 def embed(figures: Mapping[str, str], budget: int = BUDGET) -> list[Figure]:
-    """Figures as data URIs, in their order; those that do not fit the budget without a source.
+    """Encode figures as data URIs, in their order; figures beyond the budget get no source.
 
     Args:
         figures: title -> text of the SVG.
-        budget: characters, of all together.
+        budget: characters for all figures together.
     """
     out = []
     for title, svg in figures.items():

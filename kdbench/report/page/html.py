@@ -1,4 +1,4 @@
-"""A grid's evidence to one HTML page, which needs nothing beside itself; a folder of them, too."""
+"""One self-contained HTML page per grid, and the index of a folder of results."""
 
 import base64
 import hashlib
@@ -25,12 +25,13 @@ from kdbench.report.tables import accuracy
 from kdbench.report.tables.table import Table
 from kdbench.report.text import claims, facts
 from kdbench.stats.aggregate import Aggregate
+from kdbench.wording import counted
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 CELLS = 5_000
-"""Cells up to which each opens its details; with more they would be tens of megabytes."""
+"""Most cells with details on the page; with more it would have tens of megabytes."""
 
 
 def render(
@@ -58,9 +59,9 @@ def render(
     data = cell_details.payload(aggregate, rows, command) if opens else cell_details.NOTHING
     return _fill(
         "page.html.j2",
-        ("theme.js", "sort.js", "board.js", "drawer.js"),
+        ("theme.js", "sort.js", "main_table.js", "cell_details.js"),
         title=grid.title,
-        lead=_lead(grid, rows, columns),
+        introduction=_introduction(grid, rows, columns),
         answers=answers.answers(aggregate, rows, columns),
         supports=supports,
         against=against,
@@ -87,10 +88,10 @@ def render(
 
 
 def index(results: Path) -> str:
-    """The page over all grids in a folder of results: a pure function of what lies there.
+    """Write the index of all grids in a folder of results, from the folder's contents alone.
 
     Args:
-        results: the folder; a grid is a folder in it with a ``leaderboard.csv``.
+        results: the folder; each folder in it with a ``leaderboard.csv`` is a grid.
     """
     return _fill(
         "index.html.j2",
@@ -101,9 +102,9 @@ def index(results: Path) -> str:
 
 
 def _fill(template: str, scripts: Iterable[str], **values: Any) -> str:
-    """A template with its style and scripts inside, and a policy that allows only these.
+    """Fill a template with its style and scripts, and a policy that allows only these.
 
-    So whatever text may slip through as markup, no browser runs or loads anything for it.
+    Even if some text were rendered as markup, no browser would run or load anything for it.
     """
     style, code = _read("style.css"), "".join(map(_read, scripts))
     policy = (
@@ -113,7 +114,7 @@ def _fill(template: str, scripts: Iterable[str], **values: Any) -> str:
     page = _templates().get_template(template).render(
         policy=policy, style=Markup(style), code=Markup(code), **values
     )  # fmt: skip
-    # Half a surrogate pair, which YAML can write, is no text that a file can hold.
+    # YAML can contain half a surrogate pair, which UTF-8 cannot encode.
     return page.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -146,13 +147,15 @@ def _digest(content: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
 
 
-def _lead(grid: Grid, rows: list[main_table.TableRow], columns: list[main_table.Column]) -> str:
+def _introduction(
+    grid: Grid, rows: list[main_table.TableRow], columns: list[main_table.Column]
+) -> str:
     methods = [row.name for row in rows if not row.baseline]
     pairs = numbers.listed([column.name for column in columns], 4)
     return (
-        "Knowledge distillation: a small network, the student, learns from a larger trained one, "
-        f"the teacher; each method is another way to teach. Here: {len(methods)} methods on "
-        f"{grid.dataset.title}, teacher → student {pairs}."
+        "In knowledge distillation a small network, the student, learns from a larger trained "
+        f"network, the teacher; methods differ in what the student learns from. This page compares "
+        f"{counted(len(methods), 'method')} on {grid.dataset.title}; teacher → student: {pairs}."
     )
 
 
@@ -165,7 +168,7 @@ def _methods(rows: list[main_table.TableRow]) -> Table:
 
 
 def _heads(columns: list[main_table.Column], baseline: str | None) -> list[dict[str, Any]]:
-    """The columns of the main table: label, a second line, what it sorts as, its pair."""
+    """List the main table's columns: label, second line, sort kind, and index of the pair."""
     heads: list[tuple[str, str, str, int | None]] = [
         ("Method", "", "text", None),
         ("Family", "", "text", None),
@@ -175,7 +178,7 @@ def _heads(columns: list[main_table.Column], baseline: str | None) -> list[dict[
         heads.append((f"− {baseline}", "points, mean over pairs", "number", None))
     heads.append(("Among best", f"on … of {len(columns)} pairs", "number", None))
     if baseline:
-        heads.append(("Time", f"in that of {baseline}", "number", None))
+        heads.append(("Time", f"relative to {baseline}", "number", None))
     for i, column in enumerate(columns):
         words = {"same": "same architecture", "cross": "cross architecture"}
         heads.append((column.name, words.get(column.architecture, ""), "number", i))
@@ -184,18 +187,18 @@ def _heads(columns: list[main_table.Column], baseline: str | None) -> list[dict[
 
 def _curve_note(data: Mapping[str, Any]) -> str:
     if not data["points"]:
-        return "Learning curves are left out of this page for its size; kdbench show RUN has them."
+        return "Learning curves are left out to limit the page's size; see kdbench show RUN."
     if not data["curves"]:
         return "There are no learning curves."
     return (
-        f"Learning curves have at most {data['points']} points, evenly spaced over the epochs, "
-        "and steps of 0.02 points; the numbers beside them are exact."
+        f"Learning curves are drawn from at most {data['points']} evenly spaced epochs and are "
+        "rounded to about 0.02 percentage points; the numbers next to them are exact."
     )
 
 
 def _commands(source: str) -> list[str]:
     grid = shlex.quote(" ".join(source.split()))
     return [
-        f"kdbench report --grid {grid}   # writes this page again from the records",
-        f"kdbench run --grid {grid}      # trains what is missing",
+        f"kdbench report --grid {grid}   # rewrite this page from the records",
+        f"kdbench run --grid {grid}      # train the missing runs",
     ]

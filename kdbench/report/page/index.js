@@ -1,4 +1,4 @@
-// Sorts and searches the list of grids.
+// Sorting and searching of the list of grids.
 const grids = $("#grids");
 if (grids) {
   const body = grids.tBodies[0], order = [...body.rows], heads = [...grids.tHead.rows[0].cells];

@@ -1,4 +1,4 @@
-"""The main table and the map of cells: what each row, column and cell of them shows."""
+"""Rows, columns and cells of the main table and of the map of cells."""
 
 import math
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ LETTERS = {
     "done": "D", "partial": "P", "diverged": "X", "failed": "F", "skipped": "S", "missing": "M",
     "imported": "I", "absent": "",
 }  # fmt: skip
-"""Status -> its letter in the map; absent: the grid does not ask for it."""
+"""Status -> its letter in the map; absent: not in the grid."""
 
 WORDS = {
     "done": "all seeds done",
     "partial": "some seeds done",
-    "diverged": "diverged: the loss was no longer finite",
-    "failed": "failed: an error",
-    "skipped": "skipped: the method cannot work on this pair",
+    "diverged": "diverged: the loss became infinite or NaN",
+    "failed": "failed with an error",
+    "skipped": "skipped: the method does not support this pair",
     "missing": "missing: not trained yet",
     "imported": "imported checkpoint",
     "absent": "not in the grid",
@@ -36,7 +36,7 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Column:
-    """A pair; ``architecture``: same or cross; empty where a network is not known."""
+    """A pair; ``architecture``: same or cross; empty if a network is unknown."""
 
     name: str
     teacher: str
@@ -47,7 +47,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Bar:
-    """An interval around 0, in a drawing 100 wide: its ends, its middle, whether an end is cut."""
+    """An interval, in a drawing 100 wide with 0 at 50: ends, middle, and whether an end is cut."""
 
     low: float
     high: float
@@ -60,11 +60,16 @@ class TableCell:
     """A cell of the table.
 
     Attributes:
-        index: of its details; None: the grid does not ask for it.
-        value: to sort by; None sorts last. n: seeds done.
-        main, sd, flag: texts: the mean, its spread, and what is not whole.
-        delta, interval: texts of the difference to the baseline. bar: that interval.
-        top: best of its column, or not distinguishable from it.
+        index: of its details; None: not in the grid.
+        value: to sort by; None sorts last.
+        n: seeds done.
+        main: the mean, as text.
+        sd: its standard deviation, as text.
+        flag: runs without a result, as text.
+        delta: the difference to the baseline, as text.
+        interval: of that difference, as text.
+        bar: that interval, drawn.
+        top: best of its column, or not significantly different from the best.
         direction: "up" or "down" if the difference is significant.
         status: one of ``LETTERS``.
     """
@@ -84,7 +89,7 @@ class TableCell:
 
     @property
     def letter(self) -> str:
-        """Its status, for those who see no colour."""
+        """The status as a letter, for readers who cannot see the colour."""
         return LETTERS[self.status]
 
 
@@ -93,11 +98,16 @@ class TableRow:
     """A method.
 
     Attributes:
-        name, family, about: what its file says of it. year: of its paper, if that says.
-        baseline: the row of the teachers or of the students alone.
+        name: its label in the grid.
+        family: from its file.
+        year: of its paper, if the file gives it.
+        about: the paper, from its file.
+        baseline: whether the row is that of the teachers or of the students alone.
         cells: one per column.
         overall: the paired difference to the report's baseline, mean over ``compared`` pairs.
-        accuracy: mean over ``pairs`` pairs, those with a result.
+        compared: pairs with a seed in common with the baseline.
+        accuracy: mean over ``pairs`` pairs.
+        pairs: pairs with a result.
         times: training time over the baseline's, mean over pairs.
         bar: the interval of ``overall``.
     """
@@ -117,7 +127,7 @@ class TableRow:
 
     @property
     def tops(self) -> int:
-        """Pairs on which it is the best or not distinguishable from it."""
+        """Number of pairs on which it is best, or not significantly different from the best."""
         return sum(cell.top for cell in self.cells)
 
 
@@ -197,9 +207,9 @@ def counts(cells: Sequence[TableCell]) -> dict[str, int]:
 
 
 def _mean_over_pairs(accuracies: Sequence[over_seeds.Accuracies]) -> dict[int, float]:
-    """Of the seeds that every pair has: an interval is about these pairs and other seeds."""
-    seeds = set.intersection(*(set(one) for one in accuracies)) if accuracies else set()
-    return {seed: over_seeds.mean(one[seed] for one in accuracies) for seed in sorted(seeds)}
+    """Average over pairs, for each seed that every pair has: the interval is over seeds."""
+    seeds = set.intersection(*map(set, accuracies)) if accuracies else set()
+    return {seed: over_seeds.mean(pair[seed] for pair in accuracies) for seed in sorted(seeds)}
 
 
 def _cell(index: int, row: Any, scale: float, baseline: str | None) -> TableCell:
@@ -208,9 +218,9 @@ def _cell(index: int, row: Any, scale: float, baseline: str | None) -> TableCell
     )
     if not numbers.known(row.mean):
         return TableCell(index, flag=troubles or row.status, status=row.status)
-    whole = row.n == row.expected or row.status == "imported"
+    complete = row.n == row.expected or row.status == "imported"
     flag = "imported" if row.status == "imported" else ""
-    flag = flag if whole else f"{row.n} of {row.expected} seeds: {troubles}"
+    flag = flag if complete else f"{row.n} of {row.expected} seeds: {troubles}"
     compared = numbers.known(row.diff)
     significant = numbers.known(row.p_holm) and row.p_holm < over_seeds.ALPHA
     return TableCell(
@@ -234,7 +244,7 @@ def _cell(index: int, row: Any, scale: float, baseline: str | None) -> TableCell
 
 
 def _scale(frame: "pd.DataFrame") -> float:
-    """Points from the middle of a bar to its end: nine intervals of ten are whole."""
+    """Return the points from a bar's middle to its end; nine of ten intervals fit."""
     reach = frame[["lo", "hi"]].abs().max(axis=1).dropna()
     return float(reach.quantile(0.9)) if len(reach) else 0.0
 

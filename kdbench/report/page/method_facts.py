@@ -1,4 +1,4 @@
-"""What is known of a row and of a pair beside their numbers: family, paper, architectures."""
+"""Facts about a method and a pair besides their numbers: family, paper, architectures."""
 
 import re
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from kdbench.registry import lookup
 
 
 def architecture(teacher: str, student: str) -> str:
-    """Whether a pair is of the ``same`` or of ``cross`` architecture; empty where unknown."""
+    """Classify a pair as ``same`` or ``cross`` architecture; empty if a network is unknown."""
     try:
         return "same" if zoo.family(teacher) == zoo.family(student) else "cross"
     except ValueError:
@@ -18,20 +18,20 @@ def architecture(teacher: str, student: str) -> str:
 
 
 def described(name: str, cells: Sequence[Cell]) -> tuple[str, str, str]:
-    """Family, year and paper of a row: of each of its terms whose file can be read."""
+    """Return family, year and paper of a row, from the files of its terms that can be read."""
     if name in BASELINES:
         return "baseline", "", ""
     run = next((cell.runs[0] for cell in cells if cell.method == name and cell.runs), None)
-    told = [_method(term.where) for term in run.terms] if run else []
-    families = dict.fromkeys(family for family, _ in told)
-    papers = [doc for _, doc in told if doc]
-    years = [found[0] for doc in papers if (found := re.search(r"\b(?:19|20)\d\d\b", doc))]
+    terms = [_method(term.where) for term in run.terms] if run else []
+    families = dict.fromkeys(family for family, _ in terms)
+    papers = [doc for _, doc in terms if doc]
+    years = [match[0] for doc in papers if (match := re.search(r"\b(?:19|20)\d\d\b", doc))]
     return " + ".join(families) or "unknown", " + ".join(dict.fromkeys(years)), "; ".join(papers)
 
 
 def _method(where: str) -> tuple[str, str]:
     try:
-        about = lookup.describe(where)
+        description = lookup.describe(where)
     except UserError:
         return "unknown", ""
-    return about.family, about.doc
+    return description.family, description.doc

@@ -1,4 +1,4 @@
-"""``results/index.html``: every grid that has a leaderboard, read from the CSVs alone."""
+"""Entries of ``results/index.html``: every grid with a leaderboard, read from its CSV."""
 
 import csv
 import math
@@ -16,11 +16,17 @@ class IndexEntry:
     """A grid in a folder of results.
 
     Attributes:
-        name: of its folder. title: of its page, or the name. link: to its page, quoted.
-        data, protocol: as its rows have them.
-        methods, pairs, seeds: how many; of seeds, the most of any cell.
-        done, runs: results and what the grid asks for, teachers aside.
-        trouble: why nothing is known of it; empty where all is well.
+        name: of its folder.
+        title: of its page, or the name.
+        link: to its page, quoted.
+        data: distinct data sets of its rows.
+        protocol: distinct protocols of its rows.
+        methods: number of methods.
+        pairs: number of pairs.
+        seeds: the largest number of seeds of any cell.
+        done: runs with a result, without teachers.
+        runs: runs in the grid, without teachers.
+        trouble: why its CSV cannot be read; empty if it can.
     """
 
     name: str
@@ -37,13 +43,13 @@ class IndexEntry:
 
     @property
     def coverage(self) -> str:
-        """E.g. ``157 of 168 (93 %)``; never 100 % where something is missing."""
+        """The share of runs done, e.g. ``157 of 168 (93 %)``; 100 % only if all are."""
         share = math.floor(100 * self.done / self.runs) if self.runs else 0
         return f"{self.done:,} of {self.runs:,} ({share} %)"
 
 
 def entries(results: Path) -> list[IndexEntry]:
-    """The grids in a folder, by name; none where there is no such folder."""
+    """List the grids in a folder, by name; none if the folder does not exist."""
     return [_entry(path) for path in sorted(results.glob("*/leaderboard.csv"))]
 
 
@@ -93,7 +99,7 @@ class _Title(HTMLParser):
 
 
 def _title(page: Path) -> str:
-    """What a page calls itself; empty where there is none."""
+    """Return a page's title; empty if there is no page."""
     try:
         with page.open(encoding="utf-8", errors="replace") as file:
             start = file.read(20_000)

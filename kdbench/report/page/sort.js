@@ -1,16 +1,16 @@
-// Sorting, which every table with buttons in its head shares.
+// Sorting for all tables with buttons in their head.
 
-// The rows by a column's data-v; what is not known comes last, whichever way.
-function ordered(rows, at, kind, dir) {
+// Sort rows by a column's data-v; unknown values come last in both directions.
+function ordered(rows, column, kind, dir) {
   const sign = dir === "up" ? 1 : -1;
   return [...rows].sort((a, b) => {
-    const [x, y] = [a.cells[at]?.dataset.v ?? "", b.cells[at]?.dataset.v ?? ""];
+    const [x, y] = [a.cells[column]?.dataset.v ?? "", b.cells[column]?.dataset.v ?? ""];
     if (x === "" || y === "") return (x === "") - (y === "");
     return sign * (kind === "number" ? x - y : x.localeCompare(y, "en", { numeric: true }));
   });
 }
 
-// A button in each head: first the likelier direction, then the other, then the grid's own order.
+// Put a button into each head that cycles through the usual direction, the opposite one and the grid's order.
 function sortable(heads, state, changed) {
   heads.forEach((head, i) => {
     head.id = `col${i}`;
@@ -29,10 +29,11 @@ function sortable(heads, state, changed) {
   });
 }
 
+// Put the rows into the chosen order.
 function arrange(body, order, heads, state) {
-  const at = heads.findIndex((head) => head.id === state.sort);
+  const column = heads.findIndex((head) => head.id === state.sort);
   heads.forEach((head, i) => {
-    head.setAttribute("aria-sort", i !== at ? "none" : state.dir === "up" ? "ascending" : "descending");
+    head.setAttribute("aria-sort", i !== column ? "none" : state.dir === "up" ? "ascending" : "descending");
   });
-  body.append(...(at < 0 ? order : ordered(order, at, heads[at].dataset.kind, state.dir)));
+  body.append(...(column < 0 ? order : ordered(order, column, heads[column].dataset.kind, state.dir)));
 }

@@ -1,17 +1,17 @@
-// Light, dark or as the system; and what the other scripts share.
-// No script here makes HTML of text: what comes from data is set as text only.
+// Colour scheme (light, dark or the system's), and functions that the other scripts share.
+// No script builds HTML from strings: data is only ever set as text.
 "use strict";
 const $ = (selector, within = document) => within.querySelector(selector);
 const $$ = (selector, within = document) => [...within.querySelectorAll(selector)];
 document.documentElement.classList.add("js");
 
-const THEMES = { "": ["auto", "as the system"], light: ["light", "light"], dark: ["dark", "dark"] };
+const THEMES = { "": ["auto", "system setting"], light: ["light", "light"], dark: ["dark", "dark"] };
 function colours(theme) {
-  const [word, said] = THEMES[theme];
+  const [text, label] = THEMES[theme];
   if (theme) document.documentElement.dataset.theme = theme;
   else delete document.documentElement.dataset.theme;
-  $("#theme").textContent = `Colours: ${word}`;
-  $("#theme").setAttribute("aria-label", `Colours: ${said}`);
+  $("#theme").textContent = `Colours: ${text}`;
+  $("#theme").setAttribute("aria-label", `Colours: ${label}`);
 }
 let theme = "";
 try { theme = localStorage.getItem("kdbench-colours") || ""; } catch { }

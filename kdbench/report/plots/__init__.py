@@ -1,1 +1,1 @@
-"""Figures; the same records give the same bytes."""
+"""Figures, with the same bytes for the same records."""

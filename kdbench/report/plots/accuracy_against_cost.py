@@ -1,4 +1,4 @@
-"""Accuracy against what it costs to train: a panel per pair, and the front that nothing beats."""
+"""Accuracy against training time: a panel per pair, with the Pareto front."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAIRS = 8
-"""More pairs than these are not drawn: their names need room."""
+"""The most pairs drawn: names need room."""
 NAMES = 45
-"""Of more methods than these only the front is named."""
+"""With more methods only the front is labelled."""
 TICKS = (
     (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 50, 100, 200, 500, 1000),
     (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.8),
 )
-"""Of the time axis: the first that has three of them in sight."""
+"""Candidate ticks of the time axis; the first set with three visible ticks is used."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Point:
 
 
 def front(points: Sequence[Point]) -> list[Point]:
-    """The points that no other beats in accuracy at the same or less time, cheapest first."""
+    """Return the Pareto front, cheapest first."""
     out: list[Point] = []
     for point in sorted(points, key=lambda p: (p.time, -p.accuracy)):
         if not out or point.accuracy > out[-1].accuracy:
@@ -47,12 +47,12 @@ def front(points: Sequence[Point]) -> list[Point]:
 
 @paper()
 def trade_off(title: str, frame: "pd.DataFrame", baseline: str) -> "Figure":
-    """Mean accuracy over training time, the student alone included, a panel per pair.
+    """Draw mean accuracy over training time, including the student alone, a panel per pair.
 
     Args:
         title: of the figure.
-        frame: of ``tidy``; ``time_ratio`` is training time over the baseline's.
-        baseline: that row.
+        frame: ``Aggregate.frame``; ``time_ratio`` is training time over the baseline's.
+        baseline: label of the baseline.
     """
     pairs = list(dict.fromkeys(frame["pair"]))
     shown = style.first(pairs, 1)[:PAIRS]
@@ -67,13 +67,13 @@ def trade_off(title: str, frame: "pd.DataFrame", baseline: str) -> "Figure":
         if i % across == 0:
             axis.set_ylabel("test accuracy, last epoch, %")
         if i + across >= len(shown):
-            axis.set_xlabel(f"training time, times that of {plain(baseline)}")
+            axis.set_xlabel(f"training time relative to {plain(baseline)}")
     _legend(figure, baseline)
     return figure
 
 
 def _points(rows: "pd.DataFrame") -> list[Point]:
-    """The methods that have both, a time and an accuracy."""
+    """List the methods that have both a time and an accuracy."""
     every: Iterable[Any] = rows[["method", "time_ratio", "mean", "sd"]].itertuples(index=False)
     points = [Point(r.method, float(r.time_ratio), float(r.mean), float(r.sd)) for r in every]
     return [p for p in points if 0 < p.time < math.inf and math.isfinite(p.accuracy)]
@@ -83,9 +83,7 @@ def _panel(
     figure: "Figure", axis: "Axes", points: Sequence[Point], baseline: str, missing: int
 ) -> None:
     if not points:
-        axis.text(
-            0.5, 0.5, "nothing to show", ha="center", style="italic", transform=axis.transAxes
-        )
+        axis.text(0.5, 0.5, "no results", ha="center", style="italic", transform=axis.transAxes)
         axis.set_xticks([])
         axis.set_yticks([])
         style.bare(axis)
@@ -96,7 +94,7 @@ def _panel(
     axis.set_xscale("log")
     spreads = [point.sd for point in points if math.isfinite(point.sd)]
     sd = median(spreads) if spreads else 0.0
-    # A panel lower than its own noise would make much of nothing.
+    # A panel smaller than the noise would exaggerate differences.
     room = max(0.05 * (high - low), 1.2 * sd - (high - low) / 2)
     axis.set_ylim(low - room, high + room)
     first, last = min(point.time for point in points), max(point.time for point in points)
@@ -118,7 +116,7 @@ def _panel(
     axis.plot(*zip(*corners, strict=True), drawstyle="steps-post", color=MEAN, linewidth=1.2)
     _marks(axis, points, (low, high), best, baseline)
     named = [point for point in points if len(points) <= NAMES or point in best]
-    # How far seeds lie apart, once: a bar at each point would hide the points.
+    # Draw the spread of seeds once: a bar at each point would hide the points.
     bar = (axis.get_xlim()[1] / span**0.04, axis.get_ylim()[0] + room / 5 + sd)
     if sd:
         axis.errorbar(*bar, yerr=sd, color=LINES, capsize=2, linewidth=1, zorder=1)
@@ -138,7 +136,7 @@ def _marks(
     best: Sequence[Point],
     baseline: str,
 ) -> None:
-    """A mark for each point, full on the front; at the edge a triangle for one that is beyond."""
+    """Draw a mark for each point, filled on the front; triangles at the edge for outliers."""
     low, high = limits
     marks: dict[tuple[str, bool], list[tuple[float, float]]] = {}
     for point in points:
@@ -146,10 +144,10 @@ def _marks(
         kind = {"student": "s", baseline: "D"}.get(point.method, "o")
         kind = kind if y == point.accuracy else "v" if point.accuracy < low else "^"
         marks.setdefault((kind, point in best), []).append((point.time, y))
-    for (kind, full), at in marks.items():
+    for (kind, full), positions in marks.items():
         axis.plot(
-            *zip(*at, strict=True), kind, markersize=5, markeredgecolor=CURVE, markeredgewidth=1,
-            markerfacecolor=CURVE if full else "white", zorder=3,
+            *zip(*positions, strict=True), kind, markersize=5, markeredgecolor=CURVE,
+            markeredgewidth=1, markerfacecolor=CURVE if full else "white", zorder=3,
         )  # fmt: skip
 
 
@@ -160,7 +158,7 @@ def _names(
     limits: tuple[float, float],
     steps: Sequence[tuple[float, float]],
 ) -> None:
-    """Every point's name beside it, with a line to it where it had to go further away."""
+    """Write each point's name next to it, with a connecting line if it is further away."""
     import numpy as np
     from matplotlib.transforms import offset_copy
 
@@ -170,7 +168,7 @@ def _names(
     for i, point in enumerate(points):
         texts[i] += "" if low <= point.accuracy <= high else f" {point.accuracy:.1f}"
     data = [(p.time, min(max(p.accuracy, low), high)) for p in points]
-    # All in points: where the panel lies does not change with the resolution.
+    # All lengths are in points, so that positions do not depend on the resolution.
     unit = 72 / figure.dpi
     at = axis.transData.transform(data) * unit
     box = axis.get_window_extent()
@@ -205,7 +203,7 @@ def _legend(figure: "Figure", baseline: str) -> None:
         Line2D([], [], marker="o", label="method", **ring),
         Line2D([], [], marker="D", label=plain(baseline), **ring),
         Line2D([], [], marker="s", label="student alone", **ring),
-        Line2D([], [], marker="o", color=MEAN, label="none is better for less",
+        Line2D([], [], marker="o", color=MEAN, label="Pareto front",
                markersize=5, markeredgecolor=CURVE, markerfacecolor=CURVE, linewidth=1.2),
         Line2D([], [], color=LINES, marker="|", linestyle="", markersize=9,
                label="± median sd over seeds"),

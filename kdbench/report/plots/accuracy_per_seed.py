@@ -1,4 +1,4 @@
-"""Every seed's accuracy: a point each, a panel per pair, methods down."""
+"""Accuracy of every seed as a point: a panel per pair, a row per method."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,16 +15,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST = 50
-"""More seeds than these are not drawn: their points would be a line."""
+"""The most seeds drawn; more points would merge into a line."""
 
 
 @paper()
 def accuracy(title: str, cells: Sequence[Cell], records: Mapping[str, Record]) -> "Figure":
-    """Every seed's accuracy as a point, a panel per pair, methods down.
+    """Draw the accuracy of every seed; teacher and mean of the students alone are lines.
 
     Args:
         title: of the figure.
-        cells: of all pairs; teacher and the mean of the students alone are drawn as lines, too.
+        cells: of all pairs.
+        records: by run id.
     """
     pairs = by_pair(cells)
     methods = list(dict.fromkeys(cell.method for cell in cells if cell.method != "teacher"))
@@ -48,7 +49,7 @@ def accuracy(title: str, cells: Sequence[Cell], records: Mapping[str, Record]) -
         if i % across == 0:
             axis.set_yticks(range(len(rows)), [plain(method) for method in rows])
             axis.tick_params(axis="y", length=0)
-        # The lowest panel of a column carries the axis's name, also where a row is not full.
+        # The lowest panel of each column has the axis label, even if the last row is not full.
         if i + across >= len(shown):
             axis.set_xlabel("test accuracy, last epoch, %")
     _legend(figure)
@@ -62,11 +63,11 @@ def _panel(
     cells: Sequence[Cell],
     records: Mapping[str, Record],
 ) -> None:
-    found = {cell.method: summarise(cell.runs, records) for cell in cells}
+    summaries = {cell.method: summarise(cell.runs, records) for cell in cells}
     seeds: list[tuple[float, int]] = []
     means: list[tuple[float, int]] = []
     for y, method in enumerate(methods):
-        summary = found.get(method)
+        summary = summaries.get(method)
         if summary is None or not summary.n:
             status = "not in the grid" if summary is None else summary.status
             axis.text(
@@ -80,7 +81,7 @@ def _panel(
         *(range(len(methods)), 0, 1), transform=axis.get_yaxis_transform(), color="0.9",
         linewidth=0.8, zorder=0,
     )  # fmt: skip
-    student = found["student"].mean if "student" in found else math.nan
+    student = summaries["student"].mean if "student" in summaries else math.nan
     low, high = style.window([accuracy for accuracy, _ in seeds], [student])
     inside = [point for point in seeds if low <= point[0] <= high]
     if inside:
@@ -103,10 +104,10 @@ def _panel(
 
 
 def _teacher(axis: "Axes", accuracy: float, low: float, high: float) -> tuple[float, float]:
-    """A line where the teacher is, or a word at the side where it would squeeze all the rest.
+    """Draw the teacher as a line, or as text at the side if it would squeeze everything else.
 
     Returns:
-        The panel's limits, given those without a teacher.
+        The new limits of the panel.
     """
     room = 1.5 * max(high - low, 1.0)
     if math.isnan(accuracy):
@@ -127,7 +128,7 @@ def _teacher(axis: "Axes", accuracy: float, low: float, high: float) -> tuple[fl
 def _beyond(
     axis: "Axes", seeds: Sequence[tuple[float, int]], means: Sequence[tuple[float, int]]
 ) -> None:
-    """A triangle at the side for seeds that lie beyond it, and a number for such a mean."""
+    """Mark seeds beyond the limits by a triangle at the side, and such a mean by a number."""
     low, high = axis.get_xlim()
     for edge, mark, out in (
         (low, "<", [point for point in seeds if point[0] < low]),

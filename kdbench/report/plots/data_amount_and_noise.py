@@ -1,4 +1,4 @@
-"""Accuracy over grids that differ in one thing: training images per class, noise of labels."""
+"""Accuracy over grids that differ in the number of training images or in label noise."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,11 +12,11 @@ from kdbench.stats.cell_summary import by_pair, row_label, summarise
 from kdbench.wording import counted
 
 Series = Sequence[tuple[float, Evidence]]
-"""Where a grid stands on the axis, and what is known of it."""
+"""Position on the axis, and evidence, of each grid."""
 
 
 def few_shot(title: str, series: Series) -> list[Plot]:
-    """Accuracy over training images per class, on a log axis."""
+    """Draw accuracy over training images per class, on a log axis."""
     return _across(
         *("few-shot", "Few training images", title, series),
         "training images per class", log=True,
@@ -24,7 +24,7 @@ def few_shot(title: str, series: Series) -> list[Plot]:
 
 
 def label_noise(title: str, series: Series) -> list[Plot]:
-    """Accuracy over the share of wrong training labels, from 0 to 1."""
+    """Draw accuracy over the share of wrong training labels, from 0 to 1."""
     return _across(
         *("label-noise", "Wrong training labels", title, series),
         "share of wrong training labels", log=False,
@@ -34,21 +34,21 @@ def label_noise(title: str, series: Series) -> list[Plot]:
 def _across(
     name: str, heading: str, title: str, series: Series, xlabel: str, *, log: bool
 ) -> list[Plot]:
-    """Mean over seeds and single seeds; empty for fewer than two places on the axis.
+    """Draw the mean over seeds and single seeds; no plot for fewer than two positions.
 
     Raises:
-        ValueError: a place that cannot stand on the axis, or one that comes twice.
+        ValueError: a position is invalid or occurs twice.
     """
-    places = [x for x, _ in series]
-    if len(set(places)) != len(places) or (log and any(not x > 0 for x in places)):
-        told = ", ".join(f"{x:g}" for x in places)
-        raise ValueError(f"{xlabel}: expected different numbers{' above 0' * log}, got {told}")
+    positions = [x for x, _ in series]
+    if len(set(positions)) != len(positions) or (log and any(not x > 0 for x in positions)):
+        numbers = ", ".join(f"{x:g}" for x in positions)
+        raise ValueError(f"{xlabel}: expected different numbers{' above 0' * log}, got {numbers}")
     if len(series) < 2:
         return []
-    everything = [cell for _, evidence in series for cell in evidence.cells]
-    baseline = row_label(everything, series[0][1].grid.report.baseline)
-    methods = compared(everything, baseline)
-    at = [
+    all_cells = [cell for _, evidence in series for cell in evidence.cells]
+    baseline = row_label(all_cells, series[0][1].grid.report.baseline)
+    methods = compared(all_cells, baseline)
+    by_position = [
         (
             x,
             evidence,
@@ -56,16 +56,16 @@ def _across(
         )
         for x, evidence in series
     ]
-    pairs = list(dict.fromkeys(pair for _, _, found in at for pair in found))
+    pairs = list(dict.fromkeys(pair for _, _, grid_cells in by_position for pair in grid_cells))
     shown = fitting(pairs, len(methods))
-    ticks = {x: f"{x:g}" for x in sorted(places)}
+    ticks = {x: f"{x:g}" for x in sorted(positions)}
     panels = []
     for pair in shown:
-        cells = [(x, evidence, found.get(pair, {})) for x, evidence, found in at]
+        cells = [(x, evidence, by_method.get(pair, {})) for x, evidence, by_method in by_position]
         student, base = _line(cells, "student"), _line(cells, baseline or "")
         for method in methods[:PANELS]:
             line = _line(cells, method)
-            note = "" if line else "nothing is done"
+            note = "" if line else "no results"
             panels.append(Panel(pair, method, line, student, base, note, log, ticks))
     if not any(panel.line for panel in panels):
         return []
@@ -84,9 +84,9 @@ def _line(
     cells: Sequence[tuple[float, Evidence, Mapping[str, Cell]]], method: str
 ) -> PlotLine | None:
     points = []
-    for x, evidence, found in cells:
-        if method in found:
-            summary = summarise(found[method].runs, evidence.records)
+    for x, evidence, by_method in cells:
+        if method in by_method:
+            summary = summarise(by_method[method].runs, evidence.records)
             points += [(x, accuracy) for accuracy in summary.accuracies.values()]
     if not points:
         return None

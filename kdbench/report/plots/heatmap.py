@@ -1,4 +1,4 @@
-"""Every method's difference to the baseline: methods down, pairs across, a colour for a number."""
+"""Heat map of every method's difference to the baseline: a row per method, a column per pair."""
 
 import math
 from collections.abc import Iterable
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 ALPHA = 0.05
 SHOWN = ("method", "pair", "status", "diff", "diff_n", "p_holm")
-TOLD, UNTOLD = "#000000", "#4A4A4A"
-"""Text of a difference that a test tells from 0, and of one that it does not."""
+SIGNIFICANT, NOT_SIGNIFICANT = "#000000", "#4A4A4A"
+"""Text colours."""
 
 
 def colours() -> "Colormap":
-    """Orange over white to purple, light enough for black and grey text on all of it."""
+    """Make a colour map from orange to purple, light enough for black and grey text."""
     import matplotlib
     import numpy as np
     from matplotlib.colors import LinearSegmentedColormap
@@ -31,16 +31,16 @@ def colours() -> "Colormap":
 
 @paper()
 def differences(title: str, frame: "pd.DataFrame", baseline: str) -> "Figure":
-    """A heat map of ``diff``, methods down and pairs across, every number printed in its cell.
+    """Draw ``diff`` of every method and pair, with the number in each cell.
 
-    Bold and black: the Holm-adjusted test tells it from 0. Grey: it does not, or cannot with one
-    seed. Hatched: there is no difference, and the cell says why. The colours end at the 90 %
-    quantile of all differences' sizes, so that a method that failed does not make the others pale.
+    Bold and black: significant after Holm's adjustment. Grey: not significant, or one seed only.
+    Hatched: no result, with the reason. The colours end at the 90 % quantile of the differences'
+    sizes, so that one failed method does not make the others pale.
 
     Args:
         title: of the figure.
-        frame: of ``tidy``.
-        baseline: the row that the differences are to.
+        frame: ``Aggregate.frame``.
+        baseline: label of the baseline.
     """
     import numpy as np
 
@@ -48,10 +48,10 @@ def differences(title: str, frame: "pd.DataFrame", baseline: str) -> "Figure":
     every, pairs = list(dict.fromkeys(rows["method"])), list(dict.fromkeys(rows["pair"]))
     methods = every[: style.ROWS]
     shown = style.first(pairs, len(methods))
-    seen = rows.loc[rows["pair"].isin(shown) & rows["method"].isin(methods), list(SHOWN)]
-    named: Iterable[Any] = seen.itertuples(index=False)
-    found = {(row.method, row.pair): row for row in named}
-    cells = [[found.get((method, pair)) for pair in shown] for method in methods]
+    selected = rows.loc[rows["pair"].isin(shown) & rows["method"].isin(methods), list(SHOWN)]
+    named: Iterable[Any] = selected.itertuples(index=False)
+    by_cell = {(row.method, row.pair): row for row in named}
+    cells = [[by_cell.get((method, pair)) for pair in shown] for method in methods]
     values = np.array([[_difference(cell) for cell in line] for line in cells], float)
     sizes = np.abs(values[np.isfinite(values)])
     limit = max(float(np.quantile(sizes, 0.9)), 0.5) if sizes.size else 1.0
@@ -99,14 +99,15 @@ def _cell(axis: "Axes", x: int, y: int, row: Any) -> None:
         )
         axis.add_patch(hatched)
         word = "not in grid" if row is None else str(row.status)
-        # A row that is there and cannot be compared lacks what it is compared with.
-        word = "no pair of seeds" if word in ("done", "partial") else word
+        # A cell with results and no difference has no seed in common with the baseline.
+        word = "no common seed" if word in ("done", "partial") else word
         axis.text(x + 0.5, y + 0.5, word, fontsize=6.5, style="italic", bbox=PAPER, **middle)
         return
-    told = row.p_holm < ALPHA
+    significant = row.p_holm < ALPHA
     axis.text(
         *(x + 0.5, y + 0.5), f"{row.diff:+.2f}".replace("-", "\N{MINUS SIGN}"),
-        color=TOLD if told else UNTOLD, weight="bold" if told else "normal", **middle,
+        color=SIGNIFICANT if significant else NOT_SIGNIFICANT,
+        weight="bold" if significant else "normal", **middle,
     )  # fmt: skip
 
 
@@ -117,8 +118,9 @@ def _legend(figure: "Figure", mesh: Any, baseline: str) -> None:
     bar.outline.set_visible(False)
     scale.tick_params(labelsize=7)
     scale.locator_params(axis="x", nbins=6)
-    scale.set_xlabel(f"difference to {plain(baseline)}, points", fontsize=8, labelpad=1)
+    scale.set_xlabel(f"difference to {plain(baseline)}, percentage points", fontsize=8, labelpad=1)
     figure.text(
-        *(0.5, 0.1 / high), "bold: told from 0 (Holm, 5 %)    grey: not told    hatched: none",
+        *(0.5, 0.1 / high),
+        "bold: significant (Holm, 5 %)    grey: not significant    hatched: no result",
         fontsize=7, ha="center",
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Where the names of points go, so that none covers another or a point."""
+"""Placement of the points' names, so that none covers another name or a point."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,17 +20,17 @@ def place(
     radius: float = 4.0,
     lines: Sequence[Box] = (),
 ) -> list[tuple[float, float]]:
-    """The lower left corner of each point's name; greedy, the most crowded point first.
+    """Find the lower left corner of each point's name, greedily, the most crowded point first.
 
-    Every name tries the same places around its point, near ones first, and takes the one that
-    covers least of the names placed before it, of all points, and of what lies outside.
+    Each name tries the same places around its point, and takes the one that covers least of the
+    names placed before, of all points and of the area outside. Nearer places are preferred.
 
     Args:
         points: [N], in any unit of length.
         sizes: [N], width and height of the names, in that unit.
-        inside: where names belong.
+        inside: the area for names.
         radius: of a point's marker.
-        lines: what names had better not cover.
+        lines: boxes that names avoid if possible.
     """
     import numpy as np
 
@@ -43,7 +43,7 @@ def place(
     drawn = np.asarray(lines, float).reshape(-1, 4)
     taken = np.empty((0, 4))
     corners = np.zeros_like(at)
-    # Stable: of points that lie equally close, the first goes first.
+    # Stable, so that equally crowded points keep their order.
     for i in np.argsort(near, kind="stable"):
         boxes, distance = _candidates(at[i], size[i], radius)
         outside = np.maximum(0, np.array(inside[:2]) - boxes[:, :2])
@@ -62,20 +62,22 @@ def place(
 
 
 def _candidates(at: "Array", size: "Array", radius: float) -> tuple["Array", "Array"]:
-    """Boxes around a point, [K, 4], and how far each is from it, [K]."""
+    """Return boxes around a point, [K, 4], and their distances from it, [K]."""
     import numpy as np
 
     angles = np.linspace(0, 2 * np.pi, 16, endpoint=False)
     steps = np.arange(6) * size[1] * 0.9
     angle, step = (part.ravel() for part in np.meshgrid(angles, steps))
-    way = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    direction = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     # The name's nearest edge touches a circle around the point.
-    centre = at + way * (radius + 1 + step[:, None]) + np.sign(np.round(way, 6)) * size / 2
+    centre = (
+        at + direction * (radius + 1 + step[:, None]) + np.sign(np.round(direction, 6)) * size / 2
+    )
     return np.hstack([centre - size / 2, centre + size / 2]), step
 
 
 def _overlap(boxes: "Array", others: "Array") -> "Array":
-    """Area that each box shares with the others, [K, 4] and [M, 4] -> [K]."""
+    """Return the area that each box shares with the others, [K, 4] and [M, 4] -> [K]."""
     import numpy as np
 
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])

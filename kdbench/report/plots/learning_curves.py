@@ -13,13 +13,14 @@ from kdbench.stats.cell_summary import by_pair, row_label, summarise
 from kdbench.wording import counted
 
 SEEDS = 10
-"""Of more seeds than these the first are read."""
+"""The most seeds read of each cell."""
 
 
 def learning_curves(evidence: Evidence) -> list[Plot]:
-    """Mean over the seeds that are done, and the span from the lowest to the highest.
+    """Draw the mean over the seeds done, and the range from the lowest to the highest.
 
-    Empty where no run has left a history.
+    Returns:
+        One plot per sheet; none if no run has a history.
     """
     records = evidence.records
     baseline = row_label(evidence.cells, evidence.grid.report.baseline)
@@ -49,7 +50,7 @@ def learning_curves(evidence: Evidence) -> list[Plot]:
     title = f"{evidence.grid.title}: learning curves{notes}"
     panels_of = counted(min(len(methods), PANELS), "method")
     alt = (
-        f"Test accuracy over the epochs, mean and span over seeds, a panel for each of "
+        f"Test accuracy over the epochs, mean and range over seeds, a panel for each of "
         f"{panels_of} on {{}}; student alone and baseline in grey."
     )
     return plots("curves", "Learning curves", title, alt, panels, look)
@@ -58,25 +59,25 @@ def learning_curves(evidence: Evidence) -> list[Plot]:
 def plots(
     name: str, heading: str, title: str, alt: str, panels: Sequence[Panel], look: Look
 ) -> list[Plot]:
-    """A plot for each sheet that the panels need; ``{}`` in ``alt`` is the sheet's pairs."""
+    """Draw a plot for each sheet of panels; ``{}`` in ``alt`` is its number of pairs."""
     out = []
     for i, sheet in enumerate(sheets(panels)):
-        told = alt.format(counted(len({panel.pair for panel in sheet}), "pair"))
+        sheet_alt = alt.format(counted(len({panel.pair for panel in sheet}), "pair"))
         figure = draw(title, sheet, look)
-        again = f" ({i + 1})" if i else ""
-        out.append(Plot(f"{name}-{i + 1}" if i else name, heading + again, told, figure))
+        number = f" ({i + 1})" if i else ""
+        out.append(Plot(f"{name}-{i + 1}" if i else name, heading + number, sheet_alt, figure))
     return out
 
 
 def compared(cells: Sequence[Cell], baseline: str | None) -> list[str]:
-    """The methods that have a panel: all but the baselines, unless there are no others."""
+    """Select the methods that get a panel: all except the baselines, unless there are no others."""
     every = dict.fromkeys(cell.method for cell in cells)
     methods = [name for name in every if name not in (*BASELINES, baseline)]
     return methods or [name for name in every if name != "teacher"][-1:]
 
 
 def missing(cell: Cell, records: Mapping[str, Record]) -> str:
-    """What a panel says of a cell that is not whole."""
+    """Write the note of a cell without all its seeds."""
     summary = summarise(cell.runs, records)
     if not summary.n:
         return summary.status
@@ -84,7 +85,7 @@ def missing(cell: Cell, records: Mapping[str, Record]) -> str:
 
 
 def _curve(evidence: Evidence, cell: Cell) -> PlotLine | None:
-    found: dict[float, list[float]] = defaultdict(list)
+    by_epoch: dict[float, list[float]] = defaultdict(list)
     for run in cell.runs[:SEEDS]:
         record = evidence.records.get(run.id)
         if record is None or record.status != "done":
@@ -92,16 +93,16 @@ def _curve(evidence: Evidence, cell: Cell) -> PlotLine | None:
         for row in evidence.history(run.id):
             epoch, accuracy = row.get("epoch", math.nan), row.get("test_acc", math.nan)
             if math.isfinite(epoch) and math.isfinite(accuracy):
-                found[epoch].append(accuracy)
-    if not found:
+                by_epoch[epoch].append(accuracy)
+    if not by_epoch:
         return None
-    epochs = sorted(found)
-    values = [found[epoch] for epoch in epochs]
-    # One seed has no span.
-    several = any(len(one) > 1 for one in values)
+    epochs = sorted(by_epoch)
+    values = [by_epoch[epoch] for epoch in epochs]
+    # One seed has no range.
+    several = any(len(accuracies) > 1 for accuracies in values)
     return PlotLine(
         epochs,
-        [sum(one) / len(one) for one in values],
-        [min(one) for one in values] if several else (),
-        [max(one) for one in values] if several else (),
+        [sum(accuracies) / len(accuracies) for accuracies in values],
+        [min(accuracies) for accuracies in values] if several else (),
+        [max(accuracies) for accuracies in values] if several else (),
     )

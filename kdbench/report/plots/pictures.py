@@ -85,7 +85,7 @@ def every_seed(evidence: Evidence) -> Plot:
         "accuracy",
         "Every seed",
         f"Test accuracy of every seed as a point and of their mean as a bar, {_size(evidence)}; "
-        "lines where student alone and teacher are.",
+        "lines for the student alone and the teacher.",
         accuracy(evidence.grid.title, evidence.cells, evidence.records),
     )
 
@@ -103,8 +103,8 @@ def others(evidence: Evidence, frame: "pd.DataFrame", methods: MethodTable) -> I
         yield Plot(
             "differences",
             "Difference to the baseline",
-            f"Heat map of the mean difference to the baseline in points, {what}; bold where a "
-            "test tells it from 0.",
+            f"Heat map of the mean difference to the baseline in percentage points, {what}; "
+            "significant differences are bold.",
             differences(f"{grid.title}: differences", frame, baseline),
         )
     if baseline and (frame["time_ratio"].notna() & frame["mean"].notna()).any():
@@ -112,7 +112,7 @@ def others(evidence: Evidence, frame: "pd.DataFrame", methods: MethodTable) -> I
             "cost",
             "Accuracy against cost",
             f"Mean test accuracy over training time relative to the baseline's, {what}; a line "
-            "joins those that no other beats in accuracy for as little time.",
+            "joins the Pareto front.",
             trade_off(f"{grid.title}: accuracy against cost", frame, baseline),
         )
     if ranks := _ranks(methods):

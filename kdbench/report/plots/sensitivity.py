@@ -1,4 +1,4 @@
-"""What a swept setting does: accuracy over its values, a panel per method and pair."""
+"""Sensitivity to a swept setting: accuracy over its values, a panel per method and pair."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -19,11 +19,11 @@ Values = Callable[[Cell], list[float]]
 
 
 def sensitivity(evidence: Evidence) -> list[Plot]:
-    """Accuracy over the values of a sweep, seeds as points; empty where the grid sweeps nothing.
+    """Draw accuracy over the values of a sweep, seeds as points; no plot without a sweep.
 
-    It is the accuracy on held-out training images where all records have it: a value that is
-    chosen by it is not chosen by the test set. Of several swept options of a method the first is
-    the axis, and each combination of the others has a panel.
+    If all records have the accuracy on held-out training images, that is used: a value chosen by it
+    is not chosen on the test set. If several options of a method are swept, the first is the axis,
+    and each combination of the others has a panel.
     """
     grid, records = evidence.grid, evidence.records
     swept = _swept(grid)
@@ -63,7 +63,7 @@ def sensitivity(evidence: Evidence) -> list[Plot]:
 
 
 def _swept(grid: Grid) -> list[tuple[str, dict[str, Point]]]:
-    """For each panel its row, and label -> what it stands for, the panel's axis first."""
+    """List each panel's row and its points by label; a point's first setting is the axis."""
     panels: dict[tuple[str, str], dict[str, Point]] = {}
     for row in grid.methods:
         for label, point in row.points(grid.sweep):
@@ -73,7 +73,7 @@ def _swept(grid: Grid) -> list[tuple[str, dict[str, Point]]]:
 
 
 def _runs(evidence: Evidence) -> set[str]:
-    """Runs of students: a teacher's own may be of other data."""
+    """Return the students' runs; teachers may be trained on other data."""
     return {run.id for cell in evidence.cells if cell.method != "teacher" for run in cell.runs}
 
 
@@ -95,14 +95,14 @@ def _panel(
     numbers = [point[0][1] for point in points.values()]
     log, at = _scale(numbers)
     ticks = {at(number): str(number) for number in numbers}
-    found = {
+    accuracies_at = {
         at(point[0][1]): values(cells[label]) for label, point in points.items() if label in cells
     }
-    known = {x: accuracies for x, accuracies in sorted(found.items()) if accuracies}
+    known = {x: accuracies for x, accuracies in sorted(accuracies_at.items()) if accuracies}
     line = PlotLine(
         list(known),
         [mean(accuracies) for accuracies in known.values()],
-        points=[(x, one) for x, accuracies in known.items() for one in accuracies],
+        points=[(x, accuracy) for x, accuracies in known.items() for accuracy in accuracies],
     )
     notes = [f"{key}={value}" for key, value in first[1:]]
     if len(known) < len(points):
@@ -126,7 +126,7 @@ def _panel(
 
 
 def _scale(values: Sequence[Any]) -> tuple[bool, Callable[[Any], float]]:
-    """Whether these are numbers for a log axis, and where each stands: there, or at its number."""
+    """Choose a log axis for positive numbers, else the values' order; also return the positions."""
     numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
     if numbers and min(values) > 0:
         return True, float

@@ -1,4 +1,4 @@
-"""Small multiples: a panel for each method on each pair, the baselines grey in all of them."""
+"""Small multiples: a panel for each method on each pair, with the baselines in grey."""
 
 import math
 from collections.abc import Sequence
@@ -25,16 +25,18 @@ if TYPE_CHECKING:
 
 ACROSS = 6
 SHEETS = 2
-"""Figures of one kind; what does not fit is not drawn."""
+"""The most figures of one kind; panels that do not fit are not drawn."""
 
 
 @dataclass(frozen=True)
 class PlotLine:
-    """A mean over seeds along an axis; all sequences but ``points`` are of one length.
+    """A mean over seeds along an axis; all sequences except ``points`` have one length.
 
     Attributes:
-        x, y: the mean.
-        low, high: the band around it; empty for none.
+        x: positions.
+        y: the mean at each position.
+        low: lower edge of a band around the mean; empty for none.
+        high: upper edge of that band.
         points: (x, accuracy) of single seeds.
     """
 
@@ -50,10 +52,14 @@ class Panel:
     """A method on a pair.
 
     Attributes:
-        pair, method: what stands beside a row of panels and above a panel.
-        line: the method's own. student, baseline: what it is compared with.
-        note: what is missing, what is special.
-        log: whether x is. ticks: where x has ticks and what they say; None: matplotlib's choice.
+        pair: label beside a row of panels.
+        method: label above the panel.
+        line: of the method.
+        student: line of the student alone.
+        baseline: line of the baseline.
+        note: missing runs or special settings.
+        log: whether the x axis is logarithmic.
+        ticks: position -> label on the x axis; None: Matplotlib's choice.
     """
 
     pair: str
@@ -68,13 +74,14 @@ class Panel:
 
 @dataclass(frozen=True)
 class Look:
-    """What all panels share.
+    """Labels and style of all panels.
 
     Attributes:
-        xlabel, ylabel: of the axes.
-        baseline: the name of what is compared with.
-        band: what the band is, for the legend.
-        marked: whether each mean has a mark: there are few.
+        xlabel: of the x axis.
+        ylabel: of the y axis.
+        baseline: name of the baseline.
+        band: label of the band in the legend.
+        marked: whether each mean has a mark, for lines of few points.
     """
 
     xlabel: str
@@ -85,33 +92,33 @@ class Look:
 
 
 def fitting(pairs: Sequence[str], methods: int) -> list[str]:
-    """The pairs whose panels fit on ``SHEETS``."""
-    a_sheet = max(1, style.PANELS // max(methods, 1))
-    return list(pairs)[: a_sheet * (SHEETS if len(pairs) <= style.PANELS else 1)]
+    """Select the pairs whose panels fit on ``SHEETS``."""
+    pairs_per_sheet = max(1, style.PANELS // max(methods, 1))
+    return list(pairs)[: pairs_per_sheet * (SHEETS if len(pairs) <= style.PANELS else 1)]
 
 
 def sheets(panels: Sequence[Panel]) -> list[list[Panel]]:
-    """As many whole pairs on a sheet as fit into ``PANELS``; a pair too large is cut."""
+    """Put as many whole pairs on a sheet as fit into ``PANELS``; cut a pair that is too large."""
     out: list[list[Panel]] = []
     for _, group in groupby(panels, key=lambda panel: panel.pair):
-        one = list(group)[: style.PANELS]
-        if out and len(out[-1]) + len(one) <= style.PANELS:
-            out[-1] += one
+        pair = list(group)[: style.PANELS]
+        if out and len(out[-1]) + len(pair) <= style.PANELS:
+            out[-1] += pair
         else:
-            out.append(one)
+            out.append(pair)
     return out
 
 
 @paper()
 def draw(title: str, panels: Sequence[Panel], look: Look) -> "Figure":
-    """One sheet: a block of panels for each pair, all of a pair on one scale."""
+    """Draw one sheet: a block of panels for each pair, with one scale per pair."""
     pairs = {pair: list(group) for pair, group in groupby(panels, key=lambda panel: panel.pair)}
     across = min(ACROSS, max((len(group) for group in pairs.values()), default=1))
     slots: list[int] = []
     for group in pairs.values():
         start = -(-(slots[-1] + 1) // across) * across if slots else 0
         slots += range(start, start + len(group))
-    # Between a panel and the next one's title there may be ticks.
+    # Leave room for ticks between a panel and the title below it.
     gap = 0.5 if any(panel.ticks for panel in panels) or len(pairs) > 1 else 0.36
     sheet = Sheet(across, size=(1.5, 1.1), left=0.95, gap=(0.12, gap), bottom=0.85, least=6.6)
     figure, axes = sheet.draw(title, slots)
@@ -143,7 +150,7 @@ def _limits(panels: Sequence[Panel], look: Look) -> tuple[float, float]:
     for panel in panels:
         known = [line for line in (panel.line, panel.student, panel.baseline) if line]
         for line in known:
-            # The first epochs of training would squeeze all that can be compared.
+            # The first epochs of training would squeeze the part that matters.
             start = 0.0 if look.marked else max(line.x, default=0.0) / 2
             values += [y for x, y in zip(line.x, line.y, strict=True) if x >= start]
             values += [y for _, y in line.points]
@@ -175,7 +182,7 @@ def _panel(axis: "Axes", panel: Panel, look: Look, limits: tuple[float, float]) 
         axis.plot(line.x, line.y, mark + "-", color=CURVE, linewidth=1.3, markersize=4, zorder=4)
         _beyond(axis, line, look, limits)
     if panel.note:
-        # Where the curve does not end.
+        # At the side away from the end of the curve.
         low = line is not None and line.y[-1] < sum(limits) / 2
         axis.text(
             *(0.97, 0.96 if low else 0.04), plain(panel.note), transform=axis.transAxes,
@@ -185,7 +192,7 @@ def _panel(axis: "Axes", panel: Panel, look: Look, limits: tuple[float, float]) 
 
 
 def _beyond(axis: "Axes", line: PlotLine, look: Look, limits: tuple[float, float]) -> None:
-    """A triangle and a number at the edge for a mean that lies beyond it; of a curve, its end."""
+    """Mark a mean beyond the edge by a triangle and a number; of a curve, only its last point."""
     means = list(zip(line.x, line.y, strict=True))
     for x, y in means if look.marked else means[-1:]:
         if limits[0] <= y <= limits[1] or math.isnan(y):
@@ -201,7 +208,7 @@ def _beyond(axis: "Axes", line: PlotLine, look: Look, limits: tuple[float, float
 
 
 def _axis(axis: "Axes", panel: Panel, look: Look, spans: Sequence[float]) -> None:
-    """Scale, limits and ticks: a panel's own where it has ticks, else one for all."""
+    """Set scale, limits and ticks: the panel's own if it has ticks, otherwise common to all."""
     axis.locator_params(axis="y", nbins=5)
     if panel.ticks:
         if panel.log:
@@ -229,11 +236,11 @@ def _legend(figure: "Figure", panels: Sequence[Panel], look: Look) -> None:
     if any(panel.line and panel.line.points for panel in panels):
         dot: dict[str, Any] = {"marker": "o", "linestyle": "", "markersize": 3.5}
         entries.append(Line2D([], [], color=SEEDS, label="one seed", **dot))
-    for colour, name, there in (
+    for colour, name, drawn in (
         (BASELINE, plain(look.baseline, 18), any(panel.baseline for panel in panels)),
         (STUDENT, "student alone", any(panel.student for panel in panels)),
     ):
-        if there:
+        if drawn:
             entries.append(
                 Line2D([], [], color=colour, linestyle=DASHES[colour], linewidth=1.1, label=name)
             )

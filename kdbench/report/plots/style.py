@@ -1,4 +1,4 @@
-"""What all figures share: colours, plain text, panels of a fixed size, bytes that never change."""
+"""Shared by all figures: colours, plain text, panels of a fixed size, reproducible bytes."""
 
 import io
 import re
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PANELS = 28
-"""More panels than these are not drawn in one figure: nobody could read them."""
+"""The most panels of one figure; more would be illegible."""
 FEW = 6
-"""Pairs that are drawn of a grid that has more than ``PANELS``, as an example."""
+"""Pairs drawn, as an example, of a grid that has more than ``PANELS``."""
 ROWS, CELLS = 120, 600
-"""Methods, and methods times pairs, that one figure shows at most."""
+"""The most methods, and methods times pairs, of one figure."""
 LABEL = 30
-"""Characters of a name that are shown; a longer one is cut in its middle."""
+"""The most characters of a name; longer names are cut in the middle."""
 
-# Okabe and Ito's colours: told apart by the colour-blind; the first two in grey by lightness, too.
+# Okabe and Ito's colours, distinct to the colour-blind; the first two also differ in lightness.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 SEEDS, MEAN = COLOURS[:2]
 LINES = "#333333"
-# A curve and what it is compared with: told apart by lightness, and by their dashes.
+# A curve and the curves it is compared with differ in lightness and in dashes.
 CURVE, BASELINE, STUDENT = "#004488", "#6F6F6F", "#949494"
 DASHES: dict[str, Any] = {BASELINE: (0, (5, 2)), STUDENT: (0, (1, 1.4))}
 PAPER: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
 
-# Without mathematics in texts a name may hold any dollars.
+# Names may contain dollar signs, so no text is parsed as mathematics.
 SETTINGS: Any = {
     "text.parse_math": False, "svg.hashsalt": "kdbench", "font.size": 8.0, "axes.linewidth": 0.8,
     "hatch.linewidth": 0.5, "axes.titley": 1.0, "xtick.major.size": 2.0, "ytick.major.size": 2.0,
@@ -43,7 +43,7 @@ LONG = re.compile(rb"-?\d+\.\d{3,}")
 
 @contextmanager
 def paper() -> Iterator[None]:
-    """Matplotlib's own defaults and ``SETTINGS``, whatever this machine's matplotlibrc says."""
+    """Use Matplotlib's defaults and ``SETTINGS``, whatever this machine's matplotlibrc sets."""
     import matplotlib.style
 
     with (
@@ -51,14 +51,14 @@ def paper() -> Iterator[None]:
         matplotlib.rc_context(SETTINGS),
         warnings.catch_warnings(),
     ):
-        # A letter that the font lacks is drawn as a box.
+        # Letters that the font lacks are drawn as boxes.
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
         warnings.filterwarnings("ignore", "Matplotlib currently does not support")
         yield
 
 
 def plain(text: str, most: int = LABEL) -> str:
-    """A name on one line, of printable characters, cut in its middle where it is too long."""
+    """Put a name on one line of printable characters, and cut its middle if it is too long."""
     text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
     if len(text) <= most:
         return text
@@ -66,7 +66,7 @@ def plain(text: str, most: int = LABEL) -> str:
 
 
 def width(text: str, size: float = 8.0) -> float:
-    """Inches that a line of text takes, at a size in points."""
+    """Return the width of a line of text in inches, at a size in points."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 
@@ -75,30 +75,31 @@ def width(text: str, size: float = 8.0) -> float:
 
 
 def widest(texts: Sequence[str], size: float = 8.0) -> float:
-    """Inches that the widest of some lines takes; 0 without any."""
-    # Letters differ in width, yet the widest line is among the longest.
+    """Return the width of the widest line in inches; 0 without lines."""
+    # Letters differ in width, but the widest line is among the longest.
     longest = sorted(dict.fromkeys(texts), key=len)[-12:]
     return max((width(text, size) for text in longest), default=0.0)
 
 
 def first(pairs: Sequence[str], rows: int) -> list[str]:
-    """The pairs that a figure of so many rows a pair shows."""
+    """Select the pairs that a figure shows, given the rows of each pair."""
     most = max(1, CELLS // (rows or 1))
     return list(pairs)[: min(most, PANELS if len(pairs) <= PANELS else min(FEW, PANELS))]
 
 
-def capped(shown: int, of: int, what: str) -> str:
-    """What a title says of a figure that does not show all; nothing where it does."""
-    return f" (first {shown} of {of:,} {what})" if shown < of else ""
+def capped(shown: int, total: int, noun: str) -> str:
+    """Write the note of a figure that does not show everything, e.g. `` (first 6 of 30 pairs)``."""
+    return f" (first {shown} of {total:,} {noun})" if shown < total else ""
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure as a page shows it.
+    """A figure of a page. Title and alternative text contain no name from a grid.
 
     Attributes:
         name: of its files, without ending.
-        title: a heading. alt: one sentence for who cannot see it; no name from a grid in either.
+        title: a heading.
+        alt: alternative text, one sentence.
     """
 
     name: str
@@ -109,14 +110,16 @@ class Plot:
 
 @dataclass(frozen=True)
 class Sheet:
-    """Panels of one size, row by row, below a title; all lengths in inches.
+    """Panels of one size, arranged in rows below a title; all lengths in inches.
 
     Attributes:
         across: panels in a row.
-        size: of a panel, without what is written around it.
-        left, right, bottom: margins of the whole.
-        gap: between panels, across and down; the latter holds a panel's title, too.
-        least: width of the whole, at least.
+        size: of a panel, without the labels around it.
+        left: margin.
+        right: margin.
+        bottom: margin.
+        gap: between panels, across and down; the gap above a panel contains its title.
+        least: minimum width of the figure.
     """
 
     across: int
@@ -130,12 +133,12 @@ class Sheet:
     def draw(
         self, title: str, slots: Sequence[int], head: float = 0.3
     ) -> tuple["Figure", list["Axes"]]:
-        """A figure with its title, and empty panels.
+        """Make a figure with its title and empty panels.
 
         Args:
             title: wrapped to three lines at most.
-            slots: where the panels stand, counted row by row from 0.
-            head: room for the first row's own titles.
+            slots: positions of the panels, counted row by row from 0.
+            head: room for the titles of the first row.
         """
         from matplotlib.figure import Figure
 
@@ -159,7 +162,7 @@ class Sheet:
 
 
 def bare(axis: "Axes", *sides: str) -> None:
-    """Take away the frame, but for these sides."""
+    """Remove the frame except for these sides."""
     for side in ("top", "right", "left", "bottom"):
         axis.spines[side].set_visible(side in sides)
 
@@ -167,12 +170,12 @@ def bare(axis: "Axes", *sides: str) -> None:
 def window(
     values: Sequence[float], keep: Sequence[float] = (), reach: float = 9.0
 ) -> tuple[float, float]:
-    """Limits that show all values but those so far away that they would squeeze all the rest.
+    """Choose limits that show all values except outliers that would squeeze the others.
 
     Args:
-        values: finite or not; those that are not count for nothing.
-        keep: what is shown wherever it is, if there are any values.
-        reach: median absolute deviations from the median, each half a point at least.
+        values: finite or not; only finite values count.
+        keep: shown even if they are outliers, provided that there are values.
+        reach: median absolute deviations from the median, each at least half a point.
     """
     import numpy as np
 
@@ -182,32 +185,32 @@ def window(
         return 0.0, 1.0
     away = np.abs(finite - np.median(finite))
     near = away <= reach * max(float(np.median(away)), 0.5)
-    shown = [value for value in keep if np.isfinite(value)]
-    inside = np.append(finite[near], shown)
-    # What lies just beyond comes in, too.
+    kept = [value for value in keep if np.isfinite(value)]
+    inside = np.append(finite[near], kept)
+    # Include values just beyond.
     more = (inside.max() - inside.min()) / 3
     near = (finite >= inside.min() - more) & (finite <= inside.max() + more)
-    inside = np.append(finite[near], shown)
+    inside = np.append(finite[near], kept)
     bottom, top = float(inside.min()), float(inside.max())
     margin = 0.06 * max(top - bottom, 0.5)
     return bottom - margin, top + margin
 
 
 def svg(figure: "Figure") -> bytes:
-    """The figure as SVG, without a date and with ids that do not change."""
+    """Write the figure as SVG, without a date and with reproducible ids."""
     drawing = _saved(figure, "svg", metadata={"Date": None, "Creator": None})
     return re.sub(rb'(?<=\s)(?:d|x|y)="[^"]*"', _rounded, drawing)
 
 
 def png(figure: "Figure") -> bytes:
-    """The figure as PNG."""
-    # The highest compression takes as long as drawing, and saves a tenth.
+    """Write the figure as PNG."""
+    # The highest compression would take as long as drawing, and save a tenth.
     return _saved(figure, "png", metadata={"Software": None}, pil_kwargs={"compress_level": 3})
 
 
 def _rounded(attribute: "re.Match[bytes]") -> bytes:
-    """Coordinates to a hundredth of a point: half of a large drawing is digits that none sees."""
-    return LONG.sub(lambda found: b"%.10g" % round(float(found[0]), 2), attribute[0])
+    """Round coordinates to a hundredth of a point, which halves the size of a large drawing."""
+    return LONG.sub(lambda match: b"%.10g" % round(float(match[0]), 2), attribute[0])
 
 
 def _saved(figure: "Figure", kind: str, **options: Any) -> bytes:

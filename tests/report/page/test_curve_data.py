@@ -50,7 +50,7 @@ def test_curves_are_thinned_to_the_budget_and_left_out_in_the_end() -> None:
 def test_a_page_without_room_for_curves_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     found = large_page.evidence(("kd",), (("vgg13", "vgg8"),))
     monkeypatch.setattr(curve_data.pack, "__defaults__", (10,))
-    assert "Learning curves are left out of this page for its size" in large_page.html(found)
+    assert "Learning curves are left out to limit the page's size" in large_page.html(found)
 
 
 def test_runs_without_a_history_have_no_curve() -> None:

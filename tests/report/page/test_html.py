@@ -96,9 +96,9 @@ def test_the_answer_does_not_single_out_what_the_data_does_not() -> None:
     text = large_page.html(replace(found, records=noisy))
     which = answer(text, "Which method would you use?")
     assert "at has the highest mean accuracy" in which
-    assert "The data does not single it out: the one other cannot be told from the best" in which
+    assert "This lead is not conclusive: the other method is not significantly different" in which
     assert "Attention transfer (Zagoruyko & Komodakis, ICLR 2017" in which
-    assert "A test tells 0 of 1 differences" in answer(text, "How sure is that?")
+    assert "0 of 1 differences to kd are significant" in answer(text, "How sure is that?")
     assert "Nothing: all 10 runs are done." in answer(text, "What is missing?")
 
 
@@ -123,7 +123,7 @@ def test_one_seed_is_a_hint_only() -> None:
     text = large_page.html(
         large_page.evidence(("kd", "semckd"), (("vgg13", "vgg8"),), (0,), whole=True)
     )
-    assert "no more than a hint" in answer(text, "Which method would you use?")
+    assert "One seed of each method is only a hint." in answer(text, "Which method would you use?")
     assert "no interval" in answer(text, "How sure is that?")
 
 
@@ -168,14 +168,19 @@ def test_a_page_of_too_many_cells_has_their_numbers_and_says_where_the_rest_is(
     monkeypatch.setattr(page, "CELLS", len(found.cells) - 1)
     text = large_page.html(found)
     said = " ".join(" ".join(Reader(text).texts).split())
-    assert "too many cells for each to open" in said and "kdbench show ID" in said
-    for lost in ("Press a cell", "the bar draws", "no cell opens", "Learning curves have"):
+    assert "too many cells to open them here" in said and "kdbench show ID" in said
+    for lost in (
+        "Select a cell",
+        "the bar draws",
+        "cells do not open",
+        "Learning curves are drawn",
+    ):
         assert lost in whole and lost not in text
     assert "data-c=" not in text and '<svg class="bar' not in text
     assert data_of(text)["cells"] == []
 
     def numbers(html: str) -> list[str]:
-        table = html.partition('<table id="board"')[2].partition('<h2 id="further"')[0]
+        table = html.partition('<table id="leaderboard"')[2].partition('<h2 id="further"')[0]
         return [shown for part in Reader(table).texts if (shown := part.strip())]
 
     assert numbers(text) == numbers(whole)

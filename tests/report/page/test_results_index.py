@@ -38,7 +38,7 @@ def test_a_damaged_or_older_folder_is_listed_all_the_same(tmp_path: Path) -> Non
 
 
 def test_no_results_at_all(tmp_path: Path) -> None:
-    assert "no leaderboard here yet" in html.index(tmp_path / "none")
+    assert "This folder has no leaderboard yet." in html.index(tmp_path / "none")
 
 
 def test_names_of_folders_and_titles_are_only_text(tmp_path: Path) -> None:

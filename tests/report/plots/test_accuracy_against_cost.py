@@ -95,4 +95,4 @@ def test_a_pair_without_times_has_an_empty_panel() -> None:
     frame = frame_of(make_evidence([("big", "small"), ("big", "tiny")]))
     frame.loc[frame["pair"] == "big → tiny", "time_ratio"] = math.nan
     first, second = pictures.trade_off("T", frame, "kd").axes
-    assert points(first) and texts(second) == ["nothing to show"]
+    assert points(first) and texts(second) == ["no results"]

@@ -61,7 +61,7 @@ def test_a_method_without_any_result_says_so() -> None:
         records = {key: record for key, record in evidence.records.items() if key not in gone}
         cut.append((x, replace(evidence, records=records)))
     at, sp = pictures.few_shot("T", cut)[0].figure.axes[:2]
-    assert texts(at) == ["nothing is done"] and not texts(sp)
+    assert texts(at) == ["no results"] and not texts(sp)
     assert pictures.few_shot("T", [(x, replace(e, records={})) for x, e in cut]) == []
 
 

@@ -29,9 +29,13 @@ def test_every_cell_says_its_difference() -> None:
         for x, pair in enumerate(pairs):
             [row] = frame[(frame["method"] == method) & (frame["pair"] == pair)].to_dict("records")
             assert np.asarray(mesh.get_array())[y, x] == pytest.approx(row["diff"])
-            told = row["p_holm"] < 0.05
+            significant = row["p_holm"] < 0.05
             shown = f"{row['diff']:+.2f}".replace("-", "−")
-            weight, colour = ("bold", heatmap.TOLD) if told else ("normal", heatmap.UNTOLD)
+            weight, colour = (
+                ("bold", heatmap.SIGNIFICANT)
+                if significant
+                else ("normal", heatmap.NOT_SIGNIFICANT)
+            )
             assert text_at(axis, x, y) == (shown, weight, colour)
     assert {text_at(axis, 0, y)[1] for y in range(3)} == {"bold", "normal"}
 
@@ -52,13 +56,13 @@ def test_a_cell_without_difference_is_hatched_and_says_why() -> None:
     axis = drawn(Evidence(evidence.grid, evidence.cells, records, evidence.history))
     hatched = [p.get_xy() for p in axis.patches if isinstance(p, Rectangle) and p.get_hatch()]
     assert hatched == [(0, 1), (0, 2)]
-    assert texts(axis)[1:] == ["skipped", "no pair of seeds"]
+    assert texts(axis)[1:] == ["skipped", "no common seed"]
 
 
 def test_texts_can_be_read_on_every_colour_and_signs_look_apart() -> None:
     colours = heatmap.colours()(np.linspace(0, 1, 101))[:, :3]
     for colour in colours:
-        for text in (heatmap.TOLD, heatmap.UNTOLD):
+        for text in (heatmap.SIGNIFICANT, heatmap.NOT_SIGNIFICANT):
             assert contrast(luminance(tuple(colour)), luminance(text)) > 4.5
     # Orange against purple: apart in blue, which the common colour blindnesses see.
     assert colours[-1][2] - colours[0][2] > 0.25

@@ -1,4 +1,4 @@
-"""The page in a browser: the table, its filters, the drawer, keys, colours, narrow screens."""
+"""The page in a browser: table, filters, dialog, keys, colours, narrow screens."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ AA = 4.5
 
 
 @pytest.fixture(scope="module")
-def board(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def page_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = large_page.evidence()
     figure = pictures.svg(pictures.accuracy(found.grid.title, found.cells, found.records)).decode()
     return large_page.write(
@@ -31,19 +31,20 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def methods(page: "Page") -> list[str]:
-    """The rows that are seen, baselines aside."""
+    """List the visible methods, without baselines."""
     return page.eval_on_selector_all(
-        "#board tbody:last-of-type tr:not([hidden]) .name", "all => all.map(x => x.textContent)"
+        "#leaderboard tbody:last-of-type tr:not([hidden]) .name",
+        "all => all.map(x => x.textContent)",
     )
 
 
 def pairs(page: "Page") -> int:
-    return page.locator("#board thead th[data-pair]:not([hidden])").count()
+    return page.locator("#leaderboard thead th[data-pair]:not([hidden])").count()
 
 
 def values(page: "Page", column: int) -> list[str]:
     return page.eval_on_selector_all(
-        "#board tbody:last-of-type tr", f"all => all.map(x => x.cells[{column}].dataset.v)"
+        "#leaderboard tbody:last-of-type tr", f"all => all.map(x => x.cells[{column}].dataset.v)"
     )
 
 
@@ -54,10 +55,10 @@ def expect(locator: Any) -> Any:
     return waiting(locator)
 
 
-def test_it_sorts_by_any_column_and_the_address_keeps_it(board: Path, open_page: Any) -> None:
-    page = open_page(board)
+def test_it_sorts_by_any_column_and_the_address_keeps_it(page_path: Path, open_page: Any) -> None:
+    page = open_page(page_path)
     assert methods(page) == list(large_page.METHODS)
-    heads = page.locator("#board thead th")
+    heads = page.locator("#leaderboard thead th")
     assert heads.count() == 6 + len(large_page.PAIRS)
     for i in range(heads.count()):
         button = heads.nth(i).locator("button")
@@ -77,11 +78,11 @@ def test_it_sorts_by_any_column_and_the_address_keeps_it(board: Path, open_page:
     wanted = methods(page)
     page.reload()
     assert methods(page) == wanted != list(large_page.METHODS)
-    assert page.locator("#board thead [aria-sort=descending]").count() == 1
+    assert page.locator("#leaderboard thead [aria-sort=descending]").count() == 1
 
 
-def test_it_filters_and_the_address_keeps_it(board: Path, open_page: Any) -> None:
-    page = open_page(board)
+def test_it_filters_and_the_address_keeps_it(page_path: Path, open_page: Any) -> None:
+    page = open_page(page_path)
     page.get_by_label("Family", exact=True).select_option("relation")
     assert methods(page) == ["sp", "cc", "rkd", "pkt"]
     page.get_by_label("Architectures", exact=True).select_option("cross")
@@ -95,11 +96,11 @@ def test_it_filters_and_the_address_keeps_it(board: Path, open_page: Any) -> Non
     assert (len(methods(page)), pairs(page)) == (15, 13)
     page.get_by_label("Pair", exact=True).select_option("resnet56 → resnet20")
     assert pairs(page) == 1
-    page.get_by_label("Seeds, at least", exact=True).fill("4")
+    page.get_by_label("Minimum seeds", exact=True).fill("4")
     assert set(large_page.METHODS) - set(methods(page)) == {"fsp", "reviewkd"}
-    page.get_by_label("Seeds, at least", exact=True).fill("3")
+    page.get_by_label("Minimum seeds", exact=True).fill("3")
     assert set(large_page.METHODS) - set(methods(page)) == {"fsp"}
-    page.get_by_label("only best or not told from it", exact=True).check()
+    page.get_by_label("show only the best group", exact=True).check()
     assert methods(page) == ["semckd"]
     page.get_by_role("button", name="Reset").click()
     expect(page.locator("#count")).to_have_text("15 of 15 methods, 13 of 13 pairs")
@@ -108,61 +109,61 @@ def test_it_filters_and_the_address_keeps_it(board: Path, open_page: Any) -> Non
     assert page.get_by_label("Data", exact=True).is_disabled()
 
 
-def test_a_drawer_by_keyboard_and_back(board: Path, open_page: Any) -> None:
-    page = open_page(board)
-    cell = page.locator("#board tr", has_text="semckd").locator("button").first
+def test_a_drawer_by_keyboard_and_back(page_path: Path, open_page: Any) -> None:
+    page = open_page(page_path)
+    cell = page.locator("#leaderboard tr", has_text="semckd").locator("button").first
     cell.focus()
     page.keyboard.press("Enter")
-    drawer = page.get_by_role("dialog")
-    assert drawer.get_by_role("heading", level=2).text_content() == "semckd, resnet32x4 → resnet8x4"
-    text = drawer.text_content()
+    dialog = page.get_by_role("dialog")
+    assert dialog.get_by_role("heading", level=2).text_content() == "semckd, resnet32x4 → resnet8x4"
+    text = dialog.text_content()
     for wanted in (
         "5 of 5 seeds done", "Last epoch, mean ± sd", "Difference to kd", "Training time / kd",
         "torch 2.9.0", "kdbench train --student resnet8x4 --seed 0", "2 · semckd(p=2)",
-        "One line a seed; dashed: kd.",
+        "One line per seed; dashed: kd.",
     ):  # fmt: skip
         assert wanted in text, wanted
-    assert drawer.locator(".curve .line").count() == 10
+    assert dialog.locator(".curve .line").count() == 10
     assert "cell=" in page.url
-    drawer.get_by_label("only the later half", exact=True).check()
-    assert "epochs 120 to 240" in drawer.locator(".curve").get_attribute("aria-label")
+    dialog.get_by_label("second half only", exact=True).check()
+    assert "epochs 120 to 240" in dialog.locator(".curve").get_attribute("aria-label")
     page.keyboard.press("Escape")
-    assert not page.locator("#drawer").is_visible()
+    assert not page.locator("#details").is_visible()
     assert "cell=" not in page.url
     assert page.evaluate("document.activeElement.dataset.c") == cell.get_attribute("data-c")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
-    assert page.locator("#drawer-title").text_content() == "cc, resnet56 → resnet20"
+    assert page.locator("#details-title").text_content() == "cc, resnet56 → resnet20"
     page.get_by_role("button", name="Close").click()
-    assert not page.locator("#drawer").is_visible()
+    assert not page.locator("#details").is_visible()
 
 
-def test_a_link_to_a_cell_opens_it(board: Path, open_page: Any) -> None:
-    page = open_page(board, "#family=relation&cell=5")
-    assert page.locator("#drawer").is_visible()
-    assert page.locator("#drawer-title").text_content() == "sp, resnet32x4 → resnet8x4"
+def test_a_link_to_a_cell_opens_it(page_path: Path, open_page: Any) -> None:
+    page = open_page(page_path, "#family=relation&cell=5")
+    assert page.locator("#details").is_visible()
+    assert page.locator("#details-title").text_content() == "sp, resnet32x4 → resnet8x4"
     assert methods(page) == ["sp", "cc", "rkd", "pkt"]
     page.evaluate("location.hash = '#cell=99999&family=none&sort=col99'")
-    expect(page.locator("#drawer")).to_be_hidden()
+    expect(page.locator("#details")).to_be_hidden()
     assert len(methods(page)) == 15
 
 
-def test_every_drawer_opens(board: Path, open_page: Any) -> None:
-    page = open_page(board)
+def test_every_drawer_opens(page_path: Path, open_page: Any) -> None:
+    page = open_page(page_path)
     count = page.evaluate("data.cells.length")
     assert count == 17 * 13
     titles = page.evaluate(
-        "data.cells.map((_, i) => { open(i); return $('#drawer-body').textContent.length; })"
+        "data.cells.map((_, i) => { open(i); return $('#details-body').textContent.length; })"
     )
     assert min(titles) > 100
 
 
-def test_the_map_opens_the_reason(board: Path, open_page: Any) -> None:
-    page = open_page(board)
+def test_the_map_opens_the_reason(page_path: Path, open_page: Any) -> None:
+    page = open_page(page_path)
     page.get_by_role("button", name="nst, resnet32x4 → ShuffleV1: failed").click()
-    assert "OutOfMemoryError: 64 GiB are not there" in page.locator("#drawer").text_content()
-    assert page.locator("#drawer .curve").count() == 1
+    assert "OutOfMemoryError: 64 GiB are not there" in page.locator("#details").text_content()
+    assert page.locator("#details .curve").count() == 1
 
 
 def test_a_page_of_too_many_cells_sorts_and_filters_and_opens_none(
@@ -171,20 +172,20 @@ def test_a_page_of_too_many_cells_sorts_and_filters_and_opens_none(
     monkeypatch.setattr(html, "CELLS", 10)
     page = open_page(large_page.write(tmp_path, large_page.evidence()), "#family=relation&cell=5")
     assert methods(page) == ["sp", "cc", "rkd", "pkt"]
-    page.locator("#board thead th").nth(6).locator("button").click()
+    page.locator("#leaderboard thead th").nth(6).locator("button").click()
     assert values(page, 6) == sorted(values(page, 6), key=lambda v: -float(v or 0))
-    for table in ("#board", ".map"):
+    for table in ("#leaderboard", ".map"):
         assert page.locator(f"{table} tbody button").count() == 0
         page.locator(f"{table} tbody td:visible").last.click()
     page.keyboard.press("ArrowRight")
-    expect(page.locator("#drawer")).to_be_hidden()
+    expect(page.locator("#details")).to_be_hidden()
     assert page.get_by_text("too many cells").get_by_role("link").get_attribute("href") == (
         "leaderboard.csv"
     )
 
 
-def test_curves_end_where_the_records_do(board: Path, open_page: Any) -> None:
-    page = open_page(board)
+def test_curves_end_where_the_records_do(page_path: Path, open_page: Any) -> None:
+    page = open_page(page_path)
     gaps = page.evaluate(
         """Object.keys(data.curves).map((id) => {
             const run = data.cells.flatMap((c) => c.runs).find((r) => r[1] === id);
@@ -212,32 +213,32 @@ def test_thinned_curves_stand_at_their_epochs(open_page: Any, tmp_path: Path) ->
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_it_is_readable(
-    board: Path, open_page: Any, tmp_path: Path, width: int, scheme: str
+    page_path: Path, open_page: Any, tmp_path: Path, width: int, scheme: str
 ) -> None:
-    page = open_page(board, viewport={"width": width, "height": 844}, color_scheme=scheme)
+    page = open_page(page_path, viewport={"width": width, "height": 844}, color_scheme=scheme)
     page.screenshot(path=tmp_path / f"{width}-{scheme}.png", full_page=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert min(page.evaluate(CONTRAST, "body"), key=lambda one: one[0])[0] >= AA
-    page.locator("#board button[data-c]").nth(40).click()
-    page.screenshot(path=tmp_path / f"{width}-{scheme}-drawer.png")
+    page.locator("#leaderboard button[data-c]").nth(40).click()
+    page.screenshot(path=tmp_path / f"{width}-{scheme}-dialog.png")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert (
-        page.evaluate("(d => d.scrollWidth - d.clientWidth)(document.querySelector('#drawer'))")
+        page.evaluate("(d => d.scrollWidth - d.clientWidth)(document.querySelector('#details'))")
         == 0
     )
-    assert min(page.evaluate(CONTRAST, "#drawer"), key=lambda one: one[0])[0] >= AA
+    assert min(page.evaluate(CONTRAST, "#details"), key=lambda one: one[0])[0] >= AA
 
 
-def test_at_390_pixels_the_methods_names_stay_in_sight(board: Path, open_page: Any) -> None:
-    page = open_page(board, viewport={"width": 390, "height": 844})
-    scroll = page.locator(".scroll", has=page.locator("#board"))
+def test_at_390_pixels_the_methods_names_stay_in_sight(page_path: Path, open_page: Any) -> None:
+    page = open_page(page_path, viewport={"width": 390, "height": 844})
+    scroll = page.locator(".scroll", has=page.locator("#leaderboard"))
     scroll.evaluate("x => { x.scrollLeft = 900; }")
-    box = page.locator("#board tbody:last-of-type tr .name").first.bounding_box()
+    box = page.locator("#leaderboard tbody:last-of-type tr .name").first.bounding_box()
     assert 0 <= box["x"] < 60
 
 
-def test_colours_can_be_chosen_and_stay(board: Path, open_page: Any) -> None:
-    page = open_page(board, color_scheme="light")
+def test_colours_can_be_chosen_and_stay(page_path: Path, open_page: Any) -> None:
+    page = open_page(page_path, color_scheme="light")
     paper = "getComputedStyle(document.documentElement).backgroundColor"
     light = page.evaluate(paper)
     button = page.locator("#theme")
@@ -250,17 +251,17 @@ def test_colours_can_be_chosen_and_stay(board: Path, open_page: Any) -> None:
     assert (page.evaluate(paper), button.text_content()) == (dark, "Colours: dark")
 
 
-def test_without_scripts_it_is_a_plain_table(board: Path, open_page: Any) -> None:
-    page = open_page(board, java_script_enabled=False)
-    assert page.locator("#board tbody tr").count() == 17
+def test_without_scripts_it_is_a_plain_table(page_path: Path, open_page: Any) -> None:
+    page = open_page(page_path, java_script_enabled=False)
+    assert page.locator("#leaderboard tbody tr").count() == 17
     assert page.get_by_text("Without JavaScript").is_visible()
     assert not page.locator("#filters").is_visible()
     assert not page.locator("#theme").is_visible()
     assert "semckd has the highest mean accuracy" in page.locator("main").inner_text()
 
 
-def test_keys_reach_the_table_past_the_filters(board: Path, open_page: Any) -> None:
-    page = open_page(board)
+def test_keys_reach_the_table_past_the_filters(page_path: Path, open_page: Any) -> None:
+    page = open_page(page_path)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the table"
     outline = "getComputedStyle(document.activeElement).outlineStyle"
@@ -270,8 +271,8 @@ def test_keys_reach_the_table_past_the_filters(board: Path, open_page: Any) -> N
         assert page.evaluate(outline) != "none", page.evaluate("document.activeElement.outerHTML")
 
 
-def test_figures_are_shown_each_by_itself(board: Path, open_page: Any) -> None:
-    page = open_page(board)
+def test_figures_are_shown_each_by_itself(page_path: Path, open_page: Any) -> None:
+    page = open_page(page_path)
     widths = page.eval_on_selector_all("figure img", "all => all.map(x => x.naturalWidth)")
     assert len(widths) == 2 and min(widths) > 300
     assert page.locator("figure svg").count() == 0
