@@ -9,6 +9,7 @@ import pytest
 import rich.console
 from fake_grids import (
     PAIRS,
+    aggregate_of,
     cell_of,
     ended,
     make_cells,
@@ -17,7 +18,6 @@ from fake_grids import (
     make_records,
     page,
     typical,
-    whole_of,
 )
 
 from kdbench.grid.grid import Report, TeacherSpec
@@ -34,7 +34,7 @@ PLOTS = ("accuracy", "differences", "cost", "ranks", "curves")
 def test_write_creates_page_csv_and_plots(tmp_path: Path) -> None:
     grid = make_grid(PAIRS)
     cells = make_cells(grid)
-    path = leaderboard.write(whole_of(grid, cells, make_records(cells, typical)), tmp_path)
+    path = leaderboard.write(aggregate_of(grid, cells, make_records(cells, typical)), tmp_path)
     assert path == tmp_path / "fake" / "leaderboard.md"
     files = sorted(str(p.relative_to(path.parent)) for p in path.parent.rglob("*") if p.is_file())
     assert files == [
@@ -64,8 +64,8 @@ def test_same_records_give_same_bytes(tmp_path: Path) -> None:
     cells = make_cells(grid)
     records = make_records(cells, typical)
     backwards = dict(reversed(records.items()))
-    first = leaderboard.write(whole_of(grid, cells, records), tmp_path / "a").parent
-    second = leaderboard.write(whole_of(grid, cells, backwards), tmp_path / "b").parent
+    first = leaderboard.write(aggregate_of(grid, cells, records), tmp_path / "a").parent
+    second = leaderboard.write(aggregate_of(grid, cells, backwards), tmp_path / "b").parent
     names = [p.relative_to(first) for p in first.rglob("*") if p.is_file()]
     assert len(names) == 7 + 2 * len(PLOTS)
     for name in names:
@@ -76,7 +76,7 @@ def test_very_many_runs_are_not_archived(tmp_path: Path, monkeypatch: pytest.Mon
     grid = make_grid()
     cells = make_cells(grid)
     monkeypatch.setattr("kdbench.runs.archive.MOST", 12)
-    page = leaderboard.write(whole_of(grid, cells, make_records(cells, typical)), tmp_path)
+    page = leaderboard.write(aggregate_of(grid, cells, make_records(cells, typical)), tmp_path)
     assert "Grids of more than 12 runs have no archive of their records." in page.read_text()
     assert not (page.parent / "records.parquet").exists()
 
@@ -88,7 +88,7 @@ def test_missing_results_are_listed(tmp_path: Path) -> None:
     at, kd = cell_of(cells, "at").runs, cell_of(cells, "kd").runs
     records[at[0].id] = ended(at[0], "failed", "ValueError: a | <b>")
     del records[kd[2].id]
-    text = leaderboard.write(whole_of(grid, cells, records), tmp_path).read_text()
+    text = leaderboard.write(aggregate_of(grid, cells, records), tmp_path).read_text()
     assert (
         f"- at, failed 1/3: ValueError: a \\| &lt;b> (big → small; kdbench show {at[0].id})" in text
     )
@@ -98,7 +98,7 @@ def test_missing_results_are_listed(tmp_path: Path) -> None:
 
 def test_no_records_yet(tmp_path: Path) -> None:
     grid = make_grid(PAIRS)
-    text = leaderboard.write(whole_of(grid, make_cells(grid), {}), tmp_path).read_text()
+    text = leaderboard.write(aggregate_of(grid, make_cells(grid), {}), tmp_path).read_text()
     assert "not read by any run yet" in text
     assert "25: 0 done, 0 diverged, 0 failed, 0 skipped, 25 missing" in text
     assert "nan" not in text
@@ -112,7 +112,7 @@ def test_text_from_outside_is_escaped(tmp_path: Path) -> None:
     )
     cells = make_cells(grid, ("kd", "<script>evil|"))
     records = make_records(cells[:3], typical)
-    path = leaderboard.write(whole_of(grid, cells, records), tmp_path)
+    path = leaderboard.write(aggregate_of(grid, cells, records), tmp_path)
     text = path.read_text()
     assert "<script>" not in text and "<img" not in text and "\n# heading" not in text
     assert "| &lt;script>evil\\| |" in text
@@ -130,14 +130,14 @@ def test_records_of_different_data_are_refused(tmp_path: Path) -> None:
     cells = make_cells(grid)
     records = other_data(cells, make_records(cells, typical))
     with pytest.raises(LeaderboardError) as error:
-        leaderboard.write(whole_of(grid, cells, records), tmp_path)
+        leaderboard.write(aggregate_of(grid, cells, records), tmp_path)
     message = str(error.value)
     assert message.startswith("experiments/fake.yaml: runs used different data")
     assert f"{cells[3].runs[1].id} has eeeeeeeeeeee" in message
     assert "\n" not in message
     assert not list(tmp_path.iterdir())
     with pytest.raises(LeaderboardError):
-        whole_of(grid, cells, records)
+        aggregate_of(grid, cells, records)
 
 
 def test_teacher_trained_on_other_data_is_accepted(tmp_path: Path) -> None:
@@ -153,15 +153,15 @@ def test_teacher_trained_on_other_data_is_accepted(tmp_path: Path) -> None:
         records[run.id] = make_record(run, 95.0, data="f" * 64)
         if refused:
             with pytest.raises(LeaderboardError, match=run.id):
-                leaderboard.write(whole_of(grid, cells, records), tmp_path)
+                leaderboard.write(aggregate_of(grid, cells, records), tmp_path)
         else:
-            leaderboard.write(whole_of(grid, cells, records), tmp_path)
+            leaderboard.write(aggregate_of(grid, cells, records), tmp_path)
 
 
 def test_unknown_reference_is_reported_in_one_line() -> None:
     grid = make_grid(report=Report(reference="SemCKD/Table 9"))
     with pytest.raises(LeaderboardError, match=r"fake.yaml: report.reference: SemCKD/Table 9"):
-        whole_of(grid, make_cells(grid), {})
+        aggregate_of(grid, make_cells(grid), {})
 
 
 def test_published_figures_have_their_section(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_published_figures_have_their_section(tmp_path: Path) -> None:
     grid = make_grid([("resnet32x4", "vgg8")], dataset=Dataset(name="cifar100"), report=report)
     cells = make_cells(grid)
     text = leaderboard.write(
-        whole_of(grid, cells, make_records(cells, typical)), tmp_path
+        aggregate_of(grid, cells, make_records(cells, typical)), tmp_path
     ).read_text()
     assert "## Published: SemCKD (AAAI 2021)/Table 1" in text
     assert "Published on CIFAR-100, here cifar100 under demo" in text
@@ -179,7 +179,7 @@ def test_published_figures_have_their_section(tmp_path: Path) -> None:
 def test_order_of_the_page(tmp_path: Path) -> None:
     grid = make_grid(PAIRS)
     cells = make_cells(grid)
-    path = leaderboard.write(whole_of(grid, cells, make_records(cells, typical)), tmp_path)
+    path = leaderboard.write(aggregate_of(grid, cells, make_records(cells, typical)), tmp_path)
     text = path.read_text()
     headings = [line[3:] for line in text.splitlines() if line.startswith("## ")]
     drawn = [line for line in text.splitlines() if line.startswith("![")]
@@ -197,7 +197,7 @@ def test_terminal_prints_the_main_table() -> None:
     grid = make_grid(PAIRS, title="[red]title[/red]")
     cells = make_cells(grid)
     out = io.StringIO()
-    table = Terminal(whole_of(grid, cells, make_records(cells, typical)))
+    table = Terminal(aggregate_of(grid, cells, make_records(cells, typical)))
     rich.console.Console(file=out, width=120).print(table)
     text = out.getvalue()
     assert "[red]title[/red]" in text

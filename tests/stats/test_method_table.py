@@ -5,13 +5,13 @@ import pytest
 import scipy.stats
 from fake_grids import (
     PAIRS,
+    aggregate_of,
     evidence_of,
     make_cells,
     make_grid,
     make_records,
     row_of,
     typical,
-    whole_of,
 )
 
 from kdbench.grid.grid import Report
@@ -80,7 +80,7 @@ def test_a_pair_that_a_method_lacks_is_dropped_for_it_alone() -> None:
         assert (run.method, run.student) == ("at", "tiny")
         del records[run.id]
     del records[cells[2].runs[0].id]  # kd on small has seeds 1 and 2
-    whole = whole_of(grid, cells, records)
+    whole = aggregate_of(grid, cells, records)
     at, semckd = of(whole.methods, "at"), of(whole.methods, "semckd")
     assert (at["pairs"], at["iqm_pairs"], at["seeds_min"]) == (1, 1, 2)
     assert (semckd["pairs"], semckd["seeds_min"]) == (2, 2)
@@ -99,12 +99,12 @@ def test_nothing_ranks_on_the_best_epoch() -> None:
     grid = make_grid(PAIRS)
     cells = make_cells(grid)
     records = make_records(cells, typical)
-    before = whole_of(grid, cells, records)
+    before = aggregate_of(grid, cells, records)
     for key, record in records.items():
         assert record.result
         better = replace(record.result, best_acc=99.0 - len(key) * hash(key) % 7)
         records[key] = replace(record, result=better)
-    after = whole_of(grid, cells, records)
+    after = aggregate_of(grid, cells, records)
     assert after.methods.frame.equals(before.methods.frame)
     changed = [c for c in before.frame if not before.frame[c].equals(after.frame[c])]
     assert changed == ["best_mean"]
@@ -113,7 +113,7 @@ def test_nothing_ranks_on_the_best_epoch() -> None:
 def test_few_pairs_have_no_test_and_say_why() -> None:
     grid = make_grid(PAIRS)
     cells = make_cells(grid)
-    whole = whole_of(grid, cells, make_records(cells, typical))
+    whole = aggregate_of(grid, cells, make_records(cells, typical))
     assert whole.methods.comparisons == 2
     assert whole.methods.frame["p_wilcoxon_holm"].isna().all()
     assert "on 2 pairs cannot give a p-value below" in whole.methods.refusal
@@ -126,7 +126,7 @@ def test_few_pairs_have_no_test_and_say_why() -> None:
 def test_many_pairs_have_wilcoxons_test() -> None:
     grid = make_grid([("big", f"s{'x' * i}") for i in range(8)])
     cells = make_cells(grid, NAMES)
-    whole = whole_of(grid, cells, make_records(cells, noisy))
+    whole = aggregate_of(grid, cells, make_records(cells, noisy))
     found = whole.methods
     assert found.refusal == ""
     at = whole.frame[whole.frame["method"] == "at"]["diff"]
@@ -148,11 +148,11 @@ def test_many_pairs_have_wilcoxons_test() -> None:
 def test_without_a_baseline_or_records() -> None:
     grid = make_grid(PAIRS, report=Report(baseline="at"))
     cells = make_cells(grid, ("kd", "semckd"))
-    whole = whole_of(grid, cells, make_records(cells, typical))
+    whole = aggregate_of(grid, cells, make_records(cells, typical))
     assert whole.methods.baseline is None and whole.methods.refusal == ""
     table = across_pairs(whole.methods, whole.frame, 0.2)
     assert list(table.rows.columns) == ["Method", "Rank", "Recovered gap (IQM)", "Pairs"]
-    nothing = whole_of(grid, cells, {})
+    nothing = aggregate_of(grid, cells, {})
     assert nothing.methods.ranked == ()
     assert across_pairs(nothing.methods, nothing.frame, 0.2).rows.empty
 
@@ -160,7 +160,7 @@ def test_without_a_baseline_or_records() -> None:
 def test_one_seed_shows_values_without_intervals() -> None:
     grid = make_grid(PAIRS, seeds=[0])
     cells = make_cells(grid)
-    whole = whole_of(grid, cells, make_records(cells, typical))
+    whole = aggregate_of(grid, cells, make_records(cells, typical))
     row = row_of(across_pairs(whole.methods, whole.frame, 0.2), "at")
     assert row["Mean − kd"] == "+0.90" and row["Rank"] == "2.0"
     assert row["P(better than kd)"] == "1.00" and row["W/T/L"] == "2/0/0"

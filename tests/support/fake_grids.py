@@ -149,7 +149,7 @@ def evidence_of(
     return Evidence(grid, cells, records, history)
 
 
-def whole_of(grid: Grid, cells: Sequence[Cell], records: Mapping[str, Record]) -> Aggregate:
+def aggregate_of(grid: Grid, cells: Sequence[Cell], records: Mapping[str, Record]) -> Aggregate:
     return aggregate(evidence_of(grid, cells, records))
 
 
@@ -170,7 +170,7 @@ def page(grid_changes: dict[str, Any] | None = None, **environment: object) -> s
     run = cells[2].runs[0]
     record = records[run.id]
     records[run.id] = replace(record, environment=record.environment | environment)
-    return markdown(whole_of(grid, cells, records))
+    return markdown(aggregate_of(grid, cells, records))
 
 
 def markdown(statistics: Aggregate) -> str:

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 from fake_grids import (
+    aggregate_of,
     cell_of,
     ended,
     make_cells,
@@ -9,7 +10,6 @@ from fake_grids import (
     make_records,
     row_of,
     typical,
-    whole_of,
 )
 
 from kdbench.grid.run import Cell, Teacher
@@ -22,7 +22,7 @@ def test_accuracy_puts_teacher_and_student_first_and_ari_last() -> None:
     grid = make_grid([("big", "small"), ("big", "tiny")])
     cells = make_cells(grid, ("kd", "at", "semckd", "semckd+at"))
     cells = sorted(cells, key=lambda cell: cell.method)
-    frame = whole_of(grid, cells, make_records(cells, typical)).frame
+    frame = aggregate_of(grid, cells, make_records(cells, typical)).frame
     table = accuracy.accuracy(frame, ari_of="semckd")
     assert list(table.rows["Method"])[:2] == ["teacher", "student"]
     assert list(table.rows.columns) == ["Method", "big → small", "big → tiny", "ARI of semckd, %"]
@@ -48,7 +48,7 @@ def test_bold_is_the_best_and_what_a_test_does_not_tell_from_it() -> None:
     exact = {"student": (80.0, 80.2, 80.1), "kd": (84.2, 83.6, 84.3), "at": (82.0, 82.11, 82.3),
              "semckd": (84.0, 84.1, 84.3), "teacher": (95.0,) * 3}  # fmt: skip
     records = make_records(cells, lambda run: exact[run.method][run.seed])
-    table = accuracy.accuracy(whole_of(grid, cells, records).frame)
+    table = accuracy.accuracy(aggregate_of(grid, cells, records).frame)
     names = list(table.rows["Method"])
     assert {names[i] for i, _ in table.bold} == {"semckd", "kd"}
     assert "| **84.03 ± 0.38** |" in render(table)
@@ -74,7 +74,7 @@ def test_cells_that_are_not_whole_say_so() -> None:
     del records[cell_of(cells, "kd").runs[0].id]
     for run in cell_of(cells, "semckd").runs:
         del records[run.id]
-    frame = whole_of(grid, cells, records).frame
+    frame = aggregate_of(grid, cells, records).frame
     table = accuracy.accuracy(frame, ari_of="semckd")
     shown = {method: row_of(table, method)["big → small"] for method in table.rows["Method"]}
     assert shown["at"] == "83.00 (1/3, diverged 1/3)"
@@ -103,10 +103,10 @@ def test_cells_that_are_not_whole_say_so() -> None:
 def test_no_record_at_all_is_a_table_of_what_is_missing() -> None:
     grid = make_grid()
     cells = make_cells(grid)
-    frame = whole_of(grid, cells, {}).frame
+    frame = aggregate_of(grid, cells, {}).frame
     table = accuracy.accuracy(frame, ari_of="semckd")
     assert set(table.rows["big → small"]) == {"missing"}
-    overall = whole_of(grid, cells, {}).methods.frame
+    overall = aggregate_of(grid, cells, {}).methods.frame
     assert accuracy.improvements(frame, "semckd", overall).rows.empty
     assert set(frame["status"]) == {"missing"}
 
@@ -119,8 +119,8 @@ def test_ari_marks_denominators_that_are_within_the_noise() -> None:
     for seed, run in enumerate(cells[7].runs):
         assert (run.method, run.student) == ("kd", "tiny")
         records[run.id] = make_record(run, 80.6 + (0.5, -0.5, 0.1)[seed])
-    frame = whole_of(grid, cells, records).frame
-    overall = whole_of(grid, cells, records).methods.frame
+    frame = aggregate_of(grid, cells, records).frame
+    overall = aggregate_of(grid, cells, records).methods.frame
     ratios = accuracy.improvements(frame, "semckd", overall)
     assert row_of(ratios, "at")["ARI [95 %]"].startswith("33.3 [")
     # In some resample kd gains nothing on the second pair.
@@ -141,14 +141,14 @@ def test_ari_over_some_pairs_says_over_how_many() -> None:
     for run in cells[8].runs:
         assert (run.method, run.student) == ("at", "tiny")
         del records[run.id]
-    table = accuracy.accuracy(whole_of(grid, cells, records).frame, ari_of="semckd")
+    table = accuracy.accuracy(aggregate_of(grid, cells, records).frame, ari_of="semckd")
     assert row_of(table, "at")["ARI of semckd, %"].endswith("(1/2 pairs)")
 
 
 def test_one_seed_is_shown_without_a_spread_and_tells_nothing_apart() -> None:
     grid = make_grid(seeds=[0])
     cells = make_cells(grid)
-    frame = whole_of(grid, cells, make_records(cells, typical)).frame
+    frame = aggregate_of(grid, cells, make_records(cells, typical)).frame
     table = accuracy.accuracy(frame, ari_of="semckd")
     assert row_of(table, "kd")["big → small"] == "82.10"
     assert len(table.bold) == 4
@@ -162,7 +162,7 @@ def test_costs_are_relative_to_the_baseline_with_the_teachers_forward() -> None:
     records = make_records(cells, typical)
     for run in cell_of(cells, "semckd").runs:
         records[run.id] = make_record(run, 84.0, seconds=34.0, extra=10_200_000)
-    table = supplementary.costs(whole_of(grid, cells, records).frame, "kd")
+    table = supplementary.costs(aggregate_of(grid, cells, records).frame, "kd")
     semckd = row_of(table, "semckd")
     assert semckd["Time / kd"] == "3.00"
     assert semckd["Seconds"] == "36.0"
@@ -174,7 +174,7 @@ def test_costs_are_relative_to_the_baseline_with_the_teachers_forward() -> None:
 def test_best_epoch_is_flagged_in_its_title() -> None:
     grid = make_grid()
     cells = make_cells(grid)
-    table = supplementary.best_epoch(whole_of(grid, cells, make_records(cells, typical)).frame)
+    table = supplementary.best_epoch(aggregate_of(grid, cells, make_records(cells, typical)).frame)
     assert "selected on the test set; not the headline" in table.title
     assert row_of(table, "at")["big → small"] == "84.00"
 
@@ -192,7 +192,7 @@ def test_an_imported_teacher_shows_what_its_students_saw() -> None:
         cells[1],
         *(replace(cell, runs=runs[cell.method]) for cell in cells[2:]),
     ]
-    frame = whole_of(grid, cells, make_records(cells, typical)).frame
+    frame = aggregate_of(grid, cells, make_records(cells, typical)).frame
     teacher = frame.iloc[0]
     assert (teacher["status"], teacher["mean"], teacher["runs"]) == (
         "imported",
@@ -201,14 +201,14 @@ def test_an_imported_teacher_shows_what_its_students_saw() -> None:
     )
     assert row_of(accuracy.accuracy(frame), "teacher")["big → small"] == "95.00 (imported)"
     assert own.id not in frame["runs"].tolist()
-    empty = whole_of(grid, cells, {}).frame
+    empty = aggregate_of(grid, cells, {}).frame
     assert row_of(accuracy.accuracy(empty), "teacher")["big → small"] == "imported"
 
 
 def test_a_pair_that_comes_twice_has_two_columns() -> None:
     grid = make_grid([("big", "small"), ("big", "small")])
     cells = make_cells(grid)
-    table = accuracy.accuracy(whole_of(grid, cells, make_records(cells, typical)).frame)
+    table = accuracy.accuracy(aggregate_of(grid, cells, make_records(cells, typical)).frame)
     assert list(table.rows.columns) == ["Method", "big → small", "big → small (2)"]
 
 
