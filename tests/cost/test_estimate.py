@@ -58,7 +58,7 @@ def test_teacher_adds_its_forward_and_a_method_its_term() -> None:
 def test_extra_parameters_are_those_of_the_method() -> None:
     estimator = Estimator()
     counted, rough = estimator.terms("resnet8x4", "resnet32x4", CIFAR, 64, [term("semckd")])
-    # Spec, RECIPE.md 1.1: 10.2 M extra parameters on this pair.
+    # The authors' code has 10.2 M extra parameters on this pair.
     assert counted.parameters == pytest.approx(10.2e6, rel=0.01) and not rough
     counted, _ = estimator.terms("vgg8", "vgg13", CIFAR, 64, [term("semckd")])
     assert counted.parameters == pytest.approx(96.2e6, rel=0.01)

@@ -17,7 +17,7 @@ LITERATURE = {
         "crd": 0.8, "nst": 50, "ft": 200, "ab": 1, "fsp": 1,
     },
 }  # fmt: skip
-"""RECIPE.md, section 1.2: columns S with K, and R."""
+"""Loss weights of each preset, from its authors' scripts."""
 
 
 @pytest.mark.parametrize("name", presets())
