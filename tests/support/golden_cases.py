@@ -1,6 +1,6 @@
 """How each golden case becomes one of our methods: reference names -> ours.
 
-The other methods' builders stand in ``golden_names_more.py``; ``test_golden.py`` merges the two.
+The builders of the other methods are in ``golden_cases_more.py``; ``test_golden.py`` merges them.
 """
 
 import json
