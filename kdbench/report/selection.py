@@ -21,10 +21,13 @@ class Choice:
     """One row of a sweep.
 
     Attributes:
-        method: the row without what is swept. label: the row.
-        val_acc: mean accuracy in percent on held-out images, over pairs of means over seeds.
-        per_pair: those means. n: runs that count. expected: runs there should be.
-        best: highest of its method.
+        method: the row's method, without its settings.
+        label: label of the row.
+        val_acc: accuracy in percent on held-out images, mean over pairs of ``per_pair``.
+        per_pair: pair -> mean held-out accuracy over seeds.
+        n: number of runs in these means.
+        expected: number of runs with a record, except skipped ones.
+        best: whether ``val_acc`` is the highest of its method.
     """
 
     method: str
@@ -37,7 +40,7 @@ class Choice:
 
 
 def choices(cells: Sequence[Cell], records: Mapping[str, Record]) -> list[Choice]:
-    """Every row's held-out accuracy; a run that ended badly counts as 0, not as missing."""
+    """Compute each row's held-out accuracy; failed and diverged runs count as 0."""
     rows: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     expected: dict[str, int] = defaultdict(int)
     for cell in cells:
@@ -51,32 +54,32 @@ def choices(cells: Sequence[Cell], records: Mapping[str, Record]) -> list[Choice
             held = record.result.val_acc if record.result and record.status == "done" else 0.0
             if held is not None:
                 rows[cell.method][cell.pair].append(held)
-    found = []
+    options = []
     for label, pairs in rows.items():
         means = {pair: over_seeds.mean(values) for pair, values in pairs.items()}
         n = sum(len(values) for values in pairs.values())
         method = label.partition("(")[0]
-        found.append(
+        options.append(
             Choice(method, label, over_seeds.mean(means.values()), means, n, expected[label])
         )
-    top = {c.method: max(x.val_acc for x in found if x.method == c.method) for c in found}
-    return [Choice(**(vars(c) | {"best": c.val_acc == top[c.method]})) for c in found]
+    top = {c.method: max(x.val_acc for x in options if x.method == c.method) for c in options}
+    return [Choice(**(vars(c) | {"best": c.val_acc == top[c.method]})) for c in options]
 
 
 def render(grid: Grid, cells: Sequence[Cell], records: Mapping[str, Record]) -> Group:
-    """A table of ``choices``.
+    """Show a table of ``choices``.
 
     Raises:
-        UserError: the grid holds nothing out, or nothing is trained yet.
+        UserError: the grid has no held-out images, or no run has finished.
     """
     if not grid.dataset.validation:
-        raise UserError(f"{grid.source}: dataset.validation: missing; e.g. 0.1 holds a tenth out")
-    found = choices(cells, records)
-    if not found:
-        raise UserError(f"{grid.source}: no run has ended yet; kdbench run --grid {grid.source}")
-    pairs = sorted({pair for choice in found for pair in choice.per_pair})
+        raise UserError(f"{grid.source}: dataset.validation: missing; e.g. 0.1 to hold out a tenth")
+    rows = choices(cells, records)
+    if not rows:
+        raise UserError(f"{grid.source}: no run has finished; kdbench run --grid {grid.source}")
+    pairs = sorted({pair for choice in rows for pair in choice.per_pair})
     table = Table("row", "held-out accuracy, %", *pairs, "runs", "")
-    for choice in found:
+    for choice in rows:
         table.add_row(
             Text(choice.label),
             f"{choice.val_acc:.2f}",

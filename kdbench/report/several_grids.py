@@ -1,4 +1,4 @@
-"""Several grids in one report: as one grid where protocols agree, else side by side, footnoted."""
+"""Several grids in one report: merged if their protocols agree, else side by side."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,93 +21,95 @@ if TYPE_CHECKING:
 
 
 def merged(grids: Sequence[Evidence], *, mix: bool = False) -> Evidence | None:
-    """Several grids of one protocol as one; None where protocols differ and ``mix`` allows it.
+    """Merge grids with the same protocol; None if protocols differ and ``mix`` allows it.
 
     Raises:
-        LeaderboardError: protocols, data or seeds differ.
+        LeaderboardError: protocols, data or seeds differ, without ``mix``.
     """
     first, *others = grids
     for other in others:
-        told = differing(first, other)
+        differences = differing(first, other)
         if first.grid.seeds != other.grid.seeds:
-            told.append(f"seeds {list(first.grid.seeds)} and {list(other.grid.seeds)}")
-        if told and mix:
+            differences.append(f"seeds {list(first.grid.seeds)} and {list(other.grid.seeds)}")
+        if differences and mix:
             return None
-        if told:
+        if differences:
             raise LeaderboardError(
                 f"{first.grid.source}, {other.grid.source}: different protocols "
-                f"({'; '.join(told)}) do not belong into one table; --mix puts them side by side "
-                "in a table that says so"
+                f"({'; '.join(differences)}), which cannot be combined in one table; --mix shows "
+                "them side by side, with a warning"
             )
     grid = first.grid.model_copy(
         update={
             "name": name(grids),
-            "title": "; ".join(one.grid.title for one in grids),
-            "pairs": tuple(pair for one in grids for pair in one.grid.pairs),
+            "title": "; ".join(evidence.grid.title for evidence in grids),
+            "pairs": tuple(pair for evidence in grids for pair in evidence.grid.pairs),
             "methods": tuple(
-                {row.label: row for one in grids for row in one.grid.methods}.values()
+                {row.label: row for evidence in grids for row in evidence.grid.methods}.values()
             ),
-            "teachers": {arch: run for one in grids for arch, run in one.grid.teachers.items()},
-            "source": " --grid ".join(one.grid.source for one in grids),
+            "teachers": {
+                arch: run for evidence in grids for arch, run in evidence.grid.teachers.items()
+            },
+            "source": " --grid ".join(evidence.grid.source for evidence in grids),
         }
     )
     return Evidence(
         grid,
-        tuple(cell for one in grids for cell in one.cells),
-        {key: record for one in grids for key, record in one.records.items()},
-        any_history([one.history for one in grids]),
+        tuple(cell for evidence in grids for cell in evidence.cells),
+        {key: record for evidence in grids for key, record in evidence.records.items()},
+        any_history([evidence.history for evidence in grids]),
     )
 
 
 def name(grids: Sequence[Evidence]) -> str:
-    """Of the folder in ``results/``."""
-    return "-and-".join(one.grid.name for one in grids)
+    """Return the name of the folder in ``results/``."""
+    return "-and-".join(evidence.grid.name for evidence in grids)
 
 
 def write(grids: Sequence[Evidence], results: Path) -> Path:
-    """Grids of different protocols to ``results/<A>-and-<B>/mixed.{md,csv}``.
+    """Write grids with different protocols to ``results/<A>-and-<B>/mixed.{md,csv}``.
 
     Returns:
-        The page.
+        Path of the page.
     """
-    wholes = [aggregate(one) for one in grids]
-    table, frame = side_by_side(wholes)
+    table, frame = side_by_side([aggregate(evidence) for evidence in grids])
     target = results / name(grids)
     target.mkdir(parents=True, exist_ok=True)
     csv = frame.to_csv(index=False, lineterminator="\n", float_format="%.10g")
     write_atomically(target / "mixed.csv", csv)
-    title = escape("; ".join(one.grid.title for one in grids))
+    title = escape("; ".join(evidence.grid.title for evidence in grids))
     write_atomically(target / "mixed.md", f"# {title}\n\n{render(table)}")
     return target / "mixed.md"
 
 
-def side_by_side(wholes: Sequence[Aggregate]) -> tuple[Table, "pd.DataFrame"]:
-    """One table of several protocols, every row marked; and the tidy rows with ``mark``.
+def side_by_side(aggregates: Sequence[Aggregate]) -> tuple[Table, "pd.DataFrame"]:
+    """Tabulate grids with different protocols, marked by letters, and return the data, too.
 
     Nothing is set in bold, ranked or subtracted across protocols.
     """
     import pandas as pd
 
     frames, notes = [], []
-    for mark, whole in zip(map(chr, range(ord("a"), ord("z"))), wholes, strict=False):
-        frames.append(whole.frame.assign(mark=mark))
-        notes.append(f"{mark}: {whole.evidence.grid.dataset.title}; {_told(whole.evidence.grid)}.")
+    for mark, summary in zip(map(chr, range(ord("a"), ord("z"))), aggregates, strict=False):
+        grid = summary.evidence.grid
+        frames.append(summary.frame.assign(mark=mark))
+        notes.append(f"{mark}: {grid.dataset.title}; {_settings(grid)}.")
     frame = pd.concat(frames, ignore_index=True)
     labelled = frame.assign(
         method=[f"{m} ({k})" for m, k in zip(frame["method"], frame["mark"], strict=True)],
         top=False,
     )
-    shown = accuracy.accuracy(labelled)
-    order = sorted(shown.rows["Method"], key=lambda text: text.rsplit(" (", 1)[0] not in BASELINES)
-    rows = shown.rows.set_index("Method").loc[order].reset_index()
+    table = accuracy.accuracy(labelled)
+    order = sorted(table.rows["Method"], key=lambda text: text.rsplit(" (", 1)[0] not in BASELINES)
+    rows = table.rows.set_index("Method").loc[order].reset_index()
     warning = (
-        "Rows of different letters are of different protocols: their difference is one of methods "
-        "and protocols together. Nothing here is ranked, tested or set in bold."
+        "Rows with different letters have different protocols: their differences include the "
+        "effect of the protocols. Nothing here is ranked, tested or set in bold."
     )
-    return replace(shown, rows=rows, notes=(warning, *notes, shown.notes[0])), frame
+    return replace(table, rows=rows, notes=(warning, *notes, table.notes[0])), frame
 
 
-def _told(grid: Grid) -> str:
+def _settings(grid: Grid) -> str:
     p = grid.protocol
     weights = f"gamma {p.gamma:g}, alpha {p.alpha:g}, T {p.temperature:g}"
     return f"{protocol(grid)}; {weights} unless a method says otherwise"

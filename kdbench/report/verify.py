@@ -1,4 +1,4 @@
-"""Whether committed results are what their records give: made again, and compared byte by byte."""
+"""Verification of committed results: written again from their records and compared."""
 
 import io
 from collections.abc import Iterable
@@ -13,50 +13,50 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def folders(results: Path) -> list[Path]:
-    """The folders that hold an archive of records."""
+    """List the folders that contain an archive of records."""
     return sorted(path.parent for path in results.glob(f"*/{archive.NAME}"))
 
 
 def differing(folder: Path) -> list[str]:
-    """What of a folder of results is not what its records give: a line a file.
+    """List the files in a folder of results that differ from those its records produce.
 
-    Text and SVG are compared byte by byte. A Parquet file of the same content is the same: its
-    bytes name the library's version. PNG bytes depend on the libraries: it has to be there. A file
-    that the records do not give is a difference, too.
+    Text and SVG are compared byte by byte. Parquet files are compared by content, since their bytes
+    contain the library's version. PNG files only have to exist, since their bytes depend on the
+    libraries. Unexpected extra files are reported as well.
 
     Raises:
         ArchiveError: the records cannot be read.
     """
-    made = leaderboard.files(aggregate(archive.load(folder / archive.NAME)))
-    told = (_told(folder, name, content) for name, content in sorted(made.items()))
-    return [*(line for line in told if line), *_extra(folder, made)]
+    expected = leaderboard.files(aggregate(archive.load(folder / archive.NAME)))
+    lines = (_difference(folder, name, content) for name, content in sorted(expected.items()))
+    return [*(line for line in lines if line), *_extra(folder, expected)]
 
 
 def overview(results: Path) -> list[str]:
-    """What of the page over all grids is not what the folders give."""
-    text = _told(results, "index.html", html.index(results).encode())
+    """Report whether the page over all grids differs from the one the folders produce."""
+    text = _difference(results, "index.html", html.index(results).encode())
     return [text] if text else []
 
 
-def _told(folder: Path, name: str, content: bytes) -> str:
+def _difference(folder: Path, name: str, expected: bytes) -> str:
     path = folder / name
     try:
-        there = path.read_bytes()
+        content = path.read_bytes()
     except FileNotFoundError:
         return f"{path}: missing"
-    if there == content or (path.suffix == ".parquet" and _same_table(there, content)):
+    if content == expected or (path.suffix == ".parquet" and _same_table(content, expected)):
         return ""
     if path.suffix == ".png":
-        return "" if there.startswith(SIGNATURE) else f"{path}: no PNG image"
+        return "" if content.startswith(SIGNATURE) else f"{path}: not a PNG image"
     if path.suffix in (".md", ".csv", ".tex"):
-        return f"{path}: differs in line {_line(there, content)}"
+        return f"{path}: differs in line {_line(content, expected)}"
     return f"{path}: differs"
 
 
-def _extra(folder: Path, made: Iterable[str]) -> list[str]:
-    known = {folder / name for name in made}
-    there = sorted(path for path in folder.rglob("*") if not path.is_dir())
-    return [f"{path}: not made from the records" for path in there if path not in known]
+def _extra(folder: Path, expected: Iterable[str]) -> list[str]:
+    known = {folder / name for name in expected}
+    paths = sorted(path for path in folder.rglob("*") if not path.is_dir())
+    return [f"{path}: not produced by the records" for path in paths if path not in known]
 
 
 def _same_table(one: bytes, other: bytes) -> bool:

@@ -80,7 +80,7 @@ def test_the_command(tmp_path: Path) -> None:
     archive.write(grid("b", **OTHER), b)
     args = ("report", "--from", a, "--from", b, "--results", tmp_path)
     [line] = mistakes(*args)
-    assert "do not belong into one table" in line
+    assert "cannot be combined in one table" in line
     done = kdbench(*args, "--mix")
     assert done.exit_code == 0 and done.stdout.strip() == str(tmp_path / "a-and-b" / "mixed.md")
     archive.write(grid("b", pairs=PAIRS[1:]), b)

@@ -2,7 +2,7 @@ import re
 from pathlib import Path
 
 import pytest
-from fake_grids import PAIRS, make_cells, make_grid, make_records, typical, whole_of
+from fake_grids import PAIRS, aggregate_of, make_cells, make_grid, make_records, typical
 from small_grids import kdbench
 
 from kdbench.report import leaderboard, verify
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 def results(tmp_path: Path) -> Path:
     grid = make_grid(PAIRS)
     cells = make_cells(grid)
-    leaderboard.write(whole_of(grid, cells, make_records(cells, typical)), tmp_path)
+    leaderboard.write(aggregate_of(grid, cells, make_records(cells, typical)), tmp_path)
     (tmp_path / "other").mkdir()
     return tmp_path
 
@@ -37,7 +37,7 @@ def test_a_changed_number_is_found(results: Path) -> None:
     assert found == [
         f"{csv}: missing",
         f"{page}: differs in line {number}",
-        f"{results / 'fake' / 'plots' / 'accuracy.png'}: no PNG image",
+        f"{results / 'fake' / 'plots' / 'accuracy.png'}: not a PNG image",
     ]
     done = kdbench("verify", "--results", results)
     assert done.exit_code == 1
@@ -73,17 +73,17 @@ def test_a_file_that_no_record_gives_is_told(results: Path) -> None:
     (results / "fake" / "plots" / "dangling.svg").symlink_to("nowhere")
     (results / "fake" / "empty").mkdir()
     assert verify.differing(results / "fake") == [
-        f"{results / 'fake' / name}: not made from the records"
+        f"{results / 'fake' / name}: not produced by the records"
         for name in ("notes.md", "plots/dangling.svg", "plots/old/accuracy.svg")
     ]
     done = kdbench("verify", "--results", results)
     assert done.exit_code == 1
-    assert "3 files differ" in done.stdout and f"{extra[0]}: not made from" in done.stdout
+    assert "3 files differ" in done.stdout and f"{extra[0]}: not produced by" in done.stdout
 
 
 def test_nothing_to_verify_says_so(tmp_path: Path) -> None:
     done = kdbench("verify", "--results", tmp_path)
-    assert done.exit_code == 0 and "nothing: no records.parquet" in done.stdout
+    assert done.exit_code == 0 and "checked nothing, no records.parquet found" in done.stdout
 
 
 def test_make_knows_it() -> None:

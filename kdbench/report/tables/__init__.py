@@ -1,1 +1,1 @@
-"""Tables of texts, in one format."""
+"""Tables of text in one format."""

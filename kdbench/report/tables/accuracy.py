@@ -1,4 +1,4 @@
-"""The tables of a page: each selects rows of the tidy frame and formats them, as text."""
+"""Tables of accuracies: each selects rows of the cell table and formats them as text."""
 
 import math
 import re
@@ -15,24 +15,27 @@ if TYPE_CHECKING:
 
 
 def accuracy(frame: "pd.DataFrame", *, ari_of: str | None = None) -> Table:
-    """The paper's layout: teacher, student and methods down, pairs across, ARI last.
+    """Tabulate accuracies: a row per method, a column per pair, and ARI last, as in the paper.
 
     Args:
-        frame: of ``tidy``. ari_of: the row whose ARI is shown; None: no such column.
+        frame: of ``cell_table``.
+        ari_of: row whose ARI is shown; None for no such column.
     """
     table = wide(frame, {key: _cell(row) for key, row in rows_of(frame)})
-    place = {method: i for i, method in enumerate(methods_of(frame))}
+    positions = {method: i for i, method in enumerate(methods_of(frame))}
     top = frame.loc[frame["top"].astype(bool), ["method", "pair", "mean"]]
     highest = top[top["mean"] == top.groupby("pair")["mean"].transform("max")]
     bold, best = (
-        frozenset((place[key[0]], key[1]) for key, _ in rows_of(one)) for one in (top, highest)
+        frozenset((positions[key[0]], key[1]) for key, _ in rows_of(cells))
+        for cells in (top, highest)
     )
     notes = [
         "Test accuracy of the last epoch in percent, mean ± standard deviation over seeds; "
-        "(k/n): k of n seeds are done, and the mean is over these.",
-        "Bold: the best of its column, teacher aside, and all that is not distinguishable from it: "
-        "paired t test on common seeds, two-sided, p below 0.05 after Holm's adjustment over the "
-        "column. Fewer than two common seeds distinguish nothing.",
+        "(k/n): k of n seeds are finished, and the mean is over these.",
+        "Bold: the best of its column, except the teacher, and all methods not significantly "
+        "different from it (paired t test on common seeds, two-sided 5 %, Holm-adjusted over the "
+        "column). Methods with fewer than two seeds in common with the best cannot be tested and "
+        "are in bold.",
     ]
     if ari_of:
         column = f"ARI of {ari_of}, %"
@@ -40,26 +43,29 @@ def accuracy(frame: "pd.DataFrame", *, ari_of: str | None = None) -> Table:
         pairs = frame["pair"].nunique()
         table[column] = [_ari_cell(values.get(method), pairs) for method in table["Method"]]
         others = [name for name in values if ari_of not in re.split(r"[+(]", name)]
-        # A row that hardly beats the student would carry the mean away.
-        told = [name for name in others if not values[name][2]] or others
-        if told:
-            average = sum(values[name][0] for name in told) / len(told)
-            mark = " †" if values[told[0]][2] else ""
+        # A row that hardly beats the student would dominate the mean.
+        averaged = [name for name in others if not values[name][2]] or others
+        if averaged:
+            average = sum(values[name][0] for name in averaged) / len(averaged)
+            mark = " †" if values[averaged[0]][2] else ""
             table.loc[table["Method"] == ari_of, column] = f"mean {number(average, 2)}{mark}"
         notes.append(
             f"ARI: gain of {ari_of} over this row in percent of this row's gain over the student, "
-            f"mean over pairs (Chen et al., AAAI 2021); mean: over {', '.join(told) or 'none'}. "
-            "†: in at least one pair this row's gain over the student is below 2 standard errors "
-            "of the paired difference (or one seed cannot tell), and ARI is not to be relied upon."
+            f"mean over pairs (Chen et al., AAAI 2021); mean: over "
+            f"{', '.join(averaged) or 'none'}. †: unreliable, since on at least one pair this "
+            "row's gain over the student is below 2 standard errors of the paired difference, or "
+            "has no standard error (one seed)."
         )
     return Table("Accuracy", table, bold, tuple(notes), best)
 
 
 def improvements(frame: "pd.DataFrame", ari_of: str, overall: "pd.DataFrame") -> Table:
-    """What ARI averages: the ratio of each pair, and two companions that are less easily moved.
+    """Tabulate the ratio of each pair, whose mean is ARI, with their median and the difference.
 
     Args:
-        frame: of ``tidy``. overall: rows over all pairs, with ARI and its interval.
+        frame: of ``cell_table``.
+        ari_of: row whose ARI is shown.
+        overall: of ``method_table``: ARI and its interval.
     """
     columns = ["method", "pair", "mean", "ari_ratio", "ari_unreliable"]
     rows = frame.loc[frame["ari_unreliable"].notna(), columns]
@@ -68,88 +74,89 @@ def improvements(frame: "pd.DataFrame", ari_of: str, overall: "pd.DataFrame") ->
         for key, row in rows_of(rows)
     }
     table = wide(rows, texts)
-    ahead = frame.loc[frame["method"] == ari_of, ["pair", "mean"]]
-    reference = dict(zip(ahead["pair"].tolist(), ahead["mean"].tolist(), strict=True))
-    whole = {row.method: row for row in overall.astype(object).itertuples(index=False)}
+    references = frame.loc[frame["method"] == ari_of, ["pair", "mean"]]
+    reference = dict(zip(references["pair"].tolist(), references["mean"].tolist(), strict=True))
+    by_method = {row.method: row for row in overall.astype(object).itertuples(index=False)}
     medians, points, intervals = [], [], []
     for method in table["Method"]:
-        intervals.append(_ends(whole.get(method)))
-        of = rows[rows["method"] == method]
-        values = zip(of["pair"].tolist(), of["mean"].tolist(), strict=True)
+        intervals.append(_ari_with_interval(by_method.get(method)))
+        cells = rows[rows["method"] == method]
+        values = zip(cells["pair"].tolist(), cells["mean"].tolist(), strict=True)
         gains = [reference[pair] - value for pair, value in values]
-        medians.append(number(float(of["ari_ratio"].median()), 1))
+        medians.append(number(float(cells["ari_ratio"].median()), 1))
         points.append(signed(over_seeds.mean(gains)))
     table["ARI [95 %]"] = intervals
     table["Median, %"], table["Mean difference, points"] = medians, points
     note = (
-        f"100 · ({ari_of} − row) / (row − student) of each pair, in percent; †: the denominator is "
+        f"100 · ({ari_of} − row) / (row − student) on each pair, in percent; †: the denominator is "
         f"below 2 standard errors. Mean difference: {ari_of} − row over the same pairs."
     )
     bootstrap = (
-        "ARI [95 %]: percentile bootstrap over the seeds that all three have in common, too narrow "
-        "with few seeds; an end is infinite where a denominator may vanish."
+        "ARI [95 %]: percentile bootstrap over the seeds common to all three, too narrow with few "
+        "seeds; an end is infinite if a denominator may be 0."
     )
-    return Table(f"What ARI of {ari_of} averages", table, notes=(note, bootstrap))
+    return Table(f"ARI of {ari_of} by pair", table, notes=(note, bootstrap))
 
 
-def _ends(row: Any) -> str:
+def _ari_with_interval(row: Any) -> str:
     if row is None or math.isnan(row.ari_lo):
         return NONE
     return with_interval(row.ari, row.ari_lo, row.ari_hi, 1, sign=False)
 
 
 def differences(frame: "pd.DataFrame", baseline: str) -> Table:
-    """Every row's paired difference to the baseline, with its interval and adjusted p."""
+    """Tabulate paired differences to the baseline with intervals and adjusted p-values."""
     columns = ["method", "pair", "diff", "diff_n", "lo", "hi", "p", "p_holm"]
     rows = frame.loc[frame["diff_n"].notna(), columns]
     table = wide(rows, {key: _difference_cell(row) for key, row in rows_of(rows)})
     count = int(rows["p"].notna().sum())
     notes = (
-        f"Row − {baseline} in points, over the seeds that both have done, [95 % t interval of the "
-        "paired difference, for one comparison], p: paired t test, two-sided, Holm-adjusted over "
-        f"the methods of the pair; not over pairs. {counted(count, 'comparison')} in all. The "
-        "student is shown and not one of the adjusted comparisons.",
-        "No interval: fewer than two common seeds, or differences that are all the same.",
+        f"Row − {baseline} in points over the common seeds [95 % confidence interval (t) of the "
+        "paired difference, not adjusted for multiple comparisons]; p: paired t test, two-sided, "
+        "Holm-adjusted over the methods of the pair, but not over pairs. "
+        f"{counted(count, 'comparison')} in all. The student is not one of these comparisons.",
+        "No interval: fewer than two common seeds, or equal differences for all seeds.",
     )
     return Table(f"Difference to {baseline}", table, notes=notes)
 
 
 def reasons(frame: "pd.DataFrame") -> list[str]:
-    """A line for each way in which runs ended badly: row, how, why, where, and a run to look at."""
+    """List failures: for each row and reason, a line with its pairs and the id of one such run."""
     lines: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
     for _, row in rows_of(frame[frame["bad_runs"] != ""]):
-        key = (row.method, _troubles(row), row.reason)
+        key = (row.method, _count_failures(row), row.reason)
         lines.setdefault(key, []).append((row.pair, row.bad_runs.split()[0]))
-    out = []
-    for (method, how, reason), places in lines.items():
-        pairs = list(dict.fromkeys(pair for pair, _ in places))
+    texts = []
+    for (method, counts, reason), cells in lines.items():
+        pairs = list(dict.fromkeys(pair for pair, _ in cells))
         more = f" and {len(pairs) - 5} more" if len(pairs) > 5 else ""
-        out.append(
-            f"{method}, {how}: {reason} ({'; '.join(pairs[:5])}{more}; kdbench show {places[0][1]})"
+        texts.append(
+            f"{method}, {counts}: {reason} "
+            f"({'; '.join(pairs[:5])}{more}; kdbench show {cells[0][1]})"
         )
-    return out
+    return texts
 
 
 def _cell(row: Any) -> str:
     if row.status == "imported":
         return "imported" if math.isnan(row.mean) else f"{row.mean:.2f} (imported)"
     if row.n:
-        shown = spread(row.mean, row.sd)
+        accuracy = spread(row.mean, row.sd)
         if row.n == row.expected:
-            return shown
-        troubles = _troubles(row)
-        after = f", {troubles}" if troubles else ""
-        return f"{shown} ({row.n}/{row.expected}{after})"
+            return accuracy
+        failures = _count_failures(row)
+        reasons = f", {failures}" if failures else ""
+        return f"{accuracy} ({row.n}/{row.expected}{reasons})"
     if row.skipped and row.skipped == row.expected:
         return f"skipped: {row.reason if len(row.reason) <= 60 else row.reason[:59] + '…'}"
     if row.expected in (row.failed, row.missing):
         return row.status
     missing = f"missing {row.missing}/{row.expected}" if row.missing else ""
-    return ", ".join(text for text in (_troubles(row), missing) if text)
+    return ", ".join(text for text in (_count_failures(row), missing) if text)
 
 
-def _troubles(row: Any) -> str:
-    """E.g. ``diverged 1/3, failed 1/3``."""
+def _count_failures(row: Any) -> str:
+    """Count runs without a result, e.g. ``diverged 1/3, failed 1/3``."""
     counts = {status: getattr(row, status) for status in ("diverged", "failed", "skipped")}
     return ", ".join(f"{status} {k}/{row.expected}" for status, k in counts.items() if k)
 
@@ -157,9 +164,9 @@ def _troubles(row: Any) -> str:
 def _ari_cell(value: tuple[float, int, bool] | None, pairs: int) -> str:
     if value is None:
         return ""
-    average, n, marked = value
+    average, n, unreliable = value
     over = f" ({n}/{pairs} pairs)" if n < pairs else ""
-    return f"{number(average, 2)}{' †' if marked else ''}{over}"
+    return f"{number(average, 2)}{' †' if unreliable else ''}{over}"
 
 
 def _difference_cell(row: Any) -> str:

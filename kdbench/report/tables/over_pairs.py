@@ -1,4 +1,4 @@
-"""The table of what a grid says over all its pairs, and how far to trust it."""
+"""The table of each method over all pairs, with notes on its reliability."""
 
 import math
 from typing import TYPE_CHECKING, Any
@@ -14,10 +14,12 @@ if TYPE_CHECKING:
 
 
 def across_pairs(overall: MethodTable, frame: "pd.DataFrame", tie: float) -> Table:
-    """Every method over all pairs.
+    """Tabulate every method over all pairs.
 
     Args:
-        overall: of the evidence. frame: of ``tidy``. tie: points that count as a tie.
+        overall: of ``method_table``.
+        frame: of ``cell_table``.
+        tie: largest difference in points that counts as a tie.
     """
     import pandas as pd
 
@@ -25,7 +27,7 @@ def across_pairs(overall: MethodTable, frame: "pd.DataFrame", tie: float) -> Tab
     rows: list[Any] = [
         row
         for row in overall.frame.astype(object).itertuples(index=False)
-        if any(_whole(n) for n in (row.pairs, row.rank_pairs, row.iqm_pairs))
+        if any(_count(n) for n in (row.pairs, row.rank_pairs, row.iqm_pairs))
     ]
     columns: dict[str, list[str]] = {"Method": [row.method for row in rows]}
     if baseline:
@@ -50,72 +52,76 @@ def _notes(overall: MethodTable, frame: "pd.DataFrame", tie: float) -> list[str]
     baseline, notes = overall.baseline, []
     if baseline:
         notes.append(
-            f"Mean: of the paired differences to {baseline} in points over the pairs where both "
-            "have a seed in common, [95 % t interval from the spread over seeds, for one "
-            "comparison, seeds of different pairs taken as independent; about these pairs, not "
-            "about others]; median: over the same pairs. "
-            f"P(better): that a run beats a run of {baseline} on the same pair, half of ties "
-            "counted (Mann-Whitney), mean over pairs. W/T/L: pairs won, tied (mean difference "
-            f"within {tie:g} points) and lost."
+            f"Mean: of the paired differences to {baseline} in points, over the pairs with common "
+            "seeds [95 % confidence interval (t) from the variance over seeds, not adjusted for "
+            "multiple comparisons, with seeds of different pairs assumed independent; it applies "
+            "to these pairs, not to others]; median: over the same pairs. "
+            f"P(better): probability that a run beats a run of {baseline} on the same pair, with "
+            "ties counted as half (Mann-Whitney), mean over pairs. W/T/L: pairs won, tied (mean "
+            f"difference within {tie:g} points) and lost."
         )
-    rank_of = (
+    ranked = (
         f"among the {len(overall.ranked)} methods with a result on all {overall.rank_pairs} "
-        "pairs, by the mean over the seeds they have in common"
+        "pairs, by the mean over their common seeds"
         if len(overall.ranked) > 1
-        else "none, as fewer than two methods have a result on all pairs"
+        else "none, since fewer than two methods have a result on all pairs"
     )
     notes.append(
-        f"Rank: {rank_of}; 1 is best, ties share their ranks. Recovered gap: (accuracy − student) "
-        "/ (teacher − student) of every run, interquartile mean over runs and pairs, student and "
-        "teacher taken as known (Agarwal et al., NeurIPS 2021). Everything here is of the last "
-        "epoch; nothing ranks on a best epoch."
+        f"Rank: {ranked}; 1 is best, ties share the mean of their ranks. Recovered gap: "
+        "(accuracy − student) / (teacher − student) of every run, interquartile mean over runs and "
+        "pairs, with student and teacher treated as exact (Agarwal et al., NeurIPS 2021). All "
+        "values are of the last epoch; the best epoch is never used."
     )
     seeds = [int(n) for n in overall.frame["seeds_min"].dropna() if n]
     fewest = min(seeds, default=0)
     if fewest > 1:
         factor = math.sqrt((fewest - 1) / fewest)
         notes.append(
-            "The intervals of P, rank and gap draw the seeds of each pair again (percentile "
-            f"bootstrap, 95 %): with {fewest} seeds they are too narrow, by a factor of about "
+            "The 95 % intervals of P, rank and gap resample the seeds of each pair (percentile "
+            f"bootstrap). With {fewest} seeds they are too narrow, by a factor of about "
             f"{factor:.2f} for a mean."
         )
-    notes.append(_missing(overall, frame))
+    notes.append(_coverage(overall, frame))
     if overall.refusal:
         notes.append(overall.refusal)
     elif overall.comparisons:
         notes.append(
             f"p: Wilcoxon signed-rank test of the pairs' mean differences to {baseline}, "
             f"two-sided, Holm-adjusted over {counted(overall.comparisons, 'method')}; each pair "
-            "counts as one independent observation, though pairs share data and teachers."
+            "counts as one independent observation, although pairs share data and teachers."
         )
     notes.append(_diagram(overall))
     return notes
 
 
 def _diagram(overall: MethodTable) -> str:
-    """All methods with each other, or why not."""
-    found = overall.diagram
-    if isinstance(found, str):
-        return found
-    groups = [" - ".join(found.methods[a : b + 1]) for a, b in found.groups]
-    told = f"not told apart: {'; '.join(groups)}" if groups else "every two are told apart"
+    """Report the tests between all methods, or why there are none."""
+    diagram = overall.diagram
+    if isinstance(diagram, str):
+        return diagram
+    groups = [" - ".join(diagram.methods[a : b + 1]) for a, b in diagram.groups]
+    result = (
+        f"not significantly different: {'; '.join(groups)}"
+        if groups
+        else "every two methods are significantly different"
+    )
     return (
-        f"All {len(found.methods)} methods with each other over {overall.rank_pairs} pairs: "
-        f"Friedman p = {found.friedman:.2g}; Wilcoxon signed-rank tests of every two, "
-        f"Holm-adjusted, 5 %: {told}."
+        f"All {len(diagram.methods)} methods with each other over {overall.rank_pairs} pairs: "
+        f"Friedman p = {diagram.friedman:.2g}; Wilcoxon signed-rank tests of every two methods, "
+        f"Holm-adjusted, 5 %: {result}."
     )
 
 
-def _missing(overall: MethodTable, frame: "pd.DataFrame") -> str:
+def _coverage(overall: MethodTable, frame: "pd.DataFrame") -> str:
     cells = frame[~frame["method"].isin(BASELINES)]
     empty = int((cells["n"] == 0).sum())
     partial = int(((cells["n"] > 0) & (cells["n"] < cells["expected"])).sum())
     comparisons = f"Comparisons with {overall.baseline}: {counted(overall.comparisons, 'method')}. "
     return (
         (comparisons if overall.baseline else "")
-        + f"Cells without a result: {empty} of {len(cells)}; with some of their seeds: {partial}. "
-        "Nothing is filled in: a pair that a method or the baseline lacks is dropped for that "
-        "method alone, and Pairs counts those that are left."
+        + f"Cells without a result: {empty} of {len(cells)}; with only some seeds: {partial}. "
+        "Nothing is imputed: a pair that a method or the baseline lacks is dropped for that method "
+        "only, and Pairs counts the remaining ones."
     )
 
 
@@ -134,7 +140,7 @@ def _nan(value: Any) -> bool:
     return bool(pd.isna(value))
 
 
-def _whole(value: Any) -> int:
+def _count(value: Any) -> int:
     return 0 if _nan(value) else int(value)
 
 
@@ -143,7 +149,7 @@ def _record(row: Any) -> str:
 
 
 def _pairs(row: Any, baseline: str | None) -> str:
-    """Pairs that are compared, of those there should be."""
-    own = row.rank_pairs if row.method == baseline or baseline is None else row.pairs
-    used = _whole(own)
+    """Count the compared pairs, with the expected number if some are missing."""
+    pairs = row.rank_pairs if row.method == baseline or baseline is None else row.pairs
+    used = _count(pairs)
     return f"{used}/{row.pairs_expected}" if used < row.pairs_expected else str(used)

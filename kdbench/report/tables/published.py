@@ -1,4 +1,4 @@
-"""Published accuracies beside ours: for the eye, in no ranking and no test."""
+"""Published accuracies next to ours, for comparison by eye; never ranked or tested."""
 
 import math
 from typing import TYPE_CHECKING
@@ -11,46 +11,47 @@ if TYPE_CHECKING:
 
 
 def published_figures(frame: "pd.DataFrame", reference: str) -> Table:
-    """Published accuracies, how far ours is from them, and how each was come by.
+    """Tabulate published accuracies, their difference to ours, and how they were obtained.
 
     Args:
-        frame: of ``tidy``. reference: the table they are from.
+        frame: of ``cell_table``.
+        reference: name of the published table.
     """
     rows = frame[frame["published_mean"].notna()]
     marks: dict[tuple[str, str, str, str], str] = {}
     texts = {}
     for key, row in rows_of(rows):
         ours = "" if math.isnan(row.published_diff) else f" (ours {signed(row.published_diff)})"
-        way = (
+        origin = (
             row.published_epoch,
             row.published_objective,
             row.published_source,
             row.published_notes,
         )
-        mark = marks.setdefault(way, _letter(len(marks)))
+        mark = marks.setdefault(origin, _letter(len(marks)))
         texts[key] = f"{spread(row.published_mean, row.published_sd)}{ours} {mark}"
     notes = [
         _coverage(frame),
-        "Published mean ± sd as printed; in brackets: this page's mean less the published one, in "
-        "points. Published figures are in no ranking, no bold and no test of this page.",
+        "Published mean ± sd as printed; in brackets: this page's mean minus the published one, in "
+        "points. Published figures are not ranked, tested or set in bold on this page.",
     ]
-    for (epoch, objective, source, said), mark in marks.items():
-        more = f" ({said})" if said else ""
+    for (epoch, objective, source, remarks), mark in marks.items():
+        more = f" ({remarks})" if remarks else ""
         notes.append(f"{mark}: epoch: {epoch}; objective: {objective}; source: {source}{more}.")
     return Table(f"Published: {reference}", wide(rows, texts), notes=tuple(notes))
 
 
 def _coverage(frame: "pd.DataFrame") -> str:
-    known = frame["published_mean"].notna()
-    both = known & (frame["n"] > 0)
+    has_figure = frame["published_mean"].notna()
+    has_both = has_figure & (frame["n"] > 0)
     return (
-        f"{int(known.sum())} of {len(frame)} cells have a published figure, {int(both.sum())} of "
-        "them a result of ours, too."
+        f"{int(has_figure.sum())} of {len(frame)} cells have a published figure; "
+        f"{int(has_both.sum())} of these also have a result of ours."
     )
 
 
 def _letter(number: int) -> str:
-    """a to z, then aa, ab, ..."""
+    """Return the letter of a number: a to z, then aa, ab, ..."""
     letters = ""
     number += 1
     while number:

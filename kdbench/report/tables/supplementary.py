@@ -1,4 +1,4 @@
-"""The tables that stand beside accuracy: costs, the best epoch, the weights of the objective."""
+"""Supplementary tables: costs, the best epoch, the weights of each objective."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def costs(frame: "pd.DataFrame", baseline: str | None) -> Table:
-    """What training and deploying each row takes."""
+    """Tabulate the costs of training and deploying each row."""
     import pandas as pd
 
     # A teacher is trained once, for all its students.
-    again = (frame["method"] == "teacher") & frame["runs"].duplicated()
-    rows = frame[frame["seconds"].notna() & ~again]
+    repeated = (frame["method"] == "teacher") & frame["runs"].duplicated()
+    rows = frame[frame["seconds"].notna() & ~repeated]
     columns: dict[str, list[str]] = {
         "Method": rows["method"].tolist(),
         "Pair": rows["pair"].tolist(),
@@ -33,27 +33,27 @@ def costs(frame: "pd.DataFrame", baseline: str | None) -> Table:
     }
     table = pd.DataFrame(columns)
     notes = (
-        "Time and seconds: training and evaluation with the teacher's forward counted whole, as if "
-        "a run had been alone; mean over seeds. Step: without the teacher. Peak: of the process, "
-        "which runs trained together share; the largest of the seeds.",
+        "Time and seconds: training and evaluation, including the whole teacher forward, as if "
+        "each run had been trained alone; mean over seeds. Step: without the teacher. Peak: of the "
+        "process, which is shared by runs trained together; maximum over seeds.",
     )
     return Table("Cost", table, notes=notes)
 
 
 def best_epoch(frame: "pd.DataFrame") -> Table:
-    """The best epoch's accuracy, which is no result."""
+    """Tabulate the accuracy of the best epoch, which is not a result."""
     columns = ["method", "pair", "best_mean"]
     texts = {key: number(row.best_mean, 2) for key, row in rows_of(frame[columns])}
     title = "Best epoch (selected on the test set; not the headline)"
     note = (
-        "Highest test accuracy of any epoch, mean over seeds: too high by selection; only to "
-        "compare with papers that report it."
+        "Highest test accuracy of any epoch, mean over seeds: biased upwards by selection on the "
+        "test set; only for comparison with papers that report it."
     )
     return Table(title, wide(frame, texts), notes=(note,))
 
 
 def objectives(cells: Iterable[Cell]) -> Table:
-    """The weights of every row's objective, as its first run has them."""
+    """Tabulate the weights of each row's objective, from its first run."""
     import pandas as pd
 
     rows = []

@@ -1,4 +1,4 @@
-"""A table of texts, and helpers to fill it."""
+"""The table type, and functions that fill it."""
 
 from collections import namedtuple
 from collections.abc import Iterable, Mapping
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Table:
-    """A table to show; all of it is plain text that is still to be escaped.
+    """A table of plain text, not yet escaped.
 
     Attributes:
-        title: heading; empty: none.
-        rows: text, the first column names the row.
-        bold: (row, column name) of what stands out.
-        notes: said below.
+        title: heading; empty for none.
+        rows: text; the first column names the row.
+        bold: (row, column name) of cells in bold.
+        notes: paragraphs below the table.
         best: those of ``bold`` that are the highest of their column.
     """
 
@@ -32,20 +32,20 @@ class Table:
 
     @property
     def lines(self) -> list[list[Any]]:
-        """``rows`` as lists; of a thousand columns pandas looks for each when asked row by row."""
+        """``rows`` as lists, much faster than pandas row by row if there are a thousand columns."""
         lines: list[list[Any]] = self.rows.to_numpy(object).tolist()
         return lines
 
 
 def methods_of(frame: "pd.DataFrame") -> list[str]:
-    """Rows in their order, teacher and student first."""
+    """Return the row names in their order, teacher and student first."""
     names = list(dict.fromkeys(frame["method"].tolist()))
     return sorted(names, key=lambda name: BASELINES.index(name) if name in BASELINES else 2)
 
 
 def rows_of(frame: "pd.DataFrame") -> Iterable[tuple[tuple[str, str], Any]]:
-    """(method, pair) and all columns of each row."""
-    # As itertuples() does, which takes three times as long: it asks each column for each value.
+    """Iterate over rows: (method, pair) and a tuple of all columns."""
+    # As itertuples(), but three times as fast.
     make = _row(tuple(frame.columns))._make
     for row in map(make, zip(*(frame[name].tolist() for name in frame), strict=True)):
         yield (row.method, row.pair), row
@@ -57,7 +57,7 @@ def _row(names: tuple[str, ...]) -> Any:
 
 
 def wide(frame: "pd.DataFrame", texts: Mapping[tuple[str, str], str]) -> "pd.DataFrame":
-    """Methods down, pairs across."""
+    """Arrange texts by method and pair: a row per method, a column per pair."""
     import pandas as pd
 
     methods, pairs = methods_of(frame), list(dict.fromkeys(frame["pair"].tolist()))

@@ -1,4 +1,4 @@
-"""What was run."""
+"""Facts about the runs: data, protocol, teachers, machine and code."""
 
 import math
 from collections import Counter
@@ -49,7 +49,7 @@ def fact_lines(aggregate: Aggregate) -> list[tuple[str, str]]:
 
 def _data(grid: Grid, first: Result | None, digest: str | None) -> str:
     if first is None or digest is None:
-        return f"{grid.dataset.title}; no run has read it yet"
+        return f"{grid.dataset.title}; not read by any run yet"
     return (
         f"{grid.dataset.title}; {first.n_train:,} training and {first.n_test:,} test images; "
         f"digest {digest}"
@@ -57,13 +57,13 @@ def _data(grid: Grid, first: Result | None, digest: str | None) -> str:
 
 
 def protocol(grid: Grid) -> str:
-    """All settings of a grid's protocol."""
+    """Describe all settings of a grid's protocol."""
     p = grid.protocol
     lrs = p.lr_of | {pair.student: pair.lr for pair in grid.pairs if pair.lr is not None}
     students = {pair.student for pair in grid.pairs}
-    own = ", ".join(f"{name} {lr:g}" for name, lr in sorted(lrs.items()) if name in students)
+    special = ", ".join(f"{name} {lr:g}" for name, lr in sorted(lrs.items()) if name in students)
     schedule: dict[str, str] = {
-        "step": f"times {p.schedule.factor:g} after epochs "
+        "step": f"multiplied by {p.schedule.factor:g} after epochs "
         f"{', '.join(map(str, p.schedule.milestones)) or 'none'}",
         "cosine": f"cosine to 0, warm-up {p.schedule.warmup:.0%}",
         "constant": "constant",
@@ -72,13 +72,13 @@ def protocol(grid: Grid) -> str:
     settings = [
         counted(p.epochs, "epoch"),
         f"batch {p.batch_size}",
-        f"SGD, learning rate {p.lr:g}" + (f" ({own})" if own else ""),
+        f"SGD, learning rate {p.lr:g}" + (f" ({special})" if special else ""),
         schedule[p.schedule.kind],
         f"momentum {p.momentum:g}{' (Nesterov)' if p.nesterov else ''}",
         f"weight decay {p.weight_decay:g}",
         f"{crops}, {'flips' if p.flip else 'no flips'}",
         p.precision + (", compiled" if p.compile else ""),
-        f"first phase, where a method has one, {p.pretrain_epochs} epochs",
+        f"first phase, if a method has one: {counted(p.pretrain_epochs, 'epoch')}",
     ]
     source = f" ({p.source})" if p.source else ""
     return f"{p.name}{source}: {'; '.join(settings)}"
@@ -96,7 +96,7 @@ def _objective(grid: Grid) -> str:
 def _teachers(
     grid: Grid, cells: Sequence[Cell], records: Mapping[str, Record]
 ) -> list[tuple[str, str]]:
-    """Accuracy and weights of each teacher, and whether all its students had these weights."""
+    """Describe each teacher's accuracy and weights; warn if its students used different weights."""
     weights: dict[str, dict[str, None]] = {}
     for cell in cells:
         for run in cell.runs:
@@ -108,23 +108,23 @@ def _teachers(
                 weights.setdefault(run.id, {})[result.weights] = None
             elif run.teacher and result.teacher_weights:
                 weights.setdefault(run.teacher.run, {})[result.teacher_weights] = None
-    told: dict[str, None] = {}
+    lines: dict[str, None] = {}
     for members in by_pair(cells).values():
         for run_id in teacher_ids(members):
             accuracy = teacher_accuracy(members, records)
             digests = list(weights.get(run_id, {}))
             text = f"{members[0].teacher} (run {run_id}): "
             text += "no accuracy yet" if math.isnan(accuracy) else f"{accuracy:.2f} %"
-            text += f", weights {', '.join(digest[:16] for digest in digests) or 'not known yet'}"
+            text += f", weights {', '.join(digest[:16] for digest in digests) or 'unknown yet'}"
             if len(digests) > 1:
-                text += " - ATTENTION: not all students learned from the same weights"
-            told[text] = None
-    return [("Teachers", "; ".join(told))] if told else []
+                text += " - ATTENTION: not all students were trained with the same weights"
+            lines[text] = None
+    return [("Teachers", "; ".join(lines))] if lines else []
 
 
 def _environment(cells: Iterable[Cell], records: Mapping[str, Record]) -> list[tuple[str, str]]:
-    """Where the runs were trained, with what; a difference between runs is pointed out."""
-    # Most records share one environment: each is looked at once.
+    """Describe the machines and code of the runs, with a warning if they differ."""
+    # Most records share one environment, so each environment is described once.
     runs: Counter[int] = Counter()
     environments: dict[int, Mapping[str, Any]] = {}
     for run_id in dict.fromkeys(run.id for cell in cells for run in cell.runs):
@@ -139,13 +139,13 @@ def _environment(cells: Iterable[Cell], records: Mapping[str, Record]) -> list[t
         seen["Code"][_code(environment)] += runs[key]
     lines = []
     for name, counts in seen.items():
-        told = [
+        descriptions = [
             f"{text} ({counted(n, 'run')})" if len(counts) > 1 else text
             for text, n in counts.items()
         ]
-        several = "ATTENTION: not the same for all runs: " if len(counts) > 1 else ""
-        if told:
-            lines.append((name, several + "; ".join(told)))
+        warning = "ATTENTION: not the same for all runs: " if len(counts) > 1 else ""
+        if descriptions:
+            lines.append((name, warning + "; ".join(descriptions)))
     return lines
 
 
@@ -177,6 +177,6 @@ def _code(environment: Mapping[str, Any]) -> str:
 
 
 def _count(cells: Iterable[Cell], records: Mapping[str, Record]) -> str:
-    found = statuses(cells, records)
-    told = [f"{found.get(status, 0)} {status}" for status in STATUSES]
-    return f"{sum(found.values())}: {', '.join(told)}"
+    counts = statuses(cells, records)
+    parts = [f"{counts.get(status, 0)} {status}" for status in STATUSES]
+    return f"{sum(counts.values())}: {', '.join(parts)}"

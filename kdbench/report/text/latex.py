@@ -1,4 +1,4 @@
-"""The main table for a paper: LaTeX with booktabs, methods down, pairs across."""
+"""The main table as LaTeX with booktabs: a row per method and a column per pair."""
 
 import re
 
@@ -8,9 +8,9 @@ from kdbench.stats.aggregate import Aggregate
 from kdbench.wording import counted
 
 PANEL = 7
-"""Pairs beside each other; more go into further panels below."""
+"""Largest number of pairs side by side; further pairs go into panels below."""
 PANELS = 4
-"""More than these do not fit onto a page."""
+"""Largest number of panels that fit on a page."""
 
 HEAD = r"""% In a paper: \usepackage{{booktabs}} in the preamble, then \input{{leaderboard}}.
 % By itself: pdflatex '\documentclass{{article}}\usepackage{{booktabs}}
@@ -32,11 +32,11 @@ SPECIAL = {
     "…": r"\ldots{}", "·": r"$\cdot$", "∞": r"$\infty$", "²": r"$^{2}$",
 }  # fmt: skip
 LETTERS = frozenset("ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝßàáâãäåæçèéêëìíîïñòóôõöøùúûüýÿ")
-"""Beyond ASCII, what pdflatex sets in its default encoding."""
+"""Letters beyond ASCII that pdflatex typesets in its default encoding."""
 
 
 def leaderboard(aggregate: Aggregate) -> str:
-    """Write the accuracy table: a column's best in bold, methods not distinguishable underlined."""
+    """Write the accuracy table: best in bold, methods not significantly different underlined."""
     grid, frame = aggregate.evidence.grid, aggregate.frame
     table = accuracy.accuracy(frame, ari_of=aggregate.methods.reference)
     pair, teacher, student = (frame[name].tolist() for name in ("pair", "teacher", "student"))
@@ -48,13 +48,13 @@ def leaderboard(aggregate: Aggregate) -> str:
         f"{grid.title}. Test accuracy of the last epoch in percent on {grid.dataset.title}, "
         f"protocol {grid.protocol.name}; mean ± standard deviation over "
         f"{counted(len(grid.seeds), 'seed')}, "
-        "(k/n): k of n seeds are done."
+        "(k/n): k of n seeds are finished."
     )
     if left > 0:
         caption += f" {counted(left, 'further pair')} {'is' if left == 1 else 'are'} not shown."
     marks = (
-        r"\textbf{Bold}: the highest of its column, teacher aside; \underline{underlined}: not "
-        r"distinguishable from it (paired $t$ test, 5\,\%, Holm)."
+        r"\textbf{Bold}: the highest of its column, except the teacher; \underline{underlined}: "
+        r"not significantly different from it (paired $t$ test, two-sided 5\,\%, Holm-adjusted)."
     )
     out = [HEAD.format(caption=f"{escape(caption)} {marks}")]
     starts = range(0, min(len(pairs), PANEL * PANELS), PANEL)
@@ -66,13 +66,13 @@ def leaderboard(aggregate: Aggregate) -> str:
 
 
 def _tabular(table: Table, heads: dict[str, tuple[str, str]], others: list[str]) -> str:
-    """Some pairs, and other columns after them."""
+    """Write the columns of some pairs, followed by other columns."""
     teachers = [escape(teacher) for teacher, _ in heads.values()]
-    # A pair that comes twice has a number behind its name.
-    again = [re.search(r" \(\d+\)$", pair) for pair in heads]
+    # A repeated pair has a number after its name.
+    repeats = [re.search(r" \(\d+\)$", pair) for pair in heads]
     students = [
         escape(student + (mark.group() if mark else ""))
-        for (_, student), mark in zip(heads.values(), again, strict=True)
+        for (_, student), mark in zip(heads.values(), repeats, strict=True)
     ]
     blank = [""] * len(others)
     lines = [
@@ -86,7 +86,7 @@ def _tabular(table: Table, heads: dict[str, tuple[str, str]], others: list[str])
         cells = [escape(str(row["Method"]))]
         for column in (*heads, *others):
             text = str(row[column])
-            # The reason is the page's to tell.
+            # The page gives the reason.
             text = escape("skipped" if text.startswith("skipped: ") else text)
             if (i, column) in table.best:
                 text = rf"\textbf{{{text}}}"
@@ -102,13 +102,13 @@ def _line(cells: list[str]) -> str:
 
 
 def escape(text: str) -> str:
-    """Text that LaTeX sets as it stands; a character that it cannot set stands as its number."""
+    """Escape text for LaTeX; a character that it cannot typeset is replaced by its code point."""
     # A hyphen before a number is a minus.
     text = re.sub(r"(?<![^\s\[(,+])-(?=\d)", "−", " ".join(text.split()))
-    return "".join(map(_set, text))
+    return "".join(map(_escape_character, text))
 
 
-def _set(character: str) -> str:
+def _escape_character(character: str) -> str:
     if character in SPECIAL:
         return SPECIAL[character]
     if (character.isascii() and character.isprintable()) or character in LETTERS:

@@ -1,4 +1,4 @@
-"""A table as Markdown that shows its texts as they stand."""
+"""Tables as Markdown."""
 
 import re
 from collections.abc import Iterable
@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from kdbench.report.tables.table import Table
 
 MARKS = re.compile(r"[\\&<|`*~$_]|\][(\[:]|[^\S ]|  |^ | $|^(?:>|\d+[.)](?= |$)|[#+=-]+(?= |$))")
-"""What ``escape`` looks at more closely."""
+"""Patterns that ``escape`` may have to change."""
 
 
 def render(table: Table) -> str:
-    """A table with its heading and notes, everything in it escaped."""
+    """Write a table with its heading and notes, all escaped."""
     lines = [f"## {escape(table.title)}", ""] if table.title else []
     columns = [str(name) for name in table.rows.columns]
     lines.append(_line(escape(name) for name in columns))
@@ -29,9 +29,9 @@ def render(table: Table) -> str:
 
 
 def escape(text: str) -> str:
-    """Text that Markdown shows as it stands: no cell ends early, no tag opens, no link forms.
+    """Escape text so that Markdown shows it unchanged: no table cell, tag or link is formed.
 
-    What needs no escape where it stands has none, so that the page can be read as a text, too.
+    Characters are escaped only where necessary, so that the page is readable as plain text.
     """
     if not MARKS.search(text):
         return text
@@ -40,9 +40,9 @@ def escape(text: str) -> str:
     text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
     text = re.sub(r"([|`*~$])", r"\\\1", text)
     text = re.sub(r"\](?=[(\[:])", r"\\]", text)
-    # Inside a word an underscore is itself: wrn_40_2 stays readable.
+    # Markdown leaves underscores inside words alone: wrn_40_2 stays readable.
     text = re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)
-    # What would be a heading, a quotation or a list at the start of a line.
+    # A heading, quotation or list at the start of a line.
     text = re.sub(r"^(\d+)([.)](?=\s|$))", r"\1\\\2", text)
     return re.sub(r"^(>|[#+=-]+(?=\s|$))", r"\\\1", text)
 

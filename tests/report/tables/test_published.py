@@ -1,4 +1,4 @@
-from fake_grids import make_cells, make_grid, make_records, row_of, typical, whole_of
+from fake_grids import aggregate_of, make_cells, make_grid, make_records, row_of, typical
 
 from kdbench.grid.grid import Report
 from kdbench.grid.settings import Dataset
@@ -14,13 +14,13 @@ def test_published_figures_stand_beside_ours() -> None:
     cells = make_cells(grid, ("kd", "fitnets"))
     BASE_HERE = {"fitnets": 73.0}
     records = make_records(cells, lambda run: BASE_HERE.get(run.method) or typical(run))
-    frame = whole_of(grid, cells, records).frame
+    frame = aggregate_of(grid, cells, records).frame
     table = published_figures(frame, "SemCKD (AAAI 2021)/Table 1")
     shown = {name: row_of(table, name)["resnet32x4 → vgg8"] for name in table.rows["Method"]}
     assert shown["fitnets"] == "72.91 ± 0.18 (ours +0.09) c"
     assert shown["kd"].endswith(" c")
     assert table.notes[0] == (
-        "4 of 4 cells have a published figure, 4 of them a result of ours, too."
+        "4 of 4 cells have a published figure; 4 of these also have a result of ours."
     )
     by_mark = {note[0]: note for note in table.notes[2:]}
     assert by_mark["a"].startswith("a: epoch: last; objective: CE alone; source: SemCKD (AAAI")
@@ -33,7 +33,7 @@ def test_published_figures_of_other_data_are_not_shown() -> None:
         [("resnet32x4", "vgg8")], report=Report(reference="SemCKD (AAAI 2021)/Table 1")
     )
     cells = make_cells(grid)
-    frame = whole_of(grid, cells, make_records(cells, typical)).frame
+    frame = aggregate_of(grid, cells, make_records(cells, typical)).frame
     assert frame["published_mean"].isna().all()
     assert published_figures(frame, "x").rows.empty
 
@@ -48,8 +48,8 @@ def test_a_cell_without_a_result_is_not_counted_as_one() -> None:
     records = make_records(cells, lambda run: typical(run) if run.method != "crd" else 70.0)
     for run in cells[2].runs:
         del records[run.id]
-    table = published_figures(whole_of(grid, cells, records).frame, "x")
-    assert table.notes[0].startswith("3 of 4 cells have a published figure, 2 of them")
+    table = published_figures(aggregate_of(grid, cells, records).frame, "x")
+    assert table.notes[0].startswith("3 of 4 cells have a published figure; 2 of these")
     assert row_of(table, "kd")["resnet32x4 → vgg8"].startswith("72.73 ± 0.15 ")
     assert "ours" not in row_of(table, "kd")["resnet32x4 → vgg8"]
 

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from fake_grids import make_cells, make_grid, make_records, markdown, page, typical, whole_of
+from fake_grids import aggregate_of, make_cells, make_grid, make_records, markdown, page, typical
 
 from kdbench.grid.grid import Report
 
@@ -38,22 +38,22 @@ def test_vector_instructions_are_part_of_the_machine() -> None:
 def test_what_it_supports_and_what_not() -> None:
     report = Report(ari_of="semckd", supports="the pipeline works", against="any ranking")
     text = page({"report": report})
-    assert "**What this supports**\n\n- the pipeline works\n- Different from kd" in text
-    assert "**What it does not**\n\n- any ranking\n- Test set: one accuracy of 82." in text
+    assert "**What this supports**\n\n- the pipeline works\n- Significantly different from" in text
+    assert "**What this does not support**\n\n- any ranking\n- Test set: an accuracy of 82." in text
     assert "on 400 images has a standard error of 1.89 points" in text
-    assert "with 3 seeds and a spread of paired differences to kd of 0." in text
-    assert "one training of each (seed 0, or an imported checkpoint)" in text
-    assert "The grid's file does not say." in page()
+    assert "with 3 seeds and a pooled standard deviation of paired differences to kd of 0." in text
+    assert "each was trained once (seed 0) or imported" in text
+    assert "Not stated in the grid file." in page()
 
 
 def test_a_baseline_that_is_not_there_is_said() -> None:
     text = page({"report": Report(baseline="crd")})
-    assert "the baseline of the report is no row of this grid" in text
+    assert "the report's baseline is not a row of this grid" in text
     assert "## Difference to" not in text
 
 
 def test_one_seed_says_that_nothing_can_be_told() -> None:
-    assert "no difference between two methods can be told from chance" in page({"seeds": (0,)})
+    assert "no difference between methods can be tested" in page({"seeds": (0,)})
 
 
 def test_students_of_different_teacher_weights_are_pointed_out() -> None:
@@ -64,5 +64,5 @@ def test_students_of_different_teacher_weights_are_pointed_out() -> None:
     result = records[run.id].result
     assert result
     records[run.id] = replace(records[run.id], result=replace(result, teacher_weights="b" * 64))
-    text = markdown(whole_of(grid, cells, records))
-    assert "ATTENTION: not all students learned from the same weights" in text
+    text = markdown(aggregate_of(grid, cells, records))
+    assert "ATTENTION: not all students were trained with the same weights" in text
