@@ -1,7 +1,7 @@
 """JSON Schema of grid files, for editors that complete keys and check values.
 
-It lists the installed methods. ``kdbench plan`` also checks what a schema cannot express, such as
-whether a sweep's method is in the grid or a file exists.
+It lists the installed methods. ``kdbench plan`` makes the checks that a schema cannot express, such
+as whether a sweep's method is in the grid or a file exists.
 """
 
 from typing import Any

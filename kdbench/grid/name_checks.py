@@ -194,7 +194,7 @@ def _hyper_errors(
     """Return unknown hyper-parameters, and values of another type than the defaults.
 
     Args:
-        general: options that are also accepted beside the hyper-parameters, for messages.
+        general: options that are accepted in addition to the hyper-parameters, for messages.
     """
     errors = []
     for key, value in given.items():

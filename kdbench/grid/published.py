@@ -51,7 +51,7 @@ def references() -> list[str]:
 
 
 def full_name(reference: str) -> str:
-    """Return the name of a table; what follows the table's number may be left out.
+    """Return the name of a table; text after the table's number may be left out.
 
     Raises:
         ValueError: no table, or several, have this name; one line.

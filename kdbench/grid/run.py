@@ -13,7 +13,7 @@ from kdbench import NUMERICS
 from kdbench.grid.settings import Dataset, Training
 
 BASELINES = ("teacher", "student")
-"""Rows that every table has beside the methods, in this order."""
+"""Rows that every table has in addition to the methods, in this order."""
 
 
 def pair_name(teacher: str, student: str) -> str:
@@ -109,7 +109,7 @@ class Run:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def with_seed(self, seed: int) -> "Run":
-        """Return the run with another seed; what all seeds share is not computed again."""
+        """Return the run with another seed; values that all seeds share are not computed again."""
         # Faster than replace(), which sets field by field: a grid may have very many runs.
         other = object.__new__(Run)
         values = other.__dict__

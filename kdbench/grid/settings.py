@@ -162,7 +162,7 @@ class Auxiliary(Strict):
 
 
 class MethodOptions(Strict):
-    """Options that every method has in a grid or a protocol, beside its hyper-parameters.
+    """Options that every method has in a grid or a protocol, in addition to hyper-parameters.
 
     Attributes:
         beta: weight of the method's term; None: the method's default.

@@ -95,7 +95,7 @@ class Commands:
     Args:
         find: returns the run with an id, to learn how a teacher was trained; raises ``UserError``
             if there is no such run.
-        publishable: returns a run without what the commands must not show.
+        publishable: returns a run without values that commands must not contain, such as paths.
     """
 
     def __init__(
