@@ -1,4 +1,4 @@
-"""Processes that are ranks, and what each of them does, for tests."""
+"""Processes that act as ranks, and the work that each does, for tests."""
 
 import copy
 import multiprocessing
@@ -33,7 +33,7 @@ from kdbench.training.learner import Learner
 from kdbench.training.ranks import RankLost, World
 
 LOST = 9
-"""Exit code of a rank that has lost another."""
+"""Exit code of a rank that has lost another rank."""
 
 
 def start(
@@ -46,25 +46,27 @@ def start(
     context = multiprocessing.get_context("spawn")
     processes: list[BaseProcess] = []
     for rank in range(size):
-        about: dict[str, Any] = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size}
-        about |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
-        process = context.Process(target=_rank, args=(about, seconds, target, args), daemon=True)
+        variables: dict[str, Any] = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size}
+        variables |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
+        process = context.Process(
+            target=_rank, args=(variables, seconds, target, args), daemon=True
+        )
         process.start()
         processes.append(process)
     return processes
 
 
 def _rank(
-    about: dict[str, Any], seconds: float, target: Callable[..., None], args: Sequence[Any]
+    variables: dict[str, Any], seconds: float, target: Callable[..., None], args: Sequence[Any]
 ) -> None:
-    os.environ.update({key: str(value) for key, value in about.items()})
+    os.environ.update({key: str(value) for key, value in variables.items()})
     torch.set_num_threads(1)
     try:
         with ranks.join_ranks("cpu", seconds) as world:
             target(world, *args)
     except RankLost:
         os._exit(LOST)
-    os._exit(0)  # as a job does: gloo's threads may outlive the interpreter, and abort it
+    os._exit(0)  # as a job does, because gloo's threads may outlive the interpreter and abort it
 
 
 def together(size: int, target: Callable[..., None], *args: Any) -> None:
@@ -78,7 +80,7 @@ def together(size: int, target: Callable[..., None], *args: Any) -> None:
 # --- the steps of every method ---------------------------------------------------------------
 
 PAIRS = (("v8w4", "v5w4"), ("r8w5", "r8w3"))
-"""Equal channels, which some methods need; other channels, and batch norms in every corner."""
+"""Equal channels, which some methods need; unequal channels, with batch norms everywhere."""
 
 DRAWS = '''
 """A method that draws as it likes, and looks at all of a batch (2020)."""
@@ -104,11 +106,11 @@ class Draws(Method):
 
 
 Chosen = Sequence[tuple[int, str, dict[str, Any]]]
-"""Which of ``PAIRS``, method, hyper-parameters."""
+"""Index into ``PAIRS``, method, hyper-parameters."""
 
 
 def lessons(world: World, folder: Path, chosen: Chosen, training: Training = TRAINING) -> None:
-    """Take a few steps with each method, and leave what they gave in ``folder``."""
+    """Take a few steps with each method, and save the results in ``folder``."""
     path = folder / "draws.py"
     if world.first:
         path.write_text(DRAWS.lstrip())
@@ -122,7 +124,7 @@ def lessons(world: World, folder: Path, chosen: Chosen, training: Training = TRA
 
 
 def repeated(self: World, x: Tensor) -> Tensor:
-    """``World.concatenated`` without a gather: this rank's rows, as often as there are ranks."""
+    """Replace ``World.concatenated``: repeat this rank's rows instead of gathering all rows."""
     return torch.cat([x.detach()] * self.size)
 
 
@@ -134,11 +136,11 @@ MISTAKES: dict[str, tuple[str, Any]] = {
         lambda world, parameters: None,
     ),
 }
-"""What ranks may leave out: what is replaced by what."""
+"""Steps that ranks could omit: name -> (function, its replacement)."""
 
 
 def mistaken_lessons(world: World, folder: Path, chosen: Chosen) -> None:
-    """``lessons`` in ``folder/MISTAKE``, with each of ``MISTAKES``."""
+    """Run ``lessons`` in ``folder/MISTAKE`` with each of ``MISTAKES``."""
     for name, (target, replacement) in MISTAKES.items():
         with patch(target, replacement):
             lessons(world, folder / name, chosen)
@@ -152,7 +154,7 @@ def lesson(
     hyper: dict[str, Any],
     training: Training,
 ) -> Any:
-    """Losses, gradients and all state of three steps a phase, in float64."""
+    """Return losses, gradients and all state of three steps per phase, in float64."""
     run = taught(alone(student=large), name, student=small, hyper=hyper, training=training)
     torch.manual_seed(1)
     teacher = zoo.create(large, num_classes=10, in_channels=1)
@@ -177,18 +179,18 @@ def lesson(
     seen: dict[str, Any] = {"losses": [], "gradients": []}
     loss = learner._loss
 
-    def heard(*args: Any) -> Tensor:
+    def recorded_loss(*args: Any) -> Tensor:
         value = loss(*args)
         seen["losses"].append(value.detach())
         return value
 
-    def look(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        of = [p for group in optimizer.param_groups for p in group["params"]]
-        seen["gradients"].append([p.grad.clone() for p in of if p.grad is not None])
+    def record_gradients(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        seen["gradients"].append([p.grad.clone() for p in parameters if p.grad is not None])
 
-    learner.__dict__["_loss"] = heard
+    learner.__dict__["_loss"] = recorded_loss
     while learner.phase != "end":
-        learner.optimizer.register_step_pre_hook(look)
+        learner.optimizer.register_step_pre_hook(record_gradients)
         phase = learner.phase
         batches = train_batches(
             some, batch_size=16, seed=0, epoch=1, purpose=phase, dtype=torch.float64
@@ -209,12 +211,12 @@ def lesson(
 
 
 def of_one(x: Tensor) -> Features:
-    """Features that are all one tensor."""
+    """Return features that are all the same tensor."""
     return Features(x, (x,), (x,), x, x)
 
 
 def normalise(world: World) -> Any:
-    """Two training steps and a test of batch norms, on this rank's rows of eight samples."""
+    """Run two training steps and a test of batch norms, on this rank's rows of eight samples."""
     torch.manual_seed(0)
     net = nn.Sequential(
         nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.BatchNorm1d(60, momentum=None)
@@ -249,7 +251,7 @@ def normalise(world: World) -> Any:
 
 
 def gathered(world: World) -> Any:
-    """What features of several types and memory orders look like when gathered."""
+    """Gather features of several types and memory orders."""
     torch.manual_seed(0)
     maps = torch.randn(6, 3, 4, 5)
     last = maps.to(memory_format=torch.channels_last)
@@ -304,16 +306,16 @@ EXECUTOR = Executor(kind="debug", device="cpu", ranks=2)
 
 
 DIGITS = 1e-9
-"""Largest difference of float64 weights after a run, relative to a tensor's largest entry."""
+"""Largest allowed difference of float64 weights after a run, relative to the largest entry."""
 
 
 @contextmanager
 def float64() -> Iterator[None]:
-    """Whole runs in float64.
+    """Train whole runs in float64.
 
-    Training amplifies rounding: after twelve steps of float32, two runs whose sums were only taken
-    in another order differ in the third digit, on some processors in the second. In float64 the
-    same amplification leaves nine digits, so a tolerance can tell rounding from a mistake.
+    Training amplifies rounding. After twelve steps in float32, two runs that only sum in a
+    different order differ in the third digit, on some processors in the second. In float64 the same
+    amplification leaves nine equal digits, so a tolerance can separate rounding from mistakes.
     """
     train_wide = partial(train_batches, dtype=torch.float64)
     eval_wide = partial(eval_batches, dtype=torch.float64)
@@ -335,23 +337,23 @@ def train(
     """Train runs as a worker does, but in float64.
 
     Args:
-        world: the ranks. runs: what to train. folder: of runs. every: seconds between checkpoints.
-        stop_at: the last rank asks to stop after so many steps; 0: never.
+        stop_at: step after which the last rank asks to stop; 0: never.
+        every: seconds between checkpoints.
     """
-    asked = stop_after(stop_at) if stop_at and world.rank == world.size - 1 else lambda: False
+    stop = stop_after(stop_at) if stop_at and world.rank == world.size - 1 else lambda: False
     executor = EXECUTOR.model_copy(update={"checkpoint_seconds": every})
     task = Work((tuple(runs),), folder, Path("data"), executor)
 
-    def tell(beats: object, line: str) -> None:
+    def report(beats: object, line: str) -> None:
         if line:
-            with (folder / "told.txt").open("a") as file:
+            with (folder / "reported.txt").open("a") as file:
                 file.write(f"{line}\n")
 
-    Worker(task, 0, asked, tell, world).run()
+    Worker(task, 0, stop, report, world).run()
 
 
 def several(world: World, jobs: Sequence[tuple[Any, ...]]) -> None:
-    """``train`` for each of ``jobs``: runs, folder, step to stop at."""
+    """Run ``train`` for each of ``jobs``: runs, folder, step to stop at."""
     for runs, folder, stop_at in jobs:
         try:
             train(world, runs, folder, stop_at=stop_at)

@@ -1,4 +1,4 @@
-"""The engine on tiny runs, for tests: make runs, train them here, look at what is left."""
+"""Tiny runs for tests: create runs, train them in this process, and read the results."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,12 +31,12 @@ TRAINING = Training(
 
 
 def data(dataset: Dataset = DATASET) -> LoadedData:
-    """The digits, or a part of them."""
+    """Load the digits, or a part of them."""
     return load(dataset, Path("data"), CPU)
 
 
 def alone(seed: int = 0, *, student: str = "r8w3", **changes: Any) -> Run:
-    """A network trained by itself."""
+    """Return a run of a network without teacher."""
     values: dict[str, Any] = {
         "student": student,
         "teacher": None,
@@ -54,28 +54,28 @@ def alone(seed: int = 0, *, student: str = "r8w3", **changes: Any) -> Run:
 def taught(
     teacher: Run, method: str, *, beta: float | None = None, seed: int = 0, **changes: Any
 ) -> Run:
-    """A student of ``teacher`` with a method, or several joined by ``+``."""
+    """Return a run of a student of ``teacher`` with a method, or several joined by ``+``."""
     terms = []
     pretrain = None
     for name in method.split("+"):
-        about = lookup.describe(name)
+        description = lookup.describe(name)
         terms.append(
             Term(
-                about.name,
-                about.beta if beta is None else beta,
+                description.name,
+                description.beta if beta is None else beta,
                 lookup.hyper(name, changes.pop("hyper", {})),
-                path=str(about.path) if about.external else None,
-                source=about.sha256 if about.external else None,
+                path=str(description.path) if description.external else None,
+                source=description.sha256 if description.external else None,
             )
         )
-        pretrain = (2, 0.05) if about.has_pretrain else pretrain
+        pretrain = (2, 0.05) if description.has_pretrain else pretrain
     values: dict[str, Any] = {"teacher": Teacher(teacher.student, teacher.id), "alpha": 1.0}
     values |= {"terms": tuple(terms), "method": method, "pretrain": pretrain}
     return alone(seed, **(values | changes))
 
 
-def train(runs: Sequence[Run], folder: Path, **place: Any) -> dict[str, Record]:
-    """Train runs as one cohort; their teacher has to be there."""
+def train(runs: Sequence[Run], folder: Path, **context: Any) -> dict[str, Record]:
+    """Train runs as one cohort, and return their records; their teacher must be trained."""
     folder.mkdir(exist_ok=True)
     some = data(runs[0].dataset)
     first = runs[0].teacher
@@ -84,12 +84,12 @@ def train(runs: Sequence[Run], folder: Path, **place: Any) -> dict[str, Record]:
         teacher = teachers.load(
             folder, first, num_classes=some.num_classes, in_channels=some.channels, device=CPU
         )
-    Cohort(runs, teacher, some, TrainingContext(folder, CPU, **place)).train()
+    Cohort(runs, teacher, some, TrainingContext(folder, CPU, **context)).train()
     return records.load(folder, (run.id for run in runs))
 
 
 def stop_after(steps: int) -> Callable[[], bool]:
-    """A ``TrainingContext.stop`` that asks to stop when it has been asked this often."""
+    """Return a ``TrainingContext.stop`` that asks to stop at its n-th call."""
     left = [steps]
 
     def stop() -> bool:
@@ -100,7 +100,7 @@ def stop_after(steps: int) -> Callable[[], bool]:
 
 
 def numbers(folder: Path, run: Run) -> tuple[Any, list[str]]:
-    """What has to be the same bit for bit: the result, and the curve without its timings."""
+    """Return what must be reproducible bit for bit: the result, and the curve without timings."""
     record = records.read(folder, run.id)
     assert record is not None
     lines = (records.folder(folder, run.id) / "history.csv").read_text().splitlines()

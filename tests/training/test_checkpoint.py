@@ -1,4 +1,4 @@
-"""Checkpoints: atomic, verified, the one before it used when one is damaged."""
+"""Checkpoints: atomic, verified, and replaced by the previous one if damaged."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ def state(value: float) -> dict[str, object]:
     return {"model": {"w": weights}, "epoch": int(value), "history": [{"a": 1}]}
 
 
-def test_the_newest_is_loaded_and_the_one_before_is_kept(tmp_path: Path) -> None:
+def test_newest_checkpoint_is_loaded_and_the_previous_is_kept(tmp_path: Path) -> None:
     for value in (1.0, 2.0, 3.0):
         checkpoint.save(tmp_path, state(value))
     loaded = checkpoint.load(tmp_path)
@@ -29,7 +29,7 @@ def test_the_newest_is_loaded_and_the_one_before_is_kept(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100, 5000, -1])
-def test_a_truncated_checkpoint_is_detected_and_the_one_before_used(
+def test_truncated_checkpoint_is_detected_and_the_previous_is_used(
     tmp_path: Path, keep: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     checkpoint.save(tmp_path, state(1.0))
@@ -54,7 +54,7 @@ def test_every_flipped_bit_of_the_weights_is_detected(tmp_path: Path) -> None:
             checkpoint.read(path)
 
 
-def test_a_kill_between_the_renames_costs_nothing(tmp_path: Path) -> None:
+def test_kill_between_the_renames_loses_nothing(tmp_path: Path) -> None:
     checkpoint.save(tmp_path, state(1.0))
     checkpoint.save(tmp_path, state(2.0))
     (tmp_path / checkpoint.NAME).rename(tmp_path / "checkpoint.new.pt")
@@ -74,11 +74,11 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_nothing_there_is_no_checkpoint(tmp_path: Path) -> None:
+def test_empty_folder_has_no_checkpoint(tmp_path: Path) -> None:
     assert checkpoint.load(tmp_path) is None
 
 
-def test_a_full_disk_leaves_the_last_checkpoint_whole(
+def test_full_disk_leaves_the_last_checkpoint_intact(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint.save(tmp_path, state(1.0))
@@ -95,7 +95,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(
     assert [p.name for p in tmp_path.iterdir()] == [checkpoint.NAME]
 
 
-def test_training_goes_on_from_before_a_damaged_checkpoint(tmp_path: Path) -> None:
+def test_training_resumes_from_before_a_damaged_checkpoint(tmp_path: Path) -> None:
     run = alone()
     train([run], tmp_path / "whole")
     with pytest.raises(Stopped):
@@ -106,7 +106,7 @@ def test_training_goes_on_from_before_a_damaged_checkpoint(tmp_path: Path) -> No
     assert numbers(tmp_path / "whole", run) == numbers(tmp_path / "broken", run)
 
 
-def test_a_checkpoint_of_another_run_is_not_used(tmp_path: Path) -> None:
+def test_checkpoint_of_another_run_is_not_used(tmp_path: Path) -> None:
     one, other = alone(0), alone(1)
     with pytest.raises(Stopped):
         train([one], tmp_path, stop=stop_after(3))
@@ -120,23 +120,23 @@ def test_a_checkpoint_of_another_run_is_not_used(tmp_path: Path) -> None:
     )
 
 
-def test_digest_tells_names_types_shapes_and_bits() -> None:
+def test_digest_depends_on_names_types_shapes_and_bits() -> None:
     w = torch.arange(6.0)
-    told = {
+    digests = {
         checkpoint.digest({"w": w}),
         checkpoint.digest({"v": w}),
         checkpoint.digest({"w": w.double()}),
         checkpoint.digest({"w": w.reshape(2, 3)}),
         checkpoint.digest({"w": w + torch.tensor([0, 0, 0, 0, 0, 1e-6])}),
     }
-    assert len(told) == 5
+    assert len(digests) == 5
     channels_last = torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last)
     assert checkpoint.digest({"w": channels_last}) == checkpoint.digest(
         {"w": channels_last.contiguous()}
     )
 
 
-def test_what_a_run_left_is_what_its_record_names(tmp_path: Path) -> None:
+def test_final_checkpoint_must_match_the_record(tmp_path: Path) -> None:
     run = alone()
     record = train([run], tmp_path)[run.id]
     path = tmp_path / run.id / checkpoint.NAME

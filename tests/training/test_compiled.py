@@ -1,4 +1,4 @@
-"""``compile: true``: other rounding, and otherwise everything that holds without it."""
+"""``compile: true``: other rounding, and the same invariants as without it."""
 
 import shutil
 from pathlib import Path
@@ -17,7 +17,7 @@ from kdbench.training.cohort import Stopped
 COMPILED = TRAINING.model_copy(update={"compile": True})
 
 
-def test_it_is_part_of_the_protocol_and_its_absence_is_not() -> None:
+def test_compile_true_is_part_of_the_protocol_and_false_is_not() -> None:
     assert "compile" not in TRAINING.canonical
     off = Training.model_validate(TRAINING.model_dump() | {"compile": False})
     assert off == TRAINING
@@ -29,13 +29,13 @@ def test_it_is_part_of_the_protocol_and_its_absence_is_not() -> None:
 def test_without_a_compiler_nothing_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     grid = write(tmp_path, protocol={"preset": "demo", "epochs": 1, "compile": True})
-    [told] = mistakes("run", "--grid", grid, "--runs", tmp_path / "runs")
-    assert told.startswith("protocol.compile: true: on CPUs this needs a C++ compiler")
-    assert "CXX=no-such-compiler" in told
+    [message] = mistakes("run", "--grid", grid, "--runs", tmp_path / "runs")
+    assert message.startswith("protocol.compile: true: on CPUs this needs a C++ compiler")
+    assert "CXX=no-such-compiler" in message
     assert not list((tmp_path / "runs").rglob("record.json"))
 
 
-def test_on_gpus_it_needs_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiling_on_gpus_needs_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled.importlib.util, "find_spec", lambda name: None)
     assert "triton" in compiled.why_unavailable(torch.device("cuda", 0))
 
@@ -49,7 +49,7 @@ needs_compiler = pytest.mark.skipif(
 @pytest.mark.timeout(900)
 @needs_compiler
 def test_compiled_learners_keep_every_invariant(tmp_path: Path) -> None:
-    """Alone, in a cohort, and stopped and resumed: the same bits."""
+    """Runs alone, in a cohort, and stopped and resumed give the same bits."""
     folder = tmp_path / "whole"
     teacher = alone(student="r8w4", training=COMPILED)
     assert train([teacher], folder)[teacher.id].status == "done"
@@ -71,8 +71,8 @@ def test_compiled_learners_keep_every_invariant(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @needs_compiler
-def test_compiled_runs_are_plain_ones_but_for_rounding(tmp_path: Path) -> None:
-    """In float64, where rounding does not grow to a visible size over the steps."""
+def test_compiled_runs_equal_plain_runs_but_for_rounding(tmp_path: Path) -> None:
+    """Compare in float64, where rounding stays small over the steps."""
     teacher = alone(student="r8w4")
     train([teacher], tmp_path / "school")
     weights = []
@@ -96,7 +96,7 @@ def test_compiled_runs_are_plain_ones_but_for_rounding(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @needs_compiler
-def test_beyond_torchs_limit_of_variants_it_fails_and_does_not_go_on_uncompiled() -> None:
+def test_beyond_torchs_limit_of_variants_it_fails_instead_of_running_uncompiled() -> None:
     compiled.discard_compiled()
     call = compiled.compiled(torch.nn.Linear(2, 2))
     with torch._dynamo.config.patch(recompile_limit=1):

@@ -15,8 +15,8 @@ from tests.training.test_ranks import agree, copied, same_curve
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), needs_compiler]
 
 
-def test_two_ranks_take_the_steps_of_a_plain_one(tmp_path: Path) -> None:
-    """In float64, where compiling leaves nothing but the last digits."""
+def test_two_compiled_ranks_take_the_steps_of_one_plain_rank(tmp_path: Path) -> None:
+    """Compare in float64, where compiling changes only the last digits."""
     chosen: rank_processes.Chosen = [
         (pair, name, {}) for name in ("semckd", "fitnets") for pair in (0, 1)
     ]
@@ -25,10 +25,10 @@ def test_two_ranks_take_the_steps_of_a_plain_one(tmp_path: Path) -> None:
     plain, *both = (
         torch.load(tmp_path / f"{who}.pt", weights_only=False) for who in ("1-0", "2-0", "2-1")
     )
-    assert sum(isinstance(seen, dict) for seen in plain.values()) == 5
-    for there in both:
-        for key, seen in plain.items():
-            agree(seen, there[key], key)
+    assert sum(isinstance(value, dict) for value in plain.values()) == 5
+    for of_rank in both:
+        for key, value in plain.items():
+            agree(value, of_rank[key], key)
 
 
 def test_a_run_of_two_ranks(tmp_path: Path) -> None:
@@ -38,6 +38,6 @@ def test_a_run_of_two_ranks(tmp_path: Path) -> None:
     one, two = (copied((tmp_path / "school", teacher), tmp_path / name) for name in ("one", "two"))
     rank_processes.train(ALONE, [run], one)
     rank_processes.together(2, rank_processes.train, [run], two)
-    found = records.read(two, run.id)
-    assert found and found.status == "done" and found.environment["ranks"] == 2
+    record = records.read(two, run.id)
+    assert record and record.status == "done" and record.environment["ranks"] == 2
     same_curve(one, two, run)

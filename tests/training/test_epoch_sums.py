@@ -1,4 +1,4 @@
-"""An epoch's sums: what is told of a loss that was not finite, and what a checkpoint keeps."""
+"""An epoch's sums: losses that are not finite, and checkpoints."""
 
 import math
 
@@ -11,7 +11,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_the_last_finite_loss_outlives_what_follows(bad: float) -> None:
+def test_last_finite_loss_is_kept(bad: float) -> None:
     sums = EpochSums(CPU)
     for loss in (2.0, 1.5, bad, bad):
         sums.add(torch.tensor(loss), torch.tensor(3))
@@ -20,12 +20,12 @@ def test_the_last_finite_loss_outlives_what_follows(bad: float) -> None:
     assert int(sums.correct) == 12
 
 
-def test_a_checkpoint_keeps_all() -> None:
+def test_checkpoint_keeps_all_sums() -> None:
     sums, other = EpochSums(CPU), EpochSums(CPU)
     sums.add(torch.tensor(0.1), torch.tensor(7))
     other.load([x.clone() for x in sums.state()])
-    for one in (sums, other):
-        one.add(torch.tensor(0.2), torch.tensor(1))
+    for each in (sums, other):
+        each.add(torch.tensor(0.2), torch.tensor(1))
     assert all(map(torch.equal, sums.state(), other.state()))
     assert float(other.loss) == sum(torch.tensor([0.1, 0.2]).tolist())
     assert not bool(other.broken)

@@ -14,7 +14,7 @@ from kdbench.models import zoo
 from kdbench.runs import records
 
 
-def test_a_teacher_is_imported_and_used(tmp_path: Path) -> None:
+def test_imported_teacher_is_used_by_a_grid(tmp_path: Path) -> None:
     torch.manual_seed(0)
     folder = tmp_path / "r8w4_vanilla"
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""What a learner leaves: the last epoch is the headline, the best is kept beside it."""
+"""Results of a learner: those of the last epoch, and the best epoch in addition."""
 
 import itertools
 from types import SimpleNamespace
@@ -33,7 +33,7 @@ def learner(history: list[dict[str, float]]) -> Any:
     )
 
 
-def test_the_headline_is_the_last_epochs_not_the_bests() -> None:
+def test_headline_is_from_the_last_epoch_not_the_best() -> None:
     history = [row(1, 70.0, 60.0), row(2, 90.0, 70.0), row(3, 80.0, 65.0)]
     result = learner_results.result(learner(history), "w", data(), None)
     assert result is not None
@@ -47,7 +47,7 @@ def test_without_an_epoch_there_is_no_result() -> None:
     assert learner_results.result(learner([]), "w", data(), None) is None
 
 
-def test_an_earlier_epoch_wins_a_tie() -> None:
+def test_earlier_epoch_wins_a_tie() -> None:
     history = [row(1, 90.0, 70.0), row(2, 90.0, 70.0)]
     result = learner_results.result(learner(history), "w", data(), None)
     assert result is not None
@@ -86,7 +86,7 @@ def test_constant_schedule() -> None:
     assert learning_rate(training, 99, 3, 10) == 0.3
 
 
-def test_the_learner_uses_the_schedule() -> None:
+def test_learner_uses_the_schedule() -> None:
     some = data()
     made = Learner(
         alone(),

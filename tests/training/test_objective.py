@@ -27,14 +27,14 @@ def test_gradient_of_kl() -> None:
     assert torch.allclose(s.grad, 4 / 2 * ((s / 4).softmax(1) - (t / 4).softmax(1)))
 
 
-def test_a_part_of_weight_zero_is_not_evaluated() -> None:
+def test_part_of_weight_zero_is_not_evaluated() -> None:
     broken = torch.tensor(math.nan)
     found = total(STUDENT, LABELS, TEACHER * math.nan, [(0.0, broken)], 1.0, 0.0, 4.0)
     assert found.item() == pytest.approx(F.cross_entropy(STUDENT, LABELS).item())
     assert total(STUDENT, LABELS, TEACHER, [(1.0, torch.tensor(2.0))], 0.0, 0.0, 4.0).item() == 2
 
 
-def test_nothing_at_all_is_a_zero_that_can_be_differentiated() -> None:
+def test_objective_without_parts_is_a_differentiable_zero() -> None:
     s = STUDENT.clone().requires_grad_()
     found = total(s, LABELS, None, [], 0.0, 0.0, 4.0)
     found.backward()
@@ -53,7 +53,7 @@ def test_half_precision_is_summed_in_float32() -> None:
     assert found.dtype == torch.float32
 
 
-def test_very_sure_predictions_are_finite() -> None:
+def test_very_confident_predictions_give_finite_divergences() -> None:
     sure = torch.tensor([[1e4, -1e4, 0.0]])
     assert kl(sure, -sure, 1.0).isfinite()
     assert kl(sure, sure, 1.0).item() == 0

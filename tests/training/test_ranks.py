@@ -1,4 +1,4 @@
-"""One run on several ranks is the same run: same losses, gradients, curves, records."""
+"""A run on several ranks gives the same losses, gradients, curves and records."""
 
 import signal
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ from kdbench.training.ranks import ALONE, RanksError, World, join_ranks
 
 
 def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """What is in lists and dicts, by its way there."""
+    """Yield the values in nested lists and dicts, with their paths."""
     if isinstance(value, dict):
         for key, part in value.items():
             yield from flat(part, f"{name}/{key}")
@@ -41,9 +41,9 @@ def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def agree(one: Any, two: Any, name: str) -> None:
-    """All but the last digits of float64 agree, relative to a tensor's largest entry.
+    """Check that all but the last digits agree, relative to a tensor's largest entry.
 
-    A bias before a batch norm has the gradient 0: there only rounding is left, hence the 1e-10.
+    The gradient of a bias before a batch norm is 0 but for rounding, hence the 1e-10.
     """
     parts, others = dict(flat(one)), dict(flat(two))
     assert parts.keys() == others.keys(), name
@@ -63,9 +63,9 @@ def agree(one: Any, two: Any, name: str) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """What ``ranked.lessons`` left."""
-    found: dict[str, Any] = torch.load(path, weights_only=False)
-    return found
+    """Load the results of ``rank_processes.lessons``."""
+    results: dict[str, Any] = torch.load(path, weights_only=False)
+    return results
 
 
 QUICK = [*((0, name, {}) for name in lookup.names()), (0, "fitnets", {"stages": "two"})]
@@ -94,14 +94,14 @@ def test_every_method_takes_the_same_steps_on_one_rank_and_on_two(
     assert {key.split()[0].split("-")[0] for key in one} >= {name for _, name, _ in chosen}
     for key in one:
         agree(one[key], first[key], key)
-        # Ranks never drift apart: what they have is the same bit for bit.
+        # Ranks never drift apart: their results are the same bit for bit.
         for (where, a), (_, b) in zip(flat(first[key]), flat(second[key]), strict=True):
             assert torch.equal(a, b) if isinstance(a, Tensor) else a == b, (key, where)
     trained = [value for value in one.values() if isinstance(value, dict)]
     assert len(trained) >= 30
 
 
-def test_a_step_that_ranks_leave_out_is_noticed(tmp_path: Path) -> None:
+def test_omitted_step_of_the_ranks_is_noticed(tmp_path: Path) -> None:
     """The comparison above fails by far if a gather, a common norm or a sum is missing."""
     chosen: rank_processes.Chosen = [(1, name, {}) for name in ("kd", "semckd")]
     for mistake in rank_processes.MISTAKES:
@@ -130,7 +130,7 @@ def test_a_step_that_ranks_leave_out_is_noticed(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def school(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
-    """A folder with a trained teacher."""
+    """Return a folder with a trained teacher."""
     folder = tmp_path_factory.mktemp("school")
     teacher = alone(student="r8w4")
     rank_processes.train(ALONE, [teacher], folder)
@@ -138,7 +138,7 @@ def school(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
 
 
 def copied(school: tuple[Path, Run], folder: Path) -> Path:
-    """The trained teacher in a folder of its own."""
+    """Copy the trained teacher into a separate folder of runs."""
     source, teacher = school
     target = folder / teacher.id
     target.mkdir(parents=True)
@@ -148,23 +148,23 @@ def copied(school: tuple[Path, Run], folder: Path) -> Path:
 
 
 def plugin(folder: Path, name: str, text: str) -> str:
-    """A method's file."""
+    """Write a method's file, and return its path."""
     path = folder / f"{name}.py"
     path.write_text(text.lstrip())
     return str(path)
 
 
 def record(folder: Path, run: Run) -> Record:
-    """What a run left."""
-    found = records.read(folder, run.id)
-    assert found is not None, run.method
-    return found
+    """Read a run's record."""
+    result = records.read(folder, run.id)
+    assert result is not None, run.method
+    return result
 
 
 def same_curve(one: Path, other: Path, run: Run) -> None:
-    """The same run in float64 but for rounding, whose growth over the steps leaves nine digits.
+    """Check that two runs in float64 agree in nine digits; rounding may change the others.
 
-    Accuracies are equal. The losses in the curve are kept to seven digits.
+    Accuracies are equal. The curve stores losses with seven digits.
     """
     (a, rows), (b, others) = numbers(one, run), numbers(other, run)
     assert (a.steps, a.epoch, a.data, a.teacher_weights) == (
@@ -213,7 +213,7 @@ def test_runs_of_two_ranks(school: tuple[Path, Run], tmp_path: Path) -> None:
         assert record(place["two"], run).environment["ranks"] == 2
         assert "ranks" not in record(place["one"], run).environment
 
-    # Stopped by one rank's wish, the last one's: both had the same place, and one goes on from it.
+    # The last rank asked to stop: both stopped at the same step, and a single rank resumes there.
     stopped = [checkpoint.load(place["down"] / run.id) for run in runs]
     assert {state and (state["phase"], state["epoch"], state["step"]) for state in stopped} == {
         ("train", 2, 2)
@@ -226,7 +226,7 @@ def test_runs_of_two_ranks(school: tuple[Path, Run], tmp_path: Path) -> None:
         (attempt,) = record(place["up"], run).attempts
         assert attempt.startswith("resumed at")
 
-    # Whoever raises, the run ends on all ranks, with one record, and its neighbour goes on.
+    # If any rank raises, the run ends on all ranks with one record; the other run continues.
     both, first, second = (record(place["bad"], run) for run in bad)
     for failed in (both, first):
         assert (failed.status, failed.reason) == ("failed", "RuntimeError: a bug in step 5")
@@ -238,7 +238,7 @@ def test_runs_of_two_ranks(school: tuple[Path, Run], tmp_path: Path) -> None:
         assert failed.result.epoch == 1
     same_curve(place["one"], place["bad"], runs[1])
     assert record(place["bad"], unfit).status == "skipped"
-    assert len((place["bad"] / "told.txt").read_text().splitlines()) == 5
+    assert len((place["bad"] / "reported.txt").read_text().splitlines()) == 5
 
     for rank in (0, 1):
         error = (place["odd"] / f"error-{rank}.txt").read_text()
@@ -250,14 +250,16 @@ def test_runs_of_two_ranks(school: tuple[Path, Run], tmp_path: Path) -> None:
     ("rank", "how"),
     [(0, "kill"), *(pytest.param(1, how, marks=pytest.mark.slow) for how in ("kill", "hang"))],
 )
-def test_the_loss_of_one_rank_ends_the_other_and_the_run_goes_on(
+def test_loss_of_one_rank_ends_the_other_and_the_run_resumes(
     school: tuple[Path, Run], tmp_path: Path, rank: int, how: str
 ) -> None:
     ends = plugin(tmp_path, "ends", ENDS)
     run = taught(school[1], ends, hyper={"rank": str(rank), "how": how})
     folder = copied(school, tmp_path / "runs")
     whole = copied(school, tmp_path / "whole")
-    seconds = 15.0 if how == "hang" else 600.0  # a busy machine is not a hanging rank
+    seconds = (
+        15.0 if how == "hang" else 600.0
+    )  # long, since a busy machine can look like a hanging rank
     started = rank_processes.start(2, rank_processes.train, [run], folder, 0, 0.0, seconds=seconds)
     lost, other = started[rank], started[1 - rank]
     try:
@@ -279,7 +281,7 @@ def test_the_loss_of_one_rank_ends_the_other_and_the_run_goes_on(
     same_curve(whole, folder, run)
 
 
-# --- what cannot be -----------------------------------------------------------------------------
+# --- invalid ranks -----------------------------------------------------------------------------
 
 
 def test_ranks_have_equal_shares() -> None:

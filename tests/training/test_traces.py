@@ -1,4 +1,4 @@
-"""What methods keep of their training: nothing moves by it, and a kill loses none of it."""
+"""Traced values: they change no result, and a kill loses none of them."""
 
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ def plugin(path: Path, text: str) -> str:
     return str(path / "keeps.py")
 
 
-def test_attention_is_kept_for_every_epoch(tmp_path: Path, teacher: Run) -> None:
+def test_attention_is_traced_in_every_epoch(tmp_path: Path, teacher: Run) -> None:
     semckd, kd = taught(teacher, "semckd+kd"), taught(teacher, "kd")
     train([semckd, kd], tmp_path)
     found = traces.read(records.folder(tmp_path, semckd.id))
@@ -51,13 +51,13 @@ def test_attention_is_kept_for_every_epoch(tmp_path: Path, teacher: Run) -> None
     attention = found["semckd.attention"]
     assert attention.shape == (3, 3, 3)  # epochs, student stages, teacher stages
     assert np.allclose(attention.sum(2), 1)
-    assert len(np.unique(attention[:, 0, 0])) == 3  # it moves
+    assert len(np.unique(attention[:, 0, 0])) == 3  # it changes
     assert traces.read(records.folder(tmp_path, kd.id)) == {}
     assert not (records.folder(tmp_path, kd.id) / traces.NAME).exists()
 
 
-def test_keeping_moves_no_number(tmp_path: Path, teacher: Run) -> None:
-    """Two files that differ in what they keep have other ids, but the same numbers."""
+def test_tracing_changes_no_result(tmp_path: Path, teacher: Run) -> None:
+    """Two files that differ in their traces have different ids, but the same results."""
     quiet = taught(teacher, plugin(tmp_path / "quiet", KEEPS))
     loud = taught(teacher, plugin(tmp_path / "loud", KEEPS + KEPT))
     train([quiet, loud], tmp_path)
@@ -71,7 +71,9 @@ def test_keeping_moves_no_number(tmp_path: Path, teacher: Run) -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 4, 5])
-def test_stopped_and_resumed_keeps_the_same(tmp_path: Path, teacher: Run, steps: int) -> None:
+def test_stopped_and_resumed_run_has_the_same_traces(
+    tmp_path: Path, teacher: Run, steps: int
+) -> None:
     run = taught(teacher, "semckd")
     file = records.folder(tmp_path, run.id) / traces.NAME
     stops = 0
@@ -88,7 +90,7 @@ def test_stopped_and_resumed_keeps_the_same(tmp_path: Path, teacher: Run, steps:
     assert stops and file.read_text() == broken
 
 
-def test_a_damaged_trace_is_named(tmp_path: Path) -> None:
+def test_damaged_trace_is_named(tmp_path: Path) -> None:
     (tmp_path / traces.NAME).write_text("epoch,a.b[0],a.b[0][1]\n1,2,3\n")
     with pytest.raises(records.RecordError, match=r"trace\.csv: not a trace"):
         traces.read(tmp_path)
@@ -102,7 +104,7 @@ def test_a_damaged_trace_is_named(tmp_path: Path) -> None:
     epochs=st.integers(1, 3),
     seed=st.integers(0, 99),
 )
-def test_what_is_written_is_read(
+def test_written_traces_are_read(
     tmp_path_factory: Any, shape: list[int], epochs: int, seed: int
 ) -> None:
     folder = tmp_path_factory.mktemp("trace")

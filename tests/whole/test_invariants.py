@@ -1,4 +1,4 @@
-"""The engine's invariants, DESIGN section 3; each test fails when its invariant is broken."""
+"""The training engine's invariants; each test fails if its invariant is broken."""
 
 import csv
 from dataclasses import replace
@@ -58,7 +58,7 @@ class Greedy(Method):
 
 @pytest.fixture(scope="module")
 def school(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
-    """A folder of runs with a trained teacher."""
+    """Return a folder of runs with a trained teacher."""
     folder = tmp_path_factory.mktemp("school")
     teacher = alone(student="r8w4")
     assert train([teacher], folder)[teacher.id].status == "done"
@@ -66,14 +66,14 @@ def school(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
 
 
 def plugin(folder: Path, name: str, text: str) -> str:
-    """A method's file."""
+    """Write a method's file, and return its path."""
     path = folder / f"{name}.py"
     path.write_text(text.lstrip())
     return str(path)
 
 
 def copied(school: tuple[Path, Run], folder: Path) -> Path:
-    """The trained teacher in a folder of its own."""
+    """Copy the trained teacher into a separate folder of runs."""
     source, teacher = school
     target = folder / "runs"
     for file in records.folder(source, teacher.id).iterdir():
@@ -107,7 +107,7 @@ def test_alone_and_in_a_cohort_give_the_same_bits(
     assert len({numbers(together, run)[0].weights for run in runs}) == len(runs)
 
 
-def test_a_neighbour_that_ends_early_changes_nothing(
+def test_learner_that_ends_early_does_not_affect_the_others(
     school: tuple[Path, Run], tmp_path: Path
 ) -> None:
     _, teacher = school
@@ -116,14 +116,14 @@ def test_a_neighbour_that_ends_early_changes_nothing(
     raising = taught(teacher, plugin(tmp_path, "raises", RAISES))
     refusing = taught(teacher, plugin(tmp_path, "refuses", REFUSES))
     bad = copied(school, tmp_path / "bad")
-    found = train([diverging, raising, good, refusing], bad)
+    results = train([diverging, raising, good, refusing], bad)
     quiet = copied(school, tmp_path / "quiet")
     train([good], quiet)
     assert numbers(bad, good) == numbers(quiet, good)
-    assert found[diverging.id].status == "diverged"
-    assert found[refusing.id].status == "skipped"
-    assert found[refusing.id].reason == "needs three eyes: student [2, 10]"
-    failed = found[raising.id]
+    assert results[diverging.id].status == "diverged"
+    assert results[refusing.id].status == "skipped"
+    assert results[refusing.id].reason == "needs three eyes: student [2, 10]"
+    failed = results[raising.id]
     assert (failed.status, failed.reason) == ("failed", "RuntimeError: a bug in step 5")
     assert 'raise RuntimeError("a bug in step 5")' in failed.traceback
     assert failed.result is not None
@@ -161,15 +161,17 @@ def test_stopped_and_resumed_gives_the_same_bits(
         assert numbers(whole, run) == numbers(broken, run), run.method
 
 
-def test_learners_at_different_places_meet_again(school: tuple[Path, Run], tmp_path: Path) -> None:
+def test_learners_at_different_steps_continue_together(
+    school: tuple[Path, Run], tmp_path: Path
+) -> None:
     _, teacher = school
     early, late = taught(teacher, "kd"), taught(teacher, "at")
     whole = copied(school, tmp_path / "whole")
     train([early, late], whole)
     other = copied(school, tmp_path / "other")
     with pytest.raises(Stopped):
-        train([early], other, stop=stop_after(6))  # the first is in epoch 2 ...
-    train([late, early], other)  # ... when the second begins
+        train([early], other, stop=stop_after(6))  # the first run is in epoch 2 ...
+    train([late, early], other)  # ... when the second run begins
     for run in (early, late):
         assert numbers(whole, run) == numbers(other, run)
 
@@ -195,10 +197,10 @@ def test_order_and_augmentation_do_not_depend_on_the_method(school: tuple[Path, 
     assert seen["kd"] == seen["semckd"]
 
 
-# --- 3: the teacher is untouched ------------------------------------------------------------------
+# --- 3: the teacher is unchanged ------------------------------------------------------------------
 
 
-def test_the_teacher_is_untouched(school: tuple[Path, Run], tmp_path: Path) -> None:
+def test_teacher_is_unchanged(school: tuple[Path, Run], tmp_path: Path) -> None:
     _, teacher = school
     folder = copied(school, tmp_path)
     runs = [taught(teacher, name) for name in METHODS]
@@ -216,7 +218,7 @@ def test_the_teacher_is_untouched(school: tuple[Path, Run], tmp_path: Path) -> N
     assert record.result.teacher_weights == before[0]
 
 
-def test_a_teacher_whose_weights_are_not_its_records_is_refused(
+def test_teacher_whose_weights_differ_from_its_record_is_refused(
     school: tuple[Path, Run], tmp_path: Path
 ) -> None:
     _, teacher = school
@@ -244,7 +246,7 @@ def test_divergence_is_recorded(school: tuple[Path, Run], tmp_path: Path) -> Non
 # --- 6: the same batches for all, the last smaller one dropped ------------------------------------
 
 LISTENS = '''
-"""A method that writes down which samples it was shown (2020)."""
+"""A method that writes down its samples (2020)."""
 from pathlib import Path
 from kdbench.method import Method
 
@@ -304,7 +306,7 @@ def test_last_best_and_validation(school: tuple[Path, Run], tmp_path: Path) -> N
     assert result.steps == 3 * 10
 
 
-def test_the_record_holds_what_it_should(school: tuple[Path, Run], tmp_path: Path) -> None:
+def test_record_is_complete(school: tuple[Path, Run], tmp_path: Path) -> None:
     folder = copied(school, tmp_path)
     run = taught(school[1], "vid")
     record = train([run], folder)[run.id]
@@ -322,7 +324,7 @@ def test_the_record_holds_what_it_should(school: tuple[Path, Run], tmp_path: Pat
     assert "optimizer" not in state
 
 
-def test_first_phase_trains_what_it_names_and_freezes_its_own(
+def test_first_phase_trains_its_modules_and_then_freezes_those_of_the_method(
     school: tuple[Path, Run], tmp_path: Path
 ) -> None:
     folder = copied(school, tmp_path)
@@ -363,7 +365,7 @@ class Phase(Method):
 '''
 
 
-def test_what_a_phase_trains_and_what_is_frozen_after_it(
+def test_modules_trained_in_a_phase_and_frozen_after_it(
     school: tuple[Path, Run], tmp_path: Path
 ) -> None:
     folder = copied(school, tmp_path)
@@ -389,7 +391,7 @@ def test_what_a_phase_trains_and_what_is_frozen_after_it(
     assert moved(end["model"], later["model"], "fc.weight")
 
 
-def test_a_method_without_a_teacher_needs_none(tmp_path: Path) -> None:
+def test_method_without_a_teacher_needs_none(tmp_path: Path) -> None:
     text = REFUSES.replace("raise Incompatible", "self.x = str").replace(
         "class Refuses(Method):", "class Quiet(Method):\n    needs_teacher = False\n"
     )
@@ -397,19 +399,19 @@ def test_a_method_without_a_teacher_needs_none(tmp_path: Path) -> None:
     assert train([run], tmp_path / "runs")[run.id].status == "done"
 
 
-def test_runs_of_a_cohort_have_to_share(tmp_path: Path) -> None:
+def test_runs_of_a_cohort_must_share_seed_and_data(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="share"):
         train([alone(0), alone(1)], tmp_path)
 
 
-def test_too_small_a_data_set_is_a_failed_record(tmp_path: Path) -> None:
+def test_too_small_data_set_gives_a_failed_record(tmp_path: Path) -> None:
     run = alone(training=TRAINING.model_copy(update={"batch_size": 512}))
     record = train([run], tmp_path)[run.id]
     assert record.status == "failed"
     assert "70 training images do not fill a batch of 512" in record.reason
 
 
-def test_bf16_trains_and_is_another_run(school: tuple[Path, Run], tmp_path: Path) -> None:
+def test_bf16_trains_and_has_another_run_id(school: tuple[Path, Run], tmp_path: Path) -> None:
     folder = copied(school, tmp_path)
     half = TRAINING.model_copy(update={"precision": "bf16"})
     runs = [taught(school[1], name, training=half) for name in ("kd", "semckd")]
@@ -418,7 +420,7 @@ def test_bf16_trains_and_is_another_run(school: tuple[Path, Run], tmp_path: Path
     assert [found[run.id].status for run in runs] == ["done", "done"]
 
 
-def test_features_are_given_as_the_contract_says(school: tuple[Path, Run]) -> None:
+def test_teachers_features_follow_the_contract(school: tuple[Path, Run]) -> None:
     folder, teacher = school
     run = taught(teacher, "kd")
     loaded = teachers.load(folder, run.teacher, num_classes=10, in_channels=1, device=CPU)  # type: ignore[arg-type]

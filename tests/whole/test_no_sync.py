@@ -1,4 +1,4 @@
-"""Within an epoch nothing waits for the device: a GPU would stand still each time."""
+"""Nothing waits for the device within an epoch, since a GPU would be idle each time."""
 
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,13 @@ WAITS = {
     "_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim",
     "unique_consecutive", "equal", "is_nonzero", "bincount", "histc",
 }  # fmt: skip
-"""Operations whose result, or its shape, has to be known on the host."""
+"""Operations whose result, or its shape, is needed on the host."""
 READS = ("cpu", "numpy", "tolist", "__array__")
-"""Methods of a tensor that bring it to the host."""
+"""Methods of a tensor that copy it to the host."""
 
 
 class Waits(TorchDispatchMode):
-    """Counts what would wait for a device."""
+    """Counter of operations that would wait for a device."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Waits(TorchDispatchMode):
 
 
 def waits(monkeypatch: pytest.MonkeyPatch, folder: Path, runs: list[Run]) -> list[str]:
-    """What waits while a cohort trains."""
+    """Return the names of operations that wait while a cohort trains."""
     some = data()
     assert runs[0].teacher
     teacher = teachers.load(folder, runs[0].teacher, num_classes=10, in_channels=1, device=CPU)
@@ -61,15 +61,15 @@ def waits(monkeypatch: pytest.MonkeyPatch, folder: Path, runs: list[Run]) -> lis
                 return _of(self, *args, **kw)
 
             patch.setattr(torch.Tensor, name, read)
-        place = TrainingContext(folder, CPU, checkpoint_seconds=1e9, beat_seconds=0)
-        Cohort(runs, teacher, some, place).train()
+        context = TrainingContext(folder, CPU, checkpoint_seconds=1e9, beat_seconds=0)
+        Cohort(runs, teacher, some, context).train()
     ended = records.load(folder, (run.id for run in runs))
     assert {ended[run.id].status for run in runs} == {"done"}
     return counter.seen
 
 
 def test_no_method_waits_within_an_epoch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Twice as many steps in as many epochs wait as often, with all methods that train."""
+    """Twice the steps in the same number of epochs wait equally often, with every method."""
     base = alone(student="r8w4")
     train([base], tmp_path)
     counts = []
@@ -86,8 +86,8 @@ def test_no_method_waits_within_an_epoch(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert few == many
 
 
-def test_a_method_that_waits_is_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The count rises with the steps where a method reads a value in each."""
+def test_waiting_method_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The count grows with the steps if a method reads a value in each step."""
 
     def loss(self: Any, s: Any, t: Any, batch: Any) -> torch.Tensor:
         return s.logits.sum() * float(s.logits.sum().item() > 0)
