@@ -1,1 +1,1 @@
-"""Built-in distillation methods, one file each; see kdbench/method.py for the contract."""
+"""Built-in distillation methods, one per file; kdbench/method.py documents the contract."""

@@ -1,7 +1,7 @@
 """Distillation of activation boundaries (Heo et al., AAAI 2019, arXiv:1811.03233), Eqs. 4-6.
 
-As RepDistiller: the term initialises the student in a first phase, and the main phase goes without
-it unless ``main`` is set.
+As in RepDistiller, the term initialises the student in a phase before training. Training itself
+does not use the term unless ``main`` is set.
 """
 
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ class AB(Method):
     """Match the sign of the teacher's pre-activations, with a margin.
 
     Args:
-        margin: how far on the right side a pre-activation is to be.
-        main: use the term in the main phase too; the connectors stay as the first phase left them.
+        margin: distance from zero, on the teacher's side, that a pre-activation should keep.
+        main: use the term in the main phase, too; the connectors stay frozen after the first phase.
     """
 
     family = "feature map"
@@ -46,10 +46,10 @@ class AB(Method):
         return self.boundary(s, t)
 
     def boundary(self, s: Features, t: Features) -> Tensor:
-        """Squared hinge, summed over a sample's units; each stage counts half of the next one."""
+        """Return the squared hinge loss, summed over units; each stage weighs half of the next."""
         terms = []
-        met = zip(self.connectors, s.preacts, t.preacts, strict=True)
-        for i, (connector, a, b) in enumerate(met):
+        matched = zip(self.connectors, s.preacts, t.preacts, strict=True)
+        for i, (connector, a, b) in enumerate(matched):
             x, y = same_size(upcast(connector(upcast(a))), b)
             miss = (x * torch.where(y > 0, -1.0, 1.0) + self.margin).relu()
             weight = 0.003 * 2.0 ** (i + 1 - len(self.connectors))

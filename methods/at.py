@@ -1,6 +1,6 @@
 """Attention transfer (Zagoruyko & Komodakis, ICLR 2017, arXiv:1612.03928), Eq. 2.
 
-As the authors' code, not the paper: squared differences, averaged over samples and positions.
+Follows the authors' code, not the paper: squared differences, averaged over samples and positions.
 """
 
 import torch
@@ -12,10 +12,10 @@ from kdbench.tensors import attention, pairs, same_size, upcast
 
 
 class AT(Method):
-    """Match where each stage is active: its channels' energy as a unit vector over positions.
+    """Match each stage's spatial attention: the channels' energy, as a unit vector over positions.
 
     Args:
-        p: power of the activations.
+        p: power of the absolute activations.
     """
 
     family = "feature map"
@@ -28,9 +28,10 @@ class AT(Method):
         self.p = p
 
     def loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
-        met = [same_size(a, b) for a, b in pairs(s.stages, t.stages)]
-        return torch.stack([F.mse_loss(self.where(a), self.where(b)) for a, b in met]).sum()
+        matched = [same_size(a, b) for a, b in pairs(s.stages, t.stages)]
+        terms = [F.mse_loss(self.attention_map(a), self.attention_map(b)) for a, b in matched]
+        return torch.stack(terms).sum()
 
-    def where(self, x: Tensor) -> Tensor:
-        """Attention map of a stage, [B, C, H, W] -> [B, H*W], rows of unit length."""
+    def attention_map(self, x: Tensor) -> Tensor:
+        """Return the attention map of a stage, [B, C, H, W] -> [B, H*W], rows of unit length."""
         return attention(upcast(x), self.p)

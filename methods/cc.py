@@ -1,7 +1,7 @@
 """Correlation congruence (Peng et al., ICCV 2019, arXiv:1904.01802).
 
-Two variants that share only the name: ``repdistiller``, which benchmarks publish numbers of and
-which sees only neighbours in the batch, and ``paper`` (Eqs. 4-8).
+Two variants share only the name. ``repdistiller`` compares neighbours in the batch only; published
+benchmark numbers are of this variant. ``paper`` follows Eqs. 4-8.
 """
 
 import math
@@ -15,13 +15,13 @@ from kdbench.tensors import exact, one_of, unit_rows, upcast
 
 
 class CC(Method):
-    """Match how the samples of a batch correlate.
+    """Match the correlations between the samples of a batch.
 
     Args:
         variant: "repdistiller" or "paper".
-        width: of the learned embeddings of ``repdistiller``; both networks' are learned.
-        rbf: inverse width of ``paper``'s Gaussian kernel.
-        order: of its Taylor expansion.
+        width: ``repdistiller``: width of the embeddings, which are learned for both networks.
+        rbf: ``paper``: inverse width of the Gaussian kernel.
+        order: ``paper``: order of the kernel's Taylor expansion.
     """
 
     family = "relation"
@@ -52,7 +52,7 @@ class CC(Method):
             return F.mse_loss(self.correlation(a), self.correlation(b))
 
     def correlation(self, embedding: Tensor) -> Tensor:
-        """Taylor expansion of ``exp(-rbf |u_i - u_j|^2)`` for unit rows u, [B, D] -> [B, B]."""
+        """Return the Taylor sum of ``exp(-rbf |u_i - u_j|^2)``, unit rows u, [B, D] -> [B, B]."""
         unit = unit_rows(embedding)
         cosine = unit @ unit.T
         total = torch.zeros_like(cosine)

@@ -1,6 +1,6 @@
 """Confidence penalty (Pereyra et al., ICLR 2017 workshop, arXiv:1701.06548), section 3; no teacher.
 
-``CE + beta * term``, the term being the negative entropy of the predictions, ``-H(p)``.
+``CE + beta * term``; the term is the negative entropy of the predictions, ``-H(p)``.
 """
 
 import torch.nn.functional as F
@@ -14,8 +14,8 @@ class ConfidencePenalty(Method):
     """Penalise predictions of low entropy.
 
     Args:
-        threshold: penalise only below this entropy, ``max(0, threshold - H)`` (the paper's
-            annealed form); None: everywhere.
+        threshold: penalise only entropies below this, ``max(0, threshold - H)`` (the paper's
+            annealed form); None: penalise all.
     """
 
     family = "logit"

@@ -1,7 +1,7 @@
 """Contrastive representation distillation (Tian et al., ICLR 2020, arXiv:1910.10699), Eqs. 9-19.
 
-As the authors' code: noise-contrastive estimation against two memory banks, with normalisers Z
-fixed by the first batch. Positives and negatives are drawn here, on the device.
+As in the authors' code: noise-contrastive estimation against two memory banks, with normalisers Z
+fixed by the first batch. The loss itself draws positives and negatives, on the device.
 """
 
 import math
@@ -15,18 +15,18 @@ from kdbench.method import Batch, Features, Incompatible, Method, Setup
 from kdbench.tensors import exact, one_of, unit_rows, upcast
 
 CHUNK = 8192
-"""Bank entries scored at a time: scores stay in cache, and memory bounded where n is large."""
+"""Bank entries scored at a time: scores stay in cache, and memory stays bounded for large N."""
 
 
 class CRD(Method):
-    """Tell a sample's own pair of embeddings from pairs with other samples.
+    """Distinguish a sample's own pair of embeddings from pairs with other samples.
 
     Args:
-        k: negatives a sample, distinct and of another label; at most as many as the training set
-            holds outside its largest class.
+        k: negatives per sample, distinct and of other labels; at most the number of training
+            samples outside the largest class.
         tau: temperature of the scores.
-        momentum: share of the old entry when a bank entry is renewed.
-        width: of the learned embeddings; both networks' are learned.
+        momentum: share of the old entry when a bank entry is updated.
+        width: width of the embeddings, which are learned for both networks.
         mode: "exact": the positive is the sample itself; "relax": any sample of its class.
     """
 
@@ -56,8 +56,8 @@ class CRD(Method):
         n = len(setup.train_labels)
         self.k = min(k, n - int(counts.max()))
         if self.k < 1:
-            there = int((counts > 0).sum())
-            raise Incompatible(f"CRD finds no negatives: k = {k}, {n} samples in {there} classes")
+            classes = int((counts > 0).sum())
+            raise Incompatible(f"CRD finds no negatives: k = {k}, {n} samples in {classes} classes")
         self.relax = one_of("mode", mode, "exact", "relax") == "relax"
         self.tau, self.momentum, self.seed = tau, momentum, setup.seed
         self.embed_s = nn.Linear(setup.student.embedding.shape[1], width)
@@ -72,32 +72,32 @@ class CRD(Method):
         self.register_buffer("counts", counts, persistent=False)
         self.tries = tries(n, self.k, counts)
         self.z_known = False
-        self.register_load_state_dict_post_hook(forget)
+        self.register_load_state_dict_post_hook(reset_z_known)
 
     def loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
         v1 = unit_rows(upcast(self.embed_s(upcast(s.embedding))))
         v2 = unit_rows(upcast(self.embed_t(upcast(t.embedding))))
         with torch.no_grad(), exact(v1):
-            drawn = self.draw(batch)
+            samples = self.draw(batch)
             sides = ((v1, self.memory_v2), (v2, self.memory_v1))
             if not self.z_known:
-                first = torch.stack([self.mean_score(v, bank, *drawn) for v, bank in sides])
+                first = torch.stack([self.mean_score(v, bank, *samples) for v, bank in sides])
                 self.z.copy_(torch.where(self.z < 0, first * len(self.labels), self.z))
                 self.z_known = True
             (value1, slope1), (value2, slope2) = (
-                self.contrast(v, bank, z, *drawn)
+                self.contrast(v, bank, z, *samples)
                 for (v, bank), z in zip(sides, self.z, strict=True)
             )
             self.renew(self.memory_v1, v1, batch.index)
             self.renew(self.memory_v2, v2, batch.index)
-        # The slopes are already the gradients: the banks need not be kept for the backward pass.
+        # The slopes already are the gradients, so the backward pass needs no copy of the banks.
         flow = ((v1 - v1.detach()) * slope1).sum() + ((v2 - v2.detach()) * slope2).sum()
         return value1 + value2 + flow
 
     def contrast(
         self, v: Tensor, bank: Tensor, z: Tensor, positive: Tensor, negatives: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Loss of one side's anchors against the other side's bank, and its gradient.
+        """Return the loss of one network's anchors against the other's bank, and its gradient.
 
         With ``P = exp(v.m / tau) / z`` and ``r = k / n``, a positive costs
         ``log((P + r + eps) / P)`` and a negative ``log((P + r + eps) / r)``.
@@ -107,10 +107,10 @@ class CRD(Method):
             bank: [N, width].
             z: normaliser, a scalar.
             positive: [B].
-            negatives: how often each of the bank's entries is a negative, [B, N].
+            negatives: number of times that each bank entry is a negative, [B, N].
 
         Returns:
-            Mean over the batch, a scalar, and its gradient by ``v``, [B, width].
+            Mean over the batch, a scalar, and its gradient with respect to ``v``, [B, width].
         """
         r = self.k / len(bank)
         noise = r + 1e-7
@@ -121,14 +121,14 @@ class CRD(Method):
         scale = 1 / (noise * z)
         for lo in range(0, len(bank), CHUNK):
             part = bank[lo : lo + CHUNK]
-            often = negatives[:, lo : lo + CHUNK].to(v)
+            counts = negatives[:, lo : lo + CHUNK].to(v)
             ratio = ((v / self.tau) @ part.T).exp_().mul_(scale)  # [B, CHUNK]
-            value = value + ratio.log1p().mul_(often).sum()
-            slope = slope.addmm_(ratio.div_(1 + ratio).mul_(often), part)
+            value = value + ratio.log1p().mul_(counts).sum()
+            slope = slope.addmm_(ratio.div_(1 + ratio).mul_(counts), part)
         return value / len(v), slope / (self.tau * len(v))
 
     def mean_score(self, v: Tensor, bank: Tensor, positive: Tensor, negatives: Tensor) -> Tensor:
-        """Mean of ``exp(v.m / tau)`` over positives and negatives, a scalar."""
+        """Return the mean of ``exp(v.m / tau)`` over positives and negatives, a scalar."""
         total = ((v * bank[positive]).sum(1) / self.tau).exp().sum()
         for lo in range(0, len(bank), CHUNK):
             scores = ((v / self.tau) @ bank[lo : lo + CHUNK].T).exp_()
@@ -140,9 +140,9 @@ class CRD(Method):
         bank[index] = unit_rows(self.momentum * bank[index] + (1 - self.momentum) * v).to(bank)
 
     def draw(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Positives, [B], and ``k`` ones in each row for the negatives, [B, N].
+        """Draw positives, [B], and negatives, ``k`` ones in each row of [B, N].
 
-        Nothing is remembered: the numbers depend on seed and step alone.
+        Stateless: the numbers depend on seed and step only.
         """
         device = self.labels.device
         generator = torch.Generator(device).manual_seed(rng.key(self.seed, "crd", batch.step))
@@ -155,13 +155,13 @@ class CRD(Method):
         return self.order[start[label] + (share * self.counts[label]).long()], negatives
 
     def draw_negatives(self, label: Tensor, generator: torch.Generator) -> Tensor:
-        """For each label a uniformly random set of ``k`` samples of other labels, [B] -> [B, N].
+        """Draw a uniformly random set of ``k`` samples of other labels per label, [B] -> [B, N].
 
-        Every sample is taken with about the right probability, in 256ths, by a coin of its own.
-        Then samples in a random order are taken or dropped until there are ``k``: whatever number
-        the coins gave, sets of ``k`` stay equally likely. Where n is large, rows share this order
-        of the last few per cent, each from a place of its own on: within a row it is uniform, and
-        shuffling 64 rows of 50,000 would take longer than everything else.
+        First, each sample is chosen independently with about the right probability, rounded to
+        1/256. Then samples in random order are added or removed until there are ``k``. Whatever the
+        number after the first step, all sets of ``k`` stay equally likely. If n is large, the rows
+        share this random order, each row from a random offset on. Within a row the order is still
+        uniform, and shuffling 64 rows of 50,000 would take longer than everything else.
         """
         n, b, device = len(self.labels), len(label), self.labels.device
         other = self.labels != label[:, None]  # [B, N]
@@ -172,19 +172,19 @@ class CRD(Method):
 
         surplus = chosen.sum(1, dtype=torch.int32, keepdim=True) - self.k  # [B, 1]
         if n <= 1024:
-            tried = torch.rand(b, n, generator=generator, device=device).argsort(1)
+            candidates = torch.rand(b, n, generator=generator, device=device).argsort(1)
         else:
-            order = torch.randperm(n, generator=generator, device=device)[: self.tries]
-            turn = torch.randint(n, (b, 1), generator=generator, device=device)
-            tried = (order + turn) % n  # [B, tries]
-        was = chosen.gather(1, tried)
-        fits = (was == (surplus > 0)) & other.gather(1, tried)
+            permutation = torch.randperm(n, generator=generator, device=device)[: self.tries]
+            offset = torch.randint(n, (b, 1), generator=generator, device=device)
+            candidates = (permutation + offset) % n  # [B, tries]
+        taken = chosen.gather(1, candidates)
+        fits = (taken == (surplus > 0)) & other.gather(1, candidates)
         change = fits & (fits.cumsum(1) <= surplus.abs())
-        return chosen.scatter_(1, tried, was ^ change).view(torch.uint8)
+        return chosen.scatter_(1, candidates, taken ^ change).view(torch.uint8)
 
 
 def tries(n: int, k: int, counts: Tensor) -> int:
-    """How many samples to try so that ``draw_negatives`` reaches k, up to one failure in 1e15."""
+    """Return how many samples ``draw_negatives`` must try to reach k, but for 1 case in 1e15."""
     most = 0.0
     for others in {n - int(c) for c in counts.tolist() if c}:
         share = min(max(round(256 * k / others), 1), 256) / 256
@@ -195,6 +195,6 @@ def tries(n: int, k: int, counts: Tensor) -> int:
     return min(n, int(most))
 
 
-def forget(module: nn.Module, keys: Any) -> None:
-    """After loading a state: whether Z is known is to be looked up again."""
+def reset_z_known(module: nn.Module, keys: Any) -> None:
+    """After loading a state, look up again whether Z is known."""
     module.z_known = False  # type: ignore[assignment]

@@ -1,6 +1,6 @@
 """DIST: knowledge distillation from a stronger teacher (Huang et al., NeurIPS 2022, 2205.10536).
 
-arXiv:2205.10536, Eqs. 5-10; with the factor tau^2 of the authors' code.
+arXiv:2205.10536, Eqs. 5-10, with the factor tau^2 of the authors' code.
 """
 
 import torch
@@ -13,8 +13,8 @@ from kdbench.tensors import exact, standardise, unit_rows, upcast
 class DIST(Method):
     """Correlate with the teacher's predictions, over the classes and over the batch.
 
-    ``tau^2 (inter (1 - mean_b r(row b)) + intra (1 - mean_k r(column k)))``, r being Pearson's
-    correlation of softened probabilities. Takes the place of the divergence in the objective.
+    ``tau^2 (inter (1 - mean_b r(row b)) + intra (1 - mean_k r(column k)))``, where r is Pearson's
+    correlation of softened probabilities. Replaces the KL term of the objective.
 
     Args:
         inter: weight of the correlation over classes, the paper's beta.
@@ -47,12 +47,12 @@ class DIST(Method):
 
 
 def correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Pearson's correlation of the rows, [B, K], [B, K] -> [B]; 0, constant, for a constant row."""
+    """Return Pearson's correlation of rows, [B, K] x 2 -> [B]; constant rows give a constant 0."""
     return (deviation(a) * deviation(b)).sum(1)
 
 
 def deviation(x: Tensor) -> Tensor:
-    """Rows minus their mean, of unit length; zero where only rounding is left of them."""
+    """Centre rows and scale them to unit length; rows of nothing but rounding noise become zero."""
     centred = x - x.mean(1, keepdim=True)
     size = torch.linalg.vector_norm(x.detach(), dim=1, keepdim=True)
     alive = torch.linalg.vector_norm(centred.detach(), dim=1, keepdim=True)

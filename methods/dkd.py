@@ -8,15 +8,15 @@ from kdbench.tensors import standardise, upcast
 
 
 class DKD(Method):
-    """Weigh separately how sure the teacher is of the label, and what it says of other classes.
+    """Weigh separately the teacher's confidence in the label and its view of the other classes.
 
-    Takes the place of the divergence in the objective: cross-entropy + warm-up * term.
+    Replaces the KL term of the objective: cross-entropy + warm-up * term.
 
     Args:
         target: weight of the label's part, the paper's alpha.
-        rest: weight of the other classes' part, the paper's beta; 2 to 8, by the pair.
+        rest: weight of the other classes' part, the paper's beta; 2 to 8, depending on the pair.
         tau: temperature.
-        warmup: epochs over which the term grows to its weight; 0: none.
+        warmup: epochs over which the term grows linearly to its full weight; 0: none.
         standardise: standardise logits first (arXiv:2403.01427).
     """
 
@@ -35,7 +35,7 @@ class DKD(Method):
     ) -> None:
         super().__init__(setup)
         if setup.num_classes < 2:
-            raise Incompatible(f"DKD needs two classes or more, there is {setup.num_classes}")
+            raise Incompatible(f"DKD needs two classes or more, not {setup.num_classes}")
         self.target, self.rest, self.tau = target, rest, tau
         self.warmup, self.standardise = warmup, standardise
 
@@ -43,12 +43,12 @@ class DKD(Method):
         prepare = standardise if self.standardise else upcast
         a, b = (prepare(f.logits) / self.tau for f in (s, t))
         target, rest = parts(a, b, batch.labels)
-        grown = min(batch.epoch / self.warmup, 1.0) if self.warmup else 1.0
-        return grown * self.tau**2 * (self.target * target + self.rest * rest)
+        ramp = min(batch.epoch / self.warmup, 1.0) if self.warmup else 1.0
+        return ramp * self.tau**2 * (self.target * target + self.rest * rest)
 
 
 def parts(a: Tensor, b: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Divergences of label against rest, and within the rest; [B, K], [B, K], [B] -> scalars."""
+    """Return divergences of label against rest and within the rest; [B, K] x 2, [B] -> scalars."""
     label = torch.zeros_like(a, dtype=torch.bool).scatter_(1, labels[:, None], True)
     (in_s, out_s, rest_s), (in_t, out_t, rest_t) = (split(x, labels, label) for x in (a, b))
     target = in_t.exp() * (in_t - in_s) + out_t.exp() * (out_t - out_s)
@@ -57,11 +57,11 @@ def parts(a: Tensor, b: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def split(logits: Tensor, labels: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Log-probabilities of the label, [B], of the rest, [B], and within the rest, [B, K].
+    """Return log-probabilities of the label, [B], of the rest, [B], and within the rest, [B, K].
 
-    ``label`` is True at the labels; the third result holds zeros there.
+    ``label`` is True at the labels; the third result is zero there.
     """
-    whole = logits.logsumexp(1)
+    total = logits.logsumexp(1)
     rest = logits.masked_fill(label, -torch.inf).logsumexp(1)
     chosen = logits.gather(1, labels[:, None]).squeeze(1)
-    return chosen - whole, rest - whole, (logits - rest[:, None]).masked_fill(label, 0.0)
+    return chosen - total, rest - total, (logits - rest[:, None]).masked_fill(label, 0.0)

@@ -1,7 +1,7 @@
 """FitNets: hints for thin deep nets (Romero et al., ICLR 2015, arXiv:1412.6550), Eq. 3.
 
-The regressor is RepDistiller's and SemCKD's: a convolution with batch norm and ReLU, which makes
-the sizes meet. The paper's has no batch norm, in two stages: ``stages="two", norm=False``.
+The regressor is that of RepDistiller and SemCKD, a convolution with batch norm and ReLU that
+matches the sizes. The paper has no batch norm and two phases: ``stages="two", norm=False``.
 """
 
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ from kdbench.tensors import hint_regressor, mean_square, same_size, upcast
 
 
 class FitNets(Method):
-    """Regress one map of the teacher, the hint, from the student's map at the same place.
+    """Regress one map of the teacher, the hint, from the student's map at the same depth.
 
     Args:
-        hint_layer: which map, an index into ``[stem, *stages]``; SemCKD's 1, RepDistiller takes 2.
-        relu: end the regressor in a ReLU; without it, it can reach negative teacher values.
-        norm: batch norm in the regressor.
-        stages: "one": the hint is a term of the objective; "two": it is a first phase's only loss.
-            That phase trains the student's whole ``trunk()``: what lies behind the hint gets no
-            gradient, but is in train mode, so its batch norms gather statistics.
+        hint_layer: index of the map in ``[stem, *stages]``; 1 as in SemCKD, RepDistiller takes 2.
+        relu: end the regressor in a ReLU; without it, the output can match negative teacher values.
+        norm: use batch norm in the regressor.
+        stages: "one": the hint is a term of the objective; "two": it is the only loss of a phase
+            before training. That phase trains the student's whole ``trunk()``. Layers behind the
+            hint get no gradient but are in train mode, so their batch norms gather statistics.
     """
 
     family = "feature map"
@@ -48,7 +48,7 @@ class FitNets(Method):
             self.regressor.bn = nn.Identity()
 
     def hint(self, f: Features) -> Tensor:
-        """The map at ``hint_layer``, [B, C, H, W]."""
+        """Return the map at ``hint_layer``, [B, C, H, W]."""
         maps = (f.stem, *f.stages)
         if not -len(maps) <= self.hint_layer < len(maps):
             shapes = [list(x.shape[1:]) for x in maps]
@@ -68,6 +68,6 @@ class FitNets(Method):
         return self.distance(s, t)
 
     def distance(self, s: Features, t: Features) -> Tensor:
-        """Mean squared error of the regressed hint, a scalar."""
+        """Return the mean squared error of the regressed hint, a scalar."""
         a, b = same_size(self.regressor(self.hint(s)), self.hint(t))
         return mean_square(upcast(a) - upcast(b))

@@ -1,7 +1,7 @@
 """Flow of solution procedure: a gift from knowledge distillation (Yim et al., CVPR 2017), Eqs. 1-2.
 
-As RepDistiller: average pooling, means instead of weighted sums, and the term only initialises the
-student in a first phase unless ``main`` is set. (The paper has no arXiv version.)
+As in RepDistiller: average pooling, means instead of weighted sums, and the term only initialises
+the student in a phase before training unless ``main`` is set. (The paper has no arXiv version.)
 """
 
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ from kdbench.tensors import column_products, exact, same_size, upcast, zero
 
 
 class FSP(Method):
-    """Match how channels of consecutive maps go together.
+    """Match the inner products between the channels of consecutive maps.
 
     Args:
-        main: use the term in the main phase too.
+        main: use the term in the main phase, too.
     """
 
     family = "feature map"
@@ -42,16 +42,16 @@ class FSP(Method):
         return self.distance(s, t)
 
     def distance(self, s: Features, t: Features) -> Tensor:
-        """Mean squared error of the flow matrices, summed over consecutive maps."""
+        """Return the mean squared error of flow matrices, summed over consecutive maps."""
         with exact(s.stem):
-            met = zip(flows(s), flows(t), strict=True)
-            return torch.stack([F.mse_loss(a, b) for a, b in met]).sum()
+            matched = zip(flows(s), flows(t), strict=True)
+            return torch.stack([F.mse_loss(a, b) for a, b in matched]).sum()
 
 
 def flows(f: Features) -> list[Tensor]:
-    """For consecutive maps, the inner products of their channels over positions, [B, C_g, C_f]."""
-    found = []
+    """Return inner products of consecutive maps' channels over positions, each [B, C_g, C_f]."""
+    matrices = []
     for maps in pairwise((f.stem, *f.stages)):
         earlier, later = (x.flatten(2).mT for x in same_size(*map(upcast, maps)))  # [B, HW, C]
-        found.append(column_products(later, earlier) / earlier.shape[1])
-    return found
+        matrices.append(column_products(later, earlier) / earlier.shape[1])
+    return matrices

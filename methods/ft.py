@@ -1,7 +1,7 @@
 """Factor transfer: paraphrasing complex network (Kim et al., NeurIPS 2018, arXiv:1802.04977).
 
-``repdistiller`` (default: published benchmark numbers are its) compares the factors' attention
-maps; ``paper`` (Eq. 3) the factors themselves.
+``repdistiller`` compares the factors' attention maps; it is the default because published benchmark
+numbers use it. ``paper`` (Eq. 3) compares the factors themselves.
 """
 
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from kdbench.tensors import attention, mean_square, one_of, same_size, unit_rows
 
 
 class FT(Method):
-    """Reach the factors that an auto-encoder, trained first, finds in the teacher's last map.
+    """Match the factors that a pre-trained auto-encoder extracts from the teacher's last map.
 
     Args:
         variant: "repdistiller" or "paper".
-        k: factor channels as a share of the teacher's channels.
-        p1: power of the activations in ``repdistiller``'s attention maps.
-        p2: power of the differences there.
+        k: number of factor channels, as a share of the teacher's channels.
+        p1: ``repdistiller``: power of the activations in the attention maps.
+        p2: ``repdistiller``: power of the differences.
     """
 
     family = "feature map"
@@ -66,7 +66,7 @@ class FT(Method):
 
 
 def chain(conv: type[nn.Module], *channels: int, norm: bool = False) -> nn.Sequential:
-    """3x3 convolutions from each number of channels to the next: conv[, BN], LeakyReLU."""
+    """Build 3x3 convolutions from each number of channels to the next: conv[, BN], LeakyReLU."""
     layers: list[nn.Module] = []
     for before, after in pairwise(channels):
         layers.append(conv(before, after, 3, padding=1))

@@ -1,8 +1,8 @@
 """Instance relationship graph (Liu et al., CVPR 2019, pp. 7096-7104; no arXiv version).
 
 ``semckd`` (default) is the SemCKD authors' form: edges and vertices of the embeddings, and changes
-between the layers named. ``zoo`` is nearer to the paper's picture: vertices are the logits, edges
-are among embeddings and two stages, and the transformation is between these stages.
+between the given layers. ``zoo`` is closer to the paper's figure: the logits are the vertices, the
+edges are of the embeddings and two stages, and the transformation is between these stages.
 """
 
 from collections.abc import Sequence
@@ -15,22 +15,24 @@ from kdbench.method import Batch, Features, Incompatible, Method, Setup
 from kdbench.tensors import exact, one_of, squared_distances, upcast
 
 EPS = 1e-12
-"""Least squared distance."""
+"""Smallest squared distance."""
 
 
 class IRG(Method):
-    """Match the batch's graph of distances, and how it changes from layer to layer.
+    """Match the batch's graph of distances and its change from layer to layer.
 
     Args:
         variant: "semckd" or "zoo".
         graph: ``semckd``: weight of the embeddings' edges and vertices.
         transform: ``semckd``: weight of the transformations.
-        layers_s: ``semckd``: the student's layers for the transformations, indices into
-            ``[stem, *stages, embedding]``, taken two by two; a last odd one is not used.
-        layers_t: the teacher's.
-        edge_transform: ``semckd``: count the edges in the transformations.
-        vertex, edge, change: ``zoo``: weights of vertices, edges and transformation.
-        stages: ``zoo``: the two stages.
+        layers_s: ``semckd``: student layers for the transformations, as indices into
+            ``[stem, *stages, embedding]``, taken in pairs; an odd last index is not used.
+        layers_t: ``semckd``: teacher layers for the transformations.
+        edge_transform: ``semckd``: include the edges in the transformations.
+        vertex: ``zoo``: weight of the vertices.
+        edge: ``zoo``: weight of the edges.
+        change: ``zoo``: weight of the transformation.
+        stages: ``zoo``: indices of the two stages.
     """
 
     family = "relation"
@@ -62,14 +64,14 @@ class IRG(Method):
             raise ValueError(f"stages is {stages}, expected two")
         self.first, self.second = stages
         for f, layers in ((setup.student, layers_s), (setup.teacher, layers_t)):
-            used, there = (stages, f.stages) if self.zoo else (layers, nodes(f))
-            if any(not 0 <= i < len(there) for i in used):
-                raise Incompatible(f"IRG: layers {list(used)} of a network that has {len(there)}")
+            indices, maps = (stages, f.stages) if self.zoo else (layers, nodes(f))
+            if any(not 0 <= i < len(maps) for i in indices):
+                raise Incompatible(f"IRG: layers {list(indices)} of a network that has {len(maps)}")
             c, d = f.stages[self.first].shape[1], f.stages[self.second].shape[1]
             if self.zoo and d not in (c, 2 * c):
                 raise Incompatible(
                     f"IRG (zoo): stages {list(stages)} have {c} and {d} channels, "
-                    "expected as many in the second as in the first, or twice"
+                    "expected as many in the second as in the first, or twice as many"
                 )
 
     def loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
@@ -77,11 +79,11 @@ class IRG(Method):
             return self.zoo_term(s, t) if self.zoo else self.semckd_term(s, t)
 
     def semckd_term(self, s: Features, t: Features) -> Tensor:
-        """Variant ``semckd``, a scalar."""
+        """Return the loss of the variant ``semckd``, a scalar."""
         total = self.graph * (edge_gap(s.embedding, t.embedding))
         if s.embedding.shape == t.embedding.shape:
             total = total + self.graph * vertex_gap(s.embedding, t.embedding)
-        a, b = ([nodes(f)[i] for i in of] for f, of in ((s, self.layers_s), (t, self.layers_t)))
+        a, b = [nodes(s)[i] for i in self.layers_s], [nodes(t)[i] for i in self.layers_t]
         for i in range(0, len(a) - 1, 2):
             (s1, s2), (t1, t2) = a[i : i + 2], b[i : i + 2]
             if self.edge_transform:
@@ -93,7 +95,7 @@ class IRG(Method):
         return total
 
     def zoo_term(self, s: Features, t: Features) -> Tensor:
-        """Variant ``zoo``, a scalar."""
+        """Return the loss of the variant ``zoo``, a scalar."""
         s1, s2, t1, t2 = (f.stages[i] for f in (s, t) for i in (self.first, self.second))
         edges = edge_gap(s.embedding, t.embedding) + edge_gap(s1, t1) + edge_gap(s2, t2)
         change = F.mse_loss(movement(s1, s2), movement(t1, t2))
@@ -102,32 +104,32 @@ class IRG(Method):
 
 
 def nodes(f: Features) -> tuple[Tensor, ...]:
-    """The layers that indices count."""
+    """Return the layers that ``layers_s`` and ``layers_t`` index."""
     return (f.stem, *f.stages, f.embedding)
 
 
 def vertex_gap(a: Tensor, b: Tensor) -> Tensor:
-    """Mean squared difference of two layers of one shape, a scalar."""
+    """Return the mean squared difference of two layers of equal shape, a scalar."""
     return F.mse_loss(upcast(a), upcast(b))
 
 
 def edge_gap(a: Tensor, b: Tensor) -> Tensor:
-    """Mean squared difference of two layers' edges, a scalar."""
+    """Return the mean squared difference of two layers' edges, a scalar."""
     return F.mse_loss(edges(a), edges(b))
 
 
 def edges(x: Tensor) -> Tensor:
-    """Squared distances of the samples in units of the largest, [B, ...] -> [B, B]."""
+    """Return squared distances of samples in units of the largest, [B, ...] -> [B, B]."""
     off = ~torch.eye(len(x), dtype=torch.bool, device=x.device)
     square = squared_distances(upcast(x)).clamp_min(EPS) * off
     return square / (square.max() + EPS)
 
 
 def movement(x: Tensor, y: Tensor) -> Tensor:
-    """How far each sample moves between two maps, in units of the farthest, -> [B].
+    """Return each sample's squared distance between two maps, in units of the largest, [B].
 
-    The first map is pooled to the second one's size; channels of the second are averaged two by two
-    where it has twice as many.
+    The first map is pooled to the size of the second. If the second has twice as many channels,
+    they are averaged in pairs.
     """
     x, y = F.adaptive_avg_pool2d(upcast(x), (y.shape[2], y.shape[3])), upcast(y)
     if y.shape[1] > x.shape[1]:

@@ -9,12 +9,12 @@ from kdbench.tensors import kl, standardise
 class KD(Method):
     """Match the teacher's softened predictions.
 
-    Every objective already holds this term, with the weight alpha; hence ``beta`` is 0 here. With
-    standardised logits it is a term of its own: ``kd: {standardise: true, alpha: 0, beta: 9,
+    Every objective already contains this term with the weight alpha, so ``beta`` is 0 here. With
+    standardised logits it is a separate term: ``kd: {standardise: true, alpha: 0, beta: 9,
     gamma: 0.1, temperature: 2}`` is the setting of Sun et al., and it combines with any method.
 
     Args:
-        temperature: of the softened predictions.
+        temperature: temperature of the softened predictions.
         standardise: standardise both networks' logits first (Sun et al., Logit Standardization in
             Knowledge Distillation, CVPR 2024, arXiv:2403.01427, Algorithm 1).
     """

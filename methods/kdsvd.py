@@ -1,11 +1,12 @@
 """Self-supervised distillation using SVD (Lee, Kim & Song, ECCV 2018, arXiv:1807.06819).
 
-As the common benchmarks run it. Per sample and stage, the map as a matrix [H*W, C] has right
-singular vectors in channel space. Each of the teacher's first ``k`` meets, of the student's first
-``k + 3``, the one most parallel to it (sign made equal); both are weighted by the teacher's
-singular values, as a unit vector. Between consecutive stages, v' and v,
+The form that common benchmarks use. Each sample's map of a stage, as a matrix [H*W, C], has right
+singular vectors in channel space. Each of the teacher's first ``k`` vectors is matched to the most
+parallel of the student's first ``k + 3``, with equal sign. Both are weighted by the teacher's
+singular values, scaled to a unit vector. Between consecutive stages, with vectors v' and v,
 ``R_ij = exp(-(v_i - v'_j)^2 / 8)``; the term is ``sum (R_s - R_t)^2 / B`` over stages and channels.
-The benchmarks leave the teacher's signs, on which R depends, to the SVD; here entries sum to >= 0.
+R depends on the signs of the teacher's vectors. The benchmarks leave these to the SVD; here they
+are such that the entries of a vector sum to 0 or more.
 """
 
 from itertools import pairwise
@@ -19,10 +20,10 @@ from kdbench.tensors import column_products, exact, pairs, row_products, unit_ro
 
 
 class KDSVD(Method):
-    """Match how the maps' main directions in channel space go on from stage to stage.
+    """Match how the maps' main directions in channel space change from stage to stage.
 
     Args:
-        k: singular vectors of a map.
+        k: number of singular vectors per map.
     """
 
     family = "feature map"
@@ -48,12 +49,12 @@ class KDSVD(Method):
 
 
 def relation(earlier: Tensor, later: Tensor) -> Tensor:
-    """[B, C', k], [B, C, k] -> [B, C, C', k]."""
+    """Return R between consecutive stages, [B, C', k], [B, C, k] -> [B, C, C', k]."""
     return ((later[:, :, None] - earlier[:, None]).square() * -0.125).exp()
 
 
 def aligned(a: Tensor, b: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The student's and the teacher's weighted vectors of a stage, [B, C, k] each."""
+    """Return matched, weighted vectors of student and teacher at a stage, [B, C, k] each."""
     _, v_s = right_vectors(upcast(a).flatten(2).mT, k + 3)
     with torch.no_grad():
         values, v_t = right_vectors(upcast(b).flatten(2).mT, k)
@@ -68,9 +69,9 @@ def aligned(a: Tensor, b: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def right_vectors(x: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """First singular values, [B, n], and right singular vectors, [B, C, n], of [B, L, C].
+    """Return the first n singular values, [B, n], and right vectors, [B, C, n], of [B, L, C].
 
-    ``n`` becomes at most min(L, C). The vectors of a zero singular value are zero, with no
+    ``n`` is reduced to min(L, C) if larger. Vectors of a zero singular value are zero, without a
     gradient.
     """
     gram = column_products(x, x) if x.shape[2] <= x.shape[1] else row_products(x)
@@ -85,11 +86,11 @@ def right_vectors(x: Tensor, n: int) -> tuple[Tensor, Tensor]:
 
 
 class SafeEigh(torch.autograd.Function):
-    """Eigenvalues, ascending, and eigenvectors of symmetric matrices.
+    """Ascending eigenvalues and eigenvectors of symmetric matrices, with a finite gradient.
 
-    Only the vectors pass a gradient. It holds the inverse gaps ``1 / (l_i - l_j)``, which for gaps
-    far below the largest eigenvalue go smoothly to 0 instead of infinity: equal singular values
-    leave a direction without a gradient, not a NaN.
+    Only the vectors pass a gradient. It contains the inverse gaps ``1 / (l_i - l_j)``. For gaps far
+    below the largest eigenvalue, they go smoothly to 0 here instead of infinity, so that equal
+    singular values give no gradient rather than NaN.
     """
 
     @staticmethod

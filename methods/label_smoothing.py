@@ -1,7 +1,7 @@
 """Label smoothing (Szegedy et al., CVPR 2016, arXiv:1512.00567), section 7; no teacher.
 
-The term is the whole deviation from cross-entropy: with ``U = -mean_k log p_k`` it is
-``epsilon (U - CE)``, so that ``CE + term = (1 - epsilon) CE + epsilon U``, the smoothed CE exactly.
+The term is the difference to cross-entropy: with ``U = -mean_k log p_k`` it is
+``epsilon (U - CE)``, so that ``CE + term = (1 - epsilon) CE + epsilon U``, exactly the smoothed CE.
 """
 
 import torch.nn.functional as F
@@ -12,10 +12,10 @@ from kdbench.tensors import upcast
 
 
 class LabelSmoothing(Method):
-    """Move a share of every label's probability evenly to all classes.
+    """Spread a share of every label's probability evenly over all classes.
 
     Args:
-        epsilon: the share.
+        epsilon: share of the probability that is spread.
     """
 
     family = "logit"

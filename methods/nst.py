@@ -16,7 +16,7 @@ from kdbench.tensors import (
 
 
 class NST(Method):
-    """Match the distribution of the channels' spatial patterns, by squared MMD with (x.y)^2."""
+    """Match the distribution of the channels' spatial patterns: squared MMD, kernel (x.y)^2."""
 
     family = "feature map"
     beta = 50.0
@@ -27,16 +27,16 @@ class NST(Method):
 
 
 def discrepancy(a: Tensor, b: Tensor) -> Tensor:
-    """Mean over the batch of the squared MMD, [B, C_s, H, W], [B, C_t, H, W] -> scalar.
+    """Return the batch's mean squared MMD, [B, C_s, H, W], [B, C_t, H, W] -> scalar.
 
-    The kernel's feature map is the outer product of a pattern with itself, so the discrepancy is
-    also the distance of two H*W x H*W moment matrices, which is cheaper where channels are many.
+    The kernel's feature map is the outer product of a pattern with itself. So the discrepancy is
+    also the distance of two H*W x H*W moment matrices, which is cheaper for many channels.
     """
     x, y = (maps.flatten(2).mT for maps in same_size(upcast(a), upcast(b)))  # [B, HW, C]
     if x.shape[1] <= min(x.shape[2], y.shape[2]):
         moment = second_moment(x) - second_moment(y)  # [B, HW, HW]
         return moment.square().sum((1, 2)).mean()
-    # Inner products are small where maps are large: so these are scaled to cosines, not the maps.
+    # Scale the inner products, not the maps, to cosines: there are fewer of them for large maps.
     xx, yy = column_products(x, x), column_products(y, y)
     r_x, r_y = inverse_lengths(xx), inverse_lengths(yy)
     inside = mean_square(yy, r_y, r_y) + mean_square(xx, r_x, r_x)
@@ -44,17 +44,17 @@ def discrepancy(a: Tensor, b: Tensor) -> Tensor:
 
 
 def second_moment(x: Tensor) -> Tensor:
-    """Of the patterns as unit vectors, [B, HW, C] -> [B, HW, HW]."""
+    """Return the second moments of the patterns as unit vectors, [B, HW, C] -> [B, HW, HW]."""
     return row_products(unit_rows(x.mT).mT) / x.shape[2]
 
 
 def mean_square(gram: Tensor, r_x: Tensor, r_y: Tensor) -> Tensor:
-    """Mean squared cosine, from [B, C, D] inner products and [B, C], [B, D] inverse lengths."""
+    """Return the mean squared cosine, given inner products [B, C, D] and inverse lengths."""
     return (gram * r_x[:, :, None] * r_y[:, None]).square().mean()
 
 
 def inverse_lengths(gram: Tensor, eps: float = 1e-12) -> Tensor:
-    """Of the patterns with these inner products, [B, C, C] -> [B, C]; 0 below a length ``eps``."""
+    """Return inverse lengths from inner products, [B, C, C] -> [B, C]; 0 for lengths below eps."""
     square = gram.diagonal(dim1=1, dim2=2)
     alive = square > eps**2
     return alive / torch.where(alive, square, torch.ones_like(square)).sqrt()

@@ -1,7 +1,7 @@
 """Probabilistic knowledge transfer (Passalis & Tefas, ECCV 2018, arXiv:1803.10837), Eqs. 3-7.
 
-As the authors' code: a sample counts among its own neighbours, and the divergence is averaged over
-all pairs.
+As in the authors' code: each sample is among its own neighbours, and the divergence is averaged
+over all pairs.
 """
 
 from torch import Tensor
@@ -11,7 +11,7 @@ from kdbench.tensors import affinity, exact, upcast
 
 
 class PKT(Method):
-    """Match the probabilities with which samples pick each other as neighbours.
+    """Match the probabilities that samples choose each other as neighbours.
 
     Args:
         eps: added to lengths and probabilities.
@@ -25,8 +25,8 @@ class PKT(Method):
         self.eps = eps
 
     def loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
-        # In float64, which costs nothing at this size: embeddings after a ReLU all point one way,
-        # and of probabilities that hardly differ float32 leaves three digits.
+        # Embeddings after a ReLU have similar directions, so the probabilities hardly differ and
+        # float32 keeps only three digits of the differences. float64 is cheap at this size.
         with exact(s.embedding):
             p_s = neighbours(s.embedding.double(), self.eps)
             p_t = neighbours(t.embedding.double(), self.eps)
@@ -35,6 +35,6 @@ class PKT(Method):
 
 
 def neighbours(embedding: Tensor, eps: float) -> Tensor:
-    """[B, D] -> [B, B]: the probability that row i picks j; rows sum to 1."""
+    """Return the probabilities that row i chooses j, [B, D] -> [B, B]; rows sum to 1."""
     close = affinity(embedding, eps)
     return close / close.sum(1, keepdim=True)

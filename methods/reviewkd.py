@@ -9,11 +9,11 @@ from kdbench.tensors import mean_square, upcast
 
 
 class ReviewKD(Method):
-    """Fuse the student's deep features into shallower ones, and match each with the teacher's.
+    """Fuse the student's deep features into shallower ones and match each with the teacher's.
 
     Args:
-        width: most channels of the fused maps; they have the embedding's width if that is less.
-        warmup: epochs over which the term grows to its weight; 0: none.
+        width: channels of the fused maps, at most the student embedding's width.
+        warmup: epochs over which the term grows linearly to its full weight; 0: none.
     """
 
     family = "feature map"
@@ -32,28 +32,28 @@ class ReviewKD(Method):
                 "ReviewKD: batch norm of 1x1 maps needs more than 1 value per channel"
             )
         width = min(width, s.embedding.shape[1])
-        met = zip(levels(s.stages, s), levels(t.preacts, t), strict=True)
+        matched = zip(levels(s.stages, s), levels(t.preacts, t), strict=True)
         self.abfs = nn.ModuleList(
-            Fusion(a.shape[1], width, b.shape[1], deeper=k > 0) for k, (a, b) in enumerate(met)
+            Fusion(a.shape[1], width, b.shape[1], deeper=k > 0) for k, (a, b) in enumerate(matched)
         )
 
     def loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
         terms, fused = [], None
-        met = zip(self.abfs, levels(s.stages, s), levels(t.preacts, t), strict=True)
-        for fuse, a, b in met:
-            seen, fused = fuse(a, fused, b.shape[2:])
-            terms.append(hierarchical(upcast(seen), upcast(b)))
-        grown = min(batch.epoch / self.warmup, 1.0) if self.warmup else 1.0
-        return grown * torch.stack(terms).sum()
+        matched = zip(self.abfs, levels(s.stages, s), levels(t.preacts, t), strict=True)
+        for fuse, a, b in matched:
+            compared, fused = fuse(a, fused, b.shape[2:])
+            terms.append(hierarchical(upcast(compared), upcast(b)))
+        ramp = min(batch.epoch / self.warmup, 1.0) if self.warmup else 1.0
+        return ramp * torch.stack(terms).sum()
 
 
 def levels(maps: tuple[Tensor, ...], f: Features) -> list[Tensor]:
-    """Deepest first: the embedding as a 1x1 map, then the given maps from the last to the first."""
+    """Return the embedding as a 1x1 map, then the given maps from the last to the first."""
     return [f.embedding[:, :, None, None], *reversed(maps)]
 
 
 class Fusion(nn.Module):
-    """Attention-based fusion of a student map with what was fused at the level below."""
+    """Attention-based fusion of a student map with the fused map of the next deeper level."""
 
     def __init__(self, inputs: int, width: int, outputs: int, *, deeper: bool) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class Fusion(nn.Module):
             self.att_conv = nn.Sequential(nn.Conv2d(2 * width, 2, 1), nn.Sigmoid())
 
     def forward(self, x: Tensor, fused: Tensor | None, size: torch.Size) -> tuple[Tensor, Tensor]:
-        """Map to compare with the teacher's, [B, C_t, *size], and map to pass on, [B, W, *size]."""
+        """Return the map to match, [B, C_t, *size], and the fused map, [B, W, *size]."""
         y: Tensor = self.conv1(upcast(x))
         if fused is not None:
             share = self.share(y, fused)  # [B, 2, H, W]
@@ -74,10 +74,10 @@ class Fusion(nn.Module):
         return self.conv2(y), y
 
     def share(self, y: Tensor, fused: Tensor) -> Tensor:
-        """How much each of the two counts at every place, [B, 2, H, W].
+        """Return the weights of the two maps at every position, [B, 2, H, W].
 
-        A 1x1 convolution of both, put together as if ``fused`` had ``y``'s size already: its part
-        is worked out before it is enlarged.
+        This is a 1x1 convolution of both maps at the size of ``y``. The part of ``fused`` is
+        computed before enlarging it, which is cheaper.
         """
         weight, bias = self.att_conv[0].parameters()
         ours = F.conv2d(y, weight[:, : y.shape[1]], bias)
@@ -87,20 +87,20 @@ class Fusion(nn.Module):
 
 
 def convolution(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
-    """Convolution and batch norm, with the authors' initial weights."""
+    """Build a convolution with batch norm and the authors' initialisation."""
     conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
     nn.init.kaiming_uniform_(conv.weight, a=1)
     return nn.Sequential(conv, nn.BatchNorm2d(outputs))
 
 
 def hierarchical(a: Tensor, b: Tensor) -> Tensor:
-    """Mean squared error of two maps and of their poolings to 4, 2 and 1, ever less weighted."""
+    """Return the weighted mean squared error of two maps and of their poolings to 4, 2, 1."""
     gap = pooled = a - b
     total, weight, weights = mean_square(gap), 1.0, 1.0
     for size in (4, 2, 1):
         if size < gap.shape[2]:
             weight /= 2
-            # Means of equal cells may be averaged again; unequal ones overlap.
+            # Averages of equal cells can be pooled again; unequal cells overlap.
             equal = all(length % pooled.shape[2] == 0 for length in gap.shape[2:])
             pooled = F.adaptive_avg_pool2d(pooled if equal else gap, size)
             total = total + weight * mean_square(pooled)

@@ -11,12 +11,12 @@ from kdbench.tensors import exact, squared_gaps, upcast, zero
 class RKD(Method):
     """Match relative distances and triplet angles of a batch's embeddings.
 
-    Two coincident embeddings have distance ``sqrt(eps)``, angles 0, and no gradient.
+    Coincident embeddings have distance ``sqrt(eps)``, cosine 0 and no gradient.
 
     Args:
         distance: weight of the distances.
         angle: weight of the angles.
-        eps: least squared distance.
+        eps: smallest squared distance.
     """
 
     family = "relation"
@@ -39,7 +39,7 @@ class RKD(Method):
 
 
 def relations(embedding: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """Distances in units of their mean, [B, B], and cosines at each vertex, [B, B, B].
+    """Return distances in units of their mean, [B, B], and cosines at each vertex, [B, B, B].
 
     The angle at i between j and k comes from the Gram matrix G of the centred embeddings:
     ``(G_jk - G_ij - G_ik + G_ii) / (d_ij d_ik)``, in O(B^2 D + B^3).

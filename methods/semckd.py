@@ -1,8 +1,8 @@
 """SemCKD: semantic calibration (Chen et al., AAAI 2021, arXiv:2012.03236; TKDE 2022).
 
-Every student stage learns from every teacher stage, as the authors' code has it: averaged over
-samples, student stages and elements, for which beta is tuned. The ablations are the paper's; where
-it leaves them open, the definitions are ours.
+Every student stage learns from every teacher stage. As in the authors' code, for which beta is
+tuned, the term is an average over samples, student stages and elements. The ablations are the
+paper's; definitions that the paper leaves open are this project's.
 """
 
 import torch
@@ -17,20 +17,20 @@ PROJECTION = ("full", "linear", "none")
 
 
 class SemCKD(Method):
-    """Regress every student stage onto every teacher stage, weighted per sample by an attention.
+    """Regress every student stage onto every teacher stage, with attention weights per sample.
 
-    The attention's input is as wide as the batch: a smaller batch is padded with zeros, a larger
-    one is an error.
+    The attention's input is as wide as the batch. Smaller batches are padded with zeros; larger
+    batches are an error.
 
     Args:
         soft: temperature of the attention.
-        factor: batch size over the width of queries and keys.
+        factor: ratio of the batch size to the width of queries and keys.
         attention: "learned": the method; "equal": 1/T; "raw": cosine of the similarity rows, no
             networks; "one_to_one": stage i onto stage i; "shared": one attention for the batch,
-            from its mean logits; "hard": all weight on the largest learned attention, through which
-            no gradient flows; "straight_through": the same with the learned attention's gradient.
+            from its mean logits; "hard": all weight on the largest learned attention, without a
+            gradient; "straight_through": like "hard", with the learned attention's gradient.
         projection: "full": 1x1, 3x3, 1x1 with batch norm; "linear": one 1x1; "none": the maps
-            themselves, which needs equal channels.
+            themselves; needs equal channels.
     """
 
     family = "feature map"
@@ -76,7 +76,7 @@ class SemCKD(Method):
         return {"attention": self.attention(s, t).mean(0)}  # [S, T]
 
     def attention(self, s: Features, t: Features) -> Tensor:
-        """How much each pair of stages counts for each sample, [B, S, T]; sums to 1 over T."""
+        """Return the weight of each pair of stages per sample, [B, S, T]; sums to 1 over T."""
         sizes = (len(s.logits), len(s.stages), len(t.stages))
         like = upcast(s.stages[0])
         if self.mode == "equal":
@@ -94,7 +94,7 @@ class SemCKD(Method):
         return hard if self.mode == "hard" else hard + soft - soft.detach()
 
     def affinity(self, s: Features, t: Features) -> Tensor:
-        """Cosines of queries and keys, from each sample's similarities to its batch, [B, S, T]."""
+        """Return cosines of queries and keys, from similarities within the batch, [B, S, T]."""
         rows_s = [gram(x) for x in s.stages]  # each [B, B]
         rows_t = [gram(x) for x in t.stages]
         if self.mode == "raw":
@@ -110,28 +110,28 @@ class SemCKD(Method):
         return torch.stack(queries, 1) @ torch.stack(keys, 2)  # [B, S, D] @ [B, D, T]
 
     def distances(self, s: Features, t: Features) -> Tensor:
-        """Mean squared error of every pair and sample, [len(pairs), B]."""
+        """Return the mean squared error of every pair and sample, [len(pairs), B]."""
         pooled: dict[tuple[str, int, int, int], Tensor] = {}
 
-        def stage(who: str, which: int, height: int, width: int) -> Tensor:
-            """A stage's map at a size, pooled once for all the pairs that need it."""
-            key = (who, which, height, width)
+        def stage(network: str, i: int, height: int, width: int) -> Tensor:
+            """Return a stage's map at a size, pooled once for all pairs that need it."""
+            key = (network, i, height, width)
             if key not in pooled:
-                maps = (s if who == "s" else t).stages[which]
+                maps = (s if network == "s" else t).stages[i]
                 same = maps.shape[-2:] == (height, width)
                 pooled[key] = maps if same else F.adaptive_avg_pool2d(maps, (height, width))
             return pooled[key]
 
-        found = []
+        errors = []
         for (i, j), regressor in zip(self.pairs, self.regressors, strict=True):
             size = min(s.stages[i].shape[-2:], t.stages[j].shape[-2:])
             error = upcast(regressor(stage("s", i, *size))) - upcast(stage("t", j, *size))
-            found.append(sum_squares(error, 1, 2, 3) / error[0].numel())
-        return torch.stack(found)
+            errors.append(sum_squares(error, 1, 2, 3) / error[0].numel())
+        return torch.stack(errors)
 
 
 class Embed(nn.Module):
-    """Query or key of every sample, from its similarities to the batch: [B, B] -> [B, D]."""
+    """Network from a sample's similarities to the batch to its query or key, [B, B] -> [B, D]."""
 
     def __init__(self, batch_size: int, width: int) -> None:
         super().__init__()
@@ -139,13 +139,13 @@ class Embed(nn.Module):
         self.linear2 = nn.Linear(2 * width, width)
 
     def forward(self, rows: Tensor) -> Tensor:
-        # The first B columns: what a smaller batch lacks counts as zero.
+        # A smaller batch uses the first B columns only, as if padded with zeros.
         first = F.linear(rows, self.linear1.weight[:, : rows.shape[1]], self.linear1.bias)
         return unit_rows(self.linear2(first.relu()))
 
 
 def project(a: Tensor, b: Tensor, kind: str) -> nn.Module:
-    """From the student's channels to the teacher's: [B, C_s, H, W] -> [B, C_t, H, W]."""
+    """Build a projection of student to teacher channels, [B, C_s, H, W] -> [B, C_t, H, W]."""
     c_s, c_t = a.shape[1], b.shape[1]
     if kind == "none":
         if c_s != c_t:

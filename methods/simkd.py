@@ -1,7 +1,7 @@
 """SimKD: the reused teacher classifier (Chen et al., CVPR 2022, arXiv:2203.14001), Eq. 3.
 
-The student's own classifier is neither trained nor used: predictions are the teacher's classifier
-on the projected features. What is deployed is trunk, projector and that classifier.
+The student's own classifier is neither trained nor used: the teacher's classifier predicts from the
+projected features. Deployment needs the student's trunk, the projector and this classifier.
 """
 
 import copy
@@ -18,7 +18,7 @@ class SimKD(Method):
     """Project the student's last map onto the teacher's, and reuse the teacher's classifier.
 
     Args:
-        factor: how many times fewer channels than the teacher's the projector has inside.
+        factor: ratio of the teacher's channels to the projector's inner channels.
     """
 
     family = "feature map"
@@ -30,14 +30,14 @@ class SimKD(Method):
         _, c_t, height, width = setup.teacher.stages[-1].shape
         head = setup.teacher_head
         if head is None:
-            raise Incompatible("SimKD reuses the teacher's classifier, and none is given")
+            raise Incompatible("SimKD reuses the teacher's classifier, but there is none")
         if isinstance(head, nn.Linear) and head.in_features != c_t:
             raise Incompatible(
                 f"SimKD: the teacher's last stage has {c_t} channels, "
                 f"its classifier takes {head.in_features}"
             )
         if c_t < factor:
-            raise Incompatible(f"SimKD: {c_t} teacher channels over factor {factor} leave none")
+            raise Incompatible(f"SimKD: factor {factor} is more than the teacher's {c_t} channels")
         m = c_t // factor
         self.size = (height, width)
         self.head = copy.deepcopy(head).requires_grad_(False)
@@ -54,7 +54,7 @@ class SimKD(Method):
         )
 
     def project(self, s: Features) -> Tensor:
-        """The student's last map as one of the teacher's, [B, C_t, H, W]; needs no teacher."""
+        """Project the student's last map to the teacher's shape, [B, C_t, H, W]."""
         last = upcast(s.stages[-1])
         if last.shape[2] > self.size[0]:
             last = F.adaptive_avg_pool2d(last, self.size)

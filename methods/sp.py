@@ -8,7 +8,7 @@ from kdbench.tensors import gram, unit_rows
 
 
 class SP(Method):
-    """Match which samples of a batch look alike, on the last stage's maps."""
+    """Match the similarities between samples of a batch, from the last stage's maps."""
 
     family = "relation"
     beta = 3000.0
@@ -18,5 +18,5 @@ class SP(Method):
 
 
 def similarity(maps: Tensor) -> Tensor:
-    """[B, C, H, W] -> [B, B], rows of unit length; a sample that is all zero has a zero row."""
+    """Return similarities, [B, C, H, W] -> [B, B], in unit rows; zero maps give zero rows."""
     return unit_rows(gram(maps))

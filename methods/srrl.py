@@ -1,7 +1,7 @@
 """Softmax regression representation learning (Yang et al., ICLR 2021; no arXiv version).
 
-As the SimKD authors' code: the connector acts on the pooled embedding. The paper's acts on the last
-map before pooling.
+As in the SimKD authors' code, the connector acts on the pooled embedding. In the paper, it acts on
+the last map before pooling.
 """
 
 import copy
@@ -14,14 +14,14 @@ from kdbench.tensors import upcast
 
 
 class SRRL(Method):
-    """Match the teacher's embedding, and what the teacher's classifier makes of the student's."""
+    """Match the teacher's embedding, and the output of its classifier for either embedding."""
 
     family = "embedding"
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         if setup.teacher_head is None:
-            raise Incompatible("SRRL passes through the teacher's classifier, and none is given")
+            raise Incompatible("SRRL uses the teacher's classifier, but there is none")
         if setup.batch_size < 2:
             raise Incompatible("SRRL: batch norm of 1x1 maps needs more than 1 value per channel")
         width_s, width_t = setup.student.embedding.shape[1], setup.teacher.embedding.shape[1]

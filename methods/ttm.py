@@ -1,8 +1,8 @@
 """Transformed teacher matching (Zheng & Yang, ICLR 2024, arXiv:2402.11148).
 
-KD without the student's temperature: ``mean_b w_b D(p_t^(T) || p_s)``, where ``p^(T)`` is softmax
-at temperature T, that is the power transform ``p^(1/T)`` made to sum to 1; there is no factor T^2.
-TTM: ``w = 1``. Weighted (WTTM): ``w_b = sum_k p_t,k^(1/T)``, large where the teacher is unsure.
+KD without the student's temperature: ``mean_b w_b D(p_t^(T) || p_s)``, without a factor T^2. Here
+``p^(T)`` is softmax at temperature T, that is the power transform ``p^(1/T)``, normalised to sum to
+1. TTM: ``w = 1``. Weighted (WTTM): ``w_b = sum_k p_t,k^(1/T)``, large if the teacher is uncertain.
 """
 
 import torch.nn.functional as F
@@ -13,10 +13,10 @@ from kdbench.tensors import standardise, upcast
 
 
 class TTM(Method):
-    """Match the teacher's softened predictions with predictions that are not softened.
+    """Match the teacher's softened predictions with the student's unsoftened predictions.
 
-    Takes the place of the divergence in the objective: cross-entropy + beta * term. The authors
-    tune T and beta for every pair; the defaults are their example, vgg13 to vgg8 on CIFAR-100.
+    Replaces the KL term of the objective: cross-entropy + beta * term. The authors tune T and beta
+    for every pair; the defaults are their example, vgg13 to vgg8 on CIFAR-100.
 
     Args:
         tau: temperature T of the teacher; the paper's exponent is 1/T.

@@ -11,13 +11,13 @@ from kdbench.tensors import pairs, same_size, sum_squares, upcast
 
 
 class VID(Method):
-    """Maximise a Gaussian lower bound on what the student's stages tell of the teacher's.
+    """Maximise a Gaussian lower bound on the mutual information of student and teacher stages.
 
-    The term may be negative: it holds the log-variance.
+    The term contains the log-variance, so it may be negative.
 
     Args:
         variance: initial variance of every teacher channel.
-        eps: least variance.
+        eps: smallest variance.
     """
 
     family = "feature map"
@@ -30,14 +30,14 @@ class VID(Method):
         )
 
     def loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
-        met = pairs(s.stages, t.stages)
+        matched = pairs(s.stages, t.stages)
         return torch.stack(
-            [part(*same_size(a, b)) for part, (a, b) in zip(self.parts, met, strict=True)]
+            [part(*same_size(a, b)) for part, (a, b) in zip(self.parts, matched, strict=True)]
         ).sum()
 
 
 class Gaussian(nn.Module):
-    """Negative log-likelihood of the teacher's map given the student's, a variance per channel."""
+    """Negative log-likelihood of a teacher map given the student's, one variance per channel."""
 
     def __init__(self, inputs: int, outputs: int, variance: float, eps: float) -> None:
         super().__init__()
@@ -53,8 +53,8 @@ class Gaussian(nn.Module):
         self.log_scale = nn.Parameter(torch.full((outputs,), math.log(math.expm1(variance - eps))))
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """[B, C_s, H, W], [B, C_t, H, W] -> scalar."""
+        """Return the negative log-likelihood, [B, C_s, H, W], [B, C_t, H, W] -> scalar."""
         error = upcast(self.regressor(a)) - upcast(b)
         variance = F.softplus(self.log_scale) + self.eps  # [C_t]
-        seen = sum_squares(error, 0, 2, 3) / error[:, 0].numel()
-        return 0.5 * (seen / variance + variance.log()).mean()
+        mean_error = sum_squares(error, 0, 2, 3) / error[:, 0].numel()
+        return 0.5 * (mean_error / variance + variance.log()).mean()

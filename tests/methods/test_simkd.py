@@ -67,7 +67,7 @@ def test_the_classifier_is_a_copy() -> None:
 def test_what_cannot_work_is_refused() -> None:
     s, t = features(seed=0), features(seed=1)
     cls = lookup.load("simkd")
-    with pytest.raises(Incompatible, match="none is given"):
+    with pytest.raises(Incompatible, match="but there is none"):
         cls(replace(setup(s, t), teacher_head=None))
     with pytest.raises(Incompatible, match=r"last stage has 8 channels, its classifier takes 9"):
         cls(setup(s, features(width=9)))

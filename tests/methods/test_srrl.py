@@ -45,7 +45,7 @@ def test_gradient_passes_the_frozen_classifier() -> None:
 
 def test_what_cannot_work_is_refused() -> None:
     s, cls = features(), lookup.load("srrl")
-    with pytest.raises(Incompatible, match="none is given"):
+    with pytest.raises(Incompatible, match="but there is none"):
         cls(replace(setup(s, s), teacher_head=None))
     with pytest.raises(Incompatible, match="more than 1 value per channel"):
         build("srrl", features(1), features(1))

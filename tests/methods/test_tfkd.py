@@ -30,13 +30,13 @@ def test_value() -> None:
         expected += 0.3 * (64 * divergence + math.log(p[y])) / 3
     method = build("tfkd", s, s, mix=0.3, tau=8.0, correct=0.9)
     assert method.loss(s, s, batch(3)).item() == pytest.approx(expected, rel=1e-9)
-    assert not method.taught
+    assert not method.has_teacher
 
 
 def test_self_with_cross_entropy_is_a_mixture() -> None:
     s, t = (features(4, seed=i, dtype=torch.float64) for i in (0, 1))
     method = build("tfkd", s, t, form="self", mix=0.95, tau=6.0)
-    assert method.taught
+    assert method.has_teacher
     ce = F.cross_entropy(s.logits, batch().labels).item()
     expected = 0.05 * ce + 0.95 * kl(s.logits, t.logits, 6.0).item()
     assert ce + method.loss(s, t, batch()).item() == pytest.approx(expected, rel=1e-9)
