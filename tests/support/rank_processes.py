@@ -115,12 +115,12 @@ def lessons(world: World, folder: Path, chosen: Chosen, training: Training = TRA
     if world.first:
         path.write_text(DRAWS.lstrip())
     world.any_rank(False)
-    found = {"norm": normalise(world), "gather": gathered(world)}
+    results = {"norm": normalise(world), "gather": gathered(world)}
     for pair, name, hyper in [*chosen, (0, str(path), {})]:
         large, small = PAIRS[pair]
         title = f"{label(Path(name).stem, hyper)} {large} {small}"
-        found[title] = lesson(world, large, small, name, hyper, training)
-    torch.save(found, folder / f"{world.size}-{world.rank}.pt")
+        results[title] = lesson(world, large, small, name, hyper, training)
+    torch.save(results, folder / f"{world.size}-{world.rank}.pt")
 
 
 def repeated(self: World, x: Tensor) -> Tensor:
@@ -227,16 +227,16 @@ def normalise(world: World) -> Any:
     for step in range(2):
         x = (torch.randn(8, 3, 4, 5, dtype=torch.float64) * 3 + 50)[world.rows(8)]
         x.requires_grad_()
-        whole = world.gather(of_one(net(x))).logits
+        logits = world.gather(of_one(net(x))).logits
         net.zero_grad()
-        loss = (whole.cos() * torch.arange(len(whole))[:, None]).sum()
+        loss = (logits.cos() * torch.arange(len(logits))[:, None]).sum()
         loss.backward(torch.full_like(loss, 1 / world.size))
         world.sum_gradients(net.parameters())
         assert x.grad is not None
         slope = world.concatenated(x.grad) if world.size > 1 else x.grad
         seen += [
             step,
-            whole.detach(),
+            logits.detach(),
             slope,
             *(p.grad.clone() for p in net.parameters() if p.grad is not None),
         ]

@@ -55,8 +55,8 @@ def test_compiled_learners_keep_every_invariant(tmp_path: Path) -> None:
     assert train([teacher], folder)[teacher.id].status == "done"
     runs = [taught(teacher, name, training=COMPILED) for name in ("kd", "semckd+at", "fitnets")]
     runs.append(taught(teacher, "kd", student="v5w4", training=COMPILED))
-    found = train(runs, folder)
-    assert {found[run.id].status for run in runs} == {"done"}
+    results = train(runs, folder)
+    assert {results[run.id].status for run in runs} == {"done"}
 
     for run in runs:
         compiled.discard_compiled()
@@ -81,8 +81,8 @@ def test_compiled_runs_equal_plain_runs_but_for_rounding(tmp_path: Path) -> None
         shutil.copytree(tmp_path / "school", folder)
         runs = [taught(teacher, name, training=training) for name in ("kd", "semckd+at", "fitnets")]
         with float64():
-            found = train(runs, folder)
-        assert {record.status for record in found.values()} == {"done"}
+            results = train(runs, folder)
+        assert {record.status for record in results.values()} == {"done"}
         weights.append(
             [checkpoint.read(folder / run.id / "checkpoint.pt")["model"] for run in runs]
         )

@@ -14,9 +14,9 @@ LABELS = torch.tensor([0, 2])
 
 def test_total_is_the_weighted_sum() -> None:
     terms = [(2.0, torch.tensor(3.0)), (0.5, torch.tensor(4.0))]
-    found = total(STUDENT, LABELS, TEACHER, terms, gamma=0.1, alpha=0.9, temperature=2.0)
+    loss = total(STUDENT, LABELS, TEACHER, terms, gamma=0.1, alpha=0.9, temperature=2.0)
     parts = 0.1 * F.cross_entropy(STUDENT, LABELS) + 0.9 * kl(STUDENT, TEACHER, 2.0) + 6 + 2
-    assert found.item() == pytest.approx(parts.item(), rel=1e-6)
+    assert loss.item() == pytest.approx(parts.item(), rel=1e-6)
 
 
 def test_gradient_of_kl() -> None:
@@ -29,16 +29,16 @@ def test_gradient_of_kl() -> None:
 
 def test_part_of_weight_zero_is_not_evaluated() -> None:
     broken = torch.tensor(math.nan)
-    found = total(STUDENT, LABELS, TEACHER * math.nan, [(0.0, broken)], 1.0, 0.0, 4.0)
-    assert found.item() == pytest.approx(F.cross_entropy(STUDENT, LABELS).item())
+    loss = total(STUDENT, LABELS, TEACHER * math.nan, [(0.0, broken)], 1.0, 0.0, 4.0)
+    assert loss.item() == pytest.approx(F.cross_entropy(STUDENT, LABELS).item())
     assert total(STUDENT, LABELS, TEACHER, [(1.0, torch.tensor(2.0))], 0.0, 0.0, 4.0).item() == 2
 
 
 def test_objective_without_parts_is_a_differentiable_zero() -> None:
     s = STUDENT.clone().requires_grad_()
-    found = total(s, LABELS, None, [], 0.0, 0.0, 4.0)
-    found.backward()
-    assert found.item() == 0
+    loss = total(s, LABELS, None, [], 0.0, 0.0, 4.0)
+    loss.backward()
+    assert loss.item() == 0
     assert s.grad is not None
     assert not s.grad.any()
 
@@ -49,8 +49,8 @@ def test_alpha_needs_a_teacher() -> None:
 
 
 def test_half_precision_is_summed_in_float32() -> None:
-    found = total(STUDENT.bfloat16(), LABELS, TEACHER.bfloat16(), [], 1.0, 1.0, 4.0)
-    assert found.dtype == torch.float32
+    loss = total(STUDENT.bfloat16(), LABELS, TEACHER.bfloat16(), [], 1.0, 1.0, 4.0)
+    assert loss.dtype == torch.float32
 
 
 def test_very_confident_predictions_give_finite_divergences() -> None:

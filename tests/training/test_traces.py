@@ -46,9 +46,9 @@ def plugin(path: Path, text: str) -> str:
 def test_attention_is_traced_in_every_epoch(tmp_path: Path, teacher: Run) -> None:
     semckd, kd = taught(teacher, "semckd+kd"), taught(teacher, "kd")
     train([semckd, kd], tmp_path)
-    found = traces.read(records.folder(tmp_path, semckd.id))
-    assert set(found) == {"semckd.attention"}
-    attention = found["semckd.attention"]
+    traced = traces.read(records.folder(tmp_path, semckd.id))
+    assert set(traced) == {"semckd.attention"}
+    attention = traced["semckd.attention"]
     assert attention.shape == (3, 3, 3)  # epochs, student stages, teacher stages
     assert np.allclose(attention.sum(2), 1)
     assert len(np.unique(attention[:, 0, 0])) == 3  # it changes
@@ -62,9 +62,9 @@ def test_tracing_changes_no_result(tmp_path: Path, teacher: Run) -> None:
     loud = taught(teacher, plugin(tmp_path / "loud", KEEPS + KEPT))
     train([quiet, loud], tmp_path)
     assert numbers(tmp_path, quiet) == numbers(tmp_path, loud)
-    found = traces.read(records.folder(tmp_path, loud.id))
+    traced = traces.read(records.folder(tmp_path, loud.id))
     name = loud.terms[0].method
-    assert {key: value.shape for key, value in found.items()} == {
+    assert {key: value.shape for key, value in traced.items()} == {
         f"{name}.scale": (3,),
         f"{name}.rows": (3, 2, 3, 1),
     }

@@ -416,8 +416,8 @@ def test_bf16_trains_and_has_another_run_id(school: tuple[Path, Run], tmp_path: 
     half = TRAINING.model_copy(update={"precision": "bf16"})
     runs = [taught(school[1], name, training=half) for name in ("kd", "semckd")]
     assert runs[0].id != taught(school[1], "kd").id
-    found = train(runs, folder)
-    assert [found[run.id].status for run in runs] == ["done", "done"]
+    results = train(runs, folder)
+    assert [results[run.id].status for run in runs] == ["done", "done"]
 
 
 def test_teachers_features_follow_the_contract(school: tuple[Path, Run]) -> None:
