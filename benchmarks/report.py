@@ -1,18 +1,17 @@
-"""What all of ``kdbench report`` costs, by number of records: synthetic ones.
+"""Time of ``kdbench report`` by number of (synthetic) records.
 
-"wall clock": from the command's start to its end as a user meets it, all cores at its service, its
-modules compiled and its disk warm, median of ``TIMES``; ``processor`` is processor time of all its
-processes. The rest of the lines say where that goes, in processor time.
+"wall clock" is the time of the command as a user sees it: all cores, compiled modules, warm disk;
+median of ``TIMES``. ``processor`` is the processor time of all its processes. The other lines split
+the processor time.
 
-Each number of records is measured in a process of its own, on one thread: the command is called as
-the shell calls it, on a grid's YAML and a folder of records, and "report in all" is its imports and
-all that it does, another process's drawing included. Of this, each counted once: imports; the grid
-with its runs and their ids; reading the records; statistics; plots (drawn, as SVG and as PNG);
-tables; Markdown; CSV and Parquet; LaTeX; the page in HTML; the archive (up to 10,000 runs); the
-terminal's table; "rest" is writing the files and what is left. ``us_a_record`` leaves out imports
-and plots, which do not grow.
+Each number of records is measured in a separate process on one thread. The command is called as the
+shell calls it, on a grid's YAML and a folder of records. "report in all" includes its imports and
+the drawing process. It is split into: imports; the grid with its runs and their ids; reading the
+records; statistics; plots (as SVG and PNG); tables; Markdown; CSV and Parquet; LaTeX; the page in
+HTML; the archive (up to 10,000 runs); the terminal's table. "rest" is writing the files and
+everything else. ``us_a_record`` leaves out imports and plots, whose time is constant.
 
-The records have no learning curves; only looking for them counts.
+The records have no learning curves; only the search for them counts.
 
 python -m benchmarks.report [RECORDS ...]
 """
@@ -52,7 +51,7 @@ report: {{ari_of: semckd}}
 """
 COUNTS = (1_000, 3_000, 10_000, 30_000, 100_000)
 TARGET = {10_000: 3.0, 100_000: 20.0}
-"""Records -> seconds that a report may take."""
+"""Records -> target time of a report in seconds."""
 TIMES = 3
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
@@ -70,7 +69,7 @@ LATER = (
     "scipy.special",
     "scipy.stats",
 )
-"""What the command imports on its way."""
+"""Modules that the command imports on demand."""
 PARTS = (
     ("grid and ids", "kdbench.grid.parsing", "load"),
     ("grid and ids", "kdbench.grid.expand", "expand"),
@@ -91,7 +90,7 @@ PARTS = (
 
 
 def main() -> None:
-    """Print one JSON object a line."""
+    """Print one JSON object per line."""
     counts = [int(text) for text in sys.argv[1:]]
     if len(counts) == 1:
         measure(*counts)
@@ -102,15 +101,15 @@ def main() -> None:
 
 
 def measure(count: int) -> None:
-    """Write about ``count`` records, then make their report."""
+    """Write about ``count`` records, then measure their report."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        # In a process of its own, so that nothing is imported and worked out before it counts.
+        # In a separate process, so that nothing is imported or computed before the measurement.
         made = [sys.executable, __file__, "--fill", name, str(count)]
         n = int(subprocess.run(made, check=True, capture_output=True, text=True).stdout)
         for module in LATER:
             importlib.import_module(module)
-        # What Python and this file have imported before counts, too.
+        # Imports of Python and this file count, too.
         seconds: dict[str, float] = defaultdict(float, {"imports": time.process_time()})
         for what, module, function in PARTS:
             clocked(seconds, what, module, function)
@@ -139,20 +138,20 @@ def measure(count: int) -> None:
 
 
 def show(what: str, seconds: float, n: int, **more: Any) -> None:
-    """One line."""
+    """Print one line."""
     out = {"what": f"report: {what}", "seconds": round(seconds, 3), "n": n, **more}
     print(json.dumps(out), flush=True)
 
 
 def others() -> float:
-    """Processor seconds of the processes that this one has started and that have ended."""
+    """Return the processor time of finished child processes, in seconds."""
     times = os.times()
     return times.children_user + times.children_system
 
 
 def timed(flags: Sequence[str]) -> tuple[float, float]:
-    """Seconds on the wall and of the processor that the command takes in a process of its own."""
-    # What a user does not have: one thread only, and modules to compile.
+    """Run the command in a new process; return wall-clock and processor time in seconds."""
+    # Users have neither a single thread nor uncompiled modules.
     without = (*ONE_THREAD, "PYTHONDONTWRITEBYTECODE")
     environment = {name: value for name, value in os.environ.items() if name not in without}
     began, before = time.perf_counter(), others()
@@ -166,7 +165,7 @@ def timed(flags: Sequence[str]) -> tuple[float, float]:
 
 
 def clocked(seconds: dict[str, float], what: str, module: str, name: str) -> None:
-    """Let a function count its processor time; of this process: others do not count."""
+    """Wrap a function to add up its processor time in this process."""
     owner: Any = importlib.import_module(module)
     *above, name = name.split(".")
     for part in above:
@@ -178,7 +177,7 @@ def clocked(seconds: dict[str, float], what: str, module: str, name: str) -> Non
         try:
             return function(*args, **more)
         finally:
-            # Less what other parts have counted meanwhile: the page asks for the plots.
+            # Subtract the time of nested parts: the page waits for the plots.
             counted = sum(seconds.values()) - counted
             seconds[what] += time.process_time() - start - counted
 
@@ -186,7 +185,7 @@ def clocked(seconds: dict[str, float], what: str, module: str, name: str) -> Non
 
 
 def fill(folder: Path, count: int) -> int:
-    """Write a grid of 19 methods, the student and 5 seeds, and its records; how many they are."""
+    """Write a grid of 19 methods, the student and 5 seeds, and its records; return their number."""
     from kdbench.grid import expand, parsing
     from kdbench.runs import records
 
@@ -204,7 +203,7 @@ def fill(folder: Path, count: int) -> int:
 
 
 def record(run_id: str, number: int) -> Record:
-    """A record with as much in it as a real one."""
+    """Make a record of realistic size."""
     draw = random.Random(number)
     accuracy = draw.gauss(75, 1)
     result = Result(

@@ -1,4 +1,4 @@
-"""A large grid with all that can happen to a run, by hand, and its page; for tests of the page."""
+"""A synthetic large grid with every possible status of a run, and its page, for tests."""
 
 import math
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ def evidence(
     whole: bool = False,
     **changes: Any,
 ) -> Evidence:
-    """A grid whose runs have all ended, but for the troubles of some; ``whole``: without any."""
+    """Make a grid with finished, failed and missing runs; ``whole``: finished runs only."""
     values: dict[str, Any] = {
         "title": "Fifteen methods on thirteen pairs",
         "protocol": Protocol(name="crd", epochs=EPOCHS),
@@ -52,7 +52,7 @@ def evidence(
 
 
 def accuracy(run: Run) -> float:
-    """Made up, the same every time: methods differ little, seeds differ, some differ much."""
+    """Return a deterministic synthetic accuracy: small differences between methods and seeds."""
     name = sum(map(ord, run.method)) % 17
     pair = sum(map(ord, run.student)) % 11
     noise = (int(run.id[:6], 16) % 1000) / 1000 - 0.5
@@ -61,7 +61,7 @@ def accuracy(run: Run) -> float:
 
 
 def curve(grid: Grid, cells: Sequence[Cell]) -> Any:
-    """run id -> its history: a rise that ends at ``accuracy``."""
+    """Return synthetic histories by run id, which rise to about ``accuracy``."""
     final = {run.id: accuracy(run) for cell in cells for run in cell.runs}
     epochs = grid.protocol.epochs
 
@@ -76,7 +76,7 @@ def curve(grid: Grid, cells: Sequence[Cell]) -> Any:
 
 
 def _trouble(cells: Sequence[Cell], records: dict[str, Record]) -> None:
-    """Every way in which a run can end, or not, and cells of which some seeds are done."""
+    """Replace records so that every status occurs, and cells with only some seeds."""
     for cell in cells:
         if cell.method == "fsp":
             for run in cell.runs:

@@ -154,7 +154,7 @@ def _introduction(
     pairs = numbers.listed([column.name for column in columns], 4)
     return (
         "In knowledge distillation a small network, the student, learns from a larger trained "
-        f"network, the teacher; methods differ in what the student learns from. This page compares "
+        f"network, the teacher; methods differ in how they use the teacher. This page compares "
         f"{counted(len(methods), 'method')} on {grid.dataset.title}; teacher → student: {pairs}."
     )
 

@@ -59,7 +59,7 @@ def data_of(text: str) -> dict[str, Any]:
 
 
 def answer(text: str, question: str) -> str:
-    """What the page says to one of the five questions."""
+    """Return the page's answer to one of the five questions."""
     block = text.partition(f"<h3>{question}</h3>")[2].partition("</div>")[0]
     return " ".join(Reader(block).texts)
 
@@ -86,7 +86,7 @@ def test_five_questions_are_answered() -> None:
     assert "6 diverged, 5 failed, 15 skipped and 12 missing" in answer(text, "What is missing?")
 
 
-def test_the_answer_does_not_single_out_what_the_data_does_not() -> None:
+def test_answer_names_methods_not_significantly_different() -> None:
     found = large_page.evidence(("kd", "at"), (("vgg13", "vgg8"),), (0, 1, 2), whole=True)
     noisy = {
         run.id: make_record(run, 70.0 + 3 * ((run.seed + shift) % 3) + shift / 100)
@@ -102,7 +102,7 @@ def test_the_answer_does_not_single_out_what_the_data_does_not() -> None:
     assert "Nothing: all 10 runs are done." in answer(text, "What is missing?")
 
 
-def test_without_records_the_page_says_so() -> None:
+def test_page_without_records() -> None:
     found = replace(large_page.evidence(**SMALL), records={}, history=lambda run_id: [])
     text = large_page.html(found)
     assert "No method has a result yet." in answer(text, "Which method would you use?")
@@ -110,7 +110,7 @@ def test_without_records_the_page_says_so() -> None:
     assert not data_of(text)["curves"]
 
 
-def test_a_method_that_lacks_a_pair_is_not_the_answer() -> None:
+def test_method_without_results_on_a_pair_is_not_the_answer() -> None:
     found = large_page.evidence(("kd", "semckd"), (("vgg13", "vgg8"), ("vgg13", "MobileNetV2")))
     kept = dict(found.records)
     for run in cell_of(found.cells, "semckd").runs:
@@ -119,7 +119,7 @@ def test_a_method_that_lacks_a_pair_is_not_the_answer() -> None:
     assert which.strip().startswith("kd has the highest mean accuracy over the 2 pairs")
 
 
-def test_one_seed_is_a_hint_only() -> None:
+def test_one_seed_is_only_a_hint() -> None:
     text = large_page.html(
         large_page.evidence(("kd", "semckd"), (("vgg13", "vgg8"),), (0,), whole=True)
     )
@@ -127,19 +127,19 @@ def test_one_seed_is_a_hint_only() -> None:
     assert "no interval" in answer(text, "How sure is that?")
 
 
-def test_an_unknown_baseline_leaves_its_columns_out() -> None:
+def test_unknown_baseline_has_no_columns() -> None:
     found = large_page.evidence(("kd", "at"), (("vgg13", "vgg8"),), report=Report(baseline="none"))
     text = large_page.html(found)
     assert '<span class="delta">' not in text
     assert "nan" not in Reader(text).texts
 
 
-def test_a_drawer_tells_what_the_records_say() -> None:
+def test_details_match_the_records() -> None:
     found = large_page.evidence(**SMALL, report=Report())
     statistics = aggregate(found)
     frame = statistics.frame
-    told = data_of(page.render(statistics, command=lambda run: f"again {run.id}"))
-    one = cell(told, "at", "resnet56")
+    data = data_of(page.render(statistics, command=lambda run: f"again {run.id}"))
+    one = cell(data, "at", "resnet56")
     row = frame[(frame["method"] == "at") & (frame["student"] == "resnet20")].iloc[0]
     assert one["lines"]["Last epoch, mean ± sd"] == f"{row['mean']:.2f} ± {row['sd']:.2f} %"
     assert one["lines"]["p, Holm-adjusted within the pair"] in (f"{row['p_holm']:.3f}", "< 0.001")
@@ -151,14 +151,14 @@ def test_a_drawer_tells_what_the_records_say() -> None:
     assert one["runs"][1][3] == pytest.approx(large_page.accuracy(runs[1]), abs=1e-4)
     decides = {key: value for key, value in runs[0].canonical.items() if key != "seed"}
     assert one["config"] == json.dumps(decides, indent=1)
-    failed = cell(told, "nst", "wrn_40_2")
+    failed = cell(data, "nst", "wrn_40_2")
     assert failed["runs"][0][2:] == [
         "failed", None, None, None, "OutOfMemoryError: 64 GiB are not there",
     ]  # fmt: skip
-    assert cell(told, "reviewkd", "ResNet50")["status"] == "missing: not trained yet"
+    assert cell(data, "reviewkd", "ResNet50")["status"] == "missing: not trained yet"
 
 
-def test_a_page_of_too_many_cells_has_their_numbers_and_says_where_the_rest_is(
+def test_page_of_too_many_cells_shows_numbers_and_links_to_the_details(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     found = large_page.evidence(**SMALL)
@@ -205,14 +205,14 @@ def test_published_figures_and_imported_teachers() -> None:
         for c in make_cells(grid, ("kd", "at"))
     ]
     records = {r.id: make_record(r, 72.0) for c in cells for r in c.runs}
-    told = data_of(large_page.html(Evidence(grid, cells, records, lambda run_id: [])))
-    lines = cell(told, "kd", "vgg13")["lines"]
+    data = data_of(large_page.html(Evidence(grid, cells, records, lambda run_id: [])))
+    lines = cell(data, "kd", "vgg13")["lines"]
     assert lines["Published"] == "72.98 %"
     assert lines["Here − published"] == "−0.98 points"
-    assert cell(told, "teacher", "vgg13")["status"] == "imported checkpoint"
+    assert cell(data, "teacher", "vgg13")["status"] == "imported checkpoint"
 
 
-def test_the_map_has_every_status() -> None:
+def test_map_shows_every_status() -> None:
     found = large_page.evidence(**SMALL)
     statistics = aggregate(found)
     table = {row.name: row for row in main_table.rows(statistics)}
@@ -272,10 +272,10 @@ def test_nothing_is_loaded_and_only_our_script_runs() -> None:
     }
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)
     assert policy
-    told = policy[1].replace("&#39;", "'")
-    assert told.startswith("default-src 'none';")
-    assert f"script-src 'sha256-{digest['script']}'" in told
-    assert f"style-src 'sha256-{digest['style']}'" in told
+    content = policy[1].replace("&#39;", "'")
+    assert content.startswith("default-src 'none';")
+    assert f"script-src 'sha256-{digest['script']}'" in content
+    assert f"style-src 'sha256-{digest['style']}'" in content
     reader = Reader(text)
     assert not {"link", "iframe", "object", "embed", "base"} & set(reader.tags)
     assert not [name for name in reader.attributes if name.startswith("on") or name == "style"]
@@ -322,7 +322,7 @@ PLAIN = Reader(hostile("plain"))
 
 @settings(deadline=None, max_examples=25)
 @given(NAMES)
-def test_text_from_outside_is_only_text(name: str) -> None:
+def test_external_text_is_never_markup(name: str) -> None:
     # These are rows of every table, and would add or merge rows, not markup.
     if name.replace("+", " ") in ("kd", "teacher", "student"):
         return
@@ -330,8 +330,8 @@ def test_text_from_outside_is_only_text(name: str) -> None:
     reader = Reader(text)
     assert reader.tags == PLAIN.tags
     assert reader.attributes == PLAIN.attributes
-    told = data_of(text)
-    assert cell(told, name.replace("+", " "), "vgg13")["command"] == name
+    data = data_of(text)
+    assert cell(data, name.replace("+", " "), "vgg13")["command"] == name
     if name in HOSTILE and "\x00" not in name:
         assert name in "".join(reader.texts)
 

@@ -14,7 +14,7 @@ from kdbench.report.plots import in_background
 from kdbench.runs import records
 
 pytestmark = pytest.mark.skipif(
-    not in_background.THREADS.is_dir(), reason="without a count of threads nothing is forked"
+    not in_background.THREADS.is_dir(), reason="needs a count of threads"
 )
 
 REPORT = """
@@ -65,8 +65,8 @@ with drawing.drawing_process(None) as draw:
 """
 LONG = "time.sleep(600)"
 DRAW = "draw(SimpleNamespace(frame=1, methods=2))()"
-WAIT = """told = Path(sys.argv[1])
-    while not (told.exists() and told.read_text()):
+WAIT = """id_file = Path(sys.argv[1])
+    while not (id_file.exists() and id_file.read_text()):
         time.sleep(0.05)
     """
 
@@ -85,7 +85,7 @@ def command(tmp_path: Path) -> list[str]:
 def report(
     command: list[str], cores: int = 2, more: str = ""
 ) -> tuple[subprocess.CompletedProcess[str], dict[str, bytes]]:
-    """How it ends, and the files that it has written."""
+    """Run the command; return the finished process and the files that it wrote."""
     done = python(REPORT.format(cores=cores, more=more), *command)
     written = [path for path in Path(command[-1]).rglob("*") if path.is_file()]
     found = {str(path): path.read_bytes() for path in written}
@@ -94,7 +94,7 @@ def report(
     return done, found
 
 
-def test_the_same_bytes_whoever_draws(command: list[str]) -> None:
+def test_bytes_do_not_depend_on_the_drawing_process(command: list[str]) -> None:
     _, plain = report(command, cores=1)
     assert sum(name.endswith((".svg", ".png")) for name in plain) == 8
     for cores, more, here in (
@@ -107,7 +107,7 @@ def test_the_same_bytes_whoever_draws(command: list[str]) -> None:
 
 
 @pytest.mark.parametrize("asked", [None, "3"])
-def test_a_report_starts_no_threads_for_matrices(command: list[str], asked: str | None) -> None:
+def test_report_starts_no_blas_threads(command: list[str], asked: str | None) -> None:
     name = "OPENBLAS_NUM_THREADS"
     more = f"os.environ.pop({name!r}, None)"
     more = f"os.environ[{name!r}] = {asked!r}" if asked else more
@@ -119,13 +119,13 @@ def test_a_report_starts_no_threads_for_matrices(command: list[str], asked: str 
     print(all(one["num_threads"] == 1 for one in found), os.environ.get({name!r}))
 """,
     )
-    told = python(code, *command).stdout.split()[-2:]
-    assert told[1] == str(asked)
-    assert told[0] == "True" or asked
+    printed = python(code, *command).stdout.split()[-2:]
+    assert printed[1] == str(asked)
+    assert printed[0] == "True" or asked
 
 
 @pytest.mark.parametrize("cores", [1, 2])
-def test_an_error_is_told_once_with_its_traceback(command: list[str], cores: int) -> None:
+def test_error_is_shown_once_with_its_traceback(command: list[str], cores: int) -> None:
     done, files = report(command, cores, BROKEN)
     assert done.returncode == 1 and not files
     assert done.stderr.count("Traceback") == 1 and done.stderr.count("no ink") == 1
@@ -133,17 +133,17 @@ def test_an_error_is_told_once_with_its_traceback(command: list[str], cores: int
 
 
 def start(folder: Path, there: str, here: str) -> tuple[subprocess.Popen[str], int]:
-    """A process that has another one draw, and the number of that one, which draws already."""
-    told = folder / "process"
+    """Start a report whose drawing process has begun; return it and the id of that process."""
+    id_file = folder / "process"
     code = BESIDE.format(there=there, here=here)
     process = subprocess.Popen(
-        [sys.executable, "-c", code, str(told)],
+        [sys.executable, "-c", code, str(id_file)],
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
-    wait_until(lambda: told.exists() and bool(told.read_text()))
-    return process, int(told.read_text())
+    wait_until(lambda: id_file.exists() and bool(id_file.read_text()))
+    return process, int(id_file.read_text())
 
 
 def wait_until(true: Callable[[], bool]) -> None:
@@ -155,7 +155,7 @@ def wait_until(true: Callable[[], bool]) -> None:
 
 
 def gone(number: int) -> bool:
-    """Whether a process has ended; nobody may have asked for its exit code yet."""
+    """Check whether a process has ended, even if its exit code was not collected."""
     try:
         stat = Path(f"/proc/{number}/stat").read_text()
     except OSError:
@@ -165,30 +165,30 @@ def gone(number: int) -> bool:
 
 @pytest.mark.usefixtures("heeds_ctrl_c")
 @pytest.mark.parametrize("here", [DRAW, LONG])
-def test_ctrl_c_ends_both_quietly(tmp_path: Path, here: str) -> None:
+def test_ctrl_c_ends_both_processes_quietly(tmp_path: Path, here: str) -> None:
     process, other = start(tmp_path, LONG, here)
-    if here == LONG:  # the other first: it says nothing
+    if here == LONG:  # end the drawing process first, which prints nothing
         os.kill(other, signal.SIGINT)
         wait_until(lambda: gone(other))
     os.killpg(process.pid, signal.SIGINT)
-    _, told = process.communicate(timeout=60)
-    assert told.count("Traceback") == 1 and told.endswith("KeyboardInterrupt\n")
+    _, errors = process.communicate(timeout=60)
+    assert errors.count("Traceback") == 1 and errors.endswith("KeyboardInterrupt\n")
     assert gone(other)
 
 
-def test_what_cannot_be_sent_is_told(tmp_path: Path) -> None:
+def test_unpicklable_statistics_raise_an_error(tmp_path: Path) -> None:
     process, other = start(tmp_path, "pass", WAIT + DRAW.replace("2", "lambda: 0"))
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 1 and "pickle" in told and gone(other)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1 and "pickle" in errors and gone(other)
 
 
-def test_an_error_elsewhere_ends_the_other_process(tmp_path: Path) -> None:
+def test_error_in_the_report_ends_the_drawing_process(tmp_path: Path) -> None:
     process, other = start(tmp_path, LONG, WAIT + "raise ArithmeticError")
     assert process.wait(60) == 1 and gone(other)
     process.communicate()
 
 
-def test_nobody_is_left_when_a_report_is_killed(tmp_path: Path) -> None:
+def test_drawing_process_ends_when_a_report_is_killed(tmp_path: Path) -> None:
     process, other = start(tmp_path, "pass", LONG)
     assert not gone(other)
     process.kill()
