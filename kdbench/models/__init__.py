@@ -1,4 +1,4 @@
-"""The networks, by name."""
+"""Student and teacher networks, by name."""
 
 from kdbench.models.zoo import create, entry, family, known, names, suggest
 

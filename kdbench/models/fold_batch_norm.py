@@ -1,4 +1,4 @@
-"""Fold batch norms into the convolutions before them: a frozen teacher answers faster."""
+"""Folding of batch norms into the convolutions before them, to speed up a frozen teacher."""
 
 import copy
 
@@ -9,10 +9,10 @@ from kdbench.models.network import Network
 
 
 def folded(network: Network) -> Network:
-    """A frozen copy in eval mode that gives the same ``Features`` with fewer batch norms.
+    """Return a frozen copy in eval mode with the same ``Features`` and fewer batch norms.
 
-    Every batch norm fed by a convolution alone becomes an ``Identity``; the others stay (the first
-    of a WRN block, for one). The network itself is left as it is.
+    Every batch norm whose only input is a convolution becomes an ``Identity``. The others stay, for
+    instance the first of a WRN block. The network itself is not changed.
     """
     frozen = copy.deepcopy(network).eval().requires_grad_(False)
     for conv_name, bn_name in frozen.folds():

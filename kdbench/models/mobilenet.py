@@ -1,9 +1,9 @@
 """MobileNetV2 as the distillation benchmarks use it on small images: half width, plain ReLU.
 
-Stages are the outputs of groups 1, 2, 4 and 6, which end in a linear bottleneck, so there is no
-ReLU to stand before: preacts are the same tensors.
+Stages are the outputs of groups 1, 2, 4 and 6. These end in a linear bottleneck without a ReLU, so
+preacts are the same tensors.
 
-Source: Sandler et al., CVPR 2018 (arXiv:1801.04381), table 2; strides and names as RepDistiller.
+Source: Sandler et al., CVPR 2018 (arXiv:1801.04381), table 2; strides and names as in RepDistiller.
 """
 
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ STAGE_ENDS = (1, 2, 4, 6)
 
 
 class InvertedResidual(nn.Module):
-    """1x1 up, depthwise 3x3, 1x1 down without activation; the input is added where it fits."""
+    """1x1 up, depthwise 3x3, 1x1 down without activation; adds the input if shapes agree."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class MobileNetV2(Network):
     """Seven groups of inverted residuals, every channel count ``int(c * width)``.
 
     Args:
-        width: factor of the channel counts, at most 1; the last convolution has 1280 anyway.
+        width: factor of the channel counts, at most 1; the last convolution always has 1280.
         num_classes: K.
         in_channels: channels of an image.
     """

@@ -1,4 +1,4 @@
-"""What every network of the zoo is: images in, ``Features`` out, and the handles others need."""
+"""Base class of all networks, which map images to ``Features``."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -12,15 +12,15 @@ from kdbench.method import Features
 
 
 class Network(nn.Module, ABC):
-    """Base of every architecture. A family implements ``describe`` and ``trunk``.
+    """Base class of all architectures; a family implements ``describe`` and ``trunk``.
 
-    A module whose convolution feeds nothing but a batch norm names the two in a class attribute
-    ``conv_bn``; neighbours in an ``nn.Sequential`` need no naming.
+    A module with a convolution that feeds only a batch norm names both in a class attribute
+    ``conv_bn``. Neighbours in an ``nn.Sequential`` need not be named.
 
     Attributes:
-        head_name: the classifier's key in the state dict.
-        min_size: least height and width that the pooling survives.
-        conv_bn: pairs (convolution, batch norm) among this module's own children.
+        head_name: key of the classifier in the state dict.
+        min_size: smallest height and width that the pooling allows.
+        conv_bn: pairs (convolution, batch norm) among the module's direct children.
     """
 
     head_name: ClassVar[str]
@@ -32,7 +32,7 @@ class Network(nn.Module, ABC):
         self.in_channels = in_channels
 
     def forward(self, images: Tensor) -> Features:
-        """Images [B, C, H, W] to ``Features``; every batch norm runs once."""
+        """Map images, [B, C, H, W], to ``Features``; every batch norm runs once."""
         if images.dim() != 4 or images.shape[1] != self.in_channels:
             wanted = f"[B, {self.in_channels}, H, W]"
             raise ValueError(
@@ -47,11 +47,11 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def describe(self, images: Tensor) -> Features:
-        """The forward pass itself, on images of the right shape."""
+        """Run the forward pass on images of a valid shape."""
 
     @abstractmethod
     def trunk(self) -> list[nn.Module]:
-        """The modules that the first phase of AB and FSP trains: what makes the stages."""
+        """Return the modules that compute the stages; AB and FSP pre-train them."""
 
     @property
     def head(self) -> nn.Linear:
@@ -63,12 +63,12 @@ class Network(nn.Module, ABC):
     def finish(
         self, stem: Tensor, stages: Sequence[Tensor], preacts: Sequence[Tensor], last: Tensor
     ) -> Features:
-        """``Features`` from the maps; the embedding is the global average of ``last``."""
+        """Build ``Features`` from the maps; the embedding is the global average of ``last``."""
         embedding = last.mean((2, 3))  # [B, D]
         return Features(stem, tuple(stages), tuple(preacts), embedding, self.head(embedding))
 
     def folds(self) -> list[tuple[str, str]]:
-        """Full names of every (convolution, batch norm) where the one feeds only the other."""
+        """Return the full names of all (convolution, batch norm) pairs that can be folded."""
         pairs = []
         for path, module in self.named_modules():
             prefix = f"{path}." if path else ""
@@ -77,7 +77,7 @@ class Network(nn.Module, ABC):
 
 
 def _conv_bn(module: nn.Module) -> list[tuple[str, str]]:
-    """The pairs among one module's children that are still a convolution and a batch norm."""
+    """Return the pairs among a module's children that are still a convolution and a batch norm."""
     pairs: Iterable[tuple[str, str]] = getattr(module, "conv_bn", ())
     if isinstance(module, nn.Sequential):
         names = list(module._modules)
@@ -91,7 +91,7 @@ def _conv_bn(module: nn.Module) -> list[tuple[str, str]]:
 
 
 def run_stage(blocks: Iterable[nn.Module], x: Tensor) -> tuple[Tensor, Tensor]:
-    """Run blocks that return a sum before its ReLU: the last one's map after and before it."""
+    """Run blocks that end before a ReLU; return the last map after and before that ReLU."""
     *first, last = blocks
     for block in first:
         x = F.relu(block(x), inplace=True)
@@ -100,7 +100,7 @@ def run_stage(blocks: Iterable[nn.Module], x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def he_normal(network: nn.Module) -> None:
-    """Draw every convolution from N(0, 2 / (k*k*C_out)), grouped or not, and clear its bias."""
+    """Draw all convolution weights from N(0, 2 / (k*k*C_out)), grouped or not; zero the biases."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             height, width = module.kernel_size

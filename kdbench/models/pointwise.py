@@ -1,4 +1,4 @@
-"""Strided 1x1 convolutions of few channels, made safe on CPUs.
+"""Safe replacement on CPUs for strided 1x1 convolutions of few channels.
 
 PyTorch's CPU kernels (oneDNN) compute the weight gradient of a strided 1x1 convolution through a
 workspace that is too small if the layer has fewer input channels than a vector register holds
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 M = TypeVar("M", bound=nn.Module)
 REGISTER = 16
-"""float32 numbers in the widest vector register of a CPU (AVX-512, SVE-512)."""
+"""Number of float32 values in the widest vector register of a CPU (AVX-512, SVE-512)."""
 
 
 class StridedPointwise(nn.Conv2d):

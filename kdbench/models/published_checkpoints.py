@@ -1,7 +1,7 @@
-"""Read the published checkpoints of RepDistiller, SemCKD, SimKD and mdistiller into the zoo.
+"""Reader of the published checkpoints of RepDistiller, SemCKD, SimKD and mdistiller.
 
-They are ``torch.save``d dicts with the weights under ``model``. Only tensors and plain values are
-unpickled: a file that carries code is refused.
+These are dicts written by ``torch.save``, with the weights under ``model``. Only tensors and plain
+values are unpickled; a file that contains code is refused.
 """
 
 import pickle
@@ -21,13 +21,13 @@ COUNTER = "num_batches_tracked"  # absent in files of PyTorch 0.4.0
 
 
 class CheckpointError(UserError):
-    """The file is no checkpoint, or not one of this network; one line says why."""
+    """The file is not a checkpoint, or not of this network; the message is one line."""
 
 
 def arch_of(path: Path | str) -> str | None:
-    """The network's name from the folder's (``wrn_40_2_vanilla``), else from the file's.
+    """Guess the network from the name of the folder (``wrn_40_2_vanilla``), else of the file.
 
-    The longest run of ``_``-separated parts from the start that is a name counts.
+    The result is the longest prefix of ``_``-separated parts that is the name of a network.
     """
     path = Path(path)
     for label in (path.parent.name, path.stem):
@@ -40,15 +40,15 @@ def arch_of(path: Path | str) -> str | None:
 
 
 def read_checkpoint(path: Path | str) -> dict[str, Tensor]:
-    """The weights in a file, on the CPU, without ``module.`` before their keys.
+    """Read the weights in a file to the CPU, and strip ``module.`` from their keys.
 
     Raises:
-        CheckpointError: missing, damaged, carrying code, or not a dict of tensors.
+        CheckpointError: the file is missing, damaged, contains code, or is not a dict of tensors.
     """
     content = _load(Path(path))
     state = content.get("model", content) if isinstance(content, Mapping) else content
     if not isinstance(state, Mapping):
-        raise CheckpointError(f"{path}: holds no dict of weights but {type(state).__name__}")
+        raise CheckpointError(f"{path}: expected a dict of weights, not {type(state).__name__}")
     if not state:
         raise CheckpointError(f"{path}: its dict of weights is empty")
     weights = {}
@@ -63,14 +63,14 @@ def read_checkpoint(path: Path | str) -> dict[str, Tensor]:
 
 
 def _load(path: Path) -> object:
-    """What ``torch.save`` wrote; checksums are compared first, which torch does not do."""
+    """Load a file of ``torch.save`` after verifying its checksums, which torch does not do."""
     try:
         if zipfile.is_zipfile(path):  # the format of 2019 has no checksums
             with zipfile.ZipFile(path) as archive:
                 broken = archive.testzip()
             if broken:
                 raise CheckpointError(f"{path}: damaged: wrong checksum of {broken}")
-        with warnings.catch_warnings(action="ignore"):  # what torch warns of, it then refuses
+        with warnings.catch_warnings(action="ignore"):  # torch warns, then refuses
             return torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
@@ -78,7 +78,7 @@ def _load(path: Path) -> object:
         raise CheckpointError(f"{path}: no such file") from None
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path}: {_refusal(error)}") from error
-    except Exception as error:  # a damaged file fails in as many ways as there are bytes
+    except Exception as error:  # a damaged file can fail in any way
         reason = re.split(r"\n|\. ", str(error), maxsplit=1)[0]
         raise CheckpointError(
             f"{path}: damaged or not a checkpoint: {type(error).__name__} {reason}"
@@ -86,15 +86,16 @@ def _load(path: Path) -> object:
 
 
 def fit(network: nn.Module, state: Mapping[str, Tensor], *, name: str) -> None:
-    """Load weights whose keys and shapes are exactly the network's; counters may be absent.
+    """Load weights with exactly the network's keys and shapes; only counters may be absent.
 
     Args:
-        network: receives the weights.
-        state: from ``read_checkpoint``.
-        name: the network's, for the message.
+        network: network that receives the weights.
+        state: weights from ``read_checkpoint``.
+        name: name of the network, for the message.
 
     Raises:
-        CheckpointError: what differs first and, if it can be told, whose weights they are.
+        CheckpointError: weights differ; the message gives the first difference and, if known, the
+            network that the weights belong to.
     """
     expected = network.state_dict()
     difference = _difference(expected, state)
@@ -107,7 +108,7 @@ def fit(network: nn.Module, state: Mapping[str, Tensor], *, name: str) -> None:
 
 
 def _difference(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
-    """The first key that is missing, of another shape, or unexpected; empty if there is none."""
+    """Describe the first key that is missing, has another shape or is unexpected; "" if none."""
     for key, value in expected.items():
         if key not in state:
             if key.endswith(COUNTER):
@@ -121,7 +122,7 @@ def _difference(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> 
 
 
 def _owner(state: Mapping[str, Tensor]) -> str | None:
-    """Which network these weights are of: one of the zoo, or torchvision's ResNet."""
+    """Find the network that the weights belong to: one of the zoo, or torchvision's ResNet."""
     stems = [value for value in state.values() if value.dim() == 4]
     heads = [value for value in state.values() if value.dim() == 2]
     if not stems or len(heads) != 1:
@@ -140,7 +141,7 @@ def _owner(state: Mapping[str, Tensor]) -> str | None:
 
 
 def _refusal(error: pickle.UnpicklingError) -> str:
-    """One line instead of torch's page, which advises to run the file's code."""
+    """Shorten torch's long message, which advises to run the file's code, to one line."""
     match = re.search(r"GLOBAL (\S+)", str(error))
     if match:
         return f"refused: it holds Python objects ({match[1]}), not only tensors"

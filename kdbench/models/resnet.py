@@ -1,8 +1,8 @@
 """ResNets for small images: three stages of post-activation basic blocks (``resnet8x4``).
 
-Stages are maps after the block's last ReLU; preacts are the same sums before that ReLU.
+Stages are maps after a block's last ReLU; preacts are the sums before that ReLU.
 
-Source: He et al., CVPR 2016 (arXiv:1512.03385), section 4.2; widths as RepDistiller.
+Source: He et al., CVPR 2016 (arXiv:1512.03385), section 4.2; widths as in RepDistiller.
 """
 
 from typing import ClassVar
@@ -42,7 +42,7 @@ class ResNet(Network):
     """``depth = 6n + 2``: n basic blocks in each of three stages.
 
     Args:
-        depth: number of weighted layers, shortcuts aside.
+        depth: number of weighted layers, without shortcuts.
         channels: widths of the stem and of the three stages.
         num_classes: K.
         in_channels: channels of an image.

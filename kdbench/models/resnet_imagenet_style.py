@@ -1,9 +1,9 @@
 """ImageNet-style ResNets on small images: four stages, 3x3 stem, no max-pool (``ResNet50``).
 
-Stages are maps after the block's last ReLU; preacts are the same sums before that ReLU.
+Stages are maps after a block's last ReLU; preacts are the sums before that ReLU.
 torchvision's networks of the same depth differ: a 7x7 stem, keys ``downsample`` and ``fc``.
 
-Source: He et al., CVPR 2016 (arXiv:1512.03385), table 1; the stem and the names as RepDistiller.
+Source: He et al., CVPR 2016 (arXiv:1512.03385), table 1; stem and names as in RepDistiller.
 """
 
 from typing import ClassVar
@@ -37,7 +37,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 with the stride, 1x1 to four times the width, and a shortcut: the sum."""
+    """1x1, strided 3x3, 1x1 to four times the width, and a shortcut; the sum before its ReLU."""
 
     expansion = 4
     conv_bn = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"))
@@ -65,8 +65,8 @@ class ImageNetStyleResNet(Network):
     """Four stages of widths 64, 128, 256, 512.
 
     Args:
-        blocks: number of blocks of each stage.
-        bottleneck: bottleneck blocks instead of basic ones.
+        blocks: number of blocks in each stage.
+        bottleneck: use bottleneck blocks instead of basic blocks.
         num_classes: K.
         in_channels: channels of an image.
     """

@@ -1,11 +1,11 @@
 """ShuffleNet V1 (three groups) and V2 as the distillation benchmarks use them on small images.
 
-V1: stages are maps after a block's last ReLU, preacts the same before that ReLU. V2: stages are
-the shuffled outputs of a stage's last block, preacts its two halves before shuffling, the right
-one before its ReLU; so the channel order differs, and the left half is rectified already.
+V1: stages are maps after a block's last ReLU, preacts the maps before that ReLU. V2: stages are the
+shuffled outputs of a stage's last block. Preacts are the block's two halves before shuffling, the
+right half before its ReLU. So the channel order differs, and the left half is already rectified.
 
 Source: Zhang et al., CVPR 2018 (arXiv:1707.01083); Ma et al., ECCV 2018 (arXiv:1807.11164); the
-1x1 stem, the strides and the names as RepDistiller.
+1x1 stem, strides and names as in RepDistiller.
 """
 
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ def shuffle(x: Tensor, groups: int) -> Tensor:
 
 
 class BlockV1(nn.Module):
-    """Grouped 1x1, shuffle, depthwise 3x3, grouped 1x1: [B, C, H, W] to before the last ReLU."""
+    """Grouped 1x1, shuffle, depthwise 3x3, grouped 1x1; the output is before the last ReLU."""
 
     conv_bn = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"))
 
@@ -80,7 +80,7 @@ class ShuffleNetV1(Network):
 
 
 class DownBlockV2(nn.Module):
-    """Two branches of stride 2, each to half of the output's channels, before their last ReLU."""
+    """Two branches of stride 2, each with half of the output channels, before their last ReLU."""
 
     conv_bn = tuple((f"conv{i}", f"bn{i}") for i in range(1, 6))
 
@@ -99,7 +99,7 @@ class DownBlockV2(nn.Module):
         self.bn5 = nn.BatchNorm2d(half)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, C, H, W] to the left half, rectified, and the right half before its ReLU."""
+        """Map [B, C, H, W] to the rectified left half and to the right half before its ReLU."""
         left = self.bn2(self.conv2(self.bn1(self.conv1(x))))
         y = F.relu(self.bn3(self.conv3(x)))
         y = self.bn4(self.conv4(y))
@@ -107,7 +107,7 @@ class DownBlockV2(nn.Module):
 
 
 class BasicBlockV2(nn.Module):
-    """Half of the channels pass, the other half goes through 1x1, depthwise 3x3, 1x1."""
+    """1x1, depthwise 3x3, 1x1 on half of the channels; the other half passes unchanged."""
 
     conv_bn = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"))
 
@@ -122,7 +122,7 @@ class BasicBlockV2(nn.Module):
         self.bn3 = nn.BatchNorm2d(half)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, C, H, W] to the half that passes and the other half before its last ReLU."""
+        """Map [B, C, H, W] to the unchanged half and to the other half before its last ReLU."""
         kept, y = x.chunk(2, 1)
         y = F.relu(self.bn1(self.conv1(y)))
         y = self.bn2(self.conv2(y))
@@ -168,7 +168,7 @@ class ShuffleNetV2(Network):
 
 
 def _run_v2(blocks: Iterable[nn.Module], x: Tensor) -> tuple[Tensor, Tensor]:
-    """A stage's shuffled output, and its last block's halves before shuffling and ReLU."""
+    """Return a stage's shuffled output, and its last block's halves before shuffle and ReLU."""
     left = right = x
     for block in blocks:
         left, right = block(x)

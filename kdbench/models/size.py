@@ -1,4 +1,4 @@
-"""What a network costs: parameters, and multiply-accumulates of one image."""
+"""Size of a network: parameters, and multiply-accumulates (MACs) of one image."""
 
 import copy
 from functools import cache
@@ -11,18 +11,18 @@ from kdbench.models import zoo
 
 
 def params(network: nn.Module) -> int:
-    """Number of parameters; running statistics are not counted."""
+    """Count the parameters, without running statistics."""
     return sum(p.numel() for p in network.parameters())
 
 
 def macs(network: str | nn.Module, in_channels: int, size: int, num_classes: int) -> int:
-    """MACs of one image [in_channels, size, size]; a name is built on no device, and only once.
+    """Count the MACs of one image, [in_channels, size, size]; cached for names.
 
     Args:
-        network: a name of the zoo or a network, which is left as it is.
+        network: name of the zoo, or a network, which is not changed.
         in_channels: channels of the image.
-        size: its height and width.
-        num_classes: K, for a name.
+        size: height and width of the image.
+        num_classes: K; used only with a name.
     """
     if isinstance(network, str):
         return _macs_of_name(network, in_channels, size, num_classes)
@@ -37,13 +37,14 @@ def _macs_of_name(name: str, in_channels: int, size: int, num_classes: int) -> i
 
 
 def module_macs(module: nn.Module, *inputs: Any) -> int:
-    """MACs of one call: convolutions and linear layers; no bias, batch norm, pooling or addition.
+    """Count the MACs of one call: convolutions and linear layers, without biases.
 
-    The call runs on shapes alone, in eval mode, on a copy.
+    Batch norm, pooling and additions are not counted. The call runs in eval mode on a copy without
+    values, on the meta device.
 
     Args:
         module: any module.
-        *inputs: its arguments; tensors are read for their shapes. One row gives one image's cost.
+        *inputs: arguments; only the shapes of tensors matter. One row gives the cost of one image.
     """
     shapes = copy.deepcopy(module).to("meta", torch.float32).eval()
     total = 0
@@ -61,7 +62,7 @@ def module_macs(module: nn.Module, *inputs: Any) -> int:
 
 
 def _shape(x: Any) -> Any:
-    """A tensor of the same shape that holds nothing; anything else as it is."""
+    """Return a tensor of the same shape without values; other objects unchanged."""
     if not isinstance(x, Tensor):
         return x
     return x.to("meta", torch.float32 if x.is_floating_point() else x.dtype)
@@ -71,7 +72,7 @@ COUNTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
 def layer_macs(layer: nn.Module, x: Tensor, output: Tensor) -> int:
-    """MACs of one call of a layer of one of the kinds in ``COUNTED``."""
+    """Count the MACs of one call of a layer of a type in ``COUNTED``."""
     if isinstance(layer, nn.ConvTranspose2d):  # weight [C_in, C_out / groups, k, k]
         return x.numel() * layer.weight[0].numel()
     assert isinstance(layer, nn.Conv2d | nn.Linear)  # weight [C_out, C_in / groups, k, k]

@@ -1,11 +1,11 @@
-"""VGG with batch norm and one linear layer (``vgg13``), and its small three-block kin (``v8w16``).
+"""VGG with batch norm and one linear layer (``vgg13``), and a three-block variant (``v8w16``).
 
 Stages are block outputs after the last ReLU and before pooling; preacts are the batch norm outputs
 before that ReLU. ``vgg*`` has five blocks: the first is the stem, the others are the four stages,
-at 16, 8, 4, 4 pixels of a 32x32 image. ``v*`` has three blocks, which are the three stages; the
-first is the stem too.
+of 16, 8, 4 and 4 pixels for a 32x32 image. ``v*`` has three blocks, which are the three stages; the
+first is the stem, too.
 
-Source: Simonyan & Zisserman, ICLR 2015 (arXiv:1409.1556); batch norm and names as RepDistiller.
+Source: Simonyan & Zisserman, ICLR 2015 (arXiv:1409.1556); batch norm and names as in RepDistiller.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class VGG(Network):
     """Blocks of 3x3 convolutions; 2x2 max-pooling after the first ``pools`` blocks.
 
     Args:
-        blocks: the widths of each block's convolutions.
+        blocks: widths of each block's convolutions.
         pools: number of blocks followed by pooling.
         first_stage: index of the block that is ``stages[0]``.
         num_classes: K.
@@ -66,7 +66,7 @@ class VGG(Network):
 
 
 def _block(inputs: int, widths: Sequence[int]) -> nn.Sequential:
-    """Convolution, batch norm, ReLU, and so on; the last ReLU is left to the caller."""
+    """Build a block of convolution, batch norm, ReLU layers, without the last ReLU."""
     layers: list[nn.Module] = []
     for width in widths:
         layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]

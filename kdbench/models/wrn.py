@@ -1,9 +1,9 @@
 """Wide residual networks: three stages of pre-activation blocks (``wrn_40_2``).
 
-Stages are the blocks' raw sums (no batch norm, no ReLU: they can be negative). Preacts are the
-batch norm that follows, on that sum: the first of the next stage, or the last one of the network.
+Stages are the blocks' sums without batch norm and ReLU, so they can be negative. Preacts are the
+outputs of the batch norm that follows: the first of the next stage, or the last of the network.
 
-Source: Zagoruyko & Komodakis, BMVC 2016 (arXiv:1605.07146); no dropout; names as RepDistiller.
+Source: Zagoruyko & Komodakis, BMVC 2016 (arXiv:1605.07146); no dropout; names as in RepDistiller.
 """
 
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ from kdbench.models.network import Network, he_normal
 
 
 class Block(nn.Module):
-    """Batch norm, ReLU, convolution, twice, and a shortcut; it starts from the activated input."""
+    """Batch norm, ReLU, convolution, twice; a convolved shortcut starts after the first ReLU."""
 
     conv_bn = (("conv1", "bn2"),)
 
@@ -29,7 +29,7 @@ class Block(nn.Module):
             self.convShortcut = nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, C, H, W] to the sum and to the first batch norm's output."""
+        """Map [B, C, H, W] to the sum and to the first batch norm's output."""
         normed = self.bn1(x)
         h = F.relu(normed)
         y = self.conv2(F.relu(self.bn2(self.conv1(h)), inplace=True))
@@ -37,7 +37,7 @@ class Block(nn.Module):
 
 
 class Stage(nn.Module):
-    """Blocks of one width; the first one has the stride."""
+    """Blocks of one width; the first has the stride."""
 
     def __init__(self, n: int, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Stage(nn.Module):
         self.layer = nn.Sequential(first, *(Block(outputs, outputs, 1) for _ in range(n - 1)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, C, H, W] to the last sum and to the first block's normed input."""
+        """Map [B, C, H, W] to the last sum and to the first block's normalised input."""
         entering = x
         for i, block in enumerate(self.layer):
             x, normed = block(x)
@@ -59,7 +59,7 @@ class WideResNet(Network):
 
     Args:
         depth: number of weighted layers.
-        width: the factor.
+        width: factor of the channels.
         num_classes: K.
         in_channels: channels of an image.
     """

@@ -1,7 +1,7 @@
-"""The zoo of student and teacher networks, by name; torch is imported only to build one.
+"""The zoo of student and teacher networks, by name; only building a network imports torch.
 
-``TABLE`` lists the published architectures; ``FAMILIES`` the name patterns that build the same
-code with other numbers, among them the demo networks ``r8w16`` and ``v5w16``.
+``TABLE`` lists the published architectures. ``FAMILIES`` lists name patterns for the same code with
+other depths and widths, among them the demo networks ``r8w16`` and ``v5w16``.
 """
 
 import importlib
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Architecture(NamedTuple):
-    """Where a network comes from: ``kdbench.models.<module>``, a class in it, its settings."""
+    """A network's module in ``kdbench.models``, its class there and the arguments of the class."""
 
     module: str
     builder: str
@@ -100,7 +100,7 @@ TABLE: dict[str, Architecture] = {
 
 
 class Family(NamedTuple):
-    """Names with one or two numbers in them: a depth ``step * n + offset``, then a width."""
+    """Names with one or two numbers: a depth ``step * n + offset``, then a width."""
 
     form: str
     step: int
@@ -108,7 +108,7 @@ class Family(NamedTuple):
     entry: Callable[..., Architecture]
 
     def numbers(self, name: str) -> list[int] | None:
-        """The numbers in the name; None where it has another form."""
+        """Return the numbers in a name, or None if it has another form."""
         pattern = (
             re.escape(self.form).replace("D", r"([1-9]\d{0,3})").replace("W", r"([1-9]\d{0,3})")
         )
@@ -126,36 +126,36 @@ FAMILIES = (
 )
 
 TAKEN = {"resnet50": "ResNet50 (the one published) or r50w16 (the thin one of depth 6n + 2)"}
-"""Names that a pattern would allow but that readers take for another network."""
+"""Names that match a pattern but usually mean another network."""
 
 
 def names() -> list[str]:
-    """The published architectures."""
+    """Return the names of the published architectures."""
     return list(TABLE)
 
 
 def known(name: str) -> bool:
-    """Whether ``create`` can build it: published, or of one of the families."""
+    """Check whether ``create`` can build a network of this name."""
     return _find(name) is not None
 
 
 def suggest(name: str) -> list[str]:
-    """The nearest valid names, best first; none where nothing is near."""
+    """Return the nearest valid names, best first; none if nothing is near."""
     depth = _nearest_depth(name)
     near = nearest(name, (*TABLE, "r8w16", "v5w16"), n=3)
     return list(dict.fromkeys(([depth] if depth else []) + near))
 
 
 def family(name: str) -> str:
-    """The module that builds it, such as ``"wrn"``: networks of one family are of one style."""
+    """Return the module of a network, such as ``"wrn"``: its style of architecture."""
     return entry(name).module
 
 
 def entry(name: str) -> Architecture:
-    """How to build it.
+    """Return a network's architecture.
 
     Raises:
-        ValueError: unknown name; the message says what is near.
+        ValueError: unknown name; the message suggests the nearest names.
     """
     architecture = _find(name)
     if architecture is not None:
@@ -167,12 +167,12 @@ def entry(name: str) -> Architecture:
 
 
 def create(name: str, *, num_classes: int = 100, in_channels: int = 3) -> "Network":
-    """Build a network, its weights drawn from torch's global generator.
+    """Build a network with weights from torch's global generator.
 
     Convolutions that PyTorch's CPU kernels get wrong are replaced; see ``models.pointwise``.
 
     Args:
-        name: a published architecture or one of a family.
+        name: name of a published architecture, or one that matches a family.
         num_classes: K.
         in_channels: channels of an image.
 
@@ -185,7 +185,7 @@ def create(name: str, *, num_classes: int = 100, in_channels: int = 3) -> "Netwo
             raise ValueError(f"{name}: {key} must be at least 1, not {value}")
     build = getattr(importlib.import_module(f"kdbench.models.{module}"), builder)
     network: Network = build(num_classes=num_classes, in_channels=in_channels, **settings)
-    # Like the families, the module is imported here because it imports torch.
+    # Imported here, like the architecture's module, because it imports torch.
     importlib.import_module("kdbench.models.pointwise").replace_strided_pointwise(network)
     return network
 
@@ -196,27 +196,31 @@ def _find(name: str) -> Architecture | None:
         return TABLE[name]
     if name in TAKEN:
         return None
-    for kin in FAMILIES:
-        numbers = kin.numbers(name)
-        if numbers and numbers[0] > kin.offset and (numbers[0] - kin.offset) % kin.step == 0:
-            return kin.entry(*numbers)
+    for pattern in FAMILIES:
+        numbers = pattern.numbers(name)
+        if (
+            numbers
+            and numbers[0] > pattern.offset
+            and (numbers[0] - pattern.offset) % pattern.step == 0
+        ):
+            return pattern.entry(*numbers)
     return None
 
 
 def _nearest_depth(name: str) -> str | None:
-    """The name with the nearest depth that works, where only the depth is wrong."""
-    for kin in FAMILIES:
-        numbers = kin.numbers(name)
+    """Return the name with the nearest valid depth if only the depth is wrong."""
+    for pattern in FAMILIES:
+        numbers = pattern.numbers(name)
         if numbers:
-            n = max(1, round((numbers[0] - kin.offset) / kin.step))
-            right = name.replace(str(numbers[0]), str(kin.step * n + kin.offset), 1)
+            n = max(1, round((numbers[0] - pattern.offset) / pattern.step))
+            right = name.replace(str(numbers[0]), str(pattern.step * n + pattern.offset), 1)
             return right if known(right) else None
     return None
 
 
 def _wrong_depth(name: str) -> str:
-    for kin in FAMILIES:
-        numbers = kin.numbers(name)
+    for pattern in FAMILIES:
+        numbers = pattern.numbers(name)
         if numbers:
-            return f": depth {numbers[0]} is not {kin.step}n + {kin.offset}"
+            return f": depth {numbers[0]} is not {pattern.step}n + {pattern.offset}"
     return ""

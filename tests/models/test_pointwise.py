@@ -159,7 +159,7 @@ def test_a_methods_own_layers_are_replaced(tmp_path: Path) -> None:
     found = train([run], tmp_path / "runs")[run.id]
     assert (found.status, found.reason) == ("done", "")
     assert all(result.ok for result in checks.run(str(path)))
-    of = counting.Shape(channels=1, size=8, classes=10, train=70, test=30)
+    of = counting.DataShape(channels=1, size=8, classes=10, train=70, test=30)
     cost = counting.term_cost("r8w3", "r8w4", of, 16, Term("thin", 1.0, {}, path=str(path)))
     assert not cost.incompatible and cost.macs > 0
 

@@ -570,7 +570,7 @@ def test_files_that_are_no_checkpoints_are_refused(
     for content, message in (
         (Code(), "holds Python objects"),
         ({"model": weights, "opt": argparse.Namespace(lr=1)}, "argparse.Namespace"),
-        ([1, 2], "holds no dict of weights but list"),
+        ([1, 2], "expected a dict of weights, not list"),
         ({"model": {}}, "empty"),
         ({"epoch": 3}, "'epoch' should be a tensor, not int"),
         ({"model": {**weights, "fc.bias": torch.full((100,), torch.nan)}}, "not finite"),
