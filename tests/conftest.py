@@ -1,4 +1,4 @@
-"""What all tests share: one thread, tools that may be absent, the golden tally."""
+"""Setup of all tests: one thread, tools that may be absent, the count of golden tensors."""
 
 import shutil
 import signal
@@ -11,7 +11,7 @@ from hypothesis import settings
 from required_tools import required
 
 torch.set_num_threads(1)
-# How long an example takes says nothing about the code on a busy machine.
+# On a busy machine, the duration of an example says nothing about the code.
 settings.register_profile("kdbench", deadline=None)
 settings.load_profile("kdbench")
 
@@ -19,11 +19,11 @@ TOOLS = {
     "slurm": ("sbatch",),
     "browser": ("chromium", "chromium-browser", "google-chrome", "chrome", "headless_shell"),
 }
-"""Marker -> programs, any of which will do."""
+"""Marker -> programs; one of them suffices."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs an absent tool, unless ``KDBENCH_REQUIRE=slurm,browser`` lists it."""
+    """Skip tests of absent tools, unless ``KDBENCH_REQUIRE=slurm,browser`` lists the tool."""
     for marker, programs in TOOLS.items():
         if required(marker) or any(map(shutil.which, programs)):
             continue
@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def machine_file(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where ``kdbench doctor --tune`` keeps its figures in tests: not in the user's cache."""
+    """Keep the results of ``kdbench doctor --tune`` out of the user's cache."""
     file = tmp_path_factory.getbasetemp() / "no" / "machine.json"
     monkeypatch.setenv("KDBENCH_MACHINE", str(file))
     return file
@@ -43,7 +43,7 @@ def machine_file(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempP
 
 @pytest.fixture
 def golden_tally(request: pytest.FixtureRequest) -> Callable[[int], None]:
-    """Call it with the number of tensors a golden case compared; the test's properties keep it."""
+    """Return a function that records the number of tensors that a golden case compared."""
 
     def add(count: int) -> None:
         request.node.user_properties.append(("golden_tensors", count))
@@ -52,7 +52,7 @@ def golden_tally(request: pytest.FixtureRequest) -> Callable[[int], None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """How many golden cases and tensors were compared, under xdist too."""
+    """Print the numbers of golden cases and tensors that were compared, also under xdist."""
     counts = [
         count
         for report in terminalreporter.getreports("passed")
@@ -68,7 +68,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture
 def heeds_ctrl_c() -> Iterator[None]:
-    """Processes started here heed Ctrl-C, even if a shell in the background had it ignored."""
+    """Make child processes react to Ctrl-C, even if a background shell ignores it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

@@ -9,7 +9,7 @@ from kdbench import tensors
 
 
 def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Random numbers that need a gradient."""
+    """Return random numbers that require a gradient."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(*shape, generator=generator, dtype=dtype).requires_grad_()
 
@@ -19,7 +19,7 @@ def channels_last(x: Tensor) -> Tensor:
 
 
 def columns(x: Tensor) -> Tensor:
-    """Inner products of channels over positions."""
+    """Return inner products of channels over positions."""
     flat = x.flatten(2).mT
     return tensors.column_products(flat, flat.tanh())
 
@@ -67,7 +67,7 @@ def test_values_by_plain_loops() -> None:
     [tensors.gram, tensors.attention, tensors.mean_square, tensors.squared_gaps, columns],
 )
 def test_gradients_keep_channels_last(function: Callable[[Tensor], Tensor]) -> None:
-    """A gradient in another order would cost every layer below it a copy."""
+    """A gradient in another order would cost a copy in every layer below."""
     x = channels_last(draw(3, 4, 6, 5, dtype=torch.float32))
     seen: list[Tensor] = []
     use = x.view_as(x)
@@ -76,7 +76,7 @@ def test_gradients_keep_channels_last(function: Callable[[Tensor], Tensor]) -> N
     assert seen[0].is_contiguous(memory_format=torch.channels_last)
 
 
-def test_rows_take_maps_as_they_lie() -> None:
+def test_rows_do_not_copy_maps_in_channels_last() -> None:
     x = channels_last(draw(3, 4, 6, 5))
     assert tensors.rows(x).shape == (3, 120)
     assert tensors.rows(x).data_ptr() == x.data_ptr()

@@ -1,4 +1,4 @@
-"""Every method against its reference's numbers, in float64: see tests/golden/README.md.
+"""Tests of every method against reference values, in float64; see tests/golden/README.md.
 
 ``KDBENCH_GOLDEN`` names another folder of the same form.
 """
@@ -68,14 +68,14 @@ def test_a_gradient_where_the_reference_has_none_is_found() -> None:
 
 
 @pytest.mark.parametrize("key", ["param/new.weight", "grad_param/new.weight", "buffer_after/new"])
-def test_a_tensor_that_maps_to_nothing_is_found(key: str) -> None:
+def test_an_unmapped_tensor_is_found(key: str) -> None:
     case = read_case(SHIPPED / "vid" / "match_b4.npz")
     case.arrays[key] = torch.ones(1, dtype=torch.float64)
     with pytest.raises((AssertionError, KeyError), match="new"):
         check(case)
 
 
-def test_a_parameter_of_ours_that_maps_to_nothing_is_found() -> None:
+def test_an_unmapped_parameter_of_ours_is_found() -> None:
     case = read_case(SHIPPED / "vid" / "match_b4.npz")
     del case.arrays["param/vid.0.log_scale"]
     with pytest.raises(AssertionError, match=r"to which nothing maps: \['parts\.0\.log_scale'\]"):
@@ -89,7 +89,7 @@ def test_a_method_without_a_builder_is_found() -> None:
 
 
 def check(case: Case) -> int:
-    """Compare one case; number of tensors compared."""
+    """Compare one case and return the number of tensors compared."""
     builders = BUILDERS | MORE
     if case.folder not in builders:
         raise AssertionError(f"{case.folder}/{case.name}: no builder in golden_names*.py")
@@ -110,7 +110,7 @@ def check(case: Case) -> int:
 
 
 def fill(case: Case, built: Built) -> None:
-    """Copy the reference's weights; nothing may be left over on either side."""
+    """Copy the reference's weights and check that nothing is left over on either side."""
     ours = built.method.state_dict()
     for name, value in case.params.items():
         if name in built.read or name in built.ignore:
@@ -140,7 +140,7 @@ def run(case: Case, built: Built) -> Tensor:
 def comparisons(
     case: Case, built: Built, loss: Tensor, state: dict[str, Tensor]
 ) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """What is compared: (key in the file, ours, the reference's)."""
+    """Yield the tensors to compare: (key in the file, ours, the reference's)."""
     assert loss.ndim == 0, f"the loss is of shape {list(loss.shape)}, expected a scalar"
     yield "loss", loss, case.arrays["loss"]
     nothing = torch.zeros((), dtype=torch.float64)
@@ -172,7 +172,7 @@ def comparisons(
 
 
 def difference(what: str, ours: Tensor, reference: Tensor, bound: float) -> list[str]:
-    """Why the two are not the same, if they are not."""
+    """Describe the difference of two tensors, "" if they agree."""
     ours, reference = ours.detach().double(), reference.double()
     if ours.numel() != reference.numel():
         return [f"{what}: shape {list(ours.shape)}, expected {list(reference.shape)}"]

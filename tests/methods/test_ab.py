@@ -19,7 +19,7 @@ def test_value() -> None:
     assert not list(method.parameters())
 
 
-def test_the_main_phase_goes_without_it_unless_told() -> None:
+def test_the_main_phase_uses_the_term_only_if_set() -> None:
     s, t = (features(seed=i) for i in (0, 1))
     first = build("ab", s, t).pretrain_loss(s, t, batch())
     assert build("ab", s, t).loss(s, t, batch()).item() == 0

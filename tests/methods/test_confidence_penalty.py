@@ -6,27 +6,27 @@ from random_features import batch, build, features, gradient_is_right
 
 
 def entropies(logits: list[list[float]]) -> list[float]:
-    found = []
+    values = []
     for z in logits:
         p = [math.exp(x) / sum(map(math.exp, z)) for x in z]
-        found.append(-sum(x * math.log(x) for x in p))
-    return found
+        values.append(-sum(x * math.log(x) for x in p))
+    return values
 
 
 def test_value() -> None:
     s = features(4, dtype=torch.float64)
-    found = entropies(s.logits.tolist())
+    values = entropies(s.logits.tolist())
     method = build("confidence_penalty", s, s)
-    assert method.loss(s, s, batch()).item() == pytest.approx(-sum(found) / 4, rel=1e-12)
+    assert method.loss(s, s, batch()).item() == pytest.approx(-sum(values) / 4, rel=1e-12)
     assert (method.objective.gamma, method.objective.alpha, method.beta) == (1, 0, 0.1)
     assert not method.needs_teacher
 
 
 def test_value_with_a_threshold() -> None:
     s = features(4, dtype=torch.float64)
-    found = entropies(s.logits.tolist())
-    threshold = sorted(found)[2]
-    expected = sum(max(0.0, threshold - x) for x in found) / 4
+    values = entropies(s.logits.tolist())
+    threshold = sorted(values)[2]
+    expected = sum(max(0.0, threshold - x) for x in values) / 4
     method = build("confidence_penalty", s, s, threshold=threshold)
     assert method.loss(s, s, batch()).item() == pytest.approx(expected, rel=1e-9)
 

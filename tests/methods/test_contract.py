@@ -1,4 +1,4 @@
-"""Every method keeps the contract, in each of its variants."""
+"""Tests that every method keeps the contract, in each of its variants."""
 
 from typing import Any
 
@@ -19,15 +19,15 @@ CHECKED = [(n, h) for n, h in ALL if h not in ({"variant": "zoo"}, {"attention":
 def test_contract(name: str, hyper: dict[str, Any], check: checks.Check) -> None:
     resolved = lookup.hyper(name, hyper) if hyper else {}
     subject = checks.MethodUnderTest(lookup.describe(name), lookup.load(name), resolved)
-    found = checks.result("", check, subject)
-    assert found.ok, found.message
+    result = checks.result("", check, subject)
+    assert result.ok, result.message
 
 
-def test_the_variants_are_of_methods_there_are() -> None:
+def test_variants_are_of_registered_methods() -> None:
     assert set(OTHERS) <= set(lookup.names())
 
 
-def test_every_method_says_what_it_matches() -> None:
+def test_every_method_has_a_family_and_uses() -> None:
     families = {lookup.describe(name).family for name in lookup.names()}
     assert families == {"logit", "feature map", "embedding", "relation", "contrastive"}
     assert all(lookup.describe(name).uses for name in lookup.names())

@@ -213,7 +213,7 @@ def test_float32_is_precise() -> None:
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
-def test_what_cannot_work_is_refused() -> None:
+def test_incompatible_setups_are_refused() -> None:
     with pytest.raises(Incompatible, match="12 samples in 1 classes"):
         crd(torch.zeros(12, dtype=torch.long), 4)
     with pytest.raises(ValueError, match=r"tau is 0\.001"):

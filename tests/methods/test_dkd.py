@@ -52,9 +52,9 @@ def test_without_the_label_it_is_a_smaller_problem() -> None:
 @pytest.mark.parametrize(("epoch", "share"), [(1, 0.05), (10, 0.5), (20, 1.0), (200, 1.0)])
 def test_warm_up(epoch: int, share: float) -> None:
     s, t = (features(seed=i) for i in (0, 1))
-    whole = build("dkd", s, t, warmup=0).loss(s, t, batch()).item()
+    full = build("dkd", s, t, warmup=0).loss(s, t, batch()).item()
     loss = build("dkd", s, t).loss(s, t, replace(batch(), epoch=epoch)).item()
-    assert loss == pytest.approx(share * whole, rel=1e-6)
+    assert loss == pytest.approx(share * full, rel=1e-6)
 
 
 def test_large_gaps_stay_finite() -> None:

@@ -49,7 +49,7 @@ def test_hint_layer(layer: int, used: str) -> None:
     assert reached.grad is not None
 
 
-def test_a_hint_that_is_not_there_is_refused_with_the_shapes() -> None:
+def test_a_missing_hint_layer_is_refused_with_the_shapes() -> None:
     s, t = features(), features(channels=(4, 6), sizes=(8, 8))
     with pytest.raises(Incompatible, match=r"hint_layer 3 .*\[4, 8, 8\]"):
         build("fitnets", s, t, hint_layer=3)

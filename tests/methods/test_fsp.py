@@ -50,7 +50,7 @@ def test_first_phase_trains_the_trunk() -> None:
 @pytest.mark.parametrize("channels", [(4, 6, 9), (4, 6)])
 def test_channels_must_agree(channels: tuple[int, ...]) -> None:
     s, t = features(), features(channels=channels)
-    told = [4, *channels]
+    teacher = [4, *channels]
     with pytest.raises(Incompatible) as error:
         build("fsp", s, t)
-    assert str(error.value) == f"FSP needs equal channels: student [4, 4, 6, 8], teacher {told}"
+    assert str(error.value) == f"FSP needs equal channels: student [4, 4, 6, 8], teacher {teacher}"

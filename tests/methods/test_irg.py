@@ -107,7 +107,7 @@ def test_equal_samples(variant: str, size: int) -> None:
     assert s.embedding.grad.isfinite().all()
 
 
-def test_what_cannot_work_is_refused() -> None:
+def test_incompatible_setups_are_refused() -> None:
     s = features(channels=(4, 6))
     with pytest.raises(Incompatible, match=r"stages \[0, 1\] have 4 and 6 channels"):
         build("irg", s, s, variant="zoo")

@@ -70,12 +70,12 @@ def test_value() -> None:
 @pytest.mark.parametrize(("epoch", "share"), [(1, 0.05), (20, 1.0), (100, 1.0)])
 def test_warm_up(epoch: int, share: float) -> None:
     s, t = (features(seed=i) for i in (0, 1))
-    whole = build("reviewkd", s, t, warmup=0).loss(s, t, batch()).item()
+    full = build("reviewkd", s, t, warmup=0).loss(s, t, batch()).item()
     loss = build("reviewkd", s, t).loss(s, t, replace(batch(), epoch=epoch)).item()
-    assert loss == pytest.approx(share * whole, rel=1e-5)
+    assert loss == pytest.approx(share * full, rel=1e-5)
 
 
-def test_what_cannot_work_is_refused() -> None:
+def test_incompatible_setups_are_refused() -> None:
     with pytest.raises(Incompatible, match=r"equal depths: student \[\[4, 8, 8\]"):
         build("reviewkd", features(), features(channels=(4, 6)))
     with pytest.raises(Incompatible, match="more than 1 value per channel"):

@@ -133,7 +133,7 @@ def test_attention_is_a_distribution(attention: str) -> None:
     assert torch.allclose(found.sum(2), torch.ones(4, 2, dtype=torch.float64))
 
 
-def test_what_each_ablation_is() -> None:
+def test_definition_of_each_ablation() -> None:
     s, t = pair()
 
     def found(attention: str) -> Tensor:

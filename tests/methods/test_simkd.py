@@ -64,7 +64,7 @@ def test_the_classifier_is_a_copy() -> None:
     assert torch.equal(mine, next(given.teacher_head.parameters()))
 
 
-def test_what_cannot_work_is_refused() -> None:
+def test_incompatible_setups_are_refused() -> None:
     s, t = features(seed=0), features(seed=1)
     cls = lookup.load("simkd")
     with pytest.raises(Incompatible, match="but there is none"):

@@ -43,7 +43,7 @@ def test_gradient_passes_the_frozen_classifier() -> None:
     assert gradient_is_right(method, s, t)
 
 
-def test_what_cannot_work_is_refused() -> None:
+def test_incompatible_setups_are_refused() -> None:
     s, cls = features(), lookup.load("srrl")
     with pytest.raises(Incompatible, match="but there is none"):
         cls(replace(setup(s, s), teacher_head=None))

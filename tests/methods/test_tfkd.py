@@ -48,7 +48,7 @@ def test_gradient(form: str) -> None:
     assert gradient_is_right(build("tfkd", s, t, form=form), s, t)
 
 
-def test_what_cannot_work_is_refused() -> None:
+def test_incompatible_setups_are_refused() -> None:
     s = features()
     cls: Any = lookup.load("tfkd")
     with pytest.raises(Incompatible, match="needs a teacher"):

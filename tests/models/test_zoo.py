@@ -1,4 +1,4 @@
-"""The zoo: every architecture is the published one, and every handle does what it says."""
+"""Tests of the zoo: architectures are the published ones, and their handles work."""
 
 import argparse
 import hashlib
@@ -325,7 +325,7 @@ def test_family(name: str, family: str) -> None:
         ("???", "one of resnet8, "),
     ],
 )
-def test_unknown_names_are_refused_with_what_is_near(name: str, hint: str) -> None:
+def test_unknown_names_are_refused_with_a_suggestion(name: str, hint: str) -> None:
     assert not zoo.known(name)
     with pytest.raises(ValueError, match="unknown network") as error:
         zoo.create(name)
@@ -502,7 +502,7 @@ def test_weights_of_another_network_are_refused(
     assert "\n" not in text
 
 
-def test_torchvision_resnets_are_told_apart() -> None:
+def test_torchvision_resnets_are_recognised() -> None:
     from torchvision.models import resnet18
 
     with torch.device("meta"):
@@ -511,7 +511,7 @@ def test_torchvision_resnets_are_told_apart() -> None:
         fit(on_meta("ResNet18"), state, name="ResNet18")
 
 
-def test_nothing_is_loaded_from_what_does_not_fit(weights: dict[str, Tensor]) -> None:
+def test_a_refused_checkpoint_changes_no_weight(weights: dict[str, Tensor]) -> None:
     network = zoo.create("resnet8")
     before = network.head.weight.clone()
     with pytest.raises(CheckpointError, match="'s extra"):
@@ -525,7 +525,7 @@ class Code:
 
 
 def refused(path: Path) -> str:
-    """Why a file is refused, on one line that starts with its name."""
+    """Return the reason that a file is refused: one line that starts with its name."""
     with pytest.raises(CheckpointError) as error:
         read_checkpoint(path)
     text = str(error.value)
@@ -556,7 +556,7 @@ def test_a_flipped_bit_is_noticed(tmp_path: Path, weights: dict[str, Tensor]) ->
     assert "damaged" in refused(path)
 
 
-def test_files_that_are_no_checkpoints_are_refused(
+def test_other_files_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], weights: dict[str, Tensor]
 ) -> None:
     path = tmp_path / "file.pth"

@@ -1,4 +1,4 @@
-"""How each golden case becomes one of our methods: reference names -> ours.
+"""Mapping of golden cases to our methods: reference names -> ours.
 
 The builders of the other methods are in ``golden_cases_more.py``; ``test_golden.py`` merges them.
 """
@@ -45,22 +45,22 @@ class Case:
 
     @property
     def hyper(self) -> dict[str, Any]:
-        """The reference's hyper-parameters."""
+        """Return the reference's hyper-parameters."""
         hyper: dict[str, Any] = self.meta["hyper"]
         return hyper
 
     @property
     def variant(self) -> str:
-        """Which reference behaviour."""
+        """Return the variant of the reference."""
         return str(self.meta["variant"])
 
     @property
     def phase(self) -> str:
-        """``distill`` or ``pretrain``."""
+        """Return the phase: ``distill`` or ``pretrain``."""
         return str(self.meta["phase"])
 
     def starting(self, prefix: str) -> dict[str, Tensor]:
-        """Arrays under ``prefix/``, without it: ``starting("grad_param")``."""
+        """Return arrays under ``prefix/``, without the prefix: ``starting("grad_param")``."""
         return {
             key.removeprefix(f"{prefix}/"): value
             for key, value in self.arrays.items()
@@ -69,11 +69,11 @@ class Case:
 
     @property
     def params(self) -> dict[str, Tensor]:
-        """Reference parameters and buffers before the forward pass."""
+        """Return the reference's parameters and buffers before the forward pass."""
         return self.starting("param")
 
     def setup(self, **changes: Any) -> Setup:
-        """A ``Setup`` with the case's shapes; 32 training samples unless changed."""
+        """Return a ``Setup`` with the case's shapes; 32 training samples unless changed."""
         setup = Setup(
             student=self.student,
             teacher=self.teacher,
@@ -86,7 +86,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Built:
-    """A case's method, and how the reference's names map to ours.
+    """A case's method, and the mapping of the reference's names to ours.
 
     ``test_golden.py`` makes the method float64, copies ``param/<reference>`` into
     ``state_dict()[ours]`` for every pair of ``param_names``, runs it, and compares. Nothing is
@@ -113,7 +113,7 @@ Builder = Callable[[Case], Built]
 
 
 def read_case(path: Path) -> Case:
-    """A golden file as a case; leaves are fresh on every call."""
+    """Read a golden file as a case, with new leaf tensors on every call."""
     with np.load(path) as file:
         meta = json.loads(str(file["meta"]))
         arrays = {key: torch.from_numpy(file[key]) for key in file.files if key != "meta"}
@@ -153,7 +153,7 @@ def _features(arrays: dict[str, Tensor], who: str) -> Features:
 
 
 def same_names(case: Case, **prefixes: str) -> dict[str, str]:
-    """Every reference name, its first part replaced: ``same_names(case, vid="parts")``."""
+    """Replace the first part of every reference name: ``same_names(case, vid="parts")``."""
     names = {}
     for name in case.params:
         head, dot, tail = name.partition(".")
@@ -162,7 +162,7 @@ def same_names(case: Case, **prefixes: str) -> dict[str, str]:
 
 
 def build(case: Case, **hyper: Any) -> Method:
-    """The method named by the case's folder."""
+    """Build the method that the case's folder names."""
     return lookup.load(case.folder)(case.setup(), **hyper)
 
 
@@ -181,7 +181,7 @@ def kd(case: Case) -> Built:
 
 
 def objective(case: Case) -> Built:
-    """The whole objective around the term that the case names."""
+    """Build the whole objective around the case's term."""
     hyper = case.hyper
 
     def run(case: Case, method: Method) -> Tensor:
@@ -200,9 +200,9 @@ def semckd(case: Case) -> Built:
     method = build(case, soft=soft, factor=hyper["factor"])
     names, teacher_stages = {}, len(case.teacher.stages)
     for name in case.params:
-        found = re.fullmatch(r"([a-z]+)(?:_weight|_|)(\d)(\d?)\.(.+)", name)
-        assert found, f"semckd: no such reference name: {name}"
-        kind, i, j, rest = found.groups()
+        match = re.fullmatch(r"([a-z]+)(?:_weight|_|)(\d)(\d?)\.(.+)", name)
+        assert match, f"semckd: no such reference name: {name}"
+        kind, i, j, rest = match.groups()
         if kind == "regressor":
             rest = rest.removeprefix("regressor.")
             names[name] = f"regressors.{int(i) * teacher_stages + int(j)}.{rest}"

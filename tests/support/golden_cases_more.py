@@ -1,4 +1,4 @@
-"""How the golden cases of the other methods become ours; ``golden_names.py`` says what is what."""
+"""Mapping of the golden cases of the other methods; ``golden_cases.py`` explains the terms."""
 
 from dataclasses import replace
 from typing import Any
@@ -12,12 +12,12 @@ from kdbench.registry import lookup
 
 
 def build(case: Case, setup: Setup | None = None, **hyper: Any) -> Method:
-    """The method named by the case's folder."""
+    """Build the method that the case's folder names."""
     return lookup.load(case.folder)(setup or case.setup(), **hyper)
 
 
 def teacher_head(case: Case) -> nn.Linear:
-    """The case's frozen classifier, ``cls_t``."""
+    """Return the case's frozen classifier, ``cls_t``."""
     classes, width = case.params["cls_t.weight"].shape
     return nn.Linear(width, classes).requires_grad_(False)
 
@@ -37,7 +37,7 @@ def cc(case: Case) -> Built:
 
 
 def crd(case: Case) -> Built:
-    """The file's drawn indices take the place of our own draw; column 0 is the positive."""
+    """Use the file's indices instead of drawing; column 0 is the positive."""
     hyper, n = case.hyper, case.hyper["n_data"]
     method = build(
         case,
@@ -84,7 +84,7 @@ def fsp(case: Case) -> Built:
 
 
 def ft(case: Case) -> Built:
-    """Ours has no empty places between convolutions, where the reference's count by threes."""
+    """Map names to consecutive indices; the reference numbers the layers in steps of three."""
     hyper = dict(case.hyper)
     method = build(case, variant=case.variant, **hyper)
     names = {}

@@ -1,4 +1,4 @@
-"""Compare a network with a golden file of ``tests/golden/models``; its README says how it is made.
+"""Comparison of a network with a file of ``tests/golden/models``; see the README there.
 
 The weights come from a counter-based hash, so that a file holds results only.
 """
@@ -23,7 +23,7 @@ IMAGES = 1_000_003  # the position that stands for the images
 
 
 def uniform(position: int, size: int, seed: int) -> Array:
-    """``size`` numbers in [0, 1), the hash of (position, index, seed)."""
+    """Return ``size`` numbers in [0, 1), hashes of (position, index, seed)."""
     word = 2**32 - 1
     start = position * 2246822519 + seed * 3266489917 + 374761393
     x = np.arange(size, dtype=np.uint64) * np.uint64(2654435761) + np.uint64(start & word)
@@ -36,7 +36,7 @@ def uniform(position: int, size: int, seed: int) -> Array:
 
 
 def fill(network: nn.Module, seed: int) -> list[str]:
-    """Fill a float64 network by the README's formula; the keys of its floating-point tensors."""
+    """Fill a float64 network by the README's formula; return its floating-point keys."""
     keys: list[str] = []
     for key, value in network.state_dict().items():
         if not value.is_floating_point():
@@ -56,7 +56,7 @@ def fill(network: nn.Module, seed: int) -> list[str]:
 
 
 def inputs(seed: int) -> tuple[Tensor, Tensor]:
-    """Images [4, 3, 32, 32] and labels [4]."""
+    """Return images, [4, 3, 32, 32], and labels, [4]."""
     noise = torch.from_numpy(uniform(IMAGES, 4 * 3 * 32 * 32, seed)).view(4, 3, 32, 32)
     b = torch.arange(4)
     shift = ((5 * b[:, None] + 3 * torch.arange(3)) % 7 - 3) / 2  # [4, 3]
@@ -64,19 +64,19 @@ def inputs(seed: int) -> tuple[Tensor, Tensor]:
 
 
 def stats(tensors: Sequence[Tensor]) -> Array:
-    """Mean, population standard deviation and L2 norm of each."""
+    """Return mean, population standard deviation and L2 norm of each tensor."""
     rows = [(t.mean(), t.std(correction=0), torch.linalg.vector_norm(t)) for t in tensors]
     return np.array([[float(value) for value in row] for row in rows])
 
 
 def entries(tensors: Sequence[Tensor]) -> Array:
-    """Sixteen entries of each, evenly spread over its flat index."""
+    """Return sixteen entries of each tensor, evenly spread over its flat index."""
     rows = [t.flatten()[[j * (t.numel() - 1) // 15 for j in range(16)]] for t in tensors]
     return torch.stack(rows).numpy()
 
 
 def check_case(path: Path) -> int:
-    """Compare with every array of one file, named after its model; the number compared.
+    """Compare with every array of a file named after its model; return their number.
 
     Raises:
         AssertionError: names the array that differs.
@@ -135,7 +135,7 @@ def _in_training(
 
 
 def _compare(name: str, ours: Array, golden: NDArray[np.generic]) -> None:
-    """Largest difference against the array's largest entry; per row of feature summaries.
+    """Return the largest difference over the largest entry; per row of feature summaries.
 
     For gradients this is the absolute floor that entries need which are zero in theory.
     """

@@ -1,4 +1,4 @@
-"""Every variant of a method that is a hyper-parameter, for tests that go over all of them."""
+"""All variants of methods that a hyper-parameter selects, for tests over all of them."""
 
 from typing import Any
 
@@ -30,5 +30,5 @@ ALL = [(name, hyper) for name in lookup.names() for hyper in ({}, *OTHERS.get(na
 
 
 def label(name: str, hyper: dict[str, Any]) -> str:
-    """For a test's id."""
+    """Return the id of a test."""
     return name + "".join(f"-{key}={value}" for key, value in hyper.items())

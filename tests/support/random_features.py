@@ -37,16 +37,16 @@ def features(
     dtype: torch.dtype = torch.float32,
     grad: bool = False,
 ) -> Features:
-    """Random ``Features``: independent normal tensors, stages being the ReLU of the preacts.
+    """Return random ``Features``: independent normal tensors; stages are the preacts' ReLU.
 
     Args:
         batch_size: B.
-        channels: of the stages.
+        channels: channels of each stage.
         sizes: height and width of each stage; by default 8, 8, 4, 2, ... from the stem on.
         num_classes: K.
         width: D; by default the last stage's channels.
-        seed: of the numbers.
-        dtype: of all tensors.
+        seed: seed of the generator.
+        dtype: type of all tensors.
         grad: make every tensor a leaf that requires a gradient.
     """
     sizes = sizes or [max(1, 8 // 2**i) for i in range(len(channels))]
@@ -69,7 +69,7 @@ def features(
 
 
 def batch(batch_size: int = 4, *, num_classes: int = 5, n: int = 40, seed: int = 0) -> Batch:
-    """A batch of random images whose index and labels agree with ``train_labels``."""
+    """Return a batch of random images; index and labels agree with ``train_labels``."""
     generator = torch.Generator().manual_seed(seed)
     index = torch.randperm(n, generator=generator)[:batch_size]
     return Batch(
@@ -80,12 +80,12 @@ def batch(batch_size: int = 4, *, num_classes: int = 5, n: int = 40, seed: int =
 
 
 def train_labels(n: int = 40, num_classes: int = 5) -> Tensor:
-    """0, 1, ..., K-1, 0, 1, ... of length n."""
+    """Return the labels 0, 1, ..., K-1, 0, 1, ..., [n]."""
     return torch.arange(n) % num_classes
 
 
 def setup(student: Features, teacher: Features, **changes: Any) -> Setup:
-    """A ``Setup`` for these features; the teacher's head is a frozen linear layer."""
+    """Return a ``Setup`` for these features; the teacher's head is a frozen linear layer."""
     batch_size, num_classes = student.logits.shape
     head = nn.Linear(teacher.embedding.shape[1], num_classes).to(teacher.embedding.dtype)
     made = Setup(
@@ -100,21 +100,21 @@ def setup(student: Features, teacher: Features, **changes: Any) -> Setup:
 
 
 def build(name: str, s: Features, t: Features, **hyper: Any) -> Method:
-    """A method for these features, in their precision, always with the same weights."""
+    """Build a method for these features, in their precision and with fixed weights."""
     torch.manual_seed(0)
     return lookup.load(name)(setup(s, t), **hyper).to(s.logits.dtype)
 
 
 def permuted(f: Features, order: Sequence[int]) -> Features:
-    """The same samples in another order."""
+    """Return the same samples in another order."""
     return f.map(lambda x: x[list(order)])
 
 
 def gradient_is_right(method: Method, s: Features, t: Features) -> bool:
-    """Compare with finite differences, in float64, every gradient to the student and to parameters.
+    """Compare gradients to student and parameters with finite differences, in float64.
 
     Raises:
-        GradcheckError: where they differ.
+        GradcheckError: a gradient differs.
     """
     given = batch(len(s.logits))
     leaves = s.map(lambda x: x.detach().clone().requires_grad_())
