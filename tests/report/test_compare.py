@@ -38,24 +38,24 @@ def evidence(accuracy: Callable[[Run], float] = usual, **changes: object) -> Evi
 
 
 def test_significant_difference() -> None:
-    found = methods("semckd", "kd", evidence())
-    whole = found.overall
-    least = over_seeds.detectable(whole.se, whole.freedom)
-    assert sentence(found) == (
-        f"semckd is better than kd on 2 of 2 pairs; +1.12 points [+{whole.low:.2f}, "
-        f"+{whole.high:.2f}] on average over 2 pairs, 4 seeds; power is below 80 % for true "
+    comparison = methods("semckd", "kd", evidence())
+    overall = comparison.overall
+    least = over_seeds.detectable(overall.se, overall.freedom)
+    assert sentence(comparison) == (
+        f"semckd is better than kd on 2 of 2 pairs; +1.12 points [+{overall.low:.2f}, "
+        f"+{overall.high:.2f}] on average over 2 pairs, 4 seeds; power is below 80 % for true "
         f"differences under {least:.2f} points"
     )
-    assert 0 < whole.low < 1.125 < whole.high
-    assert lines(found)[1].startswith("  big → small: +1.12 [")
+    assert 0 < overall.low < 1.125 < overall.high
+    assert lines(comparison)[1].startswith("  big → small: +1.12 [")
     turned = methods("kd", "semckd", evidence())
     assert sentence(turned).startswith("kd is worse than semckd on 2 of 2 pairs; −1.12 points [")
 
 
 def test_difference_that_is_not_significant() -> None:
-    told = sentence(methods("at", "kd", evidence()))
-    assert told.startswith("at and kd are not significantly different: +0.07 points [−")
-    assert "power is below 80 % for true differences under" in told
+    text = sentence(methods("at", "kd", evidence()))
+    assert text.startswith("at and kd are not significantly different: +0.07 points [−")
+    assert "power is below 80 % for true differences under" in text
 
 
 def test_pairs_with_the_opposite_effect_are_counted() -> None:
@@ -63,21 +63,21 @@ def test_pairs_with_the_opposite_effect_are_counted() -> None:
         worse = run.method == "semckd" and run.student == "tiny"
         return usual(run) - (1.7 if worse else 0.0) + (2.0 if run.method == "semckd" else 0.0)
 
-    told = sentence(methods("semckd", "kd", evidence(split)))
-    assert told.startswith("semckd is better than kd on 2 of 2 pairs")
+    text = sentence(methods("semckd", "kd", evidence(split)))
+    assert text.startswith("semckd is better than kd on 2 of 2 pairs")
 
     def against(run: Run) -> float:
         better = 4.0 if run.method == "semckd" and run.student == "small" else 0.0
         worse = -1.6 if run.method == "semckd" and run.student == "tiny" else 0.0
         return usual(run) + better + worse
 
-    told = sentence(methods("semckd", "kd", evidence(against)))
-    assert told.startswith("semckd is better than kd on 1 of 2 pairs (1 worse); +2.32")
+    text = sentence(methods("semckd", "kd", evidence(against)))
+    assert text.startswith("semckd is better than kd on 1 of 2 pairs (1 worse); +2.32")
 
 
 def test_one_seed_supports_no_test() -> None:
-    told = sentence(methods("semckd", "kd", evidence(seeds=(0,))))
-    assert told == (
+    text = sentence(methods("semckd", "kd", evidence(seeds=(0,))))
+    assert text == (
         "semckd and kd cannot be tested: +1.30 points on average over 2 pairs; no interval: "
         "only one common seed on at least one of 2 pairs"
     )
@@ -91,32 +91,32 @@ def test_no_common_seeds() -> None:
         for run in cell.runs
         if run.seed % 2 == (cell.method == "kd")
     }
-    found = methods("semckd", "kd", replace(some, records=kept))
-    assert sentence(found) == "semckd and kd cannot be compared: no common seeds"
-    assert lines(found)[1] == "  big → small: left out, no common seeds"
-    assert math.isnan(found.overall.mean)
+    comparison = methods("semckd", "kd", replace(some, records=kept))
+    assert sentence(comparison) == "semckd and kd cannot be compared: no common seeds"
+    assert lines(comparison)[1] == "  big → small: left out, no common seeds"
+    assert math.isnan(comparison.overall.mean)
     nothing = sentence(methods("semckd", "kd", replace(some, records={})))
     assert nothing == "semckd and kd cannot be compared: semckd is missing"
 
 
 def test_equal_differences_of_all_seeds_give_no_interval() -> None:
-    told = sentence(methods("semckd", "kd", evidence(lambda run: BASE[run.method])))
-    assert told.startswith("semckd and kd cannot be tested: +1.00 points")
-    assert told.endswith("no interval: the difference is the same for every seed")
+    text = sentence(methods("semckd", "kd", evidence(lambda run: BASE[run.method])))
+    assert text.startswith("semckd and kd cannot be tested: +1.00 points")
+    assert text.endswith("no interval: the difference is the same for every seed")
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "text"),
     [
         (("semkd", "kd"), "semkd: unknown; accepted: at, kd, semckd, student (did you mean semckd"),
         (("kd", "teacher"), "teacher: unknown"),
         (("kd", "kd"), "both names mean the row kd"),
     ],
 )
-def test_unknown_or_equal_rows_are_refused(names: tuple[str, str], told: str) -> None:
+def test_unknown_or_equal_rows_are_refused(names: tuple[str, str], text: str) -> None:
     with pytest.raises(CompareError) as error:
         methods(*names, evidence())
-    assert told in str(error.value) and "\n" not in str(error.value)
+    assert text in str(error.value) and "\n" not in str(error.value)
 
 
 def test_different_protocols_are_refused_without_mix() -> None:
@@ -126,8 +126,8 @@ def test_different_protocols_are_refused_without_mix() -> None:
     message = str(error.value)
     assert "different protocols (epochs 2 and 1; alpha 1.0 and 0.5)" in message
     assert "--mix" in message and "\n" not in message
-    found = methods("semckd", "kd", evidence(), short, mix=True)
-    assert lines(found)[-1] == (
+    comparison = methods("semckd", "kd", evidence(), short, mix=True)
+    assert lines(comparison)[-1] == (
         "  ATTENTION: semckd under fake, kd under fake: the difference includes the effect of the "
         "protocols"
     )
@@ -137,9 +137,9 @@ def test_different_protocols_are_refused_without_mix() -> None:
 
 
 def test_rows_of_two_grids_with_the_same_protocol() -> None:
-    found = methods("semckd", "kd", evidence(), evidence(name="again"))
-    assert found.protocols is None
-    assert found.overall == methods("semckd", "kd", evidence()).overall
+    comparison = methods("semckd", "kd", evidence(), evidence(name="again"))
+    assert comparison.protocols is None
+    assert comparison.overall == methods("semckd", "kd", evidence()).overall
 
 
 # --- the command ---

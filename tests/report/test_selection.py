@@ -37,7 +37,7 @@ def cells() -> tuple[list[Cell], dict[str, Record]]:
     return made, records
 
 
-def test_the_best_is_chosen_on_held_out_images() -> None:
+def test_best_value_is_chosen_on_held_out_images() -> None:
     made, records = cells()
     found = {choice.label: choice for choice in choices(made, records)}
     assert found["at(beta=1)"].val_acc == 81.0
@@ -46,7 +46,7 @@ def test_the_best_is_chosen_on_held_out_images() -> None:
     assert found["at(beta=9)"].per_pair == {"r8w16 -> r8w3": 91.0, "r8w16 -> v5w4": 91.0}
 
 
-def test_a_run_that_diverged_counts_against_its_value() -> None:
+def test_diverged_run_counts_as_0() -> None:
     made, records = cells()
     bad = made[2].runs[0].id
     records[bad] = record(bad, 90.0, 50.0, "diverged")
@@ -55,7 +55,7 @@ def test_a_run_that_diverged_counts_against_its_value() -> None:
     assert [c.label for c in found.values() if c.best] == ["at(beta=1)"]
 
 
-def test_without_held_out_images_it_refuses() -> None:
+def test_grid_without_held_out_images_is_refused() -> None:
     tree = {"name": "x", "dataset": "digits", "protocol": "demo", "seeds": [0]}
     grid = parse(tree | {"pairs": ["r8w16 -> r8w3"]}, source="x.yaml")
     with pytest.raises(UserError, match=r"x\.yaml: dataset\.validation: missing"):

@@ -29,7 +29,7 @@ def grid(name: str, **changes: object) -> Evidence:
 OTHER = {"protocol": PROTOCOL.model_copy(update={"name": "crd", "alpha": 0.0})}
 
 
-def test_grids_of_one_protocol_are_one_grid() -> None:
+def test_grids_with_the_same_protocol_are_merged() -> None:
     one = several_grids.merged([grid("a"), grid("b", pairs=PAIRS[1:])])
     assert one is not None and one.grid.name == "a-and-b"
     whole, apart = aggregate(one), aggregate(grid("c", pairs=PAIRS))
@@ -47,9 +47,7 @@ def test_grids_of_one_protocol_are_one_grid() -> None:
         ({"dataset": {"name": "fashion_mnist"}}, "data digits and fashion_mnist"),
     ],
 )
-def test_other_protocols_do_not_belong_into_one_table(
-    changes: dict[str, object], told: str
-) -> None:
+def test_different_protocols_are_refused(changes: dict[str, object], told: str) -> None:
     from kdbench.grid.settings import Dataset
 
     if "dataset" in changes:
@@ -74,7 +72,7 @@ def test_side_by_side_marks_every_row_and_ranks_nothing(tmp_path: Path) -> None:
     assert len(frame) == 10 and set(frame["mark"]) == {"a", "b"}
 
 
-def test_the_command(tmp_path: Path) -> None:
+def test_command_writes_the_merged_report(tmp_path: Path) -> None:
     a, b = tmp_path / "a.parquet", tmp_path / "b.parquet"
     archive.write(grid("a"), a)
     archive.write(grid("b", **OTHER), b)

@@ -19,14 +19,14 @@ def results(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_results_are_what_their_records_give(results: Path) -> None:
+def test_unchanged_results_are_verified(results: Path) -> None:
     assert verify.folders(results) == [results / "fake"]
     assert verify.differing(results / "fake") == []
     done = kdbench("verify", "--results", results)
     assert done.exit_code == 0 and "checked fake; 0 files differ" in done.stdout
 
 
-def test_a_changed_number_is_found(results: Path) -> None:
+def test_changed_number_is_reported(results: Path) -> None:
     page, csv = results / "fake" / "leaderboard.md", results / "fake" / "leaderboard.csv"
     text = page.read_text()
     page.write_text(text.replace("83.50", "83.51", 1))
@@ -45,7 +45,7 @@ def test_a_changed_number_is_found(results: Path) -> None:
     assert "4 files differ" in done.stdout and f"{csv}: missing" in done.stdout
 
 
-def test_a_table_of_other_bytes_and_the_same_content_is_the_same(results: Path) -> None:
+def test_parquet_is_compared_by_content(results: Path) -> None:
     import pyarrow.parquet as pq
 
     path = results / "fake" / "leaderboard.parquet"
@@ -65,7 +65,7 @@ def test_longer_and_shorter_files_differ(results: Path) -> None:
     assert verify.differing(results / "fake") == [f"{page}: differs in line {lines + 1}"]
 
 
-def test_a_file_that_no_record_gives_is_told(results: Path) -> None:
+def test_unexpected_file_is_reported(results: Path) -> None:
     extra = [results / "fake" / name for name in ("notes.md", "plots/old/accuracy.svg")]
     for path in extra:
         path.parent.mkdir(exist_ok=True)
@@ -81,12 +81,12 @@ def test_a_file_that_no_record_gives_is_told(results: Path) -> None:
     assert "3 files differ" in done.stdout and f"{extra[0]}: not produced by" in done.stdout
 
 
-def test_nothing_to_verify_says_so(tmp_path: Path) -> None:
+def test_folder_without_records_is_reported(tmp_path: Path) -> None:
     done = kdbench("verify", "--results", tmp_path)
     assert done.exit_code == 0 and "checked nothing, no records.parquet found" in done.stdout
 
 
-def test_make_knows_it() -> None:
+def test_makefile_runs_verify() -> None:
     assert re.search(
         r"^verify-results:.*\n\t.*kdbench verify", (ROOT / "Makefile").read_text(), re.M
     )

@@ -25,7 +25,7 @@ def test_summary_of_a_cell() -> None:
     assert summarise(runs[2:], records).status == "diverged"
 
 
-def test_summary_of_nothing() -> None:
+def test_summary_without_records() -> None:
     runs = make_cells(make_grid())[2].runs
     summary = summarise(runs, {})
     assert (summary.n, summary.status, summary.statuses) == (0, "missing", {"missing": 3})
@@ -33,20 +33,20 @@ def test_summary_of_nothing() -> None:
     assert math.isnan(summarise(runs[:1], {runs[0].id: make_record(runs[0], 1.0)}).sd)
 
 
-def test_a_record_without_result_is_not_done() -> None:
+def test_record_without_a_result_has_failed() -> None:
     [run, *_] = make_cells(make_grid())[2].runs
     record = replace(make_record(run, 1.0), result=None)
     assert summarise([run], {run.id: record}).statuses == {"failed": 1}
 
 
-def test_a_diverged_runs_last_accuracy_does_not_count() -> None:
+def test_accuracy_of_a_diverged_run_is_ignored() -> None:
     runs = make_cells(make_grid())[2].runs
     records = {run.id: make_record(run, 70.0) for run in runs}
     records[runs[0].id] = replace(records[runs[0].id], status="diverged", reason="nan")
     assert summarise(runs, records).n == 2
 
 
-def test_a_pairs_teacher_is_not_its_auxiliary() -> None:
+def test_auxiliary_is_not_a_pairs_teacher() -> None:
     grid = make_grid()
     cells = make_cells(grid)
     [own], kd, semckd = cells[0].runs, cells[2].runs, cells[4].runs

@@ -12,7 +12,7 @@ from kdbench.stats.cell_summary import row_label, summaries
 from kdbench.stats.cell_table import COLUMNS, cell_table
 
 
-def test_tidy_has_a_row_per_method_and_pair_with_its_numbers() -> None:
+def test_cell_table_has_a_row_per_method_and_pair() -> None:
     grid = make_grid([("big", "small"), ("big", "tiny")])
     cells = make_cells(grid)
     records = make_records(cells, typical)
@@ -47,7 +47,7 @@ def test_tidy_has_a_row_per_method_and_pair_with_its_numbers() -> None:
     assert at["runs"].split() == [run.id for run in cell_of(cells, "at").runs]
 
 
-def test_a_teacher_of_other_data_says_which() -> None:
+def test_teacher_of_other_data_names_its_data() -> None:
     data = Dataset(name="digits", per_class=30)
     grid = make_grid(dataset=data, teacher=TeacherSpec(dataset=DIGITS))
     cells = make_cells(grid)
@@ -57,7 +57,7 @@ def test_a_teacher_of_other_data_says_which() -> None:
     assert set(frame.loc[frame["method"] != "teacher", "dataset"]) == {"digits, 30 per class"}
 
 
-def test_find_knows_a_row_by_its_label_or_by_its_terms() -> None:
+def test_row_label_accepts_a_label_or_terms() -> None:
     grid = make_grid()
     kd = cell_of(make_cells(grid), "kd")
     labelled = replace(kd, method="Hinton")

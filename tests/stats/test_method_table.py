@@ -30,12 +30,12 @@ def noisy(run: Run) -> float:
     return typical(run) + float(draw.normal(0, 0.8))
 
 
-def of(result: MethodTable, method: str) -> dict[str, object]:
+def row_for(result: MethodTable, method: str) -> dict[str, object]:
     [row] = result.frame[result.frame["method"] == method].to_dict("records")
     return {str(key): value for key, value in row.items()}
 
 
-def test_columns_against_independent_calculations() -> None:
+def test_columns_match_independent_calculations() -> None:
     grid = make_grid(PAIRS, seeds=(0, 1, 2, 3))
     cells = make_cells(grid, NAMES)
     records = make_records(cells, noisy)
@@ -48,7 +48,7 @@ def test_columns_against_independent_calculations() -> None:
     means = np.array([[acc[m, s].mean() for m in NAMES] for s in students])
     ranks = np.mean([scipy.stats.rankdata(-row) for row in means], axis=0)
     for i, method in enumerate(NAMES):
-        row = of(result, method)
+        row = row_for(result, method)
         assert row["rank"] == pytest.approx(ranks[i])
         gaps = [(acc[method, s] - acc["student", s].mean()) / (95 - acc["student", s].mean())
                 for s in students]  # fmt: skip
@@ -67,12 +67,12 @@ def test_columns_against_independent_calculations() -> None:
     ari = over_seeds.average_relative_improvement(
         *([acc[m, s].mean() for s in students] for m in ("semckd", "at", "student"))
     )
-    row = of(result, "at")
+    row = row_for(result, "at")
     assert row["ari"] == pytest.approx(ari) and row["ari_pairs"] == 2
     assert row["ari_lo"] < ari < row["ari_hi"]  # type: ignore[operator]
 
 
-def test_a_pair_that_a_method_lacks_is_dropped_for_it_alone() -> None:
+def test_missing_pair_is_dropped_for_its_method_only() -> None:
     grid = make_grid(PAIRS)
     cells = make_cells(grid)
     records = make_records(cells, typical)
@@ -80,20 +80,20 @@ def test_a_pair_that_a_method_lacks_is_dropped_for_it_alone() -> None:
         assert (run.method, run.student) == ("at", "tiny")
         del records[run.id]
     del records[cells[2].runs[0].id]  # kd on small has seeds 1 and 2
-    whole = aggregate_of(grid, cells, records)
-    at, semckd = of(whole.methods, "at"), of(whole.methods, "semckd")
+    aggregate = aggregate_of(grid, cells, records)
+    at, semckd = row_for(aggregate.methods, "at"), row_for(aggregate.methods, "semckd")
     assert (at["pairs"], at["iqm_pairs"], at["seeds_min"]) == (1, 1, 2)
     assert (semckd["pairs"], semckd["seeds_min"]) == (2, 2)
     # Without a result on every pair there is no rank; the others are ranked without it.
-    assert whole.methods.ranked == ("kd", "semckd")
+    assert aggregate.methods.ranked == ("kd", "semckd")
     assert math.isnan(at["rank"]) and semckd["rank"] == 1.0  # type: ignore[arg-type]
-    table = across_pairs(whole.methods, whole.frame, 0.2)
+    table = across_pairs(aggregate.methods, aggregate.frame, 0.2)
     assert row_of(table, "at")["Pairs"] == "1/2" and row_of(table, "at")["Rank"] == "–"
-    assert any("without a result: 1 of 6; with some of their seeds: 1." in n for n in table.notes)
+    assert any("without a result: 1 of 6; with only some seeds: 1." in n for n in table.notes)
     assert any("among the 2 methods with a result on all 2 pairs" in n for n in table.notes)
 
 
-def test_nothing_ranks_on_the_best_epoch() -> None:
+def test_best_epoch_affects_no_rank() -> None:
     from dataclasses import replace
 
     grid = make_grid(PAIRS)
@@ -110,47 +110,49 @@ def test_nothing_ranks_on_the_best_epoch() -> None:
     assert changed == ["best_mean"]
 
 
-def test_few_pairs_have_no_test_and_say_why() -> None:
+def test_few_pairs_give_a_reason_instead_of_a_test() -> None:
     grid = make_grid(PAIRS)
     cells = make_cells(grid)
-    whole = aggregate_of(grid, cells, make_records(cells, typical))
-    assert whole.methods.comparisons == 2
-    assert whole.methods.frame["p_wilcoxon_holm"].isna().all()
-    assert "on 2 pairs cannot give a p-value below" in whole.methods.refusal
-    assert isinstance(whole.methods.diagram, str) and "every two of 3" in whole.methods.diagram
-    table = across_pairs(whole.methods, whole.frame, 0.2)
+    aggregate = aggregate_of(grid, cells, make_records(cells, typical))
+    assert aggregate.methods.comparisons == 2
+    assert aggregate.methods.frame["p_wilcoxon_holm"].isna().all()
+    assert "on 2 pairs cannot give a p-value below" in aggregate.methods.refusal
+    assert (
+        isinstance(aggregate.methods.diagram, str) and "every two of 3" in aggregate.methods.diagram
+    )
+    table = across_pairs(aggregate.methods, aggregate.frame, 0.2)
     assert "p (Wilcoxon)" not in table.rows
-    assert {whole.methods.refusal, whole.methods.diagram} <= set(table.notes)
+    assert {aggregate.methods.refusal, aggregate.methods.diagram} <= set(table.notes)
 
 
-def test_many_pairs_have_wilcoxons_test() -> None:
+def test_many_pairs_are_tested_by_wilcoxon() -> None:
     grid = make_grid([("big", f"s{'x' * i}") for i in range(8)])
     cells = make_cells(grid, NAMES)
-    whole = aggregate_of(grid, cells, make_records(cells, noisy))
-    found = whole.methods
-    assert found.refusal == ""
-    at = whole.frame[whole.frame["method"] == "at"]["diff"]
-    semckd = whole.frame[whole.frame["method"] == "semckd"]["diff"]
+    aggregate = aggregate_of(grid, cells, make_records(cells, noisy))
+    methods = aggregate.methods
+    assert methods.refusal == ""
+    at = aggregate.frame[aggregate.frame["method"] == "at"]["diff"]
+    semckd = aggregate.frame[aggregate.frame["method"] == "semckd"]["diff"]
     ps = [scipy.stats.wilcoxon(values).pvalue for values in (at, semckd)]
     low, high = sorted(ps)
     adjusted = {low: min(1, 2 * low), high: max(2 * low, high)}
-    assert of(found, "at")["p_wilcoxon_holm"] == pytest.approx(adjusted[ps[0]])
-    assert of(found, "semckd")["p_wilcoxon_holm"] == pytest.approx(adjusted[ps[1]])
-    table = across_pairs(found, whole.frame, 0.2)
+    assert row_for(methods, "at")["p_wilcoxon_holm"] == pytest.approx(adjusted[ps[0]])
+    assert row_for(methods, "semckd")["p_wilcoxon_holm"] == pytest.approx(adjusted[ps[1]])
+    table = across_pairs(methods, aggregate.frame, 0.2)
     assert row_of(table, "kd")["p (Wilcoxon)"] == "–"
     assert any("Holm-adjusted over 2 methods" in note for note in table.notes)
     assert any("All 3 methods with each other over 8 pairs: Friedman p = " in note
                for note in table.notes)  # fmt: skip
-    assert isinstance(found.diagram, CriticalDifference)
-    assert found.diagram.methods[0] == "semckd"
+    assert isinstance(methods.diagram, CriticalDifference)
+    assert methods.diagram.methods[0] == "semckd"
 
 
 def test_without_a_baseline_or_records() -> None:
     grid = make_grid(PAIRS, report=Report(baseline="at"))
     cells = make_cells(grid, ("kd", "semckd"))
-    whole = aggregate_of(grid, cells, make_records(cells, typical))
-    assert whole.methods.baseline is None and whole.methods.refusal == ""
-    table = across_pairs(whole.methods, whole.frame, 0.2)
+    aggregate = aggregate_of(grid, cells, make_records(cells, typical))
+    assert aggregate.methods.baseline is None and aggregate.methods.refusal == ""
+    table = across_pairs(aggregate.methods, aggregate.frame, 0.2)
     assert list(table.rows.columns) == ["Method", "Rank", "Recovered gap (IQM)", "Pairs"]
     nothing = aggregate_of(grid, cells, {})
     assert nothing.methods.ranked == ()
@@ -160,15 +162,15 @@ def test_without_a_baseline_or_records() -> None:
 def test_one_seed_shows_values_without_intervals() -> None:
     grid = make_grid(PAIRS, seeds=[0])
     cells = make_cells(grid)
-    whole = aggregate_of(grid, cells, make_records(cells, typical))
-    row = row_of(across_pairs(whole.methods, whole.frame, 0.2), "at")
+    aggregate = aggregate_of(grid, cells, make_records(cells, typical))
+    row = row_of(across_pairs(aggregate.methods, aggregate.frame, 0.2), "at")
     assert row["Mean − kd"] == "+0.90" and row["Rank"] == "2.0"
     assert row["P(better than kd)"] == "1.00" and row["W/T/L"] == "2/0/0"
 
 
-def test_a_teacher_that_does_not_lead_leaves_no_gap() -> None:
+def test_teacher_without_a_lead_gives_no_recovered_gap() -> None:
     grid = make_grid(PAIRS)
     cells = make_cells(grid)
     records = make_records(cells, lambda run: typical(run) + 20 * (run.student == "tiny"))
-    row = of(method_table(evidence_of(grid, cells, records), summaries(cells, records)), "at")
+    row = row_for(method_table(evidence_of(grid, cells, records), summaries(cells, records)), "at")
     assert (row["iqm_pairs"], row["pairs"]) == (1, 2)

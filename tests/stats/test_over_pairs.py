@@ -20,7 +20,7 @@ def grid(pairs: int, seeds: int, methods: int, of: int = 0) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("n", range(1, 8))
-def test_resamples_are_all_of_them_with_their_probabilities(n: int) -> None:
+def test_resamples_of_few_seeds_are_complete(n: int) -> None:
     weights, probability = bootstrap.resamples(n)
     assert len(weights) == math.comb(2 * n - 1, n)
     assert probability.sum() == pytest.approx(1, rel=1e-12)
@@ -30,12 +30,14 @@ def test_resamples_are_all_of_them_with_their_probabilities(n: int) -> None:
         for one in itertools.product(range(n), repeat=n):
             key = tuple(np.bincount(one, minlength=n).tolist())
             brute[key] = brute.get(key, 0) + 1
-        found = {tuple(np.rint(row * n).astype(int).tolist()): p for row, p in
+        enumerated = {tuple(np.rint(row * n).astype(int).tolist()): p for row, p in
                  zip(weights, probability, strict=True)}  # fmt: skip
-        assert found == pytest.approx({key: ways / n**n for key, ways in brute.items()}, rel=1e-12)
+        assert enumerated == pytest.approx(
+            {key: ways / n**n for key, ways in brute.items()}, rel=1e-12
+        )
 
 
-def test_many_seeds_are_drawn_at_random_and_always_alike() -> None:
+def test_resamples_of_many_seeds_are_random_and_reproducible() -> None:
     weights, probability = bootstrap.resamples(12)
     assert weights.shape == (bootstrap.RESAMPLES, 12)
     assert probability.sum() == pytest.approx(1, rel=1e-12)
@@ -50,7 +52,7 @@ def test_draws_follow_the_probabilities() -> None:
     assert (bootstrap.draws(0, 3) != bootstrap.draws(1, 3)).any()
 
 
-def test_interval_of_a_mean_is_the_bootstraps() -> None:
+def test_interval_of_a_mean_matches_all_resamples() -> None:
     values = [71.2, 70.1, 72.9, 71.7, 70.4]
     low, high = bootstrap.of_mean(values)
     every = np.sort([np.mean(one) for one in itertools.product(values, repeat=5)])
@@ -66,7 +68,7 @@ def test_interval_of_a_mean_is_the_bootstraps() -> None:
     assert all(map(math.isnan, bootstrap.of_mean([1.0])))
 
 
-def test_interval_leaves_infinities_and_refuses_nan() -> None:
+def test_interval_keeps_infinities_and_is_nan_with_nan() -> None:
     samples = np.arange(1000.0)
     assert tuple(map(float, bootstrap.interval(samples))) == (24.0, 974.0)
     samples[-100:] = np.inf
@@ -76,60 +78,62 @@ def test_interval_leaves_infinities_and_refuses_nan() -> None:
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=8))
-def test_ranks_are_scipys(values: list[int]) -> None:
+def test_ranks_match_scipy(values: list[int]) -> None:
     array = np.array(values, dtype=float)
     assert over_pairs.ranks(array) == pytest.approx(scipy.stats.rankdata(-array))
 
 
-def test_average_ranks_are_those_of_plain_loops() -> None:
+def test_average_ranks_match_plain_loops() -> None:
     pairs = grid(3, 4, 5)
-    found = over_pairs.average_ranks(pairs)
+    estimates = over_pairs.average_ranks(pairs)
     plain = np.mean([scipy.stats.rankdata(-pair.mean(0)) for pair in pairs], axis=0)
-    assert [one.value for one in found] == pytest.approx(plain)
+    assert [rank.value for rank in estimates] == pytest.approx(plain)
     generator = np.random.default_rng(1)
     samples = []
     for _ in range(4000):
         drawn = [pair[generator.integers(0, 4, 4)].mean(0) for pair in pairs]
         samples.append(np.mean([scipy.stats.rankdata(-mean) for mean in drawn], axis=0))
-    for one, column in zip(found, np.transpose(samples), strict=True):
-        assert one.low <= one.value <= one.high
+    for rank, column in zip(estimates, np.transpose(samples), strict=True):
+        assert rank.low <= rank.value <= rank.high
         # Ranks move in steps of 1/3.
-        assert one.low == pytest.approx(np.quantile(column, 0.025), abs=0.34)
-        assert one.high == pytest.approx(np.quantile(column, 0.975), abs=0.34)
+        assert rank.low == pytest.approx(np.quantile(column, 0.025), abs=0.34)
+        assert rank.high == pytest.approx(np.quantile(column, 0.975), abs=0.34)
 
 
-def test_ranks_know_a_tie_whatever_the_rounding() -> None:
+def test_rounding_errors_do_not_break_ties() -> None:
     a, b = [90.1, 90.2, 90.3], [90.3, 90.1, 90.2]
-    found = over_pairs.average_ranks([np.array([a, b]).T])
-    assert [one.value for one in found] == [1.5, 1.5]
+    estimates = over_pairs.average_ranks([np.array([a, b]).T])
+    assert [rank.value for rank in estimates] == [1.5, 1.5]
 
 
 def test_one_seed_has_no_interval() -> None:
-    one = over_pairs.average_ranks(grid(2, 1, 3))[0]
-    assert math.isnan(one.low) and math.isnan(one.high)
+    rank = over_pairs.average_ranks(grid(2, 1, 3))[0]
+    assert math.isnan(rank.low) and math.isnan(rank.high)
     assert math.isnan(over_pairs.interquartile_mean([[1.0, 2.0], [3.0]]).low)
     [nothing] = over_pairs.probability_of_improvement([(np.array([[2.0]]), np.array([1.0]))])
     assert nothing.value == 1.0 and math.isnan(nothing.low)
 
 
 @given(st.lists(SCORES, min_size=1, max_size=4))
-def test_iqm_is_scipys_trimmed_mean(tasks: list[list[float]]) -> None:
+def test_iqm_matches_scipys_trimmed_mean(tasks: list[list[float]]) -> None:
     every = np.concatenate(tasks)
-    found = over_pairs.interquartile_mean(tasks)
-    assert found.value == pytest.approx(scipy.stats.trim_mean(every, 0.25))
-    assert found.low <= found.high
-    assert every.min() - 1e-9 <= found.low and found.high <= every.max() + 1e-9
+    estimate = over_pairs.interquartile_mean(tasks)
+    assert estimate.value == pytest.approx(scipy.stats.trim_mean(every, 0.25))
+    assert estimate.low <= estimate.high
+    assert every.min() - 1e-9 <= estimate.low and estimate.high <= every.max() + 1e-9
 
 
-def test_iqm_interval_is_that_of_a_stratified_bootstrap() -> None:
+def test_iqm_interval_matches_a_stratified_bootstrap() -> None:
     tasks = [list(pair[:, 0]) for pair in grid(4, 5, 1, of=3)]
-    found = over_pairs.interquartile_mean(tasks)
+    estimate = over_pairs.interquartile_mean(tasks)
     counts = over_pairs._counts((5, 5, 5, 5)).T
     assert (counts.reshape(-1, 4, 5).sum(2) == 5).all()
     every = np.concatenate(tasks)
     samples = [scipy.stats.trim_mean(np.repeat(every, row), 0.25) for row in counts]
-    assert found.low == pytest.approx(np.quantile(samples, 0.025, method="inverted_cdf"), rel=1e-12)
-    assert found.high == pytest.approx(
+    assert estimate.low == pytest.approx(
+        np.quantile(samples, 0.025, method="inverted_cdf"), rel=1e-12
+    )
+    assert estimate.high == pytest.approx(
         np.quantile(samples, 0.975, method="inverted_cdf"), rel=1e-12
     )
     generator = np.random.default_rng(1)
@@ -137,27 +141,27 @@ def test_iqm_interval_is_that_of_a_stratified_bootstrap() -> None:
         scipy.stats.trim_mean(np.concatenate([generator.choice(t, 5) for t in tasks]), 0.25)
         for _ in range(4000)
     ]
-    width = found.high - found.low
-    assert found.low == pytest.approx(np.quantile(other, 0.025), abs=0.1 * width)
-    assert found.high == pytest.approx(np.quantile(other, 0.975), abs=0.1 * width)
+    width = estimate.high - estimate.low
+    assert estimate.low == pytest.approx(np.quantile(other, 0.025), abs=0.1 * width)
+    assert estimate.high == pytest.approx(np.quantile(other, 0.975), abs=0.1 * width)
 
 
 @given(SCORES, SCORES)
-def test_mann_whitney_is_scipys(a: list[float], b: list[float]) -> None:
+def test_probability_of_improvement_matches_mann_whitney(a: list[float], b: list[float]) -> None:
     u = scipy.stats.mannwhitneyu(a, b, method="asymptotic").statistic
-    found = over_pairs.beats(np.array(a)[:, None], np.array(b)).mean()
-    assert found == pytest.approx(u / len(a) / len(b))
+    estimate = over_pairs.beats(np.array(a)[:, None], np.array(b)).mean()
+    assert estimate == pytest.approx(u / len(a) / len(b))
 
 
 def test_probability_of_improvement_is_a_mean_over_pairs() -> None:
     draw = grid(3, 5, 3)
     pairs = [(pair[:, 0], pair[:, 1]) for pair in draw]
-    found, other = over_pairs.probability_of_improvement(
+    estimate, other = over_pairs.probability_of_improvement(
         [(pair[:, ::2], pair[:, 1]) for pair in draw]
     )
-    assert other != found
+    assert other != estimate
     each = [scipy.stats.mannwhitneyu(a, b).statistic / 25 for a, b in pairs]
-    assert found.value == pytest.approx(np.mean(each))
+    assert estimate.value == pytest.approx(np.mean(each))
     samples = []
     generator = np.random.default_rng(1)
     for _ in range(2000):
@@ -166,13 +170,13 @@ def test_probability_of_improvement_is_a_mean_over_pairs() -> None:
             at = generator.integers(0, 5, 5)
             drawn.append(scipy.stats.mannwhitneyu(a[at], b[at], method="asymptotic").statistic / 25)
         samples.append(np.mean(drawn))
-    assert found.low == pytest.approx(np.quantile(samples, 0.025), abs=0.03)
-    assert found.high == pytest.approx(np.quantile(samples, 0.975), abs=0.03)
+    assert estimate.low == pytest.approx(np.quantile(samples, 0.025), abs=0.03)
+    assert estimate.high == pytest.approx(np.quantile(samples, 0.975), abs=0.03)
     sure = over_pairs.probability_of_improvement([(a[:, None] + 100, b) for a, b in pairs])
     assert sure == [ValueWithInterval(1.0, 1.0, 1.0)]
 
 
-def test_ari_has_an_interval_and_the_papers_value() -> None:
+def test_ari_matches_the_paper_and_has_an_interval() -> None:
     paper = "SemCKD (AAAI 2021)/Table 1"
     names = [
         ("resnet32x4", "vgg8"), ("resnet32x4", "vgg13"), ("vgg13", "ShuffleV2"),
@@ -184,18 +188,18 @@ def test_ari_has_an_interval_and_the_papers_value() -> None:
         row = [published.lookup(paper, m, *pair) for m in ("semckd", "kd", "student")]
         reference, kd, student = (np.array([one.mean] * 3) for one in row if one)
         pairs.append((reference, kd[:, None], student))
-    [found] = over_pairs.average_relative_improvement(pairs)
-    assert found.value == pytest.approx(72.57, abs=0.01)
+    [estimate] = over_pairs.average_relative_improvement(pairs)
+    assert estimate.value == pytest.approx(72.57, abs=0.01)
     # Seeds that are all the same leave nothing to draw.
-    assert (found.low, found.high) == pytest.approx((found.value, found.value))
+    assert (estimate.low, estimate.high) == pytest.approx((estimate.value, estimate.value))
 
 
-def test_ari_interval_is_that_of_plain_loops() -> None:
+def test_ari_interval_matches_plain_loops() -> None:
     pairs = []
     for pair in grid(2, 3, 3):
         shift = np.array([8.0, 5.0, 0.0]) - pair.mean(0)
         pairs.append(tuple((pair + shift).T))
-    [found] = over_pairs.average_relative_improvement([(r, m[:, None], s) for r, m, s in pairs])
+    [estimate] = over_pairs.average_relative_improvement([(r, m[:, None], s) for r, m, s in pairs])
     samples = []
     for one in itertools.product(itertools.product(range(3), repeat=3), repeat=2):
         means = [
@@ -203,16 +207,16 @@ def test_ari_interval_is_that_of_plain_loops() -> None:
         ]
         samples.append(over_seeds.average_relative_improvement(*zip(*means, strict=True)))
     low, high = np.quantile(samples, [0.025, 0.975])
-    assert found.value == pytest.approx(60.0)
-    assert (found.low, found.high) == pytest.approx((low, high), rel=0.1)
+    assert estimate.value == pytest.approx(60.0)
+    assert (estimate.low, estimate.high) == pytest.approx((low, high), rel=0.1)
 
 
-def test_ari_over_a_gain_that_may_vanish_is_unbounded() -> None:
+def test_ari_interval_is_unbounded_if_the_gain_may_be_0() -> None:
     reference, student = np.array([75.0, 75.2, 75.1]), np.array([70.0, 70.4, 69.8])
     at_student = np.array([70.0, 70.5, 69.7])
     both = np.array([at_student, student]).T
-    found, same = over_pairs.average_relative_improvement([(reference, both, student)])
-    assert found.high == math.inf and same.value == math.inf
+    estimate, same = over_pairs.average_relative_improvement([(reference, both, student)])
+    assert estimate.high == math.inf and same.value == math.inf
     [same] = over_pairs.average_relative_improvement([(student, student[:, None], student)])
     assert math.isnan(same.value) and (same.low, same.high) == (-math.inf, math.inf)
 
@@ -231,36 +235,36 @@ def gaps(*seeds: list[float]) -> list[over_seeds.Difference]:
     ]
 
 
-def test_overall_on_one_pair_is_the_paired_t_test() -> None:
+def test_mean_difference_on_one_pair_is_the_paired_t_test() -> None:
     values = [0.2, 1.1, 0.3, 0.8]
-    found = over_pairs.mean_difference(gaps(values))
+    estimate = over_pairs.mean_difference(gaps(values))
     test = scipy.stats.ttest_1samp(values, 0)
     interval = test.confidence_interval(0.95)
-    assert (found.mean, found.p) == pytest.approx((np.mean(values), test.pvalue))
-    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
-    assert found.freedom == pytest.approx(3)
+    assert (estimate.mean, estimate.p) == pytest.approx((np.mean(values), test.pvalue))
+    assert (estimate.low, estimate.high) == pytest.approx((interval.low, interval.high))
+    assert estimate.freedom == pytest.approx(3)
 
 
-def test_overall_on_two_pairs_is_welchs_test_of_a_sum() -> None:
+def test_mean_difference_on_two_pairs_matches_welchs_test() -> None:
     a, b = [0.2, 1.1, 0.3, 0.8], [0.9, 0.1, 0.7]
-    found = over_pairs.mean_difference(gaps(a, b))
+    estimate = over_pairs.mean_difference(gaps(a, b))
     test = scipy.stats.ttest_ind(a, [-x for x in b], equal_var=False)
     interval = test.confidence_interval(0.95)
-    assert found.p == pytest.approx(test.pvalue)
-    assert (2 * found.low, 2 * found.high) == pytest.approx((interval.low, interval.high))
-    assert (found.pairs, found.seeds) == (2, 3)
+    assert estimate.p == pytest.approx(test.pvalue)
+    assert (2 * estimate.low, 2 * estimate.high) == pytest.approx((interval.low, interval.high))
+    assert (estimate.pairs, estimate.seeds) == (2, 3)
 
 
 @pytest.mark.parametrize("seeds", [[[]], [[0.3], [0.2, 0.4]], [[0.5, 0.5, 0.5]]])
-def test_overall_claims_nothing_where_nothing_is_known(seeds: list[list[float]]) -> None:
-    found = over_pairs.mean_difference(gaps(*seeds))
-    assert all(map(math.isnan, (found.low, found.high, found.p, found.se)))
-    assert found.pairs == sum(bool(s) for s in seeds)
+def test_mean_difference_without_variance_has_no_interval(seeds: list[list[float]]) -> None:
+    estimate = over_pairs.mean_difference(gaps(*seeds))
+    assert all(map(math.isnan, (estimate.low, estimate.high, estimate.p, estimate.se)))
+    assert estimate.pairs == sum(bool(s) for s in seeds)
 
 
 @settings(max_examples=25)
 @given(st.integers(1, 4), st.integers(2, 4), st.integers(2, 4), st.integers(0, 99))
-def test_what_is_shared_by_all_methods_moves_no_rank(p: int, s: int, m: int, of: int) -> None:
+def test_offset_shared_by_all_methods_changes_no_rank(p: int, s: int, m: int, of: int) -> None:
     pairs = grid(p, s, m, of)
     moved = [pair + np.arange(s)[:, None] * 7.0 for pair in pairs]
     for one, other in zip(

@@ -27,7 +27,7 @@ def column(method: str) -> list[float]:
         ("sp", 65.01, 64.95), ("vid", 64.11, 64.11), ("hkd", 61.11, 61.23),
     ],
 )  # fmt: skip
-def test_ari_is_the_papers(method: str, ours: float, printed: float) -> None:
+def test_ari_matches_the_paper(method: str, ours: float, printed: float) -> None:
     assert len(column(method)) == 7
     value = over_seeds.average_relative_improvement(
         column("semckd"), column(method), column("student")
@@ -45,14 +45,14 @@ def test_ari_by_hand() -> None:
     assert over_seeds.average_relative_improvement(*arrays) == 60.0  # type: ignore[arg-type]
 
 
-def test_ari_refuses_what_does_not_fit() -> None:
+def test_ari_refuses_unequal_lengths_and_no_pairs() -> None:
     with pytest.raises(ValueError, match="one accuracy per pair; they have 2, 1 and 2"):
         over_seeds.average_relative_improvement([1, 2], [1], [1, 2])
     with pytest.raises(ValueError, match="at least one pair"):
         over_seeds.average_relative_improvement([], [], [])
 
 
-def test_ari_over_a_gain_of_nothing() -> None:
+def test_ari_over_a_zero_gain() -> None:
     assert over_seeds.relative_improvements([71, 69, 70], [70, 70, 70], [70, 70, 70])[:2] == [
         math.inf, -math.inf,
     ]  # fmt: skip
@@ -74,7 +74,7 @@ def test_unreliable_denominators(method: float, se: float, answer: bool) -> None
     assert over_seeds.unreliable(method, 70, se) is answer
 
 
-def test_difference_is_scipys_paired_t_test() -> None:
+def test_difference_matches_scipys_paired_t_test() -> None:
     a = {0: 71.3, 1: 72.1, 2: 70.9, 3: 71.0}
     b = {3: 70.2, 2: 70.6, 1: 71.0, 0: 71.1, 9: 50.0}
     found = over_seeds.difference(a, b)
@@ -87,7 +87,7 @@ def test_difference_is_scipys_paired_t_test() -> None:
     assert found.se == pytest.approx(found.sd / 2)
 
 
-def test_difference_without_a_spread_claims_nothing() -> None:
+def test_difference_without_variance_has_no_interval() -> None:
     one = over_seeds.difference({0: 2.0}, {0: 1.0, 1: 5.0})
     assert (one.n, one.mean) == (1, 1.0)
     same = over_seeds.difference({0: 2.1, 1: 3.1}, {0: 1.0, 1: 2.0})
@@ -98,7 +98,7 @@ def test_difference_without_a_spread_claims_nothing() -> None:
         assert all(map(math.isnan, (found.low, found.high, found.p)))
 
 
-def test_t_interval_is_scipys() -> None:
+def test_t_interval_matches_scipy() -> None:
     values = [71.3, 72.1, 70.9, 71.0]
     wanted = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert over_seeds.t_interval(values) == pytest.approx((wanted.low, wanted.high))
@@ -106,7 +106,7 @@ def test_t_interval_is_scipys() -> None:
         assert all(map(math.isnan, over_seeds.t_interval(nothing)))
 
 
-def test_mean_and_spread_are_numpys() -> None:
+def test_mean_and_spread_match_numpy() -> None:
     values = [71.3, 72.1, 70.9, 71.0]
     assert over_seeds.mean(values) == pytest.approx(np.mean(values))
     assert over_seeds.spread(values) == pytest.approx(np.std(values, ddof=1))

@@ -1,4 +1,4 @@
-"""Evidence to draw, by hand, and what can be read back from a figure."""
+"""Evidence to draw, and functions that read figures back."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ HOSTILE = (
     *("$x_1$", "_a_", "a" * 300, "<b>&amp;--><script>", "方法 é 🎉", "x\n\x00y"),
     *("%s{0}\\frac", "${\\"),
 )
-"""Names that YAML can write."""
+"""Difficult names that YAML allows."""
 
 
 def make_evidence(
@@ -37,16 +37,16 @@ def frame_of(evidence: Evidence) -> Any:
 
 
 def points(axis: Axes, marker: str = "o", colour: str | None = None) -> list[tuple[float, float]]:
-    """What stands at the marks of one kind, in the order of drawing."""
-    found: list[tuple[float, float]] = []
+    """Return the coordinates of markers of one kind, in drawing order."""
+    coordinates: list[tuple[float, float]] = []
     for line in axis.lines:
         if line.get_marker() == marker and colour in (None, line.get_color()):
-            found += [(x, y) for x, y in np.asarray(line.get_xydata(), float).tolist()]
-    return found
+            coordinates += [(x, y) for x, y in np.asarray(line.get_xydata(), float).tolist()]
+    return coordinates
 
 
 def curve(axis: Axes, colour: str) -> Line2D | None:
-    """The line of a colour."""
+    """Return the first line of a colour; None if there is none."""
     lines = [
         line for line in axis.lines if line.get_color() == colour and line.get_linestyle() != "None"
     ]
@@ -63,12 +63,12 @@ def ticks(axis: Axes, which: str = "y") -> list[str]:
 
 
 def luminance(colour: Any, alpha: float = 1.0) -> float:
-    """Relative luminance of a colour on white (WCAG 2.1); 0 black, 1 white."""
+    """Return the relative luminance of a colour on white (WCAG 2.1): 0 for black, 1 for white."""
     rgb = alpha * np.asarray(to_rgb(colour)) + 1 - alpha
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     return float(linear @ [0.2126, 0.7152, 0.0722])
 
 
-def contrast(one: float, other: float) -> float:
-    """Ratio of two luminances, 1 to 21."""
-    return (max(one, other) + 0.05) / (min(one, other) + 0.05)
+def contrast(first: float, second: float) -> float:
+    """Return the contrast ratio of two luminances, 1 to 21."""
+    return (max(first, second) + 0.05) / (min(first, second) + 0.05)

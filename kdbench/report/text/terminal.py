@@ -57,7 +57,7 @@ class Terminal:
         return out
 
     def columns(self, width: int) -> list[str]:
-        """Return the columns that are not pairs, and the pairs that fit into ``width`` characters."""
+        """Return all columns that are not pairs, and the pairs that fit into ``width``."""
         names = [str(name) for name in self.table.rows.columns]
         pairs = [name for name in names if name in self.pairs]
         left = width - EDGE - sum(map(self.width, set(names) - self.pairs))

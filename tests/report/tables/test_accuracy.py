@@ -42,7 +42,7 @@ def test_accuracy_puts_teacher_and_student_first_and_ari_last() -> None:
     assert "over at, kd." in table.notes[2]
 
 
-def test_bold_is_the_best_and_what_a_test_does_not_tell_from_it() -> None:
+def test_best_and_not_significantly_different_methods_are_bold() -> None:
     grid = make_grid()
     cells = make_cells(grid, ("kd", "at", "semckd"))
     exact = {"student": (80.0, 80.2, 80.1), "kd": (84.2, 83.6, 84.3), "at": (82.0, 82.11, 82.3),
@@ -54,7 +54,7 @@ def test_bold_is_the_best_and_what_a_test_does_not_tell_from_it() -> None:
     assert "| **84.03 ± 0.38** |" in render(table)
 
 
-def test_cells_that_are_not_whole_say_so() -> None:
+def test_incomplete_cells_show_their_status() -> None:
     grid = make_grid()
     cells = make_cells(grid, ("kd", "at", "vid", "sp", "fsp", "semckd", "mixed"))
     BASE_ALL = {"vid": 1.0, "sp": 1.0, "fsp": 1.0, "mixed": 1.0}
@@ -100,7 +100,7 @@ def test_cells_that_are_not_whole_say_so() -> None:
     assert row_of(differences, "vid")["big → small"] == "–"
 
 
-def test_no_record_at_all_is_a_table_of_what_is_missing() -> None:
+def test_without_records_all_cells_are_missing() -> None:
     grid = make_grid()
     cells = make_cells(grid)
     frame = aggregate_of(grid, cells, {}).frame
@@ -111,7 +111,7 @@ def test_no_record_at_all_is_a_table_of_what_is_missing() -> None:
     assert set(frame["status"]) == {"missing"}
 
 
-def test_ari_marks_denominators_that_are_within_the_noise() -> None:
+def test_unreliable_ari_is_marked() -> None:
     grid = make_grid([("big", "small"), ("big", "tiny")])
     cells = make_cells(grid)
     records = make_records(cells, typical)
@@ -134,7 +134,7 @@ def test_ari_marks_denominators_that_are_within_the_noise() -> None:
     assert row_of(ratios, "at")["Mean difference, points"] == "+1.00"
 
 
-def test_ari_over_some_pairs_says_over_how_many() -> None:
+def test_ari_over_some_pairs_shows_their_number() -> None:
     grid = make_grid([("big", "small"), ("big", "tiny")])
     cells = make_cells(grid)
     records = make_records(cells, typical)
@@ -145,7 +145,7 @@ def test_ari_over_some_pairs_says_over_how_many() -> None:
     assert row_of(table, "at")["ARI of semckd, %"].endswith("(1/2 pairs)")
 
 
-def test_one_seed_is_shown_without_a_spread_and_tells_nothing_apart() -> None:
+def test_one_seed_has_no_spread_and_no_test() -> None:
     grid = make_grid(seeds=[0])
     cells = make_cells(grid)
     frame = aggregate_of(grid, cells, make_records(cells, typical)).frame
@@ -156,7 +156,7 @@ def test_one_seed_is_shown_without_a_spread_and_tells_nothing_apart() -> None:
     assert row_of(accuracy.differences(frame, "kd"), "at")["big → small"] == "+0.90 (1 seed)"
 
 
-def test_costs_are_relative_to_the_baseline_with_the_teachers_forward() -> None:
+def test_costs_are_relative_to_the_baseline_and_include_the_teacher() -> None:
     grid = make_grid()
     cells = make_cells(grid)
     records = make_records(cells, typical)
@@ -171,7 +171,7 @@ def test_costs_are_relative_to_the_baseline_with_the_teachers_forward() -> None:
     assert row_of(table, "student")["Time / kd"] == "0.83"
 
 
-def test_best_epoch_is_flagged_in_its_title() -> None:
+def test_title_says_that_the_best_epoch_is_selected() -> None:
     grid = make_grid()
     cells = make_cells(grid)
     table = supplementary.best_epoch(aggregate_of(grid, cells, make_records(cells, typical)).frame)
@@ -179,7 +179,7 @@ def test_best_epoch_is_flagged_in_its_title() -> None:
     assert row_of(table, "at")["big → small"] == "84.00"
 
 
-def test_an_imported_teacher_shows_what_its_students_saw() -> None:
+def test_imported_teacher_shows_the_accuracy_in_student_records() -> None:
     grid = make_grid(teachers={"big": "import-0123"})
     cells = make_cells(grid)
     [own] = cells[0].runs
@@ -205,14 +205,14 @@ def test_an_imported_teacher_shows_what_its_students_saw() -> None:
     assert row_of(accuracy.accuracy(empty), "teacher")["big → small"] == "imported"
 
 
-def test_a_pair_that_comes_twice_has_two_columns() -> None:
+def test_repeated_pair_has_two_columns() -> None:
     grid = make_grid([("big", "small"), ("big", "small")])
     cells = make_cells(grid)
     table = accuracy.accuracy(aggregate_of(grid, cells, make_records(cells, typical)).frame)
     assert list(table.rows.columns) == ["Method", "big → small", "big → small (2)"]
 
 
-def test_objectives_say_each_rows_weights() -> None:
+def test_objectives_show_the_weights_of_each_row() -> None:
     grid = make_grid()
     table = supplementary.objectives(make_cells(grid, ("kd", "semckd+at")))
     assert row_of(table, "student") == {

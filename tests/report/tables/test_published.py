@@ -5,7 +5,7 @@ from kdbench.grid.settings import Dataset
 from kdbench.report.tables.published import _letter, published_figures
 
 
-def test_published_figures_stand_beside_ours() -> None:
+def test_published_figures_are_compared_with_ours() -> None:
     grid = make_grid(
         [("resnet32x4", "vgg8")],
         dataset=Dataset(name="cifar100"),
@@ -38,7 +38,7 @@ def test_published_figures_of_other_data_are_not_shown() -> None:
     assert published_figures(frame, "x").rows.empty
 
 
-def test_a_cell_without_a_result_is_not_counted_as_one() -> None:
+def test_cell_without_a_result_is_not_counted() -> None:
     grid = make_grid(
         [("resnet32x4", "vgg8")],
         dataset=Dataset(name="cifar100"),

@@ -5,7 +5,7 @@ from fake_grids import aggregate_of, make_cells, make_grid, make_records, markdo
 from kdbench.grid.grid import Report
 
 
-def test_the_top_says_what_was_run() -> None:
+def test_page_begins_with_facts_about_the_runs() -> None:
     text = page()
     assert text.startswith("# A fake grid\n")
     assert "kdbench report --grid experiments/fake.yaml " in text
@@ -22,7 +22,7 @@ def test_the_top_says_what_was_run() -> None:
     assert "ATTENTION" not in text
 
 
-def test_different_machines_and_commits_are_pointed_out() -> None:
+def test_different_machines_and_commits_give_a_warning() -> None:
     text = page(commit="f" * 40, dirty=True, threads=2)
     assert "**Machine**: ATTENTION: not the same for all runs: cpu (A Processor), 1 thread" in text
     assert "commit ffffffffffff WITH UNCOMMITTED CHANGES (1 run)" in text
@@ -35,7 +35,7 @@ def test_vector_instructions_are_part_of_the_machine() -> None:
     assert "**Machine**: ATTENTION: not the same for all runs: cpu (A Processor), 1 thread" in text
 
 
-def test_what_it_supports_and_what_not() -> None:
+def test_supported_and_unsupported_claims() -> None:
     report = Report(ari_of="semckd", supports="the pipeline works", against="any ranking")
     text = page({"report": report})
     assert "**What this supports**\n\n- the pipeline works\n- Significantly different from" in text
@@ -46,17 +46,17 @@ def test_what_it_supports_and_what_not() -> None:
     assert "Not stated in the grid file." in page()
 
 
-def test_a_baseline_that_is_not_there_is_said() -> None:
+def test_missing_baseline_is_reported() -> None:
     text = page({"report": Report(baseline="crd")})
     assert "the report's baseline is not a row of this grid" in text
     assert "## Difference to" not in text
 
 
-def test_one_seed_says_that_nothing_can_be_told() -> None:
+def test_one_seed_supports_no_test() -> None:
     assert "no difference between methods can be tested" in page({"seeds": (0,)})
 
 
-def test_students_of_different_teacher_weights_are_pointed_out() -> None:
+def test_different_teacher_weights_give_a_warning() -> None:
     grid = make_grid()
     cells = make_cells(grid)
     records = make_records(cells, typical)

@@ -52,7 +52,7 @@ def rows(tex: str) -> list[list[str]]:
     return out
 
 
-def test_its_cells_are_those_of_the_csv() -> None:
+def test_cells_match_the_csv() -> None:
     files = written()
     table = {row[0]: row[1:3] for row in rows(files["tex"])}
     count = 0
@@ -69,7 +69,7 @@ def test_its_cells_are_those_of_the_csv() -> None:
     assert count == 10
 
 
-def test_the_best_is_bold_and_what_is_not_told_from_it_underlined() -> None:
+def test_best_is_bold_and_not_significantly_different_underlined() -> None:
     tex = written()["tex"]
     assert tex.count(r"\textbf{84.50 $\pm$ 0.40}") == 2
     assert r"\underline{83.50 $\pm$ 0.46}" not in tex
@@ -85,14 +85,14 @@ def test_the_best_is_bold_and_what_is_not_told_from_it_underlined() -> None:
     assert "ARI" not in tex
 
 
-def test_the_papers_layout() -> None:
+def test_layout_is_that_of_the_paper() -> None:
     tex = written()["tex"]
     assert [row[0] for row in rows(tex)] == ["teacher", "student", "kd", "at", "semckd", "fsp"]
     assert "Teacher & big & big &  \\\\\nStudent & small & tiny & ARI of semckd, \\% \\\\" in tex
     assert rows(tex)[3][-1] == "33.33" and rows(tex)[4][-1].startswith("mean ")
 
 
-def test_many_pairs_go_into_panels() -> None:
+def test_many_pairs_are_split_into_panels() -> None:
     tex = written(pairs=[("big", f"s{i}") for i in range(9)])["tex"]
     assert tex.count(r"\begin{tabular}") == 2 and tex.count("ARI of") == 1
     tex = written(pairs=[("big", f"s{i}") for i in range(30)])["tex"]
@@ -106,7 +106,7 @@ def test_escape() -> None:
 
 
 @given(st.text())
-def test_nothing_that_is_escaped_is_a_command(text: str) -> None:
+def test_escaped_text_contains_no_command(text: str) -> None:
     made = latex.escape(text)
     known = sorted(latex.SPECIAL.values(), key=len, reverse=True)
     for one in known:
@@ -117,7 +117,7 @@ def test_nothing_that_is_escaped_is_a_command(text: str) -> None:
 
 @needs_latex
 @pytest.mark.parametrize("pairs", [PAIRS, [("big_1", f"s{i}") for i in range(9)]])
-def test_it_compiles(tmp_path: Path, pairs: list[tuple[str, str]]) -> None:
+def test_table_compiles(tmp_path: Path, pairs: list[tuple[str, str]]) -> None:
     files = written(("kd", HOSTILE, "at", "semckd"), pairs=pairs, title=HOSTILE)
     (tmp_path / "leaderboard.tex").write_text(files["tex"])
     (tmp_path / "paper.tex").write_text(WRAPPER)
