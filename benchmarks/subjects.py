@@ -64,7 +64,7 @@ def learner(
         loaded: the teacher.
         precision: "fp32" or "bf16".
         student: architecture of the student.
-        pretrain: begin with the method's first phase, if it has one.
+        pretrain: begin with the method's pretraining phase, if it has one.
         batch_size: number of images in a batch.
         compiled: train through ``torch.compile``.
     """

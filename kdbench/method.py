@@ -158,7 +158,7 @@ class Method(nn.Module, ABC):
         """
 
     def pretrain(self, student: nn.Module) -> Sequence[nn.Module]:
-        """Return the modules that a phase before training trains; without modules, no such phase.
+        """Return the modules that a pretraining phase trains; without modules, no such phase.
 
         These modules are in train mode during the phase, the rest of the student is in eval mode.
         Modules among them that do not belong to the student are frozen afterwards.
@@ -166,11 +166,12 @@ class Method(nn.Module, ABC):
         return ()
 
     def pretrain_loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
-        """Return the only loss of the phase before training, a scalar; ``beta`` does not apply.
+        """Return the only loss of the pretraining phase, a scalar; ``beta`` does not apply.
 
         Required for a method with such a phase. Not abstract, because most methods have none.
         """
-        raise NotImplementedError(f"{type(self).__name__} has a first phase but no pretrain_loss")
+        name = type(self).__name__
+        raise NotImplementedError(f"{name} has a pretraining phase but no pretrain_loss")
 
     def predict(self, s: Features) -> Tensor:
         """Return the logits at test time, [B, K]; for SimKD they are not the student's."""

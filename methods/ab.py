@@ -1,6 +1,6 @@
 """Distillation of activation boundaries (Heo et al., AAAI 2019, arXiv:1811.03233), Eqs. 4-6.
 
-As in RepDistiller, the term initialises the student in a phase before training. Training itself
+As in RepDistiller, the term initialises the student in a pretraining phase. Training itself
 does not use the term unless ``main`` is set.
 """
 
@@ -18,7 +18,7 @@ class AB(Method):
 
     Args:
         margin: distance from zero, on the teacher's side, that a pre-activation should keep.
-        main: use the term in the main phase, too; the connectors stay frozen after the first phase.
+        main: use the term in the main phase, too; the connectors stay frozen after pretraining.
     """
 
     family = "feature map"

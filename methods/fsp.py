@@ -1,7 +1,7 @@
 """Flow of solution procedure: a gift from knowledge distillation (Yim et al., CVPR 2017), Eqs. 1-2.
 
 As in RepDistiller: average pooling, means instead of weighted sums, and the term only initialises
-the student in a phase before training unless ``main`` is set. (The paper has no arXiv version.)
+the student in a pretraining phase unless ``main`` is set. (The paper has no arXiv version.)
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Sixteen distillation losses in their simplest form, as typical research scripts write them.
 
 The mathematics is that of ``methods/``, in the variants that published tables use; only the cost
-differs. AB and FSP have no term after their first phase, so they are ``Nothing``.
+differs. AB and FSP have no term after their pretraining phase, so they are ``Nothing``.
 """
 
 from torch import Tensor
@@ -14,7 +14,7 @@ from .relations import CC, CRD, HKD, IRG, PKT, RKD, SP
 
 
 class Nothing(Loss):
-    """No term: KD, and AB and FSP after their first phase."""
+    """No term: KD, and AB and FSP after their pretraining phase."""
 
     beta = 0.0
 

@@ -154,7 +154,7 @@ class TermsCost:
         parameters: trained parameters.
         kept: peak bytes in a step.
         remembered: bytes of buffers, such as memory banks.
-        pretrains: whether there is a phase before training.
+        pretrains: whether there is a pretraining phase.
         phase_kept: peak bytes in a step of that phase.
         incompatible: why the methods cannot work on this pair, or "".
     """

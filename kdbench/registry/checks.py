@@ -118,8 +118,8 @@ def repeats(subject: MethodUnderTest) -> None:
         )
 
 
-def first_phase(subject: MethodUnderTest) -> None:
-    """Check that a phase before training has valid modules and a loss that trains them."""
+def pretraining_phase(subject: MethodUnderTest) -> None:
+    """Check that a pretraining phase has valid modules and a loss that trains them."""
     toy = subject.toy_setup()
     modules = toy.method.pretrain(toy.student)
     if not modules:
@@ -179,7 +179,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("features and teacher untouched", untouched),
     ("state restores", restores),
     ("same seed, same loss", repeats),
-    ("phase before training", first_phase),
+    ("pretraining phase", pretraining_phase),
     ("batches of 1, 2, 3, 7", batch_sizes),
     ("all-zero features", zeros),
     ("duplicate samples", duplicates),

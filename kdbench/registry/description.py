@@ -49,7 +49,7 @@ class Description:
         objective: the values of gamma, alpha and temperature that the method sets.
         hyper: hyper-parameters and their defaults.
         doc: first line of the file's docstring.
-        has_pretrain: whether the method has a phase before training.
+        has_pretrain: whether the method has a pretraining phase.
         external: whether the method is not built in.
     """
 

@@ -45,7 +45,7 @@ class Toy(nn.Module):
         self.head = nn.Linear(channels[-1], num_classes)
 
     def trunk(self) -> list[nn.Module]:
-        """Return the modules that a phase before training may train: all but the classifier."""
+        """Return the modules that a pretraining phase may train: all but the classifier."""
         return [self.first, *self.blocks]
 
     def forward(self, images: Tensor) -> Features:
@@ -83,7 +83,7 @@ class ToySetup:
         return scalar("loss", self.method.loss(self.s, self.t, self.batch))
 
     def pretrain_loss(self) -> Tensor:
-        """Return the loss of the phase before training, checked by ``scalar``."""
+        """Return the loss of the pretraining phase, checked by ``scalar``."""
         return scalar("pretrain_loss", self.method.pretrain_loss(self.s, self.t, self.batch))
 
     def losses(self) -> dict[str, Tensor]:

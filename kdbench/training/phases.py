@@ -13,11 +13,11 @@ Phase = Literal["pretrain", "train", "end"]
 
 
 class Phases:
-    """A student and its methods, some modules of which train in a first phase of their own.
+    """A student and its methods, some modules of which train in a pretraining phase.
 
     Attributes:
-        pretrained: the methods that have a first phase.
-        first: the modules that train in the first phase.
+        pretrained: the methods that have a pretraining phase.
+        first: the modules that train in the pretraining phase.
         learnable: every parameter that trains in any phase; parameters that a method itself froze
             (a reused classifier) stay frozen.
     """
@@ -64,7 +64,7 @@ class Phases:
         return nn.ModuleList([self.student, self.methods])
 
     def _frozen(self) -> Iterable[nn.Module]:
-        """Yield the first phase's modules outside the student; they stay fixed after it."""
+        """Yield the pretraining phase's modules outside the student; they stay fixed after it."""
         students = {id(p) for p in self.student.parameters()}
         for module in self.first:
             if not any(id(p) in students for p in module.parameters()):

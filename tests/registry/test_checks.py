@@ -71,7 +71,7 @@ TRACE = """
 """
 
 SCALAR, GRADIENT = "finite scalar loss", "gradient reaches what learns"
-SAME, PRETRAIN = "features and teacher untouched", "phase before training"
+SAME, PRETRAIN = "features and teacher untouched", "pretraining phase"
 OTHERS = "other architectures"
 
 FAULTS = [
@@ -113,7 +113,7 @@ FAULTS = [
     ),
     Fault(
         PRETRAIN,
-        "Mine has a first phase but no pretrain_loss",
+        "Mine has a pretraining phase but no pretrain_loss",
         more=PHASE.partition("    def pretrain_loss")[0].format("[self.adapter]"),
     ),
     Fault(PRETRAIN, "trains none", more=PHASE.format("[self.adapter]", "s.logits.mean()")),

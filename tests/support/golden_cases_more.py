@@ -96,7 +96,7 @@ def ft(case: Case) -> Built:
             names[name] = f"{part}.{int(index) * 2 // 3}.{rest}"
     unused = {}
     if case.phase == "pretrain":
-        reason = "the translator takes no part in the first phase"
+        reason = "the translator takes no part in the pretraining phase"
         translator = method.get_submodule("translator")
         unused = {f"ours:translator.{name}": reason for name, _ in translator.named_parameters()}
     return Built(method, names, ignore=unused)

@@ -343,7 +343,7 @@ def test_first_phase_trains_its_modules_and_then_freezes_those_of_the_method(
 
 
 PHASE = '''
-"""A method whose first phase trains an adapter alone, which its loss then uses (2020)."""
+"""A method whose pretraining phase trains an adapter alone, which its loss then uses (2020)."""
 import torch
 from kdbench.method import Method
 

@@ -66,7 +66,7 @@ def objectives(cells: Iterable[Cell]) -> Table:
             hyper = ", ".join(f"{key}={value}" for key, value in sorted(term.hyper.items()))
             terms.append(f"{term.beta:g} · {term.method}" + (f"({hyper})" if hyper else ""))
         phase = (
-            f"; first phase: {counted(run.pretrain[0], 'epoch')} at {run.pretrain[1]:g}"
+            f"; pretraining phase: {counted(run.pretrain[0], 'epoch')} at {run.pretrain[1]:g}"
             if run.pretrain
             else ""
         )

@@ -78,7 +78,7 @@ def protocol(grid: Grid) -> str:
         f"weight decay {p.weight_decay:g}",
         f"{crops}, {'flips' if p.flip else 'no flips'}",
         p.precision + (", compiled" if p.compile else ""),
-        f"first phase, if a method has one: {counted(p.pretrain_epochs, 'epoch')}",
+        f"pretraining phase, if a method has one: {counted(p.pretrain_epochs, 'epoch')}",
     ]
     source = f" ({p.source})" if p.source else ""
     return f"{p.name}{source}: {'; '.join(settings)}"
