@@ -1,4 +1,4 @@
-"""A headless Chromium that must not reach the network and must have nothing to complain about."""
+"""A headless Chromium whose pages must not use the network or log any message."""
 
 import os
 import shutil
@@ -20,38 +20,38 @@ Open = Callable[..., "Page"]
 def browser() -> "Iterator[Browser]":
     from playwright.sync_api import sync_playwright
 
-    found = next(filter(None, map(shutil.which, TOOLS["browser"])), None)
-    assert found, f"none of {', '.join(TOOLS['browser'])} is there"
-    # As root, in a container, Chromium's own sandbox does not start.
+    executable = next(filter(None, map(shutil.which, TOOLS["browser"])), None)
+    assert executable, f"needs one of {', '.join(TOOLS['browser'])}"
+    # Chromium's sandbox does not start as root in a container.
     flags = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=found, args=flags)
+        chromium = playwright.chromium.launch(executable_path=executable, args=flags)
         yield chromium
         chromium.close()
 
 
 @pytest.fixture
 def open_page(browser: "Browser") -> Iterator[Open]:
-    """Opens a file; at the end of the test nothing may have been requested or complained about."""
-    contexts, troubles = [], []
+    """Return a function that opens a file; fail if a page sends a request or logs a message."""
+    contexts, problems = [], []
 
     def opened(path: Path, hash_: str = "", **options: Any) -> "Page":
         context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | options))
         contexts.append(context)
-        shown = context.new_page()
-        shown.on("console", lambda message: troubles.append(f"console: {message.text}"))
-        shown.on("pageerror", lambda error: troubles.append(f"error: {error}"))
-        shown.on("dialog", lambda dialog: troubles.append(f"dialog: {dialog.message}"))
-        shown.on("request", lambda request: _note(request.url, troubles))
-        shown.goto(f"{path.as_uri()}{hash_}")
-        return shown
+        page = context.new_page()
+        page.on("console", lambda message: problems.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: problems.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: problems.append(f"dialog: {dialog.message}"))
+        page.on("request", lambda request: _note(request.url, problems))
+        page.goto(f"{path.as_uri()}{hash_}")
+        return page
 
     yield opened
     for context in contexts:
         context.close()
-    assert troubles == []
+    assert problems == []
 
 
-def _note(url: str, troubles: list[str]) -> None:
+def _note(url: str, problems: list[str]) -> None:
     if not url.startswith(("file:", "data:")):
-        troubles.append(f"request: {url}")
+        problems.append(f"request: {url}")

@@ -1,4 +1,4 @@
-"""The contrast of all text that is seen, as WCAG 2 defines it."""
+"""Contrast of all visible text, as defined by WCAG 2."""
 
 CONTRAST = """(root) => {
   const parse = (text) => {
@@ -11,8 +11,8 @@ CONTRAST = """(root) => {
     return 0.2126 * x + 0.7152 * y + 0.0722 * z;
   };
   const paper = (element) => {
-    for (let one = element; one; one = one.parentElement) {
-      const colour = parse(getComputedStyle(one).backgroundColor);
+    for (let node = element; node; node = node.parentElement) {
+      const colour = parse(getComputedStyle(node).backgroundColor);
       if (colour[3] === 1) return colour;
     }
     return [255, 255, 255];
@@ -30,4 +30,4 @@ CONTRAST = """(root) => {
   }
   return out;
 }"""
-"""A script: selector of a part of the page -> [contrast, text] of each of its texts."""
+"""JavaScript function from a selector to [contrast, text] of each visible text in that element."""

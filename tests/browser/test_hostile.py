@@ -1,4 +1,4 @@
-"""Names that are markup, in a browser; and the page over all grids."""
+"""Names that contain markup, and the index of all grids, in a browser."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from tests.report.page.test_html import HOSTILE, hostile
 pytestmark = pytest.mark.browser
 
 
-def test_hostile_names_are_shown_and_do_nothing(open_page: Any, tmp_path: Path) -> None:
+def test_hostile_names_are_shown_as_text(open_page: Any, tmp_path: Path) -> None:
     for i, name in enumerate(HOSTILE):
         path = tmp_path / f"{i}.html"
         path.write_text(hostile(name), encoding="utf-8")
@@ -20,8 +20,8 @@ def test_hostile_names_are_shown_and_do_nothing(open_page: Any, tmp_path: Path) 
         assert page.evaluate("document.scripts.length") == 2
         assert page.locator("#leaderboard tbody tr").count() == 4
         assert page.evaluate("document.images.length") == 1
-        shown = page.locator("#leaderboard .name").last.text_content()
-        assert shown == name.replace("+", " ").replace("\x00", "")
+        text = page.locator("#leaderboard .name").last.text_content()
+        assert text == name.replace("+", " ").replace("\x00", "")
         page.locator("#leaderboard tbody tr").last.locator("button").click()
         dialog = page.locator("#details")
         assert name in dialog.locator("pre").first.text_content()
@@ -32,12 +32,12 @@ def test_hostile_names_are_shown_and_do_nothing(open_page: Any, tmp_path: Path) 
         page.close()
 
 
-def test_every_grid_is_found_from_one_page(open_page: Any, tmp_path: Path) -> None:
+def test_index_links_to_every_grid(open_page: Any, tmp_path: Path) -> None:
     for name, methods in (("one", ("kd", "at")), ("two", ("kd", "at", "sp"))):
-        found = large_page.evidence(
+        evidence = large_page.evidence(
             methods, (("vgg13", "vgg8"),), (0, 1), name=name, title=f"Grid {name}"
         )
-        large_page.write(tmp_path, found)
+        large_page.write(tmp_path, evidence)
     bad = tmp_path / "'><b>bad"
     bad.mkdir()
     (bad / "leaderboard.csv").write_text("nothing\n")

@@ -20,11 +20,13 @@ AA = 4.5
 
 @pytest.fixture(scope="module")
 def page_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    found = large_page.evidence()
-    figure = pictures.svg(pictures.accuracy(found.grid.title, found.cells, found.records)).decode()
+    evidence = large_page.evidence()
+    figure = pictures.svg(
+        pictures.accuracy(evidence.grid.title, evidence.cells, evidence.records)
+    ).decode()
     return large_page.write(
         tmp_path_factory.mktemp("results"),
-        found,
+        evidence,
         plots=lambda: {"Every seed": figure, "Again": figure},
         command=lambda run: f"kdbench train --student {run.student} --seed {run.seed}",
     )
@@ -49,13 +51,13 @@ def values(page: "Page", column: int) -> list[str]:
 
 
 def expect(locator: Any) -> Any:
-    """Waits for what is to come."""
+    """Return Playwright's assertions, which wait until they hold."""
     from playwright.sync_api import expect as waiting
 
     return waiting(locator)
 
 
-def test_it_sorts_by_any_column_and_the_address_keeps_it(page_path: Path, open_page: Any) -> None:
+def test_every_column_sorts_and_the_url_keeps_the_order(page_path: Path, open_page: Any) -> None:
     page = open_page(page_path)
     assert methods(page) == list(large_page.METHODS)
     heads = page.locator("#leaderboard thead th")
@@ -66,9 +68,9 @@ def test_it_sorts_by_any_column_and_the_address_keeps_it(page_path: Path, open_p
         for direction in ("descending", "ascending") if number else ("ascending", "descending"):
             button.click()
             assert heads.nth(i).get_attribute("aria-sort") == direction
-            found = values(page, i)
-            known = [value for value in found if value]
-            assert found[: len(known)] == known, "what is not known comes last"
+            cells = values(page, i)
+            known = [value for value in cells if value]
+            assert cells[: len(known)] == known, "unknown values come last"
             keys = [float(v) for v in known] if number else [v.lower() for v in known]
             assert keys == sorted(keys, reverse=direction == "descending")
         button.click()
@@ -81,7 +83,7 @@ def test_it_sorts_by_any_column_and_the_address_keeps_it(page_path: Path, open_p
     assert page.locator("#leaderboard thead [aria-sort=descending]").count() == 1
 
 
-def test_it_filters_and_the_address_keeps_it(page_path: Path, open_page: Any) -> None:
+def test_filters_are_kept_in_the_url(page_path: Path, open_page: Any) -> None:
     page = open_page(page_path)
     page.get_by_label("Family", exact=True).select_option("relation")
     assert methods(page) == ["sp", "cc", "rkd", "pkt"]
@@ -109,7 +111,7 @@ def test_it_filters_and_the_address_keeps_it(page_path: Path, open_page: Any) ->
     assert page.get_by_label("Data", exact=True).is_disabled()
 
 
-def test_a_drawer_by_keyboard_and_back(page_path: Path, open_page: Any) -> None:
+def test_details_open_and_close_by_keyboard(page_path: Path, open_page: Any) -> None:
     page = open_page(page_path)
     cell = page.locator("#leaderboard tr", has_text="semckd").locator("button").first
     cell.focus()
@@ -139,7 +141,7 @@ def test_a_drawer_by_keyboard_and_back(page_path: Path, open_page: Any) -> None:
     assert not page.locator("#details").is_visible()
 
 
-def test_a_link_to_a_cell_opens_it(page_path: Path, open_page: Any) -> None:
+def test_link_to_a_cell_opens_its_details(page_path: Path, open_page: Any) -> None:
     page = open_page(page_path, "#family=relation&cell=5")
     assert page.locator("#details").is_visible()
     assert page.locator("#details-title").text_content() == "sp, resnet32x4 → resnet8x4"
@@ -149,24 +151,24 @@ def test_a_link_to_a_cell_opens_it(page_path: Path, open_page: Any) -> None:
     assert len(methods(page)) == 15
 
 
-def test_every_drawer_opens(page_path: Path, open_page: Any) -> None:
+def test_details_of_every_cell_open(page_path: Path, open_page: Any) -> None:
     page = open_page(page_path)
     count = page.evaluate("data.cells.length")
     assert count == 17 * 13
-    titles = page.evaluate(
+    lengths = page.evaluate(
         "data.cells.map((_, i) => { open(i); return $('#details-body').textContent.length; })"
     )
-    assert min(titles) > 100
+    assert min(lengths) > 100
 
 
-def test_the_map_opens_the_reason(page_path: Path, open_page: Any) -> None:
+def test_map_opens_the_details_with_the_reason(page_path: Path, open_page: Any) -> None:
     page = open_page(page_path)
     page.get_by_role("button", name="nst, resnet32x4 → ShuffleV1: failed").click()
     assert "OutOfMemoryError: 64 GiB are not there" in page.locator("#details").text_content()
     assert page.locator("#details .curve").count() == 1
 
 
-def test_a_page_of_too_many_cells_sorts_and_filters_and_opens_none(
+def test_page_of_too_many_cells_sorts_and_filters_without_details(
     open_page: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(html, "CELLS", 10)
@@ -184,7 +186,7 @@ def test_a_page_of_too_many_cells_sorts_and_filters_and_opens_none(
     )
 
 
-def test_curves_end_where_the_records_do(page_path: Path, open_page: Any) -> None:
+def test_curves_end_near_the_recorded_accuracies(page_path: Path, open_page: Any) -> None:
     page = open_page(page_path)
     gaps = page.evaluate(
         """Object.keys(data.curves).map((id) => {
@@ -195,30 +197,32 @@ def test_curves_end_where_the_records_do(page_path: Path, open_page: Any) -> Non
     )
     assert len(gaps) > 900
     assert all(gap[:3] == [240, 1, 240] for gap in gaps)
-    # The made-up curves end near their accuracies, not at them.
+    # The synthetic curves end near their accuracies, not exactly at them.
     assert sum(gap[3] < 0.5 for gap in gaps) > 850
 
 
-def test_thinned_curves_stand_at_their_epochs(open_page: Any, tmp_path: Path) -> None:
+def test_thinned_curves_keep_their_epochs(open_page: Any, tmp_path: Path) -> None:
     long = Protocol(name="crd", epochs=500)
-    found = large_page.evidence(("kd",), (("vgg13", "vgg8"),), (0,), protocol=long, whole=True)
-    page = open_page(large_page.write(tmp_path, found))
+    evidence = large_page.evidence(
+        ("kd",), (("vgg13", "vgg8"),), (0,), protocol=long, only_finished=True
+    )
+    page = open_page(large_page.write(tmp_path, evidence))
     epochs = [
         epoch for epoch, _ in curve_data.thin([(e, 0.0) for e in range(1, 501)], curve_data.POINTS)
     ]
-    shown = page.evaluate("Object.keys(data.curves).map((id) => points(id).map(([e]) => e))")
-    assert shown == [epochs] * 3
+    drawn = page.evaluate("Object.keys(data.curves).map((id) => points(id).map(([e]) => e))")
+    assert drawn == [epochs] * 3
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_it_is_readable(
+def test_page_fits_the_width_and_has_enough_contrast(
     page_path: Path, open_page: Any, tmp_path: Path, width: int, scheme: str
 ) -> None:
     page = open_page(page_path, viewport={"width": width, "height": 844}, color_scheme=scheme)
     page.screenshot(path=tmp_path / f"{width}-{scheme}.png", full_page=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert min(page.evaluate(CONTRAST, "body"), key=lambda one: one[0])[0] >= AA
+    assert min(page.evaluate(CONTRAST, "body"), key=lambda entry: entry[0])[0] >= AA
     page.locator("#leaderboard button[data-c]").nth(40).click()
     page.screenshot(path=tmp_path / f"{width}-{scheme}-dialog.png")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -226,10 +230,10 @@ def test_it_is_readable(
         page.evaluate("(d => d.scrollWidth - d.clientWidth)(document.querySelector('#details'))")
         == 0
     )
-    assert min(page.evaluate(CONTRAST, "#details"), key=lambda one: one[0])[0] >= AA
+    assert min(page.evaluate(CONTRAST, "#details"), key=lambda entry: entry[0])[0] >= AA
 
 
-def test_at_390_pixels_the_methods_names_stay_in_sight(page_path: Path, open_page: Any) -> None:
+def test_method_names_stay_visible_at_390_pixels(page_path: Path, open_page: Any) -> None:
     page = open_page(page_path, viewport={"width": 390, "height": 844})
     scroll = page.locator(".scroll", has=page.locator("#leaderboard"))
     scroll.evaluate("x => { x.scrollLeft = 900; }")
@@ -237,7 +241,7 @@ def test_at_390_pixels_the_methods_names_stay_in_sight(page_path: Path, open_pag
     assert 0 <= box["x"] < 60
 
 
-def test_colours_can_be_chosen_and_stay(page_path: Path, open_page: Any) -> None:
+def test_chosen_colours_are_kept_after_a_reload(page_path: Path, open_page: Any) -> None:
     page = open_page(page_path, color_scheme="light")
     paper = "getComputedStyle(document.documentElement).backgroundColor"
     light = page.evaluate(paper)
@@ -251,7 +255,7 @@ def test_colours_can_be_chosen_and_stay(page_path: Path, open_page: Any) -> None
     assert (page.evaluate(paper), button.text_content()) == (dark, "Colours: dark")
 
 
-def test_without_scripts_it_is_a_plain_table(page_path: Path, open_page: Any) -> None:
+def test_page_without_scripts_shows_a_plain_table(page_path: Path, open_page: Any) -> None:
     page = open_page(page_path, java_script_enabled=False)
     assert page.locator("#leaderboard tbody tr").count() == 17
     assert page.get_by_text("Without JavaScript").is_visible()
@@ -260,7 +264,7 @@ def test_without_scripts_it_is_a_plain_table(page_path: Path, open_page: Any) ->
     assert "semckd has the highest mean accuracy" in page.locator("main").inner_text()
 
 
-def test_keys_reach_the_table_past_the_filters(page_path: Path, open_page: Any) -> None:
+def test_keyboard_skips_to_the_table_and_focus_is_visible(page_path: Path, open_page: Any) -> None:
     page = open_page(page_path)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the table"
@@ -271,7 +275,7 @@ def test_keys_reach_the_table_past_the_filters(page_path: Path, open_page: Any) 
         assert page.evaluate(outline) != "none", page.evaluate("document.activeElement.outerHTML")
 
 
-def test_figures_are_shown_each_by_itself(page_path: Path, open_page: Any) -> None:
+def test_figures_are_separate_images(page_path: Path, open_page: Any) -> None:
     page = open_page(page_path)
     widths = page.eval_on_selector_all("figure img", "all => all.map(x => x.naturalWidth)")
     assert len(widths) == 2 and min(widths) > 300

@@ -84,19 +84,19 @@ def test_one_seed_supports_no_test() -> None:
 
 
 def test_no_common_seeds() -> None:
-    some = evidence(pairs=PAIRS[:1])
+    four_seeds = evidence(pairs=PAIRS[:1])
     kept = {
-        run.id: some.records[run.id]
-        for cell in some.cells
+        run.id: four_seeds.records[run.id]
+        for cell in four_seeds.cells
         for run in cell.runs
         if run.seed % 2 == (cell.method == "kd")
     }
-    comparison = methods("semckd", "kd", replace(some, records=kept))
+    comparison = methods("semckd", "kd", replace(four_seeds, records=kept))
     assert sentence(comparison) == "semckd and kd cannot be compared: no common seeds"
     assert lines(comparison)[1] == "  big → small: left out, no common seeds"
     assert math.isnan(comparison.overall.mean)
-    nothing = sentence(methods("semckd", "kd", replace(some, records={})))
-    assert nothing == "semckd and kd cannot be compared: semckd is missing"
+    text = sentence(methods("semckd", "kd", replace(four_seeds, records={})))
+    assert text == "semckd and kd cannot be compared: semckd is missing"
 
 
 def test_equal_differences_of_all_seeds_give_no_interval() -> None:
@@ -169,55 +169,56 @@ def test_command_refuses_different_protocols(tmp_path: Path) -> None:
 
 def test_command_needs_a_grid_or_an_archive(tmp_path: Path) -> None:
     assert mistakes("compare", "kd", "at") == ["--grid or --from is required"]
-    assert "--set needs --grid" in mistakes("compare", "kd", "at", "--from", some(tmp_path),
-                                            "--set", "seeds=[0]")[0]  # fmt: skip
+    args = ("compare", "kd", "at", "--from", write_archive(tmp_path), "--set", "seeds=[0]")
+    assert "--set needs --grid" in mistakes(*args)[0]
     grid = write_grid(tmp_path)
     done = kdbench("compare", "kd", "student", "--grid", grid, "--runs", tmp_path / "none")
     assert done.stdout.startswith("kd and student cannot be compared: kd is missing")
 
 
-def some(folder: Path) -> Path:
+def write_archive(folder: Path) -> Path:
     archive.write(evidence(), folder / "some.parquet")
     return folder / "some.parquet"
 
 
-def two(folder: Path, **changes: object) -> tuple[Run, Run]:
-    """Two runs on disk; ``changes`` are of the second one's training."""
+def write_two_runs(folder: Path, **changes: object) -> tuple[Run, Run]:
+    """Write two runs; ``changes`` apply to the training of the second run."""
     cells = make_cells(make_grid())
-    one, other = cells[2].runs[0], cells[3].runs[0]
-    other = replace(other, training=other.training.model_copy(update=changes))
-    for run, accuracy in ((one, 71.0), (other, 72.5)):
+    first, second = cells[2].runs[0], cells[3].runs[0]
+    second = replace(second, training=second.training.model_copy(update=changes))
+    for run, accuracy in ((first, 71.0), (second, 72.5)):
         records.write_run(folder, run)
         records.write(folder, make_record(run, accuracy))
-    return one, other
+    return first, second
 
 
 def test_two_runs_support_no_conclusion(tmp_path: Path) -> None:
-    one, other = two(tmp_path)
-    done = kdbench("compare", other.id, tmp_path / one.id, "--runs", tmp_path)
+    first, second = write_two_runs(tmp_path)
+    done = kdbench("compare", second.id, tmp_path / first.id, "--runs", tmp_path)
     assert done.exit_code == 0
-    first, second = done.stdout.splitlines()
-    assert "72.50" in first and "71.00; +1.50 points" in first
-    assert "an effect of the method cannot be distinguished from chance" in second
+    difference, conclusion = done.stdout.splitlines()
+    assert "72.50" in difference and "71.00; +1.50 points" in difference
+    assert "an effect of the method cannot be distinguished from chance" in conclusion
 
 
 def test_two_runs_of_different_protocols_are_refused(tmp_path: Path) -> None:
-    one, other = two(tmp_path, epochs=7)
-    args = ("compare", one.id, other.id, "--runs", tmp_path)
+    first, second = write_two_runs(tmp_path, epochs=7)
+    args = ("compare", first.id, second.id, "--runs", tmp_path)
     [line] = mistakes(*args)
     assert "different protocols (epochs 2 and 7)" in line
     assert "ATTENTION: different protocols: epochs 2 and 7" in kdbench(*args, "--mix").stdout
 
 
-def test_two_runs_that_cannot_be_compared(tmp_path: Path) -> None:
-    one, other = two(tmp_path)
-    (tmp_path / other.id / "record.json").unlink()  # the first record of a run stays
-    records.write(tmp_path, make_record(other, 72.5, data="e" * 64))
+def test_two_runs_without_comparable_results_are_refused(tmp_path: Path) -> None:
+    first, second = write_two_runs(tmp_path)
+    (tmp_path / second.id / "record.json").unlink()  # an existing record is never replaced
+    records.write(tmp_path, make_record(second, 72.5, data="e" * 64))
     assert (
-        "measured on different data" in mistakes("compare", one.id, other.id, "--runs", tmp_path)[0]
+        "measured on different data"
+        in mistakes("compare", first.id, second.id, "--runs", tmp_path)[0]
     )
-    (tmp_path / other.id / "record.json").unlink()
+    (tmp_path / second.id / "record.json").unlink()
     with pytest.raises(CompareError, match="no result: no record yet"):
-        compare.two_runs(tmp_path, one.id, other.id)
+        compare.two_runs(tmp_path, first.id, second.id)
     with pytest.raises(CompareError, match="not a run; expected a folder"):
-        compare.two_runs(tmp_path, one.id, "nothing")
+        compare.two_runs(tmp_path, first.id, "nothing")

@@ -50,12 +50,14 @@ def test_write_creates_page_csv_and_plots(tmp_path: Path) -> None:
     assert (tmp_path / "index.html").exists()
     frame = pd.read_csv(path.with_suffix(".csv"))
     assert len(frame) == 10
-    wanted = "method teacher student dataset protocol n mean sd best_mean status diff lo hi p_holm"
-    wanted += " seconds teacher_seconds params_extra params_deployed peak_mb recovered_gap"
-    wanted += " published_mean published_source test_se runs"
-    assert set(wanted.split()) <= set(frame.columns)
+    expected = (
+        "method teacher student dataset protocol n mean sd best_mean status diff lo hi p_holm"
+    )
+    expected += " seconds teacher_seconds params_extra params_deployed peak_mb recovered_gap"
+    expected += " published_mean published_source test_se runs"
+    assert set(expected.split()) <= set(frame.columns)
     assert frame.loc[3, "mean"] == pytest.approx(83.5)
-    # Counts stay whole numbers, also where some cell has none.
+    # Counts stay integers even if some cells have none.
     assert "1000.0" not in path.with_suffix(".csv").read_text()
 
 
@@ -104,7 +106,7 @@ def test_no_records_yet(tmp_path: Path) -> None:
     assert "nan" not in text
 
 
-def test_text_from_outside_is_escaped(tmp_path: Path) -> None:
+def test_external_text_is_escaped(tmp_path: Path) -> None:
     grid = make_grid(
         title="<script>alert(1)</script> | x",
         report=Report(supports="<img src=x>", against="a\n# heading"),
@@ -164,7 +166,7 @@ def test_unknown_reference_is_reported_in_one_line() -> None:
         aggregate_of(grid, make_cells(grid), {})
 
 
-def test_published_figures_have_their_section(tmp_path: Path) -> None:
+def test_published_figures_have_a_section(tmp_path: Path) -> None:
     report = Report(reference="SemCKD (AAAI 2021)/Table 1", ari_of="semckd")
     grid = make_grid([("resnet32x4", "vgg8")], dataset=Dataset(name="cifar100"), report=report)
     cells = make_cells(grid)
@@ -176,7 +178,7 @@ def test_published_figures_have_their_section(tmp_path: Path) -> None:
     assert "## Published" not in page()
 
 
-def test_order_of_the_page(tmp_path: Path) -> None:
+def test_order_of_sections_and_plots(tmp_path: Path) -> None:
     grid = make_grid(PAIRS)
     cells = make_cells(grid)
     path = leaderboard.write(aggregate_of(grid, cells, make_records(cells, typical)), tmp_path)
@@ -205,7 +207,7 @@ def test_terminal_prints_the_main_table() -> None:
     assert "**" not in text
 
 
-def test_reporting_needs_no_torch() -> None:
+def test_reporting_imports_no_torch() -> None:
     code = (
         "import sys, kdbench.report.leaderboard, kdbench.runs.records\n"
         "heavy = {'torch', 'matplotlib', 'pandas', 'scipy', 'rich'} & set(sys.modules)\n"

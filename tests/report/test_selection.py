@@ -1,4 +1,4 @@
-"""Choosing a swept value on held-out images."""
+"""Selection of a swept value on held-out images."""
 
 import pytest
 from tiny_runs import alone
@@ -20,7 +20,7 @@ def record(run: str, val: float, test: float, status: Status = "done") -> Record
 
 
 def cells() -> tuple[list[Cell], dict[str, Record]]:
-    """Two values; the second is better held out and worse on the test images, and once diverged."""
+    """Return cells of two values; the second is better on held-out and worse on test images."""
     made, records = [], {}
     seed = 0
     for label, vals, test in (
@@ -39,20 +39,20 @@ def cells() -> tuple[list[Cell], dict[str, Record]]:
 
 def test_best_value_is_chosen_on_held_out_images() -> None:
     made, records = cells()
-    found = {choice.label: choice for choice in choices(made, records)}
-    assert found["at(beta=1)"].val_acc == 81.0
-    assert found["at(beta=9)"].val_acc == 91.0
-    assert [c.label for c in found.values() if c.best] == ["at(beta=9)"]
-    assert found["at(beta=9)"].per_pair == {"r8w16 -> r8w3": 91.0, "r8w16 -> v5w4": 91.0}
+    by_label = {choice.label: choice for choice in choices(made, records)}
+    assert by_label["at(beta=1)"].val_acc == 81.0
+    assert by_label["at(beta=9)"].val_acc == 91.0
+    assert [c.label for c in by_label.values() if c.best] == ["at(beta=9)"]
+    assert by_label["at(beta=9)"].per_pair == {"r8w16 -> r8w3": 91.0, "r8w16 -> v5w4": 91.0}
 
 
 def test_diverged_run_counts_as_0() -> None:
     made, records = cells()
     bad = made[2].runs[0].id
     records[bad] = record(bad, 90.0, 50.0, "diverged")
-    found = {choice.label: choice for choice in choices(made, records)}
-    assert found["at(beta=9)"].val_acc == pytest.approx((46.0 + 91.0) / 2)
-    assert [c.label for c in found.values() if c.best] == ["at(beta=1)"]
+    by_label = {choice.label: choice for choice in choices(made, records)}
+    assert by_label["at(beta=9)"].val_acc == pytest.approx((46.0 + 91.0) / 2)
+    assert [c.label for c in by_label.values() if c.best] == ["at(beta=1)"]
 
 
 def test_grid_without_held_out_images_is_refused() -> None:

@@ -30,29 +30,29 @@ OTHER = {"protocol": PROTOCOL.model_copy(update={"name": "crd", "alpha": 0.0})}
 
 
 def test_grids_with_the_same_protocol_are_merged() -> None:
-    one = several_grids.merged([grid("a"), grid("b", pairs=PAIRS[1:])])
-    assert one is not None and one.grid.name == "a-and-b"
-    whole, apart = aggregate(one), aggregate(grid("c", pairs=PAIRS))
-    assert whole.methods.frame.equals(apart.methods.frame)
-    assert whole.frame.equals(apart.frame)
-    assert all(one.history(run.id) for cell in one.cells for run in cell.runs)
-    assert "--grid a.yaml --grid b.yaml" in markdown(whole).replace("'", "")
+    merged = several_grids.merged([grid("a"), grid("b", pairs=PAIRS[1:])])
+    assert merged is not None and merged.grid.name == "a-and-b"
+    actual, expected = aggregate(merged), aggregate(grid("c", pairs=PAIRS))
+    assert actual.methods.frame.equals(expected.methods.frame)
+    assert actual.frame.equals(expected.frame)
+    assert all(merged.history(run.id) for cell in merged.cells for run in cell.runs)
+    assert "--grid a.yaml --grid b.yaml" in markdown(actual).replace("'", "")
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         (OTHER, r"different protocols \(alpha 1.0 and 0.0\)"),
         ({"seeds": (0, 1)}, r"seeds \[0, 1, 2\] and \[0, 1\]"),
         ({"dataset": {"name": "fashion_mnist"}}, "data digits and fashion_mnist"),
     ],
 )
-def test_different_protocols_are_refused(changes: dict[str, object], told: str) -> None:
+def test_different_protocols_are_refused(changes: dict[str, object], message: str) -> None:
     from kdbench.grid.settings import Dataset
 
     if "dataset" in changes:
         changes = {"dataset": Dataset(name="fashion_mnist")}
-    with pytest.raises(LeaderboardError, match=told) as error:
+    with pytest.raises(LeaderboardError, match=message) as error:
         several_grids.merged([grid("a"), grid("b", **changes)])
     assert "--mix" in str(error.value) and "\n" not in str(error.value)
     assert several_grids.merged([grid("a"), grid("b", **changes)], mix=True) is None

@@ -32,16 +32,16 @@ def test_changed_number_is_reported(results: Path) -> None:
     page.write_text(text.replace("83.50", "83.51", 1))
     csv.unlink()
     (results / "fake" / "plots" / "accuracy.png").write_bytes(b"GIF")
-    found = verify.differing(results / "fake")
+    differences = verify.differing(results / "fake")
     number = 1 + text[: text.index("83.50")].count("\n")
-    assert found == [
+    assert differences == [
         f"{csv}: missing",
         f"{page}: differs in line {number}",
         f"{results / 'fake' / 'plots' / 'accuracy.png'}: not a PNG image",
     ]
     done = kdbench("verify", "--results", results)
     assert done.exit_code == 1
-    # And the overview, which reads the CSV that is missing.
+    # The index of all grids differs, too, since it reads the missing CSV.
     assert "4 files differ" in done.stdout and f"{csv}: missing" in done.stdout
 
 

@@ -34,10 +34,10 @@ def evidence(
     pairs: Sequence[tuple[str, str]] = PAIRS,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     *,
-    whole: bool = False,
+    only_finished: bool = False,
     **changes: Any,
 ) -> Evidence:
-    """Make a grid with finished, failed and missing runs; ``whole``: finished runs only."""
+    """Make a grid with finished, failed and missing runs, or only with finished runs."""
     values: dict[str, Any] = {
         "title": "Fifteen methods on thirteen pairs",
         "protocol": Protocol(name="crd", epochs=EPOCHS),
@@ -46,8 +46,8 @@ def evidence(
     grid = make_grid(pairs, seeds, **values | changes)
     cells = make_cells(grid, methods)
     records = {run.id: make_record(run, accuracy(run)) for cell in cells for run in cell.runs}
-    if not whole:
-        _trouble(cells, records)
+    if not only_finished:
+        _add_failures(cells, records)
     return Evidence(grid, cells, records, curve(grid, cells))
 
 
@@ -75,8 +75,8 @@ def curve(grid: Grid, cells: Sequence[Cell]) -> Any:
     return history
 
 
-def _trouble(cells: Sequence[Cell], records: dict[str, Record]) -> None:
-    """Replace records so that every status occurs, and cells with only some seeds."""
+def _add_failures(cells: Sequence[Cell], records: dict[str, Record]) -> None:
+    """Replace and delete records so that every status and incomplete cells occur."""
     for cell in cells:
         if cell.method == "fsp":
             for run in cell.runs:
@@ -95,15 +95,15 @@ def _trouble(cells: Sequence[Cell], records: dict[str, Record]) -> None:
                 del records[run.id]
 
 
-def html(found: Evidence, **more: Any) -> str:
+def html(evidence: Evidence, **more: Any) -> str:
     """Render the page of a grid."""
-    return page.render(aggregate(found), **more)
+    return page.render(aggregate(evidence), **more)
 
 
-def write(folder: Path, found: Evidence, **more: Any) -> Path:
+def write(folder: Path, evidence: Evidence, **more: Any) -> Path:
     """Write a grid's page and CSV, and the index of all grids; return the path of the page."""
-    statistics = aggregate(found)
-    target = folder / found.grid.name
+    statistics = aggregate(evidence)
+    target = folder / evidence.grid.name
     target.mkdir(parents=True, exist_ok=True)
     statistics.frame.to_csv(target / "leaderboard.csv", index=False)
     path = target / "index.html"

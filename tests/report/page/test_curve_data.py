@@ -13,14 +13,14 @@ ACCURACIES = st.lists(st.floats(0, 100) | st.sampled_from([math.nan, math.inf]),
 
 
 @given(ACCURACIES)
-def test_a_curve_survives_its_packing(values: list[float]) -> None:
+def test_decoded_curve_is_close_to_the_original(values: list[float]) -> None:
     back = curve_data.decode(curve_data.encode(values))
     assert len(back) == len(values)
-    for value, found in zip(values, back, strict=True):
+    for value, decoded in zip(values, back, strict=True):
         if math.isfinite(value):
-            assert found == pytest.approx(value, abs=50 / curve_data.LEVELS + 1e-9)
+            assert decoded == pytest.approx(value, abs=50 / curve_data.LEVELS + 1e-9)
         else:
-            assert math.isnan(found)
+            assert math.isnan(decoded)
 
 
 @given(st.integers(1, 1000), st.integers(2, 300))
@@ -37,7 +37,7 @@ def history(run_id: str) -> History:
     return [{"epoch": e, "test_acc": float(e % 100)} for e in range(1, 201)]
 
 
-def test_curves_are_thinned_to_the_budget_and_left_out_in_the_end() -> None:
+def test_curves_are_thinned_or_left_out_to_fit_the_budget() -> None:
     ids = [f"{i:016x}" for i in range(10)]
     packed, points = curve_data.pack(ids, history, budget=4000)
     assert points == 200 and len(packed) == 10
@@ -47,10 +47,10 @@ def test_curves_are_thinned_to_the_budget_and_left_out_in_the_end() -> None:
     assert curve_data.pack(ids, history, budget=500) == ({}, 0)
 
 
-def test_a_page_without_room_for_curves_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = large_page.evidence(("kd",), (("vgg13", "vgg8"),))
+def test_page_reports_that_curves_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    evidence = large_page.evidence(("kd",), (("vgg13", "vgg8"),))
     monkeypatch.setattr(curve_data.pack, "__defaults__", (10,))
-    assert "Learning curves are left out to limit the page's size" in large_page.html(found)
+    assert "Learning curves are left out to limit the page's size" in large_page.html(evidence)
 
 
 def test_runs_without_a_history_have_no_curve() -> None:
@@ -58,7 +58,7 @@ def test_runs_without_a_history_have_no_curve() -> None:
     assert list(packed) == ["a"]
 
 
-def test_figures_are_images_and_those_too_large_are_named_only() -> None:
+def test_figures_are_images_and_too_large_figures_are_only_named() -> None:
     small = '<?xml version="1.0"?>\n<!DOCTYPE svg>\n<svg width="90pt"><g id="a"/>\n  "#%é</svg>'
     first, second, third = embedded_plots.embed(
         {"One": small, "Two": "<svg>" + "x" * 900 + "</svg>", "Three": small}, budget=600

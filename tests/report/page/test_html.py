@@ -51,10 +51,10 @@ class Reader(HTMLParser):
 
 
 def data_of(text: str) -> dict[str, Any]:
-    """The JSON of a page."""
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
-    assert found
-    values: dict[str, Any] = json.loads(found[1])
+    """Return the JSON embedded in a page."""
+    match = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    assert match
+    values: dict[str, Any] = json.loads(match[1])
     return values
 
 
@@ -65,12 +65,12 @@ def answer(text: str, question: str) -> str:
 
 
 def cell(data: dict[str, Any], method: str, pair: str) -> dict[str, Any]:
-    [found] = [c for c in data["cells"] if c["method"] == method and c["pair"].startswith(pair)]
-    found["lines"] = {name: value for _, lines in found["sections"] for name, value in lines}
-    return dict(found)
+    [details] = [c for c in data["cells"] if c["method"] == method and c["pair"].startswith(pair)]
+    details["lines"] = {name: value for _, lines in details["sections"] for name, value in lines}
+    return dict(details)
 
 
-# --- what it says ---
+# --- content ---
 
 
 def test_five_questions_are_answered() -> None:
@@ -87,13 +87,15 @@ def test_five_questions_are_answered() -> None:
 
 
 def test_answer_names_methods_not_significantly_different() -> None:
-    found = large_page.evidence(("kd", "at"), (("vgg13", "vgg8"),), (0, 1, 2), whole=True)
+    evidence = large_page.evidence(
+        ("kd", "at"), (("vgg13", "vgg8"),), (0, 1, 2), only_finished=True
+    )
     noisy = {
         run.id: make_record(run, 70.0 + 3 * ((run.seed + shift) % 3) + shift / 100)
-        for shift, one in enumerate(found.cells)
-        for run in one.runs
+        for shift, cell in enumerate(evidence.cells)
+        for run in cell.runs
     }
-    text = large_page.html(replace(found, records=noisy))
+    text = large_page.html(replace(evidence, records=noisy))
     which = answer(text, "Which method would you use?")
     assert "at has the highest mean accuracy" in which
     assert "This lead is not conclusive: the other method is not significantly different" in which
@@ -103,54 +105,59 @@ def test_answer_names_methods_not_significantly_different() -> None:
 
 
 def test_page_without_records() -> None:
-    found = replace(large_page.evidence(**SMALL), records={}, history=lambda run_id: [])
-    text = large_page.html(found)
+    evidence = replace(large_page.evidence(**SMALL), records={}, history=lambda run_id: [])
+    text = large_page.html(evidence)
     assert "No method has a result yet." in answer(text, "Which method would you use?")
     assert "There are no learning curves." in text
     assert not data_of(text)["curves"]
 
 
 def test_method_without_results_on_a_pair_is_not_the_answer() -> None:
-    found = large_page.evidence(("kd", "semckd"), (("vgg13", "vgg8"), ("vgg13", "MobileNetV2")))
-    kept = dict(found.records)
-    for run in cell_of(found.cells, "semckd").runs:
+    evidence = large_page.evidence(("kd", "semckd"), (("vgg13", "vgg8"), ("vgg13", "MobileNetV2")))
+    kept = dict(evidence.records)
+    for run in cell_of(evidence.cells, "semckd").runs:
         del kept[run.id]
-    which = answer(large_page.html(replace(found, records=kept)), "Which method would you use?")
+    which = answer(large_page.html(replace(evidence, records=kept)), "Which method would you use?")
     assert which.strip().startswith("kd has the highest mean accuracy over the 2 pairs")
 
 
 def test_one_seed_is_only_a_hint() -> None:
     text = large_page.html(
-        large_page.evidence(("kd", "semckd"), (("vgg13", "vgg8"),), (0,), whole=True)
+        large_page.evidence(("kd", "semckd"), (("vgg13", "vgg8"),), (0,), only_finished=True)
     )
     assert "One seed of each method is only a hint." in answer(text, "Which method would you use?")
     assert "no interval" in answer(text, "How sure is that?")
 
 
 def test_unknown_baseline_has_no_columns() -> None:
-    found = large_page.evidence(("kd", "at"), (("vgg13", "vgg8"),), report=Report(baseline="none"))
-    text = large_page.html(found)
+    evidence = large_page.evidence(
+        ("kd", "at"), (("vgg13", "vgg8"),), report=Report(baseline="none")
+    )
+    text = large_page.html(evidence)
     assert '<span class="delta">' not in text
     assert "nan" not in Reader(text).texts
 
 
 def test_details_match_the_records() -> None:
-    found = large_page.evidence(**SMALL, report=Report())
-    statistics = aggregate(found)
+    evidence = large_page.evidence(**SMALL, report=Report())
+    statistics = aggregate(evidence)
     frame = statistics.frame
     data = data_of(page.render(statistics, command=lambda run: f"again {run.id}"))
-    one = cell(data, "at", "resnet56")
+    details = cell(data, "at", "resnet56")
     row = frame[(frame["method"] == "at") & (frame["student"] == "resnet20")].iloc[0]
-    assert one["lines"]["Last epoch, mean ± sd"] == f"{row['mean']:.2f} ± {row['sd']:.2f} %"
-    assert one["lines"]["p, Holm-adjusted within the pair"] in (f"{row['p_holm']:.3f}", "< 0.001")
-    assert one["lines"]["Loss"] == "1 · CE + 1 · T² · KL with T = 4 + 2 · at(p=2)"
-    assert one["lines"]["Versions"] == "torch 2.9.0, kdbench 0.1.0"
-    runs = next(c for c in found.cells if c.method == "at" and c.student == "resnet20").runs
-    assert one["command"] == f"again {runs[0].id}"
-    assert [run[0] for run in one["runs"]] == [0, 1, 2, 3, 4]
-    assert one["runs"][1][3] == pytest.approx(large_page.accuracy(runs[1]), abs=1e-4)
+    assert details["lines"]["Last epoch, mean ± sd"] == f"{row['mean']:.2f} ± {row['sd']:.2f} %"
+    assert details["lines"]["p, Holm-adjusted within the pair"] in (
+        f"{row['p_holm']:.3f}",
+        "< 0.001",
+    )
+    assert details["lines"]["Loss"] == "1 · CE + 1 · T² · KL with T = 4 + 2 · at(p=2)"
+    assert details["lines"]["Versions"] == "torch 2.9.0, kdbench 0.1.0"
+    runs = next(c for c in evidence.cells if c.method == "at" and c.student == "resnet20").runs
+    assert details["command"] == f"again {runs[0].id}"
+    assert [run[0] for run in details["runs"]] == [0, 1, 2, 3, 4]
+    assert details["runs"][1][3] == pytest.approx(large_page.accuracy(runs[1]), abs=1e-4)
     decides = {key: value for key, value in runs[0].canonical.items() if key != "seed"}
-    assert one["config"] == json.dumps(decides, indent=1)
+    assert details["config"] == json.dumps(decides, indent=1)
     failed = cell(data, "nst", "wrn_40_2")
     assert failed["runs"][0][2:] == [
         "failed", None, None, None, "OutOfMemoryError: 64 GiB are not there",
@@ -161,31 +168,31 @@ def test_details_match_the_records() -> None:
 def test_page_of_too_many_cells_shows_numbers_and_links_to_the_details(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    found = large_page.evidence(**SMALL)
-    whole = large_page.html(found)
-    monkeypatch.setattr(page, "CELLS", len(found.cells))
-    assert large_page.html(found) == whole
-    monkeypatch.setattr(page, "CELLS", len(found.cells) - 1)
-    text = large_page.html(found)
-    said = " ".join(" ".join(Reader(text).texts).split())
-    assert "too many cells to open them here" in said and "kdbench show ID" in said
-    for lost in (
+    evidence = large_page.evidence(**SMALL)
+    full = large_page.html(evidence)
+    monkeypatch.setattr(page, "CELLS", len(evidence.cells))
+    assert large_page.html(evidence) == full
+    monkeypatch.setattr(page, "CELLS", len(evidence.cells) - 1)
+    text = large_page.html(evidence)
+    page_text = " ".join(" ".join(Reader(text).texts).split())
+    assert "too many cells to open them here" in page_text and "kdbench show ID" in page_text
+    for part in (
         "Select a cell",
         "the bar draws",
         "cells do not open",
         "Learning curves are drawn",
     ):
-        assert lost in whole and lost not in text
+        assert part in full and part not in text
     assert "data-c=" not in text and '<svg class="bar' not in text
     assert data_of(text)["cells"] == []
 
     def numbers(html: str) -> list[str]:
         table = html.partition('<table id="leaderboard"')[2].partition('<h2 id="further"')[0]
-        return [shown for part in Reader(table).texts if (shown := part.strip())]
+        return [stripped for part in Reader(table).texts if (stripped := part.strip())]
 
-    assert numbers(text) == numbers(whole)
+    assert numbers(text) == numbers(full)
     code = re.compile(r"<script>(.*?)</script>", re.DOTALL)
-    assert code.findall(text) == code.findall(whole)
+    assert code.findall(text) == code.findall(full)
 
 
 def test_published_figures_and_imported_teachers() -> None:
@@ -213,8 +220,8 @@ def test_published_figures_and_imported_teachers() -> None:
 
 
 def test_map_shows_every_status() -> None:
-    found = large_page.evidence(**SMALL)
-    statistics = aggregate(found)
+    evidence = large_page.evidence(**SMALL)
+    statistics = aggregate(evidence)
     table = {row.name: row for row in main_table.rows(statistics)}
     assert [cell.letter for cell in table["kd"].cells] == ["D", "D", "D"]
     assert [cell.letter for cell in table["nst"].cells] == ["F", "D", "D"]
@@ -228,9 +235,9 @@ def test_map_shows_every_status() -> None:
     ]  # fmt: skip
 
 
-def test_the_mean_difference_is_paired_over_seeds_and_pairs() -> None:
-    found = large_page.evidence(**SMALL, whole=True)
-    statistics = aggregate(found)
+def test_mean_difference_is_paired_over_seeds_and_pairs() -> None:
+    evidence = large_page.evidence(**SMALL, only_finished=True)
+    statistics = aggregate(evidence)
     at = next(row for row in main_table.rows(statistics) if row.name == "at")
     of_at = statistics.frame[statistics.frame["method"] == "at"]
     assert at.overall.mean == pytest.approx(of_at["diff"].mean())
@@ -238,21 +245,23 @@ def test_the_mean_difference_is_paired_over_seeds_and_pairs() -> None:
     assert at.accuracy == pytest.approx(of_at["mean"].mean())
 
 
-# --- what it is ---
+# --- bytes, size, security ---
 
 
-def test_the_same_evidence_gives_the_same_bytes() -> None:
-    found = large_page.evidence(**SMALL)
-    backwards = replace(found, records=dict(reversed(list(found.records.items()))))
-    assert large_page.html(found) == large_page.html(backwards)
+def test_same_evidence_gives_same_bytes() -> None:
+    evidence = large_page.evidence(**SMALL)
+    backwards = replace(evidence, records=dict(reversed(list(evidence.records.items()))))
+    assert large_page.html(evidence) == large_page.html(backwards)
 
 
-def test_a_large_grid_stays_below_three_megabytes() -> None:
-    found = large_page.evidence()
-    figure = pictures.svg(pictures.accuracy(found.grid.title, found.cells, found.records)).decode()
+def test_page_of_a_large_grid_is_below_three_megabytes() -> None:
+    evidence = large_page.evidence()
+    figure = pictures.svg(
+        pictures.accuracy(evidence.grid.title, evidence.cells, evidence.records)
+    ).decode()
     command = "kdbench train --dataset '{name: cifar100, per_class: 125}' " + "--option a=1 " * 20
     text = large_page.html(
-        found,
+        evidence,
         plots=lambda: {f"Figure {i}": figure for i in range(12)},
         command=lambda run: command,
     )
@@ -260,15 +269,15 @@ def test_a_large_grid_stays_below_three_megabytes() -> None:
     assert len(data_of(text)["curves"]) > 900
 
 
-def test_nothing_is_loaded_and_only_our_script_runs() -> None:
+def test_page_loads_nothing_and_runs_only_its_own_script() -> None:
     text = large_page.html(
         large_page.evidence(**SMALL), plots=lambda: {"One": "<svg width='9pt'><a id='x'/></svg>"}
     )
     code = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
     style = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
     digest = {
-        kind: base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()
-        for kind, [one] in (("script", code), ("style", style))
+        kind: base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+        for kind, [source] in (("script", code), ("style", style))
     }
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)
     assert policy
@@ -291,7 +300,7 @@ NAMES = st.sampled_from(HOSTILE) | st.text(min_size=1, max_size=20)
 
 
 def hostile(name: str) -> str:
-    """A page with a name in all the places that a grid, a plugin or a record can fill."""
+    """Return a page with a name in every place that a grid, a plugin or a record can fill."""
     method = name.replace("+", " ") or "x"
     grid = make_grid(
         [("vgg13", "vgg8")], (0, 1), title=name, source=name,
@@ -323,7 +332,7 @@ PLAIN = Reader(hostile("plain"))
 @settings(deadline=None, max_examples=25)
 @given(NAMES)
 def test_external_text_is_never_markup(name: str) -> None:
-    # These are rows of every table, and would add or merge rows, not markup.
+    # These names are rows of every page: they would merge rows, not add markup.
     if name.replace("+", " ") in ("kd", "teacher", "student"):
         return
     text = hostile(name)
@@ -336,11 +345,11 @@ def test_external_text_is_never_markup(name: str) -> None:
         assert name in "".join(reader.texts)
 
 
-def test_half_a_surrogate_pair_is_replaced() -> None:
-    found = large_page.evidence(("kd",), (("vgg13", "vgg8"),), (0,), title="a\ud800b")
-    assert "<h1>a?b</h1>" in large_page.html(found)
+def test_lone_surrogate_is_replaced() -> None:
+    evidence = large_page.evidence(("kd",), (("vgg13", "vgg8"),), (0,), title="a\ud800b")
+    assert "<h1>a?b</h1>" in large_page.html(evidence)
 
 
-def test_hostile_names_one_by_one() -> None:
+def test_hostile_names_add_no_markup() -> None:
     for name in HOSTILE:
         assert Reader(hostile(name)).tags == PLAIN.tags, name

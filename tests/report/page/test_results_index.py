@@ -8,25 +8,25 @@ from tests.report.page.test_html import HOSTILE, Reader
 
 
 def test_every_grid_is_listed(tmp_path: Path) -> None:
-    found = large_page.evidence(("kd", "at", "fsp"), (("vgg13", "vgg8"),), (0, 1))
-    large_page.write(tmp_path, found)
-    [one] = entries(tmp_path)
-    assert one == IndexEntry(
+    evidence = large_page.evidence(("kd", "at", "fsp"), (("vgg13", "vgg8"),), (0, 1))
+    large_page.write(tmp_path, evidence)
+    [entry] = entries(tmp_path)
+    assert entry == IndexEntry(
         "fake", "Fifteen methods on thirteen pairs", "fake/index.html", "digits", "crd",
         methods=3, pairs=1, seeds=2, done=6, runs=8,
     )  # fmt: skip
-    assert one.coverage == "6 of 8 (75 %)"
+    assert entry.coverage == "6 of 8 (75 %)"
     text = html.index(tmp_path)
     assert '<a href="fake/index.html">Fifteen methods on thirteen pairs</a>' in text
     assert html.index(tmp_path) == text
 
 
-def test_nearly_all_is_not_all() -> None:
+def test_coverage_is_rounded_down() -> None:
     assert IndexEntry("a", "a", "a", done=9999, runs=10000).coverage == "9,999 of 10,000 (99 %)"
     assert IndexEntry("a", "a", "a").coverage == "0 of 0 (0 %)"
 
 
-def test_a_damaged_or_older_folder_is_listed_all_the_same(tmp_path: Path) -> None:
+def test_damaged_and_older_folders_are_listed(tmp_path: Path) -> None:
     for name, content in {"old": "a,b\n1,2\n", "binary": "\udcff\x00"}.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "leaderboard.csv").write_text(content, errors="surrogateescape")
@@ -37,15 +37,15 @@ def test_a_damaged_or_older_folder_is_listed_all_the_same(tmp_path: Path) -> Non
     assert "cannot be read" in html.index(tmp_path)
 
 
-def test_no_results_at_all(tmp_path: Path) -> None:
+def test_index_without_results(tmp_path: Path) -> None:
     assert "This folder has no leaderboard yet." in html.index(tmp_path / "none")
 
 
-def test_names_of_folders_and_titles_are_only_text(tmp_path: Path) -> None:
+def test_folder_names_and_titles_are_shown_as_text(tmp_path: Path) -> None:
     plain = Reader(html.index(_folder(tmp_path / "plain", "plain")))
     for i, name in enumerate(HOSTILE):
         if "\x00" in name:
-            continue  # no folder can be called so
+            continue  # not allowed in the name of a folder
         reader = Reader(html.index(_folder(tmp_path / str(i), name)))
         assert reader.tags == plain.tags, name
         assert reader.attributes == plain.attributes, name

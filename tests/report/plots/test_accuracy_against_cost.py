@@ -21,7 +21,7 @@ POINTS = st.lists(
 
 
 def costly(evidence: Evidence) -> Evidence:
-    """The same with times that differ, a teacher's two seconds included."""
+    """Give each method its own time, which includes two seconds of the teacher."""
     records = {
         run.id: make_record(run, typical(run), seconds=SECONDS[run.method])
         for cell in evidence.cells
@@ -31,7 +31,7 @@ def costly(evidence: Evidence) -> Evidence:
 
 
 @given(POINTS)
-def test_the_front_is_what_no_other_beats(every: list[Point]) -> None:
+def test_front_contains_the_points_that_no_other_point_beats(every: list[Point]) -> None:
     best = front(every)
 
     def beaten(point: Point) -> bool:
@@ -41,12 +41,12 @@ def test_the_front_is_what_no_other_beats(every: list[Point]) -> None:
         )  # fmt: skip
 
     assert not any(beaten(point) for point in best)
-    shown = {(point.time, point.accuracy) for point in best}
-    assert shown == {(p.time, p.accuracy) for p in every if not beaten(p)}
-    assert best == sorted(best, key=lambda p: p.time) and len(best) == len(shown)
+    coordinates = {(point.time, point.accuracy) for point in best}
+    assert coordinates == {(p.time, p.accuracy) for p in every if not beaten(p)}
+    assert best == sorted(best, key=lambda p: p.time) and len(best) == len(coordinates)
 
 
-def test_every_method_stands_at_its_time_and_mean_with_its_name() -> None:
+def test_methods_are_drawn_at_their_time_and_mean_with_their_names() -> None:
     evidence = costly(make_evidence())
     figure = pictures.trade_off("T", frame_of(evidence), "kd")
     [axis] = figure.axes
@@ -67,7 +67,7 @@ def test_every_method_stands_at_its_time_and_mean_with_its_name() -> None:
     assert axis.get_xscale() == "log"
 
 
-def test_a_failure_stands_at_the_edge_with_its_number_and_what_is_missing_is_counted() -> None:
+def test_outlier_is_drawn_at_the_edge_and_missing_methods_are_counted() -> None:
     methods = ("kd", *(f"m{i}" for i in range(8)))
     evidence = make_evidence(
         methods=methods, accuracy=lambda run: 10.0 if run.method == "m3" else 80.0 + run.seed
@@ -81,7 +81,7 @@ def test_a_failure_stands_at_the_edge_with_its_number_and_what_is_missing_is_cou
     assert "m3 10.0" in texts(axis) and "1 not done" in texts(axis)
 
 
-def test_one_seed_has_no_bar_and_names_are_shown_as_they_stand() -> None:
+def test_one_seed_has_no_error_bar_and_names_are_shown_literally() -> None:
     evidence = make_evidence(
         methods=("kd", *HOSTILE), seeds=(0,), accuracy=lambda run: 80.0 + len(run.method) % 7
     )
@@ -91,7 +91,7 @@ def test_one_seed_has_no_bar_and_names_are_shown_as_they_stand() -> None:
     assert pictures.svg(figure)
 
 
-def test_a_pair_without_times_has_an_empty_panel() -> None:
+def test_pair_without_times_has_an_empty_panel() -> None:
     frame = frame_of(make_evidence([("big", "small"), ("big", "tiny")]))
     frame.loc[frame["pair"] == "big → tiny", "time_ratio"] = math.nan
     first, second = pictures.trade_off("T", frame, "kd").axes

@@ -7,7 +7,7 @@ from drawn_evidence import HOSTILE, points, texts, ticks
 from kdbench.report.plots import pictures, style
 
 
-def test_the_best_stands_on_top_with_its_interval() -> None:
+def test_best_method_is_on_top_with_its_interval() -> None:
     axis = pictures.average_ranks("T", {"b": (2.5, 2, 3), "a": (1.5, 1, 2)}).axes[0]
     assert ticks(axis) == ["a", "b"]
     assert points(axis) == [(1.5, 0), (2.5, 1)]
@@ -17,7 +17,7 @@ def test_the_best_stands_on_top_with_its_interval() -> None:
     assert bottom > top
 
 
-def test_what_is_unknown_is_not_drawn() -> None:
+def test_unknown_ranks_are_not_drawn() -> None:
     nan = math.nan
     axis = pictures.average_ranks("T", {"x": (nan, nan, nan), "one": (1, nan, nan)}).axes[0]
     assert ticks(axis) == ["one", "x"] and texts(axis) == ["no rank"]
@@ -25,7 +25,7 @@ def test_what_is_unknown_is_not_drawn() -> None:
     assert pictures.svg(pictures.average_ranks("T", {"x": (nan, nan, nan)}))
 
 
-def test_names_are_shown_as_they_stand_and_too_many_are_cut() -> None:
+def test_names_are_shown_literally_and_methods_are_limited() -> None:
     figure = pictures.average_ranks("$", dict.fromkeys(HOSTILE, (1, 1, 2)))
     assert ticks(figure.axes[0])[:2] == ["$x_1$", "_a_"]
     assert pictures.svg(figure)

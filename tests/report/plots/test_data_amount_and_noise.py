@@ -11,7 +11,7 @@ from kdbench.report.plots.data_amount_and_noise import Series
 
 
 def few(*counts: int, methods: tuple[str, ...] = ("kd", "at")) -> Series:
-    """Grids on subsets; accuracy is the number of images plus the seed, kd 5 more, at 10 more."""
+    """Return grids on subsets; accuracy: number of images + seed, 5 more for kd, 10 for at."""
     more = {"student": 0, "kd": 5, "at": 10}
     return [
         (
@@ -25,7 +25,7 @@ def few(*counts: int, methods: tuple[str, ...] = ("kd", "at")) -> Series:
     ]  # fmt: skip
 
 
-def test_few_images_have_a_panel_per_method_and_pair() -> None:
+def test_few_shot_plot_has_a_panel_per_method_and_pair() -> None:
     [plot] = pictures.few_shot("T", few(40, 10, 20))
     first, second = plot.figure.axes
     assert (plot.name, first.get_title(), second.get_ylabel()) == ("few-shot", "at", "big\n→ tiny")
@@ -40,7 +40,7 @@ def test_few_images_have_a_panel_per_method_and_pair() -> None:
     assert list(np.asarray(student.get_ydata())) == [11, 21, 41]
 
 
-def test_noise_is_a_share_from_nothing() -> None:
+def test_label_noise_has_a_linear_axis_that_may_begin_at_0() -> None:
     series = [(x, evidence) for x, (_, evidence) in zip((0, 0.5), few(10, 20), strict=True)]
     [plot] = pictures.label_noise("T", series)
     axis = plot.figure.axes[0]
@@ -48,13 +48,13 @@ def test_noise_is_a_share_from_nothing() -> None:
     assert ticks(axis, "x") == ["0", "0.5"] and "wrong training labels" in plot.alt
 
 
-def test_a_method_that_one_grid_lacks_has_the_other_points() -> None:
+def test_method_missing_in_one_grid_keeps_its_other_points() -> None:
     series = [*few(10, methods=("kd", "at", "sp")), *few(20, 40)]
     at, sp = pictures.few_shot("T", series)[0].figure.axes[:2]
     assert len(points(at)) == 9 and len(points(sp)) == 3
 
 
-def test_a_method_without_any_result_says_so() -> None:
+def test_method_without_results_has_a_note() -> None:
     cut = []
     for x, evidence in few(10, 20, methods=("kd", "at", "sp")):
         gone = {run.id for c in evidence.cells if c.method == "at" for run in c.runs}
@@ -65,11 +65,11 @@ def test_a_method_without_any_result_says_so() -> None:
     assert pictures.few_shot("T", [(x, replace(e, records={})) for x, e in cut]) == []
 
 
-def test_one_grid_is_no_curve() -> None:
+def test_one_grid_gives_no_plot() -> None:
     assert pictures.few_shot("T", []) == pictures.few_shot("T", few(10)) == []
 
 
-def test_places_must_differ_and_a_logarithm_needs_them_above_0() -> None:
+def test_x_values_must_differ_and_be_positive_on_a_log_axis() -> None:
     [(_, evidence)] = few(10)
     with pytest.raises(ValueError, match="expected different numbers above 0, got 0, 5"):
         pictures.few_shot("T", [(0, evidence), (5, evidence)])
@@ -77,7 +77,7 @@ def test_places_must_differ_and_a_logarithm_needs_them_above_0() -> None:
         pictures.label_noise("T", [(0.1, evidence), (0.1, evidence)])
 
 
-def test_hostile_names_are_shown_as_they_stand() -> None:
+def test_hostile_names_are_shown_literally() -> None:
     [plot] = pictures.few_shot("$" + HOSTILE[2], few(10, 20, methods=("kd", *HOSTILE)))
     assert plot.figure.axes[0].get_title() == "$x_1$" and not texts(plot.figure.axes[0])
     assert pictures.svg(plot.figure)

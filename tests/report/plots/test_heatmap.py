@@ -15,42 +15,42 @@ def drawn(evidence: Evidence) -> Axes:
 
 
 def text_at(axis: Axes, x: int, y: int) -> tuple[str, str, str]:
-    [text] = [one for one in axis.texts if one.get_position() == (x + 0.5, y + 0.5)]
+    [text] = [text for text in axis.texts if text.get_position() == (x + 0.5, y + 0.5)]
     return text.get_text(), str(text.get_fontweight()), str(text.get_color())
 
 
-def test_every_cell_says_its_difference() -> None:
+def test_every_cell_shows_its_difference() -> None:
     evidence = make_evidence(PAIRS)
     axis, frame = drawn(evidence), frame_of(evidence)
     methods, pairs = ticks(axis), [text.replace("\n", " ") for text in ticks(axis, "x")]
     assert methods == ["student", "at", "semckd"] and pairs == ["big → small", "big → tiny"]
-    mesh = next(one for one in axis.collections if isinstance(one, QuadMesh))
+    mesh = next(artist for artist in axis.collections if isinstance(artist, QuadMesh))
     for y, method in enumerate(methods):
         for x, pair in enumerate(pairs):
             [row] = frame[(frame["method"] == method) & (frame["pair"] == pair)].to_dict("records")
             assert np.asarray(mesh.get_array())[y, x] == pytest.approx(row["diff"])
             significant = row["p_holm"] < 0.05
-            shown = f"{row['diff']:+.2f}".replace("-", "−")
+            difference = f"{row['diff']:+.2f}".replace("-", "−")
             weight, colour = (
                 ("bold", heatmap.SIGNIFICANT)
                 if significant
                 else ("normal", heatmap.NOT_SIGNIFICANT)
             )
-            assert text_at(axis, x, y) == (shown, weight, colour)
+            assert text_at(axis, x, y) == (difference, weight, colour)
     assert {text_at(axis, 0, y)[1] for y in range(3)} == {"bold", "normal"}
 
 
-def test_one_seed_tells_nothing() -> None:
+def test_one_seed_has_no_significant_difference() -> None:
     axis = drawn(make_evidence(seeds=(0,)))
     assert {text.get_fontweight() for text in axis.texts} == {"normal"}
 
 
-def test_a_cell_without_difference_is_hatched_and_says_why() -> None:
+def test_cell_without_a_difference_is_hatched_and_shows_the_reason() -> None:
     evidence = make_evidence()
     records = dict(evidence.records)
     for run in evidence.cells[3].runs:
         records[run.id] = ended(run, "skipped", "no")
-    # Done, yet on another seed than the baseline.
+    # Finished, but with a different seed than the baseline.
     for run in (*evidence.cells[4].runs[:2], evidence.cells[2].runs[2]):
         del records[run.id]
     axis = drawn(Evidence(evidence.grid, evidence.cells, records, evidence.history))
@@ -59,27 +59,27 @@ def test_a_cell_without_difference_is_hatched_and_says_why() -> None:
     assert texts(axis)[1:] == ["skipped", "no common seed"]
 
 
-def test_texts_can_be_read_on_every_colour_and_signs_look_apart() -> None:
+def test_texts_are_readable_on_every_colour_and_signs_differ() -> None:
     colours = heatmap.colours()(np.linspace(0, 1, 101))[:, :3]
     for colour in colours:
         for text in (heatmap.SIGNIFICANT, heatmap.NOT_SIGNIFICANT):
             assert contrast(luminance(tuple(colour)), luminance(text)) > 4.5
-    # Orange against purple: apart in blue, which the common colour blindnesses see.
+    # Orange and purple differ in blue, which the common colour blindnesses do not affect.
     assert colours[-1][2] - colours[0][2] > 0.25
 
 
-def test_colours_are_symmetric_and_one_failure_does_not_take_them_all() -> None:
+def test_colour_scale_is_symmetric_and_ignores_one_outlier() -> None:
     evidence = make_evidence(
         methods=("kd", *(f"m{i}" for i in range(20))),
         accuracy=lambda run: 10.0 if run.method == "m3" else 80.0 + len(run.method) + run.seed,
     )
     axis = drawn(evidence)
-    mesh = next(one for one in axis.collections if isinstance(one, QuadMesh))
+    mesh = next(artist for artist in axis.collections if isinstance(artist, QuadMesh))
     low, high = mesh.get_clim()
     assert low == -high and high < 10
 
 
-def test_more_than_can_be_read_is_left_out_and_said_so() -> None:
+def test_pairs_beyond_the_limit_are_left_out_with_a_note() -> None:
     evidence = make_evidence(
         [("big", f"s{i}") for i in range(30)], ("kd", "at"), accuracy=lambda run: 80.0 + run.seed
     )

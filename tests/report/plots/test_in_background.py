@@ -45,7 +45,7 @@ def broken(*_):
 drawing._work, drawing.draw_here = spoil(drawing._work), spoil(drawing.draw_here)
 """
 
-BESIDE = """
+TWO_PROCESSES = """
 import os, sys, time
 from pathlib import Path
 from types import SimpleNamespace
@@ -56,12 +56,12 @@ def work(*args):
     from kdbench.report.plots import pictures
     def every_seed(_):
         Path(sys.argv[1]).write_text(str(os.getpid()))
-        {there}
+        {in_drawing}
     pictures.every_seed, pictures.picture = every_seed, lambda plot: plot
     real(*args)
 real, drawing._work = drawing._work, work
 with drawing.drawing_process(None) as draw:
-    {here}
+    {in_report}
 """
 LONG = "time.sleep(600)"
 DRAW = "draw(SimpleNamespace(frame=1, methods=2))()"
@@ -73,7 +73,7 @@ WAIT = """id_file = Path(sys.argv[1])
 
 @pytest.fixture
 def command(tmp_path: Path) -> list[str]:
-    """A report of two methods and two seeds."""
+    """Return the arguments of a report on two methods and two seeds."""
     changes = {"methods": ["kd", "at"], "seeds": [0, 1]}
     for i, run in enumerate(expanded(**changes).runs):
         records.folder(tmp_path / "runs", run.id).mkdir(parents=True)
@@ -88,40 +88,40 @@ def report(
     """Run the command; return the finished process and the files that it wrote."""
     done = python(REPORT.format(cores=cores, more=more), *command)
     written = [path for path in Path(command[-1]).rglob("*") if path.is_file()]
-    found = {str(path): path.read_bytes() for path in written}
+    files = {str(path): path.read_bytes() for path in written}
     for path in written:
         path.unlink()
-    return done, found
+    return done, files
 
 
 def test_bytes_do_not_depend_on_the_drawing_process(command: list[str]) -> None:
     _, plain = report(command, cores=1)
     assert sum(name.endswith((".svg", ".png")) for name in plain) == 8
-    for cores, more, here in (
+    for cores, more, draws_itself in (
         (2, "", False), (1, "", True), (2, THREAD, True), (2, KILLED, True), (2, SILENT, True)
     ):  # fmt: skip
         done, files = report(command, cores, more)
         assert (done.returncode, done.stderr) == (0, "")
-        assert f"drawn here: {here}" in done.stdout
+        assert f"drawn here: {draws_itself}" in done.stdout
         assert files == plain
 
 
-@pytest.mark.parametrize("asked", [None, "3"])
-def test_report_starts_no_blas_threads(command: list[str], asked: str | None) -> None:
+@pytest.mark.parametrize("threads", [None, "3"])
+def test_report_starts_no_blas_threads(command: list[str], threads: str | None) -> None:
     name = "OPENBLAS_NUM_THREADS"
     more = f"os.environ.pop({name!r}, None)"
-    more = f"os.environ[{name!r}] = {asked!r}" if asked else more
+    more = f"os.environ[{name!r}] = {threads!r}" if threads else more
     code = REPORT.format(cores=1, more=more).replace(
         "sys.exit(end.code)",
         f"""
     import threadpoolctl
-    found = [one for one in threadpoolctl.threadpool_info() if one["internal_api"] == "openblas"]
-    print(all(one["num_threads"] == 1 for one in found), os.environ.get({name!r}))
+    pools = [p for p in threadpoolctl.threadpool_info() if p["internal_api"] == "openblas"]
+    print(all(pool["num_threads"] == 1 for pool in pools), os.environ.get({name!r}))
 """,
     )
     printed = python(code, *command).stdout.split()[-2:]
-    assert printed[1] == str(asked)
-    assert printed[0] == "True" or asked
+    assert printed[1] == str(threads)
+    assert printed[0] == "True" or threads
 
 
 @pytest.mark.parametrize("cores", [1, 2])
@@ -132,10 +132,10 @@ def test_error_is_shown_once_with_its_traceback(command: list[str], cores: int) 
     assert "in broken" in done.stderr
 
 
-def start(folder: Path, there: str, here: str) -> tuple[subprocess.Popen[str], int]:
+def start(folder: Path, in_drawing: str, in_report: str) -> tuple[subprocess.Popen[str], int]:
     """Start a report whose drawing process has begun; return it and the id of that process."""
     id_file = folder / "process"
-    code = BESIDE.format(there=there, here=here)
+    code = TWO_PROCESSES.format(in_drawing=in_drawing, in_report=in_report)
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(id_file)],
         stderr=subprocess.PIPE,
@@ -146,9 +146,9 @@ def start(folder: Path, there: str, here: str) -> tuple[subprocess.Popen[str], i
     return process, int(id_file.read_text())
 
 
-def wait_until(true: Callable[[], bool]) -> None:
+def wait_until(condition: Callable[[], bool]) -> None:
     for _ in range(600):
-        if true():
+        if condition():
             return
         time.sleep(0.1)
     raise TimeoutError
@@ -164,10 +164,10 @@ def gone(number: int) -> bool:
 
 
 @pytest.mark.usefixtures("heeds_ctrl_c")
-@pytest.mark.parametrize("here", [DRAW, LONG])
-def test_ctrl_c_ends_both_processes_quietly(tmp_path: Path, here: str) -> None:
-    process, other = start(tmp_path, LONG, here)
-    if here == LONG:  # end the drawing process first, which prints nothing
+@pytest.mark.parametrize("in_report", [DRAW, LONG])
+def test_ctrl_c_ends_both_processes_quietly(tmp_path: Path, in_report: str) -> None:
+    process, other = start(tmp_path, LONG, in_report)
+    if in_report == LONG:  # end the drawing process first, which prints nothing
         os.kill(other, signal.SIGINT)
         wait_until(lambda: gone(other))
     os.killpg(process.pid, signal.SIGINT)

@@ -14,7 +14,7 @@ from kdbench.runs.evidence import Evidence, History
 
 
 def learning(evidence: Evidence, epochs: int = 4) -> Evidence:
-    """Every run climbs by a hundredth of its accuracy an epoch, to its accuracy."""
+    """Let each run rise to its accuracy, by a hundredth of it per epoch."""
 
     def history(run: str) -> History:
         record = evidence.records.get(run)
@@ -40,7 +40,7 @@ def xy(axis: Axes, colour: str) -> list[list[float]]:
     return [[float(v) for v in np.asarray(data)] for data in (line.get_xdata(), line.get_ydata())]
 
 
-def test_a_panel_has_mean_and_span_and_what_it_is_compared_with() -> None:
+def test_panel_shows_mean_span_and_baselines() -> None:
     axes = drawn(learning(make_evidence()))
     assert [axis.get_title() for axis in axes] == ["at", "semckd"]
     epochs, means = xy(axes[0], style.CURVE)
@@ -60,7 +60,7 @@ def test_one_seed_has_no_span() -> None:
     assert not [c for c in axes[0].collections if isinstance(c, PolyCollection)]
 
 
-def test_only_what_is_done_is_drawn_and_the_rest_is_said() -> None:
+def test_only_finished_runs_are_drawn_and_others_are_noted() -> None:
     evidence = make_evidence()
     records = dict(evidence.records)
     records[evidence.cells[3].runs[0].id] = replace(
@@ -74,7 +74,7 @@ def test_only_what_is_done_is_drawn_and_the_rest_is_said() -> None:
     assert curve(semckd, style.CURVE) is None and curve(semckd, style.BASELINE) is not None
 
 
-def test_rows_that_say_nothing_are_left_out() -> None:
+def test_epochs_without_accuracy_are_left_out() -> None:
     nan = math.nan
     rows: History = [{"epoch": 1.0, "test_acc": nan}, {"epoch": 2.0}, {"epoch": 3.0, "test_acc": 7}]
     axes = drawn(make_evidence(history=lambda run: rows))
@@ -84,7 +84,7 @@ def test_rows_that_say_nothing_are_left_out() -> None:
     assert learning_curves.learning_curves(replace(make_evidence(), records={})) == []
 
 
-def test_a_curve_that_ends_beyond_the_panel_says_where() -> None:
+def test_curve_that_ends_outside_the_panel_shows_its_value() -> None:
     methods = ("kd", *(f"m{i}" for i in range(8)))
     evidence = make_evidence(
         methods=methods, accuracy=lambda run: 10.0 if run.method == "m3" else 80.0 + run.seed
@@ -94,7 +94,7 @@ def test_a_curve_that_ends_beyond_the_panel_says_where() -> None:
     assert points(axis, "v") == [(4, axis.get_ylim()[0])]
 
 
-def test_the_first_half_of_training_does_not_squeeze_the_second() -> None:
+def test_axis_fits_the_second_half_of_training() -> None:
     rows = [{"epoch": float(e), "test_acc": 8.0 * e if e < 10 else 80.0} for e in range(1, 21)]
     low, high = drawn(make_evidence(history=lambda run: rows))[0].get_ylim()
     assert 75 < low < 80 < high < 85
@@ -106,7 +106,9 @@ def counted(evidence: Evidence) -> tuple[Evidence, list[str]]:
     return replace(evidence, history=lambda run: (read.append(run), history(run))[1]), read  # type: ignore[func-returns-value]
 
 
-def test_a_large_grid_is_cut_and_nothing_is_read_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_grid_is_limited_and_only_drawn_histories_are_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(style, "PANELS", 4)
     monkeypatch.setattr(learning_curves, "SEEDS", 2)
     pairs = [("big", name) for name in ("s", "t", "u", "v")]
@@ -124,13 +126,13 @@ def test_a_large_grid_is_cut_and_nothing_is_read_in_vain(monkeypatch: pytest.Mon
     assert "3 methods on 1 pair;" in sheets[0].alt
 
 
-def test_more_pairs_than_panels_leave_one_sheet(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_pairs_than_panels_give_one_sheet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(style, "PANELS", 4)
     evidence = learning(make_evidence([("big", f"s{i}") for i in range(5)], accuracy=lambda r: 9.0))
     assert [len(plot.figure.axes) for plot in learning_curves.learning_curves(evidence)] == [4]
 
 
-def test_pairs_share_a_sheet_while_they_fit() -> None:
+def test_pairs_share_a_sheet_if_they_fit() -> None:
     panels = [small_multiples.Panel(pair, str(i)) for pair in "abc" for i in range(10)]
     assert [[p.pair for p in sheet][::10] for sheet in small_multiples.sheets(panels)] == [
         ["a", "b"],
@@ -138,19 +140,19 @@ def test_pairs_share_a_sheet_while_they_fit() -> None:
     ]
 
 
-def test_each_pair_begins_a_row() -> None:
+def test_each_pair_begins_a_new_row() -> None:
     [plot] = learning_curves.learning_curves(learning(make_evidence(PAIRS)))
     rows = [round(axis.get_position().y0, 3) for axis in plot.figure.axes]
     assert rows[0] == rows[1] > rows[2] == rows[3]
     assert plot.figure.axes[2].get_ylabel() == "big\n→ tiny"
 
 
-def test_a_grid_of_baselines_has_a_panel_of_its_own() -> None:
+def test_grid_of_only_baselines_has_one_panel() -> None:
     assert [a.get_title() for a in drawn(learning(make_evidence(methods=("kd",))))] == ["kd"]
     assert [a.get_title() for a in drawn(learning(make_evidence(methods=())))] == ["student"]
 
 
-def test_hostile_names_are_shown_as_they_stand() -> None:
+def test_hostile_names_are_shown_literally() -> None:
     evidence = learning(make_evidence(methods=("kd", *HOSTILE), accuracy=lambda run: 50.0))
     [plot] = learning_curves.learning_curves(evidence)
     assert plot.figure.axes[0].get_title() == "$x_1$"

@@ -24,13 +24,13 @@ def drawn(**changes: Any) -> Figure:
 
 
 def points(figure: Figure) -> dict[float, list[float]]:
-    """Of the first panel: height -> the seeds' accuracies."""
-    found: dict[float, list[float]] = {}
+    """Return the seeds' accuracies in the first panel, by height."""
+    accuracies: dict[float, list[float]] = {}
     for line in figure.axes[0].lines:
         if line.get_marker() == "o":
             for x, y in np.asarray(line.get_xydata(), float).tolist():
-                found.setdefault(y, []).append(x)
-    return found
+                accuracies.setdefault(y, []).append(x)
+    return accuracies
 
 
 def test_every_seed_is_a_point_and_every_pair_a_panel() -> None:
@@ -42,7 +42,7 @@ def test_every_seed_is_a_point_and_every_pair_a_panel() -> None:
     assert labels == ["student", "kd", "at", "semckd"]
 
 
-def test_a_pair_that_comes_twice_has_two_panels() -> None:
+def test_repeated_pair_has_two_panels() -> None:
     figure = drawn(pairs=[("big", "small"), ("big", "small")])
     assert [axis.get_title() for axis in figure.axes] == ["big → small", "big → small (2)"]
 
@@ -60,14 +60,14 @@ def test_teacher_and_student_are_lines() -> None:
     assert lines == [("--", 91.0), ("-", 95.0)]
 
 
-def test_a_teacher_far_away_is_a_word() -> None:
+def test_teacher_outside_the_panel_is_a_text() -> None:
     grid = make_grid()
     cells = make_cells(grid)
     figure = pictures.accuracy("T", cells, make_records(cells, lambda run: 40 + run.seed))
     assert [text.get_text() for text in figure.axes[0].texts] == ["teacher 95.00 →"]
 
 
-def test_a_cell_without_result_says_why() -> None:
+def test_cell_without_a_result_shows_its_status() -> None:
     grid = make_grid()
     cells = make_cells(grid)
     records = make_records(cells, typical)
@@ -77,7 +77,7 @@ def test_a_cell_without_result_says_why() -> None:
     assert figure.axes[0].texts[0].get_text() == "skipped"
 
 
-def test_the_same_records_give_the_same_bytes() -> None:
+def test_same_records_give_same_bytes() -> None:
     first, second = drawn(), drawn()
     assert pictures.svg(first) == pictures.svg(second)
     assert pictures.png(first) == pictures.png(second)
@@ -86,7 +86,7 @@ def test_the_same_records_give_the_same_bytes() -> None:
     assert pictures.png(first).startswith(b"\x89PNG")
 
 
-def test_nothing_to_draw_is_still_a_figure() -> None:
+def test_figure_is_drawn_without_results() -> None:
     grid = make_grid()
     assert pictures.svg(pictures.accuracy("T", make_cells(grid), {}))
     assert pictures.svg(pictures.accuracy("T", [], {}))
@@ -94,14 +94,14 @@ def test_nothing_to_draw_is_still_a_figure() -> None:
     assert pictures.svg(pictures.accuracy("T", only, {}))
 
 
-def test_dollars_are_no_mathematics() -> None:
+def test_dollar_signs_are_not_mathematics() -> None:
     grid = make_grid()
     cells = make_cells(grid, ("kd", "a$_x$"))
     records = make_records(cells[:3], typical)
     assert pictures.svg(pictures.accuracy("$1 and $x_", cells, records))
 
 
-def test_more_pairs_than_can_be_read_are_left_out_and_said_so(
+def test_pairs_beyond_the_limit_are_left_out_with_a_note(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(style, "PANELS", 2)
@@ -118,7 +118,7 @@ def learning(run: str) -> list[dict[str, float]]:
     return [{"epoch": 1.0, "test_acc": 50.0}, {"epoch": 2.0, "test_acc": 80.0}]
 
 
-def test_a_grid_has_the_figures_that_it_has_something_to_show_in() -> None:
+def test_figures_without_content_are_left_out() -> None:
     evidence = make_evidence(history=learning)
     names = [plot.name for plot in every(evidence)]
     assert names == ["accuracy", "differences", "cost", "ranks", "curves"]
@@ -128,12 +128,12 @@ def test_a_grid_has_the_figures_that_it_has_something_to_show_in() -> None:
         "accuracy", "differences", "cost",
     ]  # fmt: skip
     assert [plot.name for plot in every(replace(evidence, records={}))] == ["accuracy"]
-    # Without a row to compare with.
+    # No baseline to compare with.
     alone = [plot.name for plot in every(make_evidence(methods=("at",)))]
     assert alone == ["accuracy"]
 
 
-def test_alternative_texts_are_a_sentence_without_a_name_from_outside() -> None:
+def test_alternative_texts_are_one_sentence_without_external_names() -> None:
     methods = ("kd", "zzz$<b>")
     evidence = make_evidence(
         methods=methods, accuracy=lambda run: 80.0, history=learning, title="zzz"
@@ -143,7 +143,7 @@ def test_alternative_texts_are_a_sentence_without_a_name_from_outside() -> None:
         assert re.fullmatch(r"[A-Z][^.\n]*\.", plot.alt) and len(plot.alt) < 250
 
 
-def test_every_figure_has_the_same_bytes_for_the_same_records() -> None:
+def test_same_records_give_same_bytes_in_every_figure() -> None:
     evidence = make_evidence(history=learning)
     backwards = replace(evidence, records=dict(list(evidence.records.items())[::-1]))
     files = pictures.files(map(pictures.picture, every(evidence)))
@@ -155,7 +155,7 @@ def test_every_figure_has_the_same_bytes_for_the_same_records() -> None:
     }
 
 
-def test_hostile_names_are_drawn_as_they_stand_in_every_figure() -> None:
+def test_hostile_names_are_drawn_literally_in_every_figure() -> None:
     evidence = make_evidence(
         [("$t_$" * 20, "<s>&"), ("big", "方法")],
         ("kd", *HOSTILE),
@@ -172,14 +172,14 @@ def test_hostile_names_are_drawn_as_they_stand_in_every_figure() -> None:
         assert b"<script" not in drawing
         wide, high = plot.figure.get_size_inches()
         assert wide < 16 and high < 16
-        # Nothing is written outside of the figure.
+        # All text is inside the figure.
         with style.paper():
             plot.figure.draw_without_rendering()
             box = plot.figure.get_tightbbox()
         assert box.x0 > -0.1 and box.x1 < wide + 0.1 and box.y0 > -0.1 and box.y1 < high + 0.1
 
 
-def test_a_seed_far_away_is_a_triangle_and_a_mean_there_a_number() -> None:
+def test_outlying_seed_is_a_triangle_and_outlying_mean_a_number() -> None:
     def outlying(run: Run) -> float:
         return 10.0 if run.method == "at" else 80.0 + run.seed
 
@@ -195,7 +195,9 @@ def drawn_with(accuracy: Callable[[Run], float]) -> Figure:
     return pictures.accuracy("T", evidence.cells, evidence.records)
 
 
-def test_too_many_seeds_and_methods_are_cut_and_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seeds_and_methods_beyond_the_limit_are_left_out_with_a_note(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(accuracy_per_seed, "MOST", 2)
     monkeypatch.setattr(style, "ROWS", 3)
     figure = drawn()
@@ -204,8 +206,8 @@ def test_too_many_seeds_and_methods_are_cut_and_said_so(monkeypatch: pytest.Monk
     assert "(first 3 of 4 methods)" in title and "(first 2 of 3 seeds)" in title
 
 
-def test_accuracies_that_are_no_numbers_are_not_drawn() -> None:
+def test_nan_accuracies_are_not_drawn() -> None:
     figure = drawn_with(lambda run: float("nan"))
     assert not points(figure) and pictures.svg(figure)
-    some = drawn_with(lambda run: float("nan") if run.seed else 80.0)
-    assert [len(values) for values in points(some).values()] == [1, 1, 1, 1]
+    partial = drawn_with(lambda run: float("nan") if run.seed else 80.0)
+    assert [len(values) for values in points(partial).values()] == [1, 1, 1, 1]

@@ -22,7 +22,7 @@ def swept(
     pairs: Sequence[tuple[str, str]] = (("big", "small"),),
     **changes: Any,
 ) -> Evidence:
-    """Student, kd and the rows that the sweep makes of at and irg, at 70 + the row's number."""
+    """Return student, kd and the swept rows of at and irg, with 70 + the row's number + seed."""
     rows = (Row(name="kd"), Row(name="at"), Row(name="irg"))
     values = {key: tuple(numbers) for key, numbers in sweep.items()}
     grid = make_grid(pairs, methods=rows, sweep=values, **changes)
@@ -32,7 +32,7 @@ def swept(
         for row in rows:
             for label, _ in row.points(values):
                 runs = tuple(make_run(grid, student, s, row.name, source) for s in grid.seeds)
-                # The label is in no id: the term is.
+                # Ids depend on the term, not on the label.
                 runs = tuple(replace(run, method=label, terms=(Term(label, 1.0),)) for run in runs)
                 cells.append(Cell(label, teacher, student, runs))
     level = {cell.method: 70.0 + i for i, cell in enumerate(cells)}
@@ -70,7 +70,7 @@ def test_each_value_has_its_seeds_and_mean_on_a_log_axis() -> None:
 
 
 @pytest.mark.parametrize("values", [(0, 1, 10), ("sum", "mean"), (True, False), (-1, 1)])
-def test_what_has_no_logarithm_stands_in_the_grid_s_order(values: tuple[Any, ...]) -> None:
+def test_values_without_a_logarithm_keep_the_order_of_the_grid(values: tuple[Any, ...]) -> None:
     [axis] = drawn(swept({"at.mode": values}))
     assert axis.get_xscale() == "linear" and ticks(axis, "x") == [str(value) for value in values]
     assert [x for x, _ in means(axis)] == list(range(len(values)))
@@ -81,13 +81,13 @@ def test_values_in_any_order_are_joined_from_left_to_right() -> None:
     assert means(axis) == [(1, 75), (10, 74), (100, 76)]
 
 
-def test_a_second_setting_has_a_panel_for_each_value() -> None:
+def test_second_hyper_parameter_has_a_panel_per_value() -> None:
     two, four = drawn(swept({"at.beta": (1, 10), "at.temperature": (2, 4)}))
     assert texts(two) == ["temperature=2"] and texts(four) == ["temperature=4"]
     assert means(two) == [(1, 74), (10, 76)] and means(four) == [(1, 75), (10, 77)]
 
 
-def test_held_out_images_are_preferred_where_every_record_has_them() -> None:
+def test_held_out_images_are_preferred_if_every_record_has_them() -> None:
     evidence = swept({"at.beta": (1, 10)}, dataset=Dataset(name="digits", validation=0.2))
 
     def held_out(record: Record) -> Record:
@@ -98,13 +98,13 @@ def test_held_out_images_are_preferred_where_every_record_has_them() -> None:
     [plot] = sensitivity(replace(evidence, records=records))
     assert means(plot.figure.axes[0]) == [(1, 24), (10, 25)]
     assert level(plot.figure.axes[0], style.STUDENT) == 22 and "held-out" in plot.alt
-    # One without: then all are of the test images.
-    some = records | {run.id: evidence.records[run.id] for run in evidence.cells[-1].runs}
-    [plot] = sensitivity(replace(evidence, records=some))
+    # One cell without held-out accuracy: every value is measured on test images.
+    mixed = records | {run.id: evidence.records[run.id] for run in evidence.cells[-1].runs}
+    [plot] = sensitivity(replace(evidence, records=mixed))
     assert "on test images" in plot.alt and level(plot.figure.axes[0], style.STUDENT) == 72
 
 
-def test_what_is_not_done_is_said() -> None:
+def test_unfinished_values_are_counted() -> None:
     evidence = swept({"at.beta": (1, 10, 100)})
     records = dict(evidence.records)
     [cell] = [cell for cell in evidence.cells if cell.method == "at(beta=10)"]
@@ -115,13 +115,13 @@ def test_what_is_not_done_is_said() -> None:
     assert sensitivity(replace(evidence, records={})) == []
 
 
-def test_a_grid_without_a_sweep_has_none() -> None:
+def test_grid_without_a_sweep_has_no_plot() -> None:
     grid = make_grid(methods=(Row(name="kd"),))
     cells = make_cells(grid, ("kd",))
     assert sensitivity(Evidence(grid, cells, {}, lambda run: [])) == []
 
 
-def test_a_collapse_stands_at_the_edge_with_its_number() -> None:
+def test_outlier_is_drawn_at_the_edge_with_its_value() -> None:
     evidence = swept({"at.beta": (1, 10, 100, 1000), "irg.beta": (1, 10, 100, 1000)})
     records = make_records(
         evidence.cells, lambda run: 10.0 if run.method == "at(beta=1000)" else 80.0 + run.seed

@@ -36,7 +36,7 @@ def test_accuracy_puts_teacher_and_student_first_and_ari_last() -> None:
         for name in ("kd", "at")
     }
     assert row_of(table, "at")["ARI of semckd, %"] == f"{values['at']:.2f}"
-    # A combination with the method itself is no competitor of it.
+    # A combination that contains the method is not one of its competitors.
     average = sum(values.values()) / 2
     assert row_of(table, "semckd")["ARI of semckd, %"] == f"mean {average:.2f}"
     assert "over at, kd." in table.notes[2]
@@ -57,8 +57,8 @@ def test_best_and_not_significantly_different_methods_are_bold() -> None:
 def test_incomplete_cells_show_their_status() -> None:
     grid = make_grid()
     cells = make_cells(grid, ("kd", "at", "vid", "sp", "fsp", "semckd", "mixed"))
-    BASE_ALL = {"vid": 1.0, "sp": 1.0, "fsp": 1.0, "mixed": 1.0}
-    records = make_records(cells, lambda run: BASE_ALL.get(run.method) or typical(run))
+    accuracies = {"vid": 1.0, "sp": 1.0, "fsp": 1.0, "mixed": 1.0}
+    records = make_records(cells, lambda run: accuracies.get(run.method) or typical(run))
     at, vid = cell_of(cells, "at").runs, cell_of(cells, "vid").runs
     records[at[1].id] = ended(at[1], "diverged", "loss is nan in epoch 1")
     del records[at[2].id]
@@ -76,14 +76,14 @@ def test_incomplete_cells_show_their_status() -> None:
         del records[run.id]
     frame = aggregate_of(grid, cells, records).frame
     table = accuracy.accuracy(frame, ari_of="semckd")
-    shown = {method: row_of(table, method)["big → small"] for method in table.rows["Method"]}
-    assert shown["at"] == "83.00 (1/3, diverged 1/3)"
-    assert shown["kd"] == "82.70 ± 0.00 (2/3)"
-    assert shown["vid"] == "diverged 3/3"
-    assert shown["sp"] == "failed"
-    assert shown["fsp"] == "skipped: FSP needs equal channels"
-    assert shown["semckd"] == "missing"
-    assert shown["mixed"] == "failed 1/3, missing 2/3"
+    cell_texts = {method: row_of(table, method)["big → small"] for method in table.rows["Method"]}
+    assert cell_texts["at"] == "83.00 (1/3, diverged 1/3)"
+    assert cell_texts["kd"] == "82.70 ± 0.00 (2/3)"
+    assert cell_texts["vid"] == "diverged 3/3"
+    assert cell_texts["sp"] == "failed"
+    assert cell_texts["fsp"] == "skipped: FSP needs equal channels"
+    assert cell_texts["semckd"] == "missing"
+    assert cell_texts["mixed"] == "failed 1/3, missing 2/3"
     status = dict(zip(frame["method"], frame["status"], strict=True))
     assert status == {
         "teacher": "done", "student": "done", "kd": "partial", "at": "partial",
@@ -115,7 +115,7 @@ def test_unreliable_ari_is_marked() -> None:
     grid = make_grid([("big", "small"), ("big", "tiny")])
     cells = make_cells(grid)
     records = make_records(cells, typical)
-    # On the second pair kd is at the student's level, and noisy.
+    # On the second pair kd is only as good as the student, and noisy.
     for seed, run in enumerate(cells[7].runs):
         assert (run.method, run.student) == ("kd", "tiny")
         records[run.id] = make_record(run, 80.6 + (0.5, -0.5, 0.1)[seed])
@@ -123,7 +123,7 @@ def test_unreliable_ari_is_marked() -> None:
     overall = aggregate_of(grid, cells, records).methods.frame
     ratios = accuracy.improvements(frame, "semckd", overall)
     assert row_of(ratios, "at")["ARI [95 %]"].startswith("33.3 [")
-    # In some resample kd gains nothing on the second pair.
+    # In some resamples kd does not improve on the student of the second pair.
     assert row_of(ratios, "kd")["ARI [95 %]"].endswith(", ∞]")
     assert row_of(ratios, "kd")["big → tiny"].endswith(" †")
     assert not row_of(ratios, "kd")["big → small"].endswith("†")

@@ -12,13 +12,13 @@ def test_published_figures_are_compared_with_ours() -> None:
         report=Report(reference="SemCKD (AAAI 2021)/Table 1"),
     )
     cells = make_cells(grid, ("kd", "fitnets"))
-    BASE_HERE = {"fitnets": 73.0}
-    records = make_records(cells, lambda run: BASE_HERE.get(run.method) or typical(run))
+    accuracies = {"fitnets": 73.0}
+    records = make_records(cells, lambda run: accuracies.get(run.method) or typical(run))
     frame = aggregate_of(grid, cells, records).frame
     table = published_figures(frame, "SemCKD (AAAI 2021)/Table 1")
-    shown = {name: row_of(table, name)["resnet32x4 → vgg8"] for name in table.rows["Method"]}
-    assert shown["fitnets"] == "72.91 ± 0.18 (ours +0.09) c"
-    assert shown["kd"].endswith(" c")
+    cell_texts = {name: row_of(table, name)["resnet32x4 → vgg8"] for name in table.rows["Method"]}
+    assert cell_texts["fitnets"] == "72.91 ± 0.18 (ours +0.09) c"
+    assert cell_texts["kd"].endswith(" c")
     assert table.notes[0] == (
         "4 of 4 cells have a published figure; 4 of these also have a result of ours."
     )
@@ -54,5 +54,5 @@ def test_cell_without_a_result_is_not_counted() -> None:
     assert "ours" not in row_of(table, "kd")["resnet32x4 → vgg8"]
 
 
-def test_letters() -> None:
+def test_notes_have_letters_in_order() -> None:
     assert [_letter(i) for i in (0, 25, 26, 27, 701, 702)] == ["a", "z", "aa", "ab", "zz", "aaa"]

@@ -26,7 +26,7 @@ needs_latex = pytest.mark.skipif(
 
 
 def written(methods: tuple[str, ...] = ("kd", "at", "semckd"), **changes: object) -> dict[str, str]:
-    """The .tex and .csv of a grid in which one cell is not whole and one was skipped."""
+    """Return the .tex and .csv of a grid with an incomplete cell and a skipped row."""
     grid = make_grid(**{"pairs": PAIRS} | changes)  # type: ignore[arg-type]
     cells = make_cells(grid, (*methods, "fsp"))
     records = make_records(
@@ -37,12 +37,15 @@ def written(methods: tuple[str, ...] = ("kd", "at", "semckd"), **changes: object
             if run.method == "fsp":
                 records[run.id] = ended(run, "skipped", "FSP needs equal channels")
     del records[cells[2].runs[0].id]
-    whole = aggregate(evidence_of(grid, cells, records))
-    return {"tex": latex.leaderboard(whole), "csv": whole.frame.to_csv(float_format="%.10g")}
+    statistics = aggregate(evidence_of(grid, cells, records))
+    return {
+        "tex": latex.leaderboard(statistics),
+        "csv": statistics.frame.to_csv(float_format="%.10g"),
+    }
 
 
 def rows(tex: str) -> list[list[str]]:
-    """The cells of the table's body, without marks and with ± and - as they are."""
+    """Return the cells of the table's body, without bold and underline, with ± and - as text."""
     out = []
     for body in re.findall(r"\\midrule\n(.*?)\\bottomrule", tex, re.DOTALL):
         for line in body.splitlines():
@@ -57,14 +60,14 @@ def test_cells_match_the_csv() -> None:
     table = {row[0]: row[1:3] for row in rows(files["tex"])}
     count = 0
     for row in csv.DictReader(io.StringIO(files["csv"])):
-        shown = table[row["method"]][[student for _, student in PAIRS].index(row["student"])]
+        cell = table[row["method"]][[student for _, student in PAIRS].index(row["student"])]
         if row["status"] == "skipped":
-            assert shown == "skipped"
+            assert cell == "skipped"
             continue
         text = f"{float(row['mean']):.2f}"
         text += f" ± {float(row['sd']):.2f}" if row["sd"] else ""
         text += f" ({row['n']}/{row['expected']})" if row["status"] == "partial" else ""
-        assert shown == text
+        assert cell == text
         count += 1
     assert count == 10
 
@@ -107,12 +110,12 @@ def test_escape() -> None:
 
 @given(st.text())
 def test_escaped_text_contains_no_command(text: str) -> None:
-    made = latex.escape(text)
-    known = sorted(latex.SPECIAL.values(), key=len, reverse=True)
-    for one in known:
-        made = made.replace(one, "")
-    assert not set(made) & set("\\{}$&#^_~%<>|`'\"[]*")
-    assert made.isprintable()
+    escaped = latex.escape(text)
+    specials = sorted(latex.SPECIAL.values(), key=len, reverse=True)
+    for special in specials:
+        escaped = escaped.replace(special, "")
+    assert not set(escaped) & set("\\{}$&#^_~%<>|`'\"[]*")
+    assert escaped.isprintable()
 
 
 @needs_latex

@@ -10,7 +10,7 @@ from rich.console import Console
 from kdbench.report.text.terminal import Terminal
 from kdbench.stats.aggregate import aggregate
 
-AGGREGATE = aggregate(large_page.evidence(whole=True))
+AGGREGATE = aggregate(large_page.evidence(only_finished=True))
 PAIRS = len(large_page.PAIRS)
 
 
@@ -24,22 +24,22 @@ def printed(width: int) -> str:
 def test_as_many_pairs_as_fit_are_shown(width: int) -> None:
     text = printed(width)
     rows = len(AGGREGATE.methods.frame)
-    shown = len(Terminal(AGGREGATE).columns(width)) - 2
+    count = len(Terminal(AGGREGATE).columns(width)) - 2
     assert max(map(len, text.splitlines())) <= width
-    assert len(re.findall(r"\d\d\.\d\d ± \d\.\d\d", text)) == shown * rows
-    said = f"The first {shown} of {PAIRS} pairs" in " ".join(text.split())
-    assert said == (shown < PAIRS) == (width < 400)
+    assert len(re.findall(r"\d\d\.\d\d ± \d\.\d\d", text)) == count * rows
+    has_note = f"The first {count} of {PAIRS} pairs" in " ".join(text.split())
+    assert has_note == (count < PAIRS) == (width < 400)
     assert "semckd, %" in text or "ARI of semckd" in text
 
 
 def test_wider_terminal_shows_no_fewer_pairs() -> None:
-    shown = [len(Terminal(AGGREGATE).columns(width)) - 2 for width in range(10, 300)]
-    assert shown == sorted(shown) and (shown[0], shown[-1]) == (1, PAIRS)
+    counts = [len(Terminal(AGGREGATE).columns(width)) - 2 for width in range(10, 300)]
+    assert counts == sorted(counts) and (counts[0], counts[-1]) == (1, PAIRS)
 
 
 def test_long_reasons_wrap_but_numbers_do_not() -> None:
     out = io.StringIO()
-    whole = aggregate(large_page.evidence(pairs=large_page.PAIRS[:2]))
-    Console(file=out, width=80).print(Terminal(whole))
+    statistics = aggregate(large_page.evidence(pairs=large_page.PAIRS[:2]))
+    Console(file=out, width=80).print(Terminal(statistics))
     assert "skipped:" in out.getvalue() and "FSP needs equal channels" not in out.getvalue()
     assert len(re.findall(r"\d\d\.\d\d ± \d\.\d\d", out.getvalue())) > 2 * 10
