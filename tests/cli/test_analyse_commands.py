@@ -22,7 +22,7 @@ SMALL = {"tsne": ("--images", "40"), "mismatch": ("--batches", "1"), "gradcam": 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[object, ...]]:
-    """The file of a trained grid, and the flags of its folders."""
+    """Return the file of a trained grid, and the flags of its folders."""
     folder = tmp_path_factory.mktemp("trained")
     grid = write(folder, **GRID)
     flags = ("--runs", folder / "runs", "--results", folder / "results")
@@ -53,7 +53,7 @@ def test_files_are_written_and_reproducible(
     assert "seed" not in " ".join(frame["label"])  # a single seed
 
 
-def test_id_prefixes_and_the_default_folder(
+def test_runs_by_id_prefix_are_written_to_the_default_folder(
     trained: tuple[Path, tuple[object, ...]],
 ) -> None:
     _, flags = trained
@@ -68,7 +68,7 @@ def test_id_prefixes_and_the_default_folder(
     assert (runs / sem.id / "trace.csv").exists()
 
 
-def test_one_seed_and_one_pair_of_a_grid(
+def test_seed_and_pair_select_runs_of_a_grid(
     trained: tuple[Path, tuple[object, ...]], tmp_path: Path
 ) -> None:
     grid, flags = trained

@@ -26,13 +26,13 @@ def first_words(output: list[str]) -> set[str]:
 
 
 @pytest.mark.parametrize("width", [80, 100])
-def test_methods(width: int) -> None:
+def test_methods_are_listed(width: int) -> None:
     output = lines("methods", width=width)
     assert first_words(output) >= set(lookup.names())
     assert "arXiv:2012.03236" in " ".join(output)
 
 
-def test_methods_on_a_pair() -> None:
+def test_methods_are_listed_for_a_pair() -> None:
     output = lines("methods", "--pair", "r8w4 -> r8w3")
     assert first_words(output) >= set(lookup.names())
     [row] = [line.split() for line in output if line.split()[:2] == ["semckd", "400"]]
@@ -40,14 +40,14 @@ def test_methods_on_a_pair() -> None:
     assert "FSP needs equal channels" in " ".join(" ".join(output).split())
 
 
-def test_models() -> None:
+def test_models_are_listed() -> None:
     output = lines("models")
     assert first_words(output) >= set(zoo.names())
     [line] = [line for line in output if line.split()[:1] == ["resnet8x4"]]
     assert line.split() == ["resnet8x4", "resnet", "1,233,540", "177.1"]
 
 
-def test_datasets(tmp_path: Path) -> None:
+def test_datasets_are_listed(tmp_path: Path) -> None:
     output = lines("datasets", "--data", tmp_path)
     assert first_words(output) >= set(DATASETS)
     text = " ".join(" ".join(output).split())
@@ -58,7 +58,7 @@ def doctor(tmp_path: Path) -> str:
     return " ".join(" ".join(lines("doctor", "--runs", tmp_path / "a" / "b")).split())
 
 
-def test_doctor(tmp_path: Path) -> None:
+def test_doctor_describes_the_machine_and_writes_nothing(tmp_path: Path) -> None:
     output = doctor(tmp_path)
     for part in ("torch", "processor", "writable", "Slurm", "protocols crd, demo", "digits"):
         assert part in output

@@ -78,7 +78,7 @@ assert not slow, slow
     assert result.returncode == 0, result.stderr
 
 
-def test_closed_pipe_is_no_error() -> None:
+def test_closed_pipe_causes_no_error() -> None:
     command = f"{sys.executable} -m kdbench methods | true"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
     assert done.stderr == ""

@@ -28,26 +28,26 @@ def events(runs: list[Run]) -> Iterator[Event]:
     both = (beat(kd), beat(at, acc=None, eta=100.0))
     yield Event(left=2)
     yield Event(beats=both, left=2)
-    stranger = beat(replace(kd, seed=9), cohort="d", phase="pretrain", title="other")
-    yield Event(beats=(*both, stranger), left=2, line="worker 7 died of [signal 9]")
+    other = beat(replace(kd, seed=9), cohort="d", phase="pretrain", title="other")
+    yield Event(beats=(*both, other), left=2, line="worker 7 died of [signal 9]")
     yield Event(ended=((kd, make_record(kd, 81.5)),), beats=both[1:], left=1)
     yield Event(ended=((at, Record(at.id, "diverged", "loss not finite")),), left=0)
 
 
-def shown(runs: list[Run], width: int = 80, **console: Any) -> str:
+def displayed(runs: list[Run], width: int = 80, **console: Any) -> str:
     file = io.StringIO()
     live_view.show(events(runs), runs, Console(file=file, width=width, **console))
     return file.getvalue()
 
 
-def test_plain_lines(runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert shown(runs).splitlines() == [
+def test_output_to_a_file_has_plain_lines(runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert displayed(runs).splitlines() == [
         "worker 7 died of [signal 9]",
         "[1/2] r8w4 -> r8w3, seed 0, kd: done 81.50 %, 10.0 s",
         "[2/2] r8w4 -> r8w3, seed 0, [bold]at[/]: diverged: loss not finite",
     ]
     monkeypatch.setattr(live_view, "PLAIN_SECONDS", 0.0)
-    lines = shown(runs).splitlines()
+    lines = displayed(runs).splitlines()
     assert lines[0] == (
         "[0/2] r8w4 -> r8w3, seed 0: epoch 3/9, 1,234 images/s, 1.7 min to go: kd 81.2, [bold]at[/]"
     )
@@ -55,18 +55,18 @@ def test_plain_lines(runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
     assert any(line.startswith(other) for line in lines)
 
 
-def test_bars(runs: list[Run]) -> None:
-    text = shown(runs, 140, force_terminal=True)
+def test_terminal_shows_progress_bars(runs: list[Run]) -> None:
+    text = displayed(runs, 140, force_terminal=True)
     for part in (
         "all runs", "0/2", "r8w4 -> r8w3, seed 0", "epoch 3/9", "kd 81",
         "worker 7 died of [signal 9]", "kd: done 81.50 %", "[bold]at[/]: diverged",
     ):  # fmt: skip
         assert part in text, part
-    narrow = shown(runs, 60, force_terminal=True)
+    narrow = displayed(runs, 60, force_terminal=True)
     assert "…" in narrow and "kd: done" in narrow
 
 
-def test_no_events() -> None:
+def test_no_events_are_displayed_without_an_error() -> None:
     for terminal in (False, True):
         file = io.StringIO()
         live_view.show(iter([]), [], Console(file=file, force_terminal=terminal))

@@ -41,23 +41,23 @@ def grid() -> Expansion:
     return expanded(methods=["kd", "at"], seeds=[0, 1], pairs=["r8w4 -> r8w3", "v5w4 -> r8w3"])
 
 
-def test_all_states(grid: Expansion) -> None:
+def test_states_of_runs(grid: Expansion) -> None:
     kd, at = cell(grid, "kd").runs, cell(grid, "at").runs
     teacher, other = cell(grid, "teacher").runs[0], cell(grid, "teacher", 1).runs[0]
-    found = {
+    ended = {
         teacher.id: make_record(teacher, 90.0),
         other.id: Record(other.id, "diverged", "loss not finite"),
         kd[0].id: make_record(kd[0], 80.0),
         at[0].id: Record(at[0].id, "failed", "ValueError: x"),
         at[1].id: Record(at[1].id, "skipped", "never"),
     }
-    how = status.states(grid.runs, found, {kd[1].id: beat(kd[1])})
-    assert [how[run.id] for run in (teacher, other, *kd, *at)] == [
+    states = status.states(grid.runs, ended, {kd[1].id: beat(kd[1])})
+    assert [states[run.id] for run in (teacher, other, *kd, *at)] == [
         "done", "diverged", "done", "running", "failed", "skipped",
     ]  # fmt: skip
-    assert [how[run.id] for run in cell(grid, "student").runs] == ["pending", "pending"]
-    assert [how[run.id] for run in cell(grid, "kd", 1).runs] == ["blocked", "blocked"]
-    assert status.count(how.values()) == (
+    assert [states[run.id] for run in cell(grid, "student").runs] == ["pending", "pending"]
+    assert [states[run.id] for run in cell(grid, "kd", 1).runs] == ["blocked", "blocked"]
+    assert status.count(states.values()) == (
         "2 done, 1 running, 2 pending, 4 blocked, 1 diverged, 1 failed, 1 skipped"
     )
 
@@ -67,10 +67,10 @@ def test_student_of_a_blocked_teacher_is_blocked() -> None:
     grid = expanded(methods=[row])
     teacher, alone, helper, run = grid.runs
     failed = {teacher.id: Record(teacher.id, "failed", "x")}
-    how = status.states(grid.runs, failed, {})
-    assert [how[one.id] for one in (alone, helper, run)] == ["pending", "blocked", "blocked"]
-    [row_of_helper, *_] = list(status.rows(grid))
-    assert (row_of_helper[0], row_of_helper[1].method) == ("r8w4 -> r8w8", "pkt (auxiliary)")
+    states = status.states(grid.runs, failed, {})
+    assert [states[r.id] for r in (alone, helper, run)] == ["pending", "blocked", "blocked"]
+    [helper_row, *_] = list(status.rows(grid))
+    assert (helper_row[0], helper_row[1].method) == ("r8w4 -> r8w8", "pkt (auxiliary)")
 
 
 def test_status_has_one_line_per_cell(grid: Expansion, tmp_path: Path) -> None:
@@ -106,9 +106,14 @@ def test_retry_sets_failed_records_aside(grid: Expansion, tmp_path: Path) -> Non
     path = write(tmp_path, methods=["kd", "at"], seeds=[0, 1],
                  pairs=["r8w4 -> r8w3", "v5w4 -> r8w3"])  # fmt: skip
     kd, at, alone = (cell(grid, name).runs for name in ("kd", "at", "student"))
-    for run, how in ((kd[0], "failed"), (kd[1], "diverged"), (at[0], "skipped"), (at[1], "failed")):
+    for run, outcome in (
+        (kd[0], "failed"),
+        (kd[1], "diverged"),
+        (at[0], "skipped"),
+        (at[1], "failed"),
+    ):
         records.write_run(tmp_path, run)
-        records.write(tmp_path, Record(run.id, how, "why"))  # type: ignore[arg-type]
+        records.write(tmp_path, Record(run.id, outcome, "why"))  # type: ignore[arg-type]
     records.write_run(tmp_path, alone[0])
     records.write(tmp_path, make_record(alone[0], 70.0))
 

@@ -1,4 +1,4 @@
-"""The runner on this machine: which runs it trains, and what happens when workers are killed."""
+"""The runner on this machine: runs that it trains, and recovery from killed workers."""
 
 import os
 import signal
@@ -73,11 +73,11 @@ def results(folder: Path) -> dict[str, object]:
 @pytest.mark.slow
 @pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_two_runners_and_a_killed_worker_change_no_result(tmp_path: Path) -> None:
-    undisturbed = command(tmp_path, "whole")
+    undisturbed = command(tmp_path, "undisturbed")
     done = subprocess.run(undisturbed, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "7 runs, 0 recorded, 7 to train" in done.stdout
-    expected = results(tmp_path / "whole")
+    expected = results(tmp_path / "undisturbed")
     assert len(expected) == 7
     line = command(tmp_path, "hurt")
     stopped = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -100,7 +100,7 @@ def _wait_for_heartbeat(folder: Path, process: subprocess.Popen[str]) -> None:
 
 
 def _kill_a_worker(folder: Path, runners: list[subprocess.Popen[str]]) -> bool:
-    """Kill the worker of a heartbeat; False if the runners finished before there was one."""
+    """Kill the worker of a heartbeat; return False if the runners finished before any heartbeat."""
     while any(runner.poll() is None for runner in runners):
         for path in folder.glob("*/progress.json"):
             beat = heartbeat.read(folder, path.parent.name)

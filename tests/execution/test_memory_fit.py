@@ -29,7 +29,7 @@ def students(n: int) -> list[Run]:
 
 @pytest.fixture
 def hundred(monkeypatch: pytest.MonkeyPatch) -> Callable[..., MemoryFit]:
-    """Create limits for which every learner holds 100 bytes, and nothing else counts."""
+    """Create limits for which each learner needs 100 bytes and everything else none."""
     lines: list[str] = []
 
     def create(limit: float | None) -> MemoryFit:

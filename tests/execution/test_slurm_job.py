@@ -1,4 +1,4 @@
-"""A job on its node, without Slurm: exit codes, and what it leaves on disk."""
+"""A job on its node, without Slurm: exit codes and files."""
 
 import os
 import pickle

@@ -178,7 +178,7 @@ def test_students_of_a_failed_teacher_are_left_alone(slurm: FakeSlurm, tmp_path:
 
 
 def test_orphan_is_cancelled_and_its_run_submitted_again(slurm: FakeSlurm, tmp_path: Path) -> None:
-    """A job that waited for its teacher's lost job waits for the next one instead."""
+    """A job that waited for its teacher's lost job waits for the new job instead."""
     runs = teacher_and_students(1)
     slurm.on_start = ends_once("NODE_FAIL", runs[0].id)
     run_to_end(runs, tmp_path, slurm)

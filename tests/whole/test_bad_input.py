@@ -158,7 +158,7 @@ def lines(**changes: Any) -> list[str]:
         ({"sweep": [1]}, "sweep: expected a mapping of keys to values, not [1]"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_reported_in_one_line(changes: dict[str, Any], line: str) -> None:
+def test_mistake_is_reported_in_one_line(changes: dict[str, Any], line: str) -> None:
     messages = lines(**changes)
     assert messages[0].startswith(line)
 
@@ -190,14 +190,16 @@ def test_all_mistakes_are_reported_at_once() -> None:
         (PLUGIN.replace("width: int = 8", "width: int"), "hyper-parameter width has no default"),
     ],
 )
-def test_plugins_without_a_valid_method(tmp_path: Path, text: str | None, problem: str) -> None:
+def test_plugins_without_a_valid_method_are_refused(
+    tmp_path: Path, text: str | None, problem: str
+) -> None:
     if text is not None:
         (tmp_path / "mine.py").write_text(text)
     [line] = mistakes("plan", "--grid", write(tmp_path, methods=["./mine.py"]))
     assert line.startswith(f"{tmp_path / 'grid.yaml'}: methods.mine: ") and problem in line
 
 
-def test_a_plugin_in_a_folder_with_a_plus(tmp_path: Path) -> None:
+def test_plugin_in_a_folder_with_a_plus_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "c++"
     folder.mkdir()
     (folder / "mine.py").write_text(PLUGIN)
@@ -205,7 +207,7 @@ def test_a_plugin_in_a_folder_with_a_plus(tmp_path: Path) -> None:
     assert "a path must not contain +, which combines methods" in line
 
 
-def test_a_plugin_that_fails_gives_a_failed_record(tmp_path: Path) -> None:
+def test_plugin_that_fails_gives_a_failed_run(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(PLUGIN.replace("(s.logits", "(s.logit"))
     result = kdbench(
         "run", "--grid", write(tmp_path, methods=["./mine.py"]), "--runs", tmp_path / "runs",
@@ -216,7 +218,7 @@ def test_a_plugin_that_fails_gives_a_failed_record(tmp_path: Path) -> None:
     assert "1 runs failed" in result.stderr
 
 
-def test_an_incompatible_method_is_skipped(tmp_path: Path) -> None:
+def test_incompatible_method_is_skipped(tmp_path: Path) -> None:
     path = write(tmp_path, pairs=["r8w4 -> v5w4"], methods=["reviewkd", "kd"], dataset="digits")
     folders = ("--runs", tmp_path / "runs", "--results", tmp_path / "results")
     path.write_text(path.read_text().replace("reviewkd", "./never.py"))
@@ -234,7 +236,7 @@ def test_an_incompatible_method_is_skipped(tmp_path: Path) -> None:
 # --- files and folders ----------------------------------------------------------------------------
 
 
-def test_grids_that_cannot_be_read(tmp_path: Path) -> None:
+def test_unreadable_grids_are_reported(tmp_path: Path) -> None:
     assert mistakes("plan", "--grid", tmp_path / "no.yaml") == [f"{tmp_path}/no.yaml: no such file"]
     [line] = mistakes("status", "--grid", tmp_path)
     assert line == f"{tmp_path}: cannot be read: Is a directory"
@@ -247,7 +249,7 @@ def test_grids_that_cannot_be_read(tmp_path: Path) -> None:
     assert line.startswith(f"{path}: extends: none.yaml: no such file")
 
 
-def test_mistakes_in_set_and_executor(tmp_path: Path) -> None:
+def test_mistakes_in_set_and_executor_are_reported(tmp_path: Path) -> None:
     path = write(tmp_path)
     [line] = mistakes("plan", "--grid", path, "--set", "epochs")
     assert line == "--set epochs: expected KEY=VALUE, e.g. protocol.epochs=2"
@@ -260,7 +262,7 @@ def test_mistakes_in_set_and_executor(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["plan", "run"])
-def test_a_missing_teacher_stops_the_command(tmp_path: Path, command: str) -> None:
+def test_missing_teacher_stops_the_command(tmp_path: Path, command: str) -> None:
     path = write(tmp_path, teachers={"r8w4": "import-0123"})
     runs = tmp_path / "runs"
     [line] = mistakes(command, "--grid", path, "--runs", runs)
@@ -268,7 +270,7 @@ def test_a_missing_teacher_stops_the_command(tmp_path: Path, command: str) -> No
     assert not runs.exists()
 
 
-def test_runs_that_is_a_file(tmp_path: Path) -> None:
+def test_runs_folder_that_is_a_file_is_reported(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     runs.write_text("a file")
     grid = write(tmp_path)
@@ -280,7 +282,7 @@ def test_runs_that_is_a_file(tmp_path: Path) -> None:
     assert runs.read_text() == "a file"
 
 
-def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_resumes_after_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, runs = write(tmp_path), tmp_path / "runs"
     teacher = cell(expanded(), "teacher").runs[0]
     real = os.fsync
@@ -302,14 +304,14 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert kdbench("run", "--grid", path, *folders).exit_code == 0
 
 
-def test_results_that_is_a_file(tmp_path: Path) -> None:
+def test_results_folder_that_is_a_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("")
     path = write(tmp_path)
     result = kdbench("report", "--grid", path, "--results", tmp_path / "results")
     assert result.exit_code == 2 and "Traceback" not in result.output
 
 
-def test_a_damaged_record_is_reported_and_can_be_retried(tmp_path: Path) -> None:
+def test_damaged_record_is_reported_and_can_be_retried(tmp_path: Path) -> None:
     path, run = write(tmp_path), expanded().runs[0]
     (tmp_path / run.id).mkdir()
     (tmp_path / run.id / "record.json").write_text('{"run": ')
@@ -324,7 +326,7 @@ def test_a_damaged_record_is_reported_and_can_be_retried(tmp_path: Path) -> None
 # --- other commands -------------------------------------------------------------------------------
 
 
-def test_show_of_unknown_runs(tmp_path: Path) -> None:
+def test_show_reports_unknown_runs(tmp_path: Path) -> None:
     assert mistakes("show", "abc", "--runs", tmp_path) == [f"{tmp_path}/abc: no such run"]
     for name in ("abc1", "abc2"):
         (tmp_path / name).mkdir()
@@ -361,18 +363,20 @@ def test_show_of_unknown_runs(tmp_path: Path) -> None:
         (["--set", "teachers={r8w3: import-x}"], "teachers.r8w3: import-x: no such run"),
     ],
 )
-def test_mistakes_in_flags_of_train(tmp_path: Path, flags: list[str], problem: str) -> None:
+def test_mistakes_in_flags_of_train_are_reported(
+    tmp_path: Path, flags: list[str], problem: str
+) -> None:
     base = ("train", "--student", "r8w3", "--dataset", "synthetic", "--runs", tmp_path / "runs")
     assert problem in mistakes(*base, *flags)[0]
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_negative_seed_of_train_is_refused() -> None:
+def test_negative_seed_of_train_is_refused() -> None:
     result = kdbench("train", "--student", "r8w3", "--dataset", "synthetic", "--seed", -1)
     assert result.exit_code == 2 and "Invalid value for '--seed'" in result.stderr
 
 
-def test_checkpoints_that_do_not_fit(tmp_path: Path) -> None:
+def test_unusable_checkpoints_are_refused(tmp_path: Path) -> None:
     from kdbench.models import zoo
 
     good, cut, code = (tmp_path / name for name in ("good.pth", "cut.pth", "code.pth"))
@@ -398,14 +402,14 @@ def test_checkpoints_that_do_not_fit(tmp_path: Path) -> None:
     assert not runs.exists()
 
 
-def test_unknown_commands_and_pairs() -> None:
+def test_unknown_commands_and_pairs_are_reported() -> None:
     result = kdbench("stauts")
     assert result.exit_code == 2 and "Did you mean status?" in result.stderr
     [line] = mistakes("methods", "--pair", "resnet32x4")
     assert line.startswith("--pair resnet32x4: expected 'TEACHER -> STUDENT'")
 
 
-def test_a_missing_data_folder_is_reported_in_one_line(tmp_path: Path) -> None:
+def test_missing_data_folder_is_reported_in_one_line(tmp_path: Path) -> None:
     path = write(tmp_path, dataset="cifar100")
     flags = ("--runs", tmp_path / "runs", "--data", tmp_path / "data")
     result = kdbench("run", "--grid", path, *flags, "--results", tmp_path / "results")
@@ -413,5 +417,5 @@ def test_a_missing_data_folder_is_reported_in_one_line(tmp_path: Path) -> None:
     assert any("cifar100" in line for line in result.stderr.splitlines())
 
 
-def test_the_grid_that_these_tests_change_is_valid() -> None:
+def test_unchanged_grid_is_valid() -> None:
     assert small().source == "grid.yaml"

@@ -14,7 +14,7 @@ from kdbench.registry import lookup
 HYPER: dict[str, dict[str, Any]] = {"hkd": {"variant": "semckd_repo"}, "crd": {"k": 9}}
 """Options that are fixed in the plain loss, or depend on its batches."""
 PARTS = {"ft": ("encoder", "translator")}
-"""Submodules of a method that the plain loss has, too; others have all."""
+"""Submodules of a method that the plain loss has, too; by default all."""
 
 B, N, K = 8, 40, 4
 
@@ -29,7 +29,7 @@ def features(name: str, images: Tensor) -> Features:
 
 @pytest.mark.parametrize("method", sorted(set(LOSSES) - {"kd", "ab", "fsp"}))
 def test_plain_loss_equals_the_method(method: str) -> None:
-    """Same features and parameters give the same value and gradient at the student's stem."""
+    """Compare the value, and the gradient at the student's stem, for equal parameters."""
     torch.manual_seed(0)
     images = torch.randn(B, 3, 16, 16, dtype=torch.float64)
     s, t = features("r8w4", images), features("r8w8", images)
@@ -63,10 +63,12 @@ def test_plain_loss_equals_the_method(method: str) -> None:
     a = ours.train().loss(s, t, batch)
     b = plain.train()(s, t, index, drawn)
     torch.testing.assert_close(b, a, rtol=1e-9, atol=1e-12)
-    one, two = (torch.autograd.grad(x, s.stem, retain_graph=True)[0] for x in (a, b))
-    torch.testing.assert_close(two, one, rtol=1e-7, atol=1e-12 * float(one.abs().max() + 1))
+    expected, actual = (torch.autograd.grad(x, s.stem, retain_graph=True)[0] for x in (a, b))
+    torch.testing.assert_close(
+        actual, expected, rtol=1e-7, atol=1e-12 * float(expected.abs().max() + 1)
+    )
 
 
 def vectors(p: torch.Tensor) -> bool:
-    """Sort key: the two sides may register biases and scales in another order than weights."""
+    """Return a sort key: both sides may register vectors and weights in different orders."""
     return p.dim() == 1

@@ -44,12 +44,12 @@ def of_language(language: str) -> Any:
 
 
 def resolve(words: list[str]) -> tuple[click.Command, list[str]]:
-    """Return the command that words name, and the words after its name."""
+    """Return the command that the words name, and the remaining words."""
     command: click.Command = main
     while isinstance(command, click.Group) and words:
-        found = command.get_command(click.Context(command), words[0])
-        assert found, f"kdbench {' '.join(words)}: no command {words[0]}"
-        command, words = found, words[1:]
+        subcommand = command.get_command(click.Context(command), words[0])
+        assert subcommand, f"kdbench {' '.join(words)}: no command {words[0]}"
+        command, words = subcommand, words[1:]
     return command, words
 
 
@@ -155,7 +155,7 @@ def test_every_language_is_checked() -> None:
 
 @of_language("sh")
 def test_script(snippet: Snippet) -> None:
-    """The syntax is right, and every program, make target and module exists.
+    """Check the syntax, and that every program, make target and module exists.
 
     ``test_command_is_accepted`` checks the arguments of kdbench.
     """
@@ -196,7 +196,7 @@ def test_inline_make_and_modules_exist(page: Path) -> None:
 
 @of_language("yaml")
 def test_grid_is_planned(snippet: Snippet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """``kdbench plan`` accepts the grid; a fragment is merged into a minimal one."""
+    """Plan the grid; a fragment is merged into a minimal grid first."""
     values = yaml.safe_load(snippet.text)
     assert isinstance(values, dict)
     monkeypatch.chdir(tmp_path)
@@ -225,6 +225,6 @@ def test_method_passes_the_checks(
     assert "FAIL" not in done.output
 
 
-def test_readme_shows_the_whole_of_sp() -> None:
-    (shown,) = (s.text for s in SNIPPETS if s.page.name == "README.md" and s.language == "python")
-    assert shown == (ROOT / "methods" / "sp.py").read_text()
+def test_readme_shows_all_of_sp() -> None:
+    (code,) = (s.text for s in SNIPPETS if s.page.name == "README.md" and s.language == "python")
+    assert code == (ROOT / "methods" / "sp.py").read_text()

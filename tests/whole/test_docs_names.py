@@ -45,7 +45,7 @@ def test_paths_exist(page: Path) -> None:
     assert not missing
 
 
-def test_a_missing_path_is_noticed() -> None:
+def test_missing_path_is_detected() -> None:
     for path in ("kdbench/grid/nothing.py", "nothing/NAME.py", "experiments/none_*.yaml"):
         assert not exists(path)
 
@@ -66,17 +66,17 @@ def test_links_resolve(page: Path) -> None:
         assert not anchor or anchor in anchors(target), f"{page.name}: {link}"
 
 
-# --- what the pages say about the code ------------------------------------------------------------
+# --- statements about the code --------------------------------------------------------------------
 
 
-def test_structure_names_every_package_and_module_beside_them() -> None:
+def test_structure_names_every_package_and_top_level_module() -> None:
     for init in (ROOT / "kdbench").rglob("__init__.py"):
         assert f"`{init.parent.relative_to(ROOT)}/`" in STRUCTURE
     modules = {path.name for path in (ROOT / "kdbench").glob("[!_]*.py")} - {"blocks.py"}
     assert modules <= set(re.findall(r"`(\w+\.py)`", STRUCTURE))
 
 
-def test_files_that_structure_names_are_in_their_folder() -> None:
+def test_files_named_in_structure_are_in_their_folder() -> None:
     for folder, contents, *_ in table(STRUCTURE, "folder", "contents"):
         for name in re.findall(r"`([\w.]+(?:\.\w+|/))`", contents):
             if not name.startswith("kdbench."):
@@ -109,7 +109,7 @@ def target(name: str) -> object:
         return getattr(importlib.import_module(module), attribute)
 
 
-def test_new_names_of_the_changelog_exist_and_old_ones_do_not() -> None:
+def test_new_names_in_the_changelog_exist_and_old_names_do_not() -> None:
     for old, new, *_ in table((ROOT / "CHANGELOG.md").read_text(), "old", "new"):
         assert target(new.strip("`"))
         if old not in ("`kdbench.data`", "`kdbench.grid`"):  # are packages now
@@ -117,7 +117,7 @@ def test_new_names_of_the_changelog_exist_and_old_ones_do_not() -> None:
                 target(old.strip("`"))
 
 
-def test_names_that_stay_importable() -> None:
+def test_public_names_are_importable() -> None:
     for name in ("method", "registry.load", "models.create", "stats.mean", "tensors", "blocks"):
         assert target(f"kdbench.{name}")
     assert target("kdbench.blocks.unit_rows") is target("kdbench.tensors.unit_rows")

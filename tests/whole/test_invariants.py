@@ -89,7 +89,7 @@ METHODS = ["kd", "at", "semckd", "semckd+at", "vid", "fitnets"]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_alone_and_in_a_cohort_give_the_same_bits(
+def test_cohort_gives_the_same_bits_as_single_runs(
     school: tuple[Path, Run], tmp_path: Path, precision: str
 ) -> None:
     _, teacher = school
@@ -137,7 +137,7 @@ def test_learner_that_ends_early_does_not_affect_the_others(
     ("steps", "precision"),
     [*((steps, "fp32") for steps in (1, 3, 4, 6, 9, 13)), (3, "bf16"), (9, "bf16")],
 )
-def test_stopped_and_resumed_gives_the_same_bits(
+def test_resumed_runs_give_the_same_bits(
     school: tuple[Path, Run], tmp_path: Path, steps: int, precision: str
 ) -> None:
     _, teacher = school
@@ -145,8 +145,8 @@ def test_stopped_and_resumed_gives_the_same_bits(
     training = TRAINING.model_copy(update={"precision": precision})
     runs = [taught(teacher, name, training=training) for name in names]
     runs.append(taught(teacher, "fitnets", hyper={"stages": "two"}, training=training))
-    whole = copied(school, tmp_path / "whole")
-    train(runs, whole)
+    unbroken = copied(school, tmp_path / "unbroken")
+    train(runs, unbroken)
     broken = copied(school, tmp_path / "broken")
     stops = 0
     while any(records.read(broken, run.id) is None for run in runs):
@@ -158,28 +158,28 @@ def test_stopped_and_resumed_gives_the_same_bits(
         assert stops < 40
     assert stops
     for run in runs:
-        assert numbers(whole, run) == numbers(broken, run), run.method
+        assert numbers(unbroken, run) == numbers(broken, run), run.method
 
 
-def test_learners_at_different_steps_continue_together(
+def test_learners_at_different_steps_resume_together(
     school: tuple[Path, Run], tmp_path: Path
 ) -> None:
     _, teacher = school
     early, late = taught(teacher, "kd"), taught(teacher, "at")
-    whole = copied(school, tmp_path / "whole")
-    train([early, late], whole)
+    unbroken = copied(school, tmp_path / "unbroken")
+    train([early, late], unbroken)
     other = copied(school, tmp_path / "other")
     with pytest.raises(Stopped):
         train([early], other, stop=stop_after(6))  # the first run is in epoch 2 ...
     train([late, early], other)  # ... when the second run begins
     for run in (early, late):
-        assert numbers(whole, run) == numbers(other, run)
+        assert numbers(unbroken, run) == numbers(other, run)
 
 
-def test_order_and_augmentation_do_not_depend_on_the_method(school: tuple[Path, Run]) -> None:
+def test_initial_weights_do_not_depend_on_the_method(school: tuple[Path, Run]) -> None:
     folder, teacher = school
-    seen: dict[str, list[list[int]]] = {}
-    some = data()
+    weights: dict[str, list[list[int]]] = {}
+    images = data()
     for name in ("kd", "semckd"):
         run = taught(teacher, name)
         loaded = teachers.load(folder, run.teacher, num_classes=10, in_channels=1, device=CPU)  # type: ignore[arg-type]
@@ -188,13 +188,13 @@ def test_order_and_augmentation_do_not_depend_on_the_method(school: tuple[Path, 
             num_classes=10,
             in_channels=1,
             size=8,
-            train_labels=some.train_labels,
+            train_labels=images.train_labels,
             teacher=dry_run(loaded.network, 1, 8),
             teacher_head=loaded.head(),
             device=CPU,
         )
-        seen[name] = [p.tolist() for p in learner.student.parameters()]
-    assert seen["kd"] == seen["semckd"]
+        weights[name] = [p.tolist() for p in learner.student.parameters()]
+    assert weights["kd"] == weights["semckd"]
 
 
 # --- 3: the teacher is unchanged ------------------------------------------------------------------
@@ -204,10 +204,10 @@ def test_teacher_is_unchanged(school: tuple[Path, Run], tmp_path: Path) -> None:
     _, teacher = school
     folder = copied(school, tmp_path)
     runs = [taught(teacher, name) for name in METHODS]
-    some = data()
+    images = data()
     loaded = teachers.load(folder, runs[0].teacher, num_classes=10, in_channels=1, device=CPU)  # type: ignore[arg-type]
     before = [checkpoint.digest(net.state_dict()) for net in (loaded.network, loaded.fast)]
-    Cohort(runs, loaded, some, TrainingContext(folder, CPU)).train()
+    Cohort(runs, loaded, images, TrainingContext(folder, CPU)).train()
     after = [checkpoint.digest(net.state_dict()) for net in (loaded.network, loaded.fast)]
     assert before == after
     assert not any(p.requires_grad or p.grad is not None for p in loaded.fast.parameters())
@@ -285,7 +285,9 @@ def test_every_method_sees_the_same_batches(school: tuple[Path, Run], tmp_path: 
 # --- 7: last epoch is the headline, best is stored, validation is held out ------------------------
 
 
-def test_last_best_and_validation(school: tuple[Path, Run], tmp_path: Path) -> None:
+def test_last_best_and_validation_accuracies_are_recorded(
+    school: tuple[Path, Run], tmp_path: Path
+) -> None:
     dataset = DATASET.model_copy(update={"per_class": 20, "validation": 0.2})
     run = alone(dataset=dataset)
     result = train([run], tmp_path)[run.id].result
@@ -370,15 +372,15 @@ def test_modules_trained_in_a_phase_and_frozen_after_it(
 ) -> None:
     folder = copied(school, tmp_path)
     run = taught(school[1], plugin(tmp_path, "phase", PHASE))
-    places = []
+    states = []
     for steps in (1, 9, 3):  # one step into the phase, at its end, two steps into training
         with pytest.raises(Stopped):
             train([run], folder, stop=stop_after(steps))
         state = checkpoint.load(folder / run.id)
         assert state is not None
-        places.append(state)
-    start, end, later = places
-    assert [place["phase"] for place in places] == ["pretrain", "train", "train"]
+        states.append(state)
+    start, end, later = states
+    assert [state["phase"] for state in states] == ["pretrain", "train", "train"]
 
     def moved(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], part: str) -> bool:
         return any(not torch.equal(a[k], b[k]) for k in a if part in k)

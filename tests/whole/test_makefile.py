@@ -48,7 +48,7 @@ SILENT = "echo 'Unable to contact slurm controller' >&2; exit 1"
         ({"nvidia-smi": "exit 9", "sinfo": NODES}, "table1"),
     ],
 )
-def test_the_paper_profile_needs_a_gpu_or_slurm_that_answers(
+def test_paper_profile_needs_a_gpu_or_slurm_that_answers(
     tmp_path: Path, programs: dict[str, str], grid: str
 ) -> None:
     for name, body in programs.items():
@@ -58,7 +58,7 @@ def test_the_paper_profile_needs_a_gpu_or_slurm_that_answers(
     assert len(started) == len(set(started))
 
 
-def test_a_given_profile_starts_no_program(tmp_path: Path) -> None:
+def test_given_profile_starts_no_program(tmp_path: Path) -> None:
     for name in ("sinfo", "nvidia-smi"):
         program(tmp_path, name, NODES)
     for profile in ("demo", "quick"):

@@ -1,4 +1,4 @@
-"""Nothing waits for the device within an epoch, since a GPU would be idle each time."""
+"""No operation waits for the device within an epoch, because a GPU would then be idle."""
 
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class Waits(TorchDispatchMode):
 
 def waits(monkeypatch: pytest.MonkeyPatch, folder: Path, runs: list[Run]) -> list[str]:
     """Return the names of operations that wait while a cohort trains."""
-    some = data()
+    loaded = data()
     assert runs[0].teacher
     teacher = teachers.load(folder, runs[0].teacher, num_classes=10, in_channels=1, device=CPU)
     counter = Waits()
@@ -55,21 +55,21 @@ def waits(monkeypatch: pytest.MonkeyPatch, folder: Path, runs: list[Run]) -> lis
             original = getattr(torch.Tensor, name)
 
             def read(
-                self: Any, *args: Any, _name: str = name, _of: Any = original, **kw: Any
+                self: Any, *args: Any, _name: str = name, _original: Any = original, **kw: Any
             ) -> Any:
                 counter.seen.append(_name)
-                return _of(self, *args, **kw)
+                return _original(self, *args, **kw)
 
             patch.setattr(torch.Tensor, name, read)
         context = TrainingContext(folder, CPU, checkpoint_seconds=1e9, beat_seconds=0)
-        Cohort(runs, teacher, some, context).train()
+        Cohort(runs, teacher, loaded, context).train()
     ended = records.load(folder, (run.id for run in runs))
     assert {ended[run.id].status for run in runs} == {"done"}
     return counter.seen
 
 
 def test_no_method_waits_within_an_epoch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Twice the steps in the same number of epochs wait equally often, with every method."""
+    """Count the waits of every method: twice the steps per epoch cause no more waits."""
     base = alone(student="r8w4")
     train([base], tmp_path)
     counts = []
@@ -86,8 +86,8 @@ def test_no_method_waits_within_an_epoch(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert few == many
 
 
-def test_waiting_method_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The count grows with the steps if a method reads a value in each step."""
+def test_waiting_method_is_detected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Count the waits of a method that reads a value in each step: they grow with the steps."""
 
     def loss(self: Any, s: Any, t: Any, batch: Any) -> torch.Tensor:
         return s.logits.sum() * float(s.logits.sum().item() > 0)

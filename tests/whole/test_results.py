@@ -31,8 +31,8 @@ def test_every_method_has_a_row(grid: Grid, table: pd.DataFrame) -> None:
     assert set(lookup.names()) <= set(table["method"])
 
 
-def test_the_committed_runs_are_those_of_the_grid(grid: Grid, table: pd.DataFrame) -> None:
-    """A grid or preset cannot change without new results."""
+def test_committed_runs_are_the_runs_of_the_grid(grid: Grid, table: pd.DataFrame) -> None:
+    """Require new results after a change of a grid or preset."""
     expected = {run.id for run in expand(grid).runs}
     assert {run for runs in table["runs"] for run in runs.split()} == expected
 

@@ -26,7 +26,7 @@ def test_setup_cfg_lists_every_package() -> None:
 
 
 @pytest.mark.slow
-def test_the_wheel_works_from_another_folder(tmp_path: Path) -> None:
+def test_wheel_works_from_another_folder(tmp_path: Path) -> None:
     """Build and unpack a wheel, and list its methods, presets and published figures."""
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
     built = subprocess.run(
