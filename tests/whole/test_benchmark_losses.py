@@ -1,4 +1,4 @@
-"""The plain loop's losses equal the methods': the benchmark compares two ways to one result."""
+"""The plain loop's losses equal the methods' losses, as the benchmark assumes."""
 
 from typing import Any
 
