@@ -243,7 +243,7 @@ def test_divergence_is_recorded(school: tuple[Path, Run], tmp_path: Path) -> Non
     assert not (records.folder(folder, run.id) / "progress.json").exists()
 
 
-# --- 6: the same batches for all methods; a last smaller batch is dropped --------------------------
+# --- 6: the same batches for all methods; a last smaller batch is dropped -------------------------
 
 LISTENS = '''
 """A method that writes down its samples (2020)."""
