@@ -102,7 +102,7 @@ class Setting:
 class Short(Cohort):
     """Cohort that trains only the last steps of every epoch."""
 
-    def _epoch(self, phase: str, epoch: int, group: list[Learner]) -> None:
+    def _train_epoch(self, phase: str, epoch: int, group: list[Learner]) -> None:
         for learner in group:
             learner.step = max(learner.step, learner.steps - STEPS)
         super()._train_epoch(phase, epoch, group)

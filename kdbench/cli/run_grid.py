@@ -118,5 +118,6 @@ def run_cell(grid: Grid, runs: Sequence[Run], folder: Path, data: Path) -> Recor
     last = runs[-1]
     record = records.read(folder, last.id)
     if record is None:
-        raise UserError(f"{last.title}, {last.method}: not trained, because its teacher failed")
+        run = f"{last.title}, {last.method}"
+        raise UserError(f"{run}: not trained, because its teacher has no result")
     return record

@@ -1,5 +1,5 @@
 """Lookup, description and checks of methods."""
 
-from kdbench.registry.lookup import describe, find, folder, hyper, load, names
+from kdbench.registry.lookup import RegistryError, describe, find, folder, hyper, load, names
 
-__all__ = ["describe", "find", "folder", "hyper", "load", "names"]
+__all__ = ["RegistryError", "describe", "find", "folder", "hyper", "load", "names"]

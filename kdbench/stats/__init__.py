@@ -1,6 +1,8 @@
 """Statistics of records, over seeds and over pairs, with intervals and tests."""
 
 from kdbench.stats.over_seeds import (
+    ALPHA,
+    POWER,
     Difference,
     average_relative_improvement,
     detectable,
@@ -22,6 +24,8 @@ from kdbench.stats.over_seeds import (
 )
 
 __all__ = [
+    "ALPHA",
+    "POWER",
     "Difference",
     "average_relative_improvement",
     "detectable",

@@ -21,7 +21,7 @@ class Summary:
         statuses: non-zero number of runs with each status, in the order of ``STATUSES``.
         accuracies: seed -> test accuracy of the last epoch, for finished runs.
         best: mean over these seeds of the best epoch's accuracy, selected on the test set.
-        reasons: (status, reason, run id) of every run without a result.
+        reasons: (status, reason, run id) of every recorded run without a result.
         records: records of the finished runs.
     """
 

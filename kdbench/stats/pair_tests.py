@@ -51,7 +51,9 @@ def refusal(pairs: int, comparisons: int, what: str) -> str:
 
 
 def friedman(pairs: Array) -> float:
-    """Return the p-value of Friedman's test with ties; nan below 3 methods or 2 pairs.
+    """Return the p-value of Friedman's test with ties, that all methods are alike.
+
+    It is nan for fewer than 3 methods or 2 pairs.
 
     Args:
         pairs: mean accuracies [P, M].
@@ -141,7 +143,7 @@ def critical_difference(methods: Sequence[str], pairs: Array) -> CriticalDiffere
 
 
 def _groups(p: Array) -> tuple[tuple[int, int], ...]:
-    """Return the longest runs of adjacent ranks in which no two differ significantly."""
+    """Return the longest runs of two or more adjacent ranks without a significant difference."""
     groups: list[tuple[int, int]] = []
     for first in range(len(p)):
         last = first

@@ -146,7 +146,7 @@ class Board:
         return lease.fresh(records.folder(self.runs, run_id))
 
     def blocked(self, run: Run) -> bool:
-        """Check whether a run can never start because its teacher failed."""
+        """Check whether a run can never start because no teacher was trained for it."""
         if run.teacher is None:
             return False
         record = records.read(self.runs, run.teacher.run)

@@ -181,8 +181,8 @@ class Scheduler:
             nodes = Partition(
                 name.rstrip("*"),
                 name.endswith("*"),
-                _positive_int(cpus),
-                _positive_int(memory),
+                _leading_int(cpus),
+                _leading_int(memory),
                 _gpus(gres),
             )
             before = partitions.get(nodes.name, nodes)
@@ -210,7 +210,7 @@ def has_slurm() -> bool:
     return bool(shutil.which("sbatch") and shutil.which("squeue"))
 
 
-def _positive_int(text: str) -> int:
+def _leading_int(text: str) -> int:
     match = re.match(r"\d+", text)
     return int(match.group()) if match else 0
 

@@ -83,8 +83,8 @@ def _which(
     else:
         rest = len(complete) - 1
         share = f"{len(others)} of {rest}" if len(others) < rest else f"all {rest}"
-        share, verb = (share, "are") if rest > 1 else ("the", "is")
-        noun = "method" if rest == 1 else "methods"
+        share, noun = (share, "methods") if rest > 1 else ("the", "method")
+        verb = "is" if len(others) == 1 else "are"
         where = " on any pair" if n > 1 else ""
         lines.append(
             f"This lead is not conclusive: {share} other {noun} {verb} not significantly "
