@@ -31,7 +31,7 @@ class Old(Method):
 '''
 
 
-def test_every_public_function_is_offered() -> None:
+def test_every_public_function_is_exported() -> None:
     public = {
         name: function
         for name, function in vars(tensors).items()
@@ -44,7 +44,7 @@ def test_every_public_function_is_offered() -> None:
         assert getattr(kdbench.blocks, name) is function
 
 
-def test_a_plugin_that_imports_the_old_name_passes_the_checks(tmp_path: Path) -> None:
+def test_plugin_importing_the_old_name_passes_all_checks(tmp_path: Path) -> None:
     path = tmp_path / "old.py"
     path.write_text(PLUGIN)
     result = CliRunner().invoke(main, ["check", str(path)])

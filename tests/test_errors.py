@@ -20,12 +20,12 @@ def test_nearest_names_come_first() -> None:
     assert nearest("xyz", []) == []
 
 
-def test_capitals_do_not_count() -> None:
+def test_case_is_ignored() -> None:
     assert nearest("RKD", ["kd", "rkd"]) == ["rkd"]
     assert nearest("wrn_16_2", ["WRN_16_2"]) == ["WRN_16_2"]
 
 
-def test_cutoff_widens_the_choice() -> None:
+def test_lower_cutoff_gives_more_names() -> None:
     assert nearest("table", ["abacus"]) == []
     assert nearest("table", ["abacus"], cutoff=0.1) == ["abacus"]
 
@@ -42,7 +42,7 @@ def _message(call: Callable[[], object]) -> str:
     return str(caught.value)
 
 
-def test_every_room_suggests_alike() -> None:
+def test_all_lookups_suggest_names() -> None:
     assert "(did you mean semckd?)" in _message(lambda: lookup.find("SEMKD"))
     assert "(did you mean factor?)" in _message(lambda: lookup.hyper("semckd", {"FACTOR": 1}))
     assert "(did you mean ShuffleV1" in _message(lambda: models.entry("shufflev1"))

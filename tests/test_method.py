@@ -1,4 +1,4 @@
-"""The contract's own methods: ``Features.named``, ``map`` and ``detached``."""
+"""Methods of ``Features``: ``named``, ``map`` and ``detached``."""
 
 from dataclasses import fields, replace
 
@@ -20,7 +20,7 @@ def test_tensors_are_named_in_the_order_of_the_fields() -> None:
     assert all(x is y for (_, x), y in zip(f.named(), expected, strict=True))
 
 
-def test_map_keeps_the_structure() -> None:
+def test_map_keeps_structure() -> None:
     f = features()
     doubled = f.map(lambda x: 2 * x)
     assert type(doubled) is Features
@@ -30,8 +30,8 @@ def test_map_keeps_the_structure() -> None:
 
 
 @given(st.lists(st.integers(0, 3), min_size=7, max_size=7))
-def test_a_tensor_that_occurs_twice_is_mapped_once(choice: list[int]) -> None:
-    """The results are the same object exactly where the arguments are."""
+def test_repeated_tensor_is_mapped_once(choice: list[int]) -> None:
+    """Results are the same object if and only if the arguments are."""
     pool = [torch.full((2, 3, 1, 1), float(i)) for i in range(4)]
     stem, a, b, c, d, embedding, logits = (pool[i] for i in choice)
     f = Features(stem, (a, b), (c, d), embedding, logits)
@@ -60,7 +60,7 @@ def test_detached_features_pass_no_gradient() -> None:
     assert all(x is y for x, y in zip(constants.stages, constants.preacts, strict=True))
 
 
-def test_methods_hide_no_field() -> None:
+def test_features_have_five_fields_and_are_frozen() -> None:
     names = {field.name for field in fields(Features)}
     assert names == {"stem", "stages", "preacts", "embedding", "logits"}
     with pytest.raises(AttributeError):

@@ -69,11 +69,11 @@ def test_values_by_plain_loops() -> None:
 def test_gradients_keep_channels_last(function: Callable[[Tensor], Tensor]) -> None:
     """A gradient in another order would cost a copy in every layer below."""
     x = channels_last(draw(3, 4, 6, 5, dtype=torch.float32))
-    seen: list[Tensor] = []
+    gradients: list[Tensor] = []
     use = x.view_as(x)
-    use.register_hook(seen.append)
+    use.register_hook(gradients.append)
     function(use).square().sum().backward()
-    assert seen[0].is_contiguous(memory_format=torch.channels_last)
+    assert gradients[0].is_contiguous(memory_format=torch.channels_last)
 
 
 def test_rows_do_not_copy_maps_in_channels_last() -> None:
@@ -84,7 +84,7 @@ def test_rows_do_not_copy_maps_in_channels_last() -> None:
     assert torch.equal(tensors.rows(draw(3, 4)), draw(3, 4))
 
 
-def test_a_common_offset_changes_no_distance() -> None:
+def test_common_offset_changes_no_distance() -> None:
     x = draw(6, 8, dtype=torch.float32)
     far = (x + 1000).detach().requires_grad_()
     near = tensors.squared_distances(x)

@@ -7,7 +7,7 @@ from kdbench.registry.toy_networks import Toy
 
 
 def test_value() -> None:
-    """Equal shapes: the connectors are identities."""
+    """Connectors between equal shapes are identities."""
     s, t = (features(2, (2, 3), (2, 2), seed=i, dtype=torch.float64) for i in (0, 1))
     method = build("ab", s, t, margin=0.5)
     expected = 0.0
@@ -19,14 +19,14 @@ def test_value() -> None:
     assert not list(method.parameters())
 
 
-def test_the_main_phase_uses_the_term_only_if_set() -> None:
+def test_main_phase_uses_term_only_if_set() -> None:
     s, t = (features(seed=i) for i in (0, 1))
     first = build("ab", s, t).pretrain_loss(s, t, batch())
     assert build("ab", s, t).loss(s, t, batch()).item() == 0
     assert build("ab", s, t, main=True).loss(s, t, batch()) == first
 
 
-def test_connectors_reach_the_teachers_shape() -> None:
+def test_connectors_map_to_teacher_shape() -> None:
     s, t = features(4, (4, 6, 8), (8, 4, 2)), features(4, (5, 7, 9), (4, 8, 6), seed=1)
     method = build("ab", s, t)
     loss = method.pretrain_loss(s, t, batch())
@@ -43,7 +43,7 @@ def test_first_phase_trains_trunk_and_connectors() -> None:
     assert trained[-1] is method.connectors
 
 
-def test_depths_must_agree() -> None:
+def test_unequal_depths_are_refused() -> None:
     s, t = features(channels=(4, 6)), features(channels=(4, 6, 8))
     with pytest.raises(Incompatible, match=r"AB needs equal depths: student \[\[4, 8, 8\]"):
         build("ab", s, t)

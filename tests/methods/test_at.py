@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def unit_attention(maps: Tensor, p: int) -> list[float]:
-    """One sample's [C, H, W] -> H*W numbers."""
+    """Return the unit-length attention of one sample, [C, H, W] -> [H*W]."""
     channels, height, width = maps.shape
     energy = [
         sum(abs(maps[c, y, x].item()) ** p for c in range(channels)) / channels
@@ -33,7 +33,7 @@ def test_value(p: int) -> None:
     assert loss.item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_the_larger_map_is_pooled() -> None:
+def test_larger_map_is_pooled() -> None:
     s, t = features(2, (2,), (4,), seed=0), features(2, (3,), (2,), seed=1)
     small = torch.nn.functional.avg_pool2d(s.stages[0], 2)
     pooled = s.map(lambda x: small if x is s.stages[0] else x)
@@ -43,7 +43,7 @@ def test_the_larger_map_is_pooled() -> None:
     )
 
 
-def test_zero_where_student_is_teacher() -> None:
+def test_zero_if_student_equals_teacher() -> None:
     s = features()
     assert build("at", s, s).loss(s, s, batch()).item() == 0
 
@@ -58,12 +58,12 @@ def test_gradient() -> None:
 def test_order_and_scale_do_not_matter(order: list[int], a: float, b: float) -> None:
     s, t = (features(seed=i, dtype=torch.float64) for i in (0, 1))
     method = build("at", s, t)
-    one = method.loss(s, t, batch())
+    loss = method.loss(s, t, batch())
     scaled = permuted(s.map(lambda x: x * a), order), permuted(t.map(lambda x: x * b), order)
-    assert method.loss(*scaled, batch()).item() == pytest.approx(one.item(), rel=1e-9)
+    assert method.loss(*scaled, batch()).item() == pytest.approx(loss.item(), rel=1e-9)
 
 
-def test_a_power_below_one_is_refused() -> None:
+def test_power_below_one_is_refused() -> None:
     s = features()
     with pytest.raises(ValueError, match="p is 0, expected at least 1"):
         build("at", s, s, p=0)

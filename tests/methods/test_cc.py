@@ -54,22 +54,22 @@ def test_gradient(variant: str) -> None:
 
 @settings(max_examples=10, deadline=None)
 @given(st.permutations(range(4)))
-def test_order_does_not_matter_in_the_paper(order: list[int]) -> None:
+def test_order_does_not_matter_in_variant_paper(order: list[int]) -> None:
     s, t = (features(seed=i, dtype=torch.float64) for i in (0, 1))
     method = build("cc", s, t, variant="paper")
-    one = method.loss(s, t, batch()).item()
+    loss = method.loss(s, t, batch()).item()
     moved = method.loss(permuted(s, order), permuted(t, order), batch()).item()
-    assert moved == pytest.approx(one, rel=1e-9)
+    assert moved == pytest.approx(loss, rel=1e-9)
 
 
-def test_one_sample_has_no_neighbour() -> None:
+def test_loss_of_single_sample_is_zero() -> None:
     s, t = features(1, seed=0, grad=True), features(1, seed=1)
     loss = build("cc", s, t).loss(s, t, batch(1))
     loss.backward()
     assert loss.item() == 0
 
 
-def test_an_unknown_variant_is_refused() -> None:
+def test_unknown_variant_is_refused() -> None:
     s = features()
     with pytest.raises(ValueError, match="variant is 'papre', expected 'repdistiller' or 'paper'"):
         build("cc", s, s, variant="papre")

@@ -36,7 +36,7 @@ def test_gradient() -> None:
     assert gradient_is_right(build("confidence_penalty", s, s), s, s)
 
 
-def test_certain_predictions_stay_finite() -> None:
+def test_certain_predictions_give_finite_loss() -> None:
     s = features().map(lambda x: (1e4 * x).requires_grad_())
     loss = build("confidence_penalty", s, s).loss(s, s, batch())
     loss.backward()

@@ -7,8 +7,8 @@ from method_variants import ALL, OTHERS, label
 
 from kdbench.registry import checks, lookup
 
-# The zoo's IRG needs channels that double from stage to stage, which the checks' nets do not have;
-# tests/methods/test_irg.py has its own. A hard argmax by definition teaches its networks nothing.
+# Left out: the zoo's IRG, whose channels must double from stage to stage, unlike the checks' nets
+# (see tests/methods/test_irg.py), and hard attention, whose argmax passes no gradient.
 CHECKED = [(n, h) for n, h in ALL if h not in ({"variant": "zoo"}, {"attention": "hard"})]
 
 
@@ -23,7 +23,7 @@ def test_contract(name: str, hyper: dict[str, Any], check: checks.Check) -> None
     assert result.ok, result.message
 
 
-def test_variants_are_of_registered_methods() -> None:
+def test_variants_belong_to_registered_methods() -> None:
     assert set(OTHERS) <= set(lookup.names())
 
 

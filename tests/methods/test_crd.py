@@ -37,7 +37,7 @@ def embed(method: Method, name: str, x: Tensor) -> list[list[float]]:
 def side(
     v: list[list[float]], bank: list[list[float]], z: float, drawn: Any, k: int
 ) -> tuple[float, float]:
-    """One side's loss by loops, and its normaliser (a new one where ``z`` is negative)."""
+    """Return one side's loss by loops, and its normaliser (a new one if ``z`` is negative)."""
     positive, negatives = (x.tolist() for x in drawn)
     chosen = [[p, *(i for i, c in enumerate(row) if c)] for p, row in zip(positive, negatives)]  # noqa: B905
     scores = [[math.exp(dot(a, bank[i]) / 0.07) for i in ids] for a, ids in zip(v, chosen)]  # noqa: B905
@@ -52,7 +52,7 @@ def side(
 
 
 def test_value_of_two_steps() -> None:
-    """The normalisers of the first step serve the second; banks change after the scores."""
+    """The second step reuses the first step's normalisers; banks change after the scores."""
     s, t = pair()
     method = build("crd", s, t, k=10, width=4)
     banks = [method.get_buffer(name).tolist() for name in ("memory_v1", "memory_v2")]
@@ -61,9 +61,9 @@ def test_value_of_two_steps() -> None:
         given = replace(batch(seed=step), step=step)
         drawn = method.draw(given)  # type: ignore[operator]
         v1, v2 = embed(method, "embed_s", s.embedding), embed(method, "embed_t", t.embedding)
-        one, z1 = side(v1, banks[1], z1, drawn, 10)
-        two, z2 = side(v2, banks[0], z2, drawn, 10)
-        assert method.loss(s, t, given).item() == pytest.approx(one + two, rel=1e-9)
+        loss_v1, z1 = side(v1, banks[1], z1, drawn, 10)
+        loss_v2, z2 = side(v2, banks[0], z2, drawn, 10)
+        assert method.loss(s, t, given).item() == pytest.approx(loss_v1 + loss_v2, rel=1e-9)
         assert method.get_buffer("z").tolist() == pytest.approx([z1, z2], rel=1e-9)
         for bank, v in zip(banks, (v1, v2), strict=True):
             for row, i in zip(v, given.index.tolist(), strict=True):
@@ -125,21 +125,21 @@ def test_negatives_are_k_distinct_samples_of_other_labels(counts: tuple[int, ...
     labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))]
     method = crd(labels, k)
     assert method.k == min(k, len(labels) - max(counts))
-    asked = torch.tensor([c for c, number in enumerate(counts) if number]).repeat(20)
-    drawn = negatives(method, asked)
+    anchor_labels = torch.tensor([c for c, number in enumerate(counts) if number]).repeat(20)
+    drawn = negatives(method, anchor_labels)
     assert drawn.max() == 1
     assert (drawn.sum(1) == method.k).all()
-    assert not (drawn.bool() & (labels == asked[:, None])).any()
+    assert not (drawn.bool() & (labels == anchor_labels[:, None])).any()
 
 
 def test_every_set_of_negatives_is_equally_likely() -> None:
-    """Two of the four samples of the other class: six sets, also where coins round badly."""
+    """Two of the other class's four samples make six sets, even if probabilities round badly."""
     rows = 6000
     drawn = negatives(crd(torch.tensor([0, 1, 1, 0, 1, 1]), 2), torch.zeros(rows, dtype=torch.long))
-    found = Counter(tuple(row.nonzero().flatten().tolist()) for row in drawn)
-    assert len(found) == 6
+    counts = Counter(tuple(row.nonzero().flatten().tolist()) for row in drawn)
+    assert len(counts) == 6
     spread = math.sqrt(rows * (1 / 6) * (5 / 6))
-    assert all(abs(number - rows / 6) < 5 * spread for number in found.values())
+    assert all(abs(number - rows / 6) < 5 * spread for number in counts.values())
 
 
 def test_large_sets_are_uniform_too() -> None:
@@ -172,16 +172,16 @@ def test_rows_and_steps_differ_but_repeat() -> None:
 def test_relaxed_positives_are_of_the_same_class() -> None:
     labels = torch.tensor([2, 0, 1, 0, 2, 0, 1])
     method: Any = crd(labels, 3, mode="relax")
-    seen = set()
+    positives = set()
     for step in range(60):
         given = Batch(torch.zeros(0), labels[[1, 2]], torch.tensor([1, 2]), step=step)
         positive, _ = method.draw(given)
         assert labels[positive].tolist() == [0, 1]
-        seen |= set(positive.tolist())
-    assert seen == {1, 3, 5, 2, 6}
+        positives |= set(positive.tolist())
+    assert positives == {1, 3, 5, 2, 6}
 
 
-def test_a_state_without_normalisers_can_be_restored() -> None:
+def test_state_without_normalisers_can_be_restored() -> None:
     s, t = pair()
     method = build("crd", s, t, k=10)
     start = {name: x.clone() for name, x in method.state_dict().items()}
@@ -191,7 +191,7 @@ def test_a_state_without_normalisers_can_be_restored() -> None:
     assert method.loss(s, t, batch()).item() == first
 
 
-def test_zero_embeddings() -> None:
+def test_zero_embeddings_give_finite_loss_and_gradient() -> None:
     s, t = features(seed=0), features(seed=1)
     s = s.map(lambda x: torch.zeros_like(x).requires_grad_())
     method = build("crd", s, t, k=10)
@@ -222,7 +222,7 @@ def test_incompatible_setups_are_refused() -> None:
         crd(torch.arange(8), 4, mode="exat")
 
 
-def test_the_size_of_cifar_100() -> None:
+def test_default_negatives_on_cifar_100() -> None:
     n = 50000
     s, t = (features(64, seed=i, num_classes=100) for i in (0, 1))
     method: Any = lookup.load("crd")(setup(s, t, train_labels=torch.arange(n) % 100))

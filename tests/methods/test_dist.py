@@ -36,14 +36,14 @@ def test_gradient(standardise: bool) -> None:
     assert gradient_is_right(build("dist", s, t, standardise=standardise), s, t)
 
 
-def test_zero_where_student_is_teacher() -> None:
+def test_zero_if_student_equals_teacher() -> None:
     s = features()
     assert build("dist", s, s).loss(s, s, batch()).item() == pytest.approx(0, abs=1e-5)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 3.0])
-def test_constant_predictions_get_no_wild_gradient(value: float) -> None:
-    """Pearson's correlation of a constant is not defined: 0 here, with no gradient."""
+def test_constant_predictions_get_bounded_gradient(value: float) -> None:
+    """Pearson's correlation of a constant is undefined; the method uses 0, without gradient."""
     s, t = features(seed=0), features(seed=1)
     s = s.map(lambda x: torch.full_like(x, value).requires_grad_())
     loss = build("dist", s, t).loss(s, t, batch())
@@ -55,9 +55,9 @@ def test_constant_predictions_get_no_wild_gradient(value: float) -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(st.permutations(range(4)), st.floats(-5, 5))
-def test_order_and_place_do_not_matter(order: list[int], b: float) -> None:
+def test_order_and_offset_do_not_matter(order: list[int], b: float) -> None:
     s, t = (features(seed=i, dtype=torch.float64) for i in (0, 1))
     method = build("dist", s, t)
-    one = method.loss(s, t, batch()).item()
+    loss = method.loss(s, t, batch()).item()
     moved = permuted(s.map(lambda x: x + b), order), permuted(t, order)
-    assert method.loss(*moved, batch()).item() == pytest.approx(one, rel=1e-8)
+    assert method.loss(*moved, batch()).item() == pytest.approx(loss, rel=1e-8)

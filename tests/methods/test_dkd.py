@@ -39,8 +39,8 @@ def test_gradient() -> None:
     assert gradient_is_right(build("dkd", s, t), s, t)
 
 
-def test_without_the_label_it_is_a_smaller_problem() -> None:
-    """With rest = 1 - p_t(label) it is KD; here for a teacher that leaves all to the rest."""
+def test_equals_kd_if_teacher_gives_label_no_probability() -> None:
+    """DKD with ``rest`` = 1 - p_t(label) equals KD; here p_t(label) is 0."""
     s, t = (features(4, seed=i, dtype=torch.float64) for i in (0, 1))
     labels = batch().labels
     t.logits[torch.arange(4), labels] = -1e4
@@ -57,7 +57,7 @@ def test_warm_up(epoch: int, share: float) -> None:
     assert loss == pytest.approx(share * full, rel=1e-6)
 
 
-def test_large_gaps_stay_finite() -> None:
+def test_large_logits_give_finite_loss_and_gradient() -> None:
     s, t = (features(seed=i).map(lambda x: (1e4 * x).requires_grad_()) for i in (0, 1))
     t = t.map(torch.detach)
     loss = build("dkd", s, t).loss(s, t, batch())
@@ -69,13 +69,13 @@ def test_large_gaps_stay_finite() -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(st.permutations(range(4)), st.floats(0.1, 10), st.floats(-5, 5))
-def test_standardised_logits_forget_scale_and_place(order: list[int], a: float, b: float) -> None:
+def test_standardised_logits_ignore_scale_and_offset(order: list[int], a: float, b: float) -> None:
     s, t = (features(seed=i, dtype=torch.float64) for i in (0, 1))
     method, given_batch = build("dkd", s, t, standardise=True), batch()
-    one = method.loss(s, t, given_batch).item()
+    loss = method.loss(s, t, given_batch).item()
     moved = permuted(s.map(lambda x: a * x + b), order), permuted(t, order)
     mixed = replace(given_batch, labels=given_batch.labels[order])
-    assert method.loss(*moved, mixed).item() == pytest.approx(one, rel=1e-8)
+    assert method.loss(*moved, mixed).item() == pytest.approx(loss, rel=1e-8)
 
 
 def test_standardise() -> None:

@@ -36,7 +36,7 @@ def test_value(relu: bool) -> None:
 
 
 @pytest.mark.parametrize(("student", "teacher"), [(8, 8), (8, 4), (4, 8), (7, 4), (3, 8), (1, 2)])
-def test_any_two_sizes_meet(student: int, teacher: int) -> None:
+def test_unequal_map_sizes_are_accepted(student: int, teacher: int) -> None:
     s, t = features(2, (2,), (student,)), features(2, (3,), (teacher,))
     assert build("fitnets", s, t).loss(s, t, batch(2)).isfinite()
 
@@ -49,7 +49,7 @@ def test_hint_layer(layer: int, used: str) -> None:
     assert reached.grad is not None
 
 
-def test_a_missing_hint_layer_is_refused_with_the_shapes() -> None:
+def test_missing_hint_layer_is_refused_with_shapes() -> None:
     s, t = features(), features(channels=(4, 6), sizes=(8, 8))
     with pytest.raises(Incompatible, match=r"hint_layer 3 .*\[4, 8, 8\]"):
         build("fitnets", s, t, hint_layer=3)
@@ -65,12 +65,12 @@ def test_one_stage_is_the_default_and_has_no_first_phase() -> None:
 def test_two_stages() -> None:
     s, t = features(seed=0, grad=True), features(seed=1)
     method = build("fitnets", s, t, stages="two", norm=False)
-    one = build("fitnets", s, t, norm=False)
+    one_stage = build("fitnets", s, t, norm=False)
     assert "regressor.bn.weight" not in method.state_dict()
     network = Toy()
     modules = [*method.pretrain(network)]
     assert modules == [*network.trunk(), *method.children()]
-    assert torch.equal(method.pretrain_loss(s, t, batch()), one.loss(s, t, batch()))
+    assert torch.equal(method.pretrain_loss(s, t, batch()), one_stage.loss(s, t, batch()))
     nothing = method.loss(s, t, batch())
     nothing.backward()
     assert nothing.item() == 0
@@ -88,6 +88,6 @@ def test_gradient() -> None:
 def test_order_of_the_batch_does_not_matter(order: list[int]) -> None:
     s, t = (features(seed=i, dtype=torch.float64) for i in (0, 1))
     method = build("fitnets", s, t)
-    one = method.loss(s, t, batch())
-    other = method.loss(permuted(s, order), permuted(t, order), batch())
-    assert other.item() == pytest.approx(one.item(), rel=1e-9)
+    loss = method.loss(s, t, batch())
+    moved = method.loss(permuted(s, order), permuted(t, order), batch())
+    assert moved.item() == pytest.approx(loss.item(), rel=1e-9)

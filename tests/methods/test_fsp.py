@@ -7,7 +7,7 @@ from kdbench.registry.toy_networks import Toy
 
 
 def flow(f: Features, which: int, sample: int, c: int, d: int) -> float:
-    """Entry of the flow matrix of two maps of one size, by loops."""
+    """Return an entry of the flow matrix of two maps of equal size, by loops."""
     maps = (f.stem, *f.stages)
     early, late = maps[which][sample, d], maps[which + 1][sample, c]
     height, width = early.shape
@@ -37,7 +37,7 @@ def test_gradient() -> None:
     assert gradient_is_right(build("fsp", s, t, main=True), s, t)
 
 
-def test_zero_where_student_is_teacher() -> None:
+def test_zero_if_student_equals_teacher() -> None:
     s = features()
     assert build("fsp", s, s, main=True).loss(s, s, batch()).item() == 0
 
@@ -48,7 +48,7 @@ def test_first_phase_trains_the_trunk() -> None:
 
 
 @pytest.mark.parametrize("channels", [(4, 6, 9), (4, 6)])
-def test_channels_must_agree(channels: tuple[int, ...]) -> None:
+def test_unequal_channels_are_refused(channels: tuple[int, ...]) -> None:
     s, t = features(), features(channels=channels)
     teacher = [4, *channels]
     with pytest.raises(Incompatible) as error:

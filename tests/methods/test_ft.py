@@ -8,7 +8,7 @@ from kdbench.registry.toy_networks import Toy
 
 
 def energies(f: Tensor) -> list[list[float]]:
-    """Attention over positions, of unit length, by loops."""
+    """Return unit-length attention over positions, by loops."""
     rows = []
     for sample in f:
         row = [
@@ -58,7 +58,7 @@ def test_first_phase_is_an_auto_encoder_of_the_teacher() -> None:
     assert method.pretrain_loss(s, t, batch()) < before
 
 
-def test_the_paraphraser_gets_no_gradient_from_the_term() -> None:
+def test_paraphraser_gets_no_gradient_from_term() -> None:
     s, t = features(seed=0, grad=True), features(seed=1)
     method = build("ft", s, t)
     method.loss(s, t, batch()).backward()
@@ -66,12 +66,12 @@ def test_the_paraphraser_gets_no_gradient_from_the_term() -> None:
     assert all(p.grad is not None for p in method.get_submodule("translator").parameters())
 
 
-def test_sizes_meet() -> None:
+def test_unequal_map_sizes_are_accepted() -> None:
     s, t = features(seed=0), features(4, (4, 6, 8), (8, 8, 8), seed=1)
     assert build("ft", s, t).loss(s, t, batch()).isfinite()
 
 
-def test_no_factor_channel() -> None:
+def test_too_small_k_is_refused() -> None:
     s = features()
     with pytest.raises(Incompatible, match=r"k = 0\.1 of 8 teacher channels"):
         build("ft", s, s, k=0.1)

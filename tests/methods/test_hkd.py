@@ -53,25 +53,25 @@ def test_gradient() -> None:
     assert gradient_is_right(build("hkd", s, t), s, t)
 
 
-def test_zero_where_student_is_teacher() -> None:
+def test_zero_if_student_equals_teacher() -> None:
     s = features()
     assert build("hkd", s, s).loss(s, s, batch()).item() == 0
 
 
 @pytest.mark.parametrize("repeated", [False, True])
-def test_float32_of_large_maps(repeated: bool) -> None:
-    """The references are off by a factor where the diagonal is left to rounding."""
-    found = []
+def test_large_maps_are_precise_in_float32(repeated: bool) -> None:
+    """The references are off by a factor if the diagonal is left to rounding."""
+    losses = []
     for dtype in (torch.float32, torch.float64):
         s, t = (features(8, (64,), (16,), seed=i) for i in (0, 1))
         if repeated:
             s = s.map(lambda x: torch.cat((x[:1], x[:-1])))
         s, t = (f.map(lambda x: x.to(dtype)) for f in (s, t))  # noqa: B023
-        found.append(build("hkd", s, t).loss(s, t, batch(8)).item())
-    assert found[0] == pytest.approx(found[1], rel=1e-4)
+        losses.append(build("hkd", s, t).loss(s, t, batch(8)).item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
-def test_antipodal_samples() -> None:
+def test_antipodal_samples_give_finite_loss_and_gradient() -> None:
     s, t = features(2, seed=0), features(2, seed=1)
     s = s.map(lambda x: torch.stack((x[0], -x[0])).requires_grad_())
     loss = build("hkd", s, t).loss(s, t, batch(2))
@@ -86,5 +86,7 @@ def test_antipodal_samples() -> None:
 def test_order_does_not_matter(order: list[int]) -> None:
     s, t = (features(seed=i, dtype=torch.float64) for i in (0, 1))
     method = build("hkd", s, t)
-    one = method.loss(s, t, batch()).item()
-    assert method.loss(permuted(s, order), permuted(t, order), batch()).item() == pytest.approx(one)
+    loss = method.loss(s, t, batch()).item()
+    assert method.loss(permuted(s, order), permuted(t, order), batch()).item() == pytest.approx(
+        loss
+    )

@@ -10,8 +10,8 @@ from kdbench.method import Features, Incompatible
 
 def edges(x: Tensor) -> list[float]:
     rows = [row.flatten().tolist() for row in x]
-    found = [sum((p - q) ** 2 for p, q in zip(a, b, strict=True)) for a in rows for b in rows]
-    return [d / max(found) for d in found]
+    distances = [sum((p - q) ** 2 for p, q in zip(a, b, strict=True)) for a in rows for b in rows]
+    return [d / max(distances) for d in distances]
 
 
 def gap(a: list[float], b: list[float]) -> float:
@@ -31,7 +31,7 @@ def test_value() -> None:
     assert build("irg", s, t).loss(s, t, batch(3)).item() == pytest.approx(expected, rel=1e-9)
 
 
-def test_no_vertices_where_widths_differ() -> None:
+def test_vertices_are_left_out_if_widths_differ() -> None:
     s, t = (features(3, seed=w, width=w, dtype=torch.float64) for w in (4, 5))
     expected = gap(edges(s.embedding), edges(t.embedding))
     assert build("irg", s, t).loss(s, t, batch(3)).item() == pytest.approx(expected, rel=1e-9)
@@ -39,13 +39,13 @@ def test_no_vertices_where_widths_differ() -> None:
 
 @pytest.mark.parametrize("edge_transform", [True, False])
 def test_value_of_transformations(edge_transform: bool) -> None:
-    """Layers 0 and 1 have one shape, 1 and 2 have not; the trailing third is not used."""
+    """Layers 0 and 1 have equal shapes, 1 and 2 do not; the third of three is not used."""
     s, t = (features(3, (2, 3), (4, 2), seed=i, dtype=torch.float64) for i in (0, 1))
     for layers, same in (((0, 1, 2), True), ((1, 2), False)):
         nodes = [(f.stem, *f.stages) for f in (s, t)]
         expected = 0.0
         for a, b in [layers[:2]]:
-            (s1, s2), (t1, t2) = ((of[a], of[b]) for of in nodes)
+            (s1, s2), (t1, t2) = ((maps[a], maps[b]) for maps in nodes)
             if edge_transform:
                 expected += (gap(edges(s1), edges(s2)) - gap(edges(t1), edges(t2))) ** 2
             if same:
@@ -60,7 +60,7 @@ def test_value_zoo() -> None:
     s, t = (features(3, (2, 4), (4, 2), seed=i, dtype=torch.float64) for i in (0, 1))
 
     def movement(f: Features) -> list[float]:
-        found = []
+        totals = []
         for x, y in zip(*f.stages, strict=True):
             total = 0.0
             for c in range(2):
@@ -69,12 +69,12 @@ def test_value_zoo() -> None:
                         pooled = x[c, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].sum().item() / 4
                         later = (y[2 * c, i, j].item() + y[2 * c + 1, i, j].item()) / 2
                         total += (pooled - later) ** 2
-            found.append(total)
-        return [x / max(found) for x in found]
+            totals.append(total)
+        return [x / max(totals) for x in totals]
 
-    met = [(s.embedding, t.embedding), *zip(s.stages, t.stages, strict=True)]
+    pairs = [(s.embedding, t.embedding), *zip(s.stages, t.stages, strict=True)]
     expected = 0.1 * gap(flat(s.logits), flat(t.logits))
-    expected += 5 * sum(gap(edges(a), edges(b)) for a, b in met) / 3
+    expected += 5 * sum(gap(edges(a), edges(b)) for a, b in pairs) / 3
     expected += 5 * gap(movement(s), movement(t))
     loss = build("irg", s, t, variant="zoo").loss(s, t, batch(3))
     assert loss.item() == pytest.approx(expected, rel=1e-9)
@@ -93,13 +93,15 @@ def test_gradient(variant: str) -> None:
 def test_order_does_not_matter(variant: str, order: list[int]) -> None:
     s, t = (features(4, (4, 8, 8), (4, 2, 2), seed=i, dtype=torch.float64) for i in (0, 1))
     method = build("irg", s, t, variant=variant)
-    one = method.loss(s, t, batch()).item()
-    assert method.loss(permuted(s, order), permuted(t, order), batch()).item() == pytest.approx(one)
+    loss = method.loss(s, t, batch()).item()
+    assert method.loss(permuted(s, order), permuted(t, order), batch()).item() == pytest.approx(
+        loss
+    )
 
 
 @pytest.mark.parametrize("variant", ["semckd", "zoo"])
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_equal_samples(variant: str, size: int) -> None:
+def test_equal_samples_give_finite_gradient(variant: str, size: int) -> None:
     s, t = (features(size, (4, 8), (4, 2), seed=i) for i in (0, 1))
     s = s.map(lambda x: torch.zeros_like(x).requires_grad_())
     build("irg", s, t, variant=variant).loss(s, t, batch(size)).backward()

@@ -29,7 +29,7 @@ def test_value(temperature: float) -> None:
     assert loss.item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_zero_where_student_is_teacher() -> None:
+def test_zero_if_student_equals_teacher() -> None:
     s = features()
     assert build("kd", s, s).loss(s, s, batch()).item() == 0
 
@@ -44,17 +44,17 @@ def test_gradient() -> None:
 def test_order_of_the_batch_does_not_matter(order: list[int], seed: int) -> None:
     s, t = (features(seed=seed + i, dtype=torch.float64) for i in (0, 1))
     method = build("kd", s, t)
-    one = method.loss(s, t, batch())
-    other = method.loss(permuted(s, order), permuted(t, order), batch())
-    assert other.item() == pytest.approx(one.item(), rel=1e-12)
+    loss = method.loss(s, t, batch())
+    moved = method.loss(permuted(s, order), permuted(t, order), batch())
+    assert moved.item() == pytest.approx(loss.item(), rel=1e-12)
 
 
-def test_its_own_term_has_no_weight() -> None:
-    """The objective's alpha carries it."""
+def test_default_beta_is_zero() -> None:
+    """The objective's alpha weights the divergence."""
     assert lookup.describe("kd").beta == 0
 
 
-def test_standardised_logits_forget_shift_and_scale() -> None:
+def test_standardised_logits_ignore_shift_and_scale() -> None:
     s, t = (features(3, seed=i, dtype=torch.float64) for i in (0, 1))
 
     def standardised(rows: list[list[float]]) -> list[list[float]]:

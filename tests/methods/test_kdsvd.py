@@ -10,7 +10,7 @@ from kdbench.registry import lookup
 
 
 def vectors(x: Tensor, n: int) -> tuple[list[float], list[list[float]]]:
-    """Singular values and right singular vectors of one sample's map, [C, H, W]."""
+    """Return singular values and right singular vectors of one sample's map, [C, H, W]."""
     _, values, right = torch.linalg.svd(x.flatten(1).T, full_matrices=False)
     return values[:n].tolist(), right[:n].tolist()
 
@@ -34,22 +34,22 @@ def aligned(a: Tensor, b: Tensor, k: int) -> tuple[list[list[float]], list[list[
 
 @pytest.mark.parametrize("k", [1, 2])
 def test_value(k: int) -> None:
-    """The first stage has more positions than channels, the last one fewer."""
+    """The first stage has more positions than channels, the last stage fewer."""
     s, t = (features(2, (4, 5, 6), (4, 3, 2), seed=i, dtype=torch.float64) for i in (0, 1))
     expected = 0.0
     for sample in range(2):
-        met = [aligned(a[sample], b[sample], k) for a, b in zip(s.stages, t.stages, strict=True)]
+        stages = [aligned(a[sample], b[sample], k) for a, b in zip(s.stages, t.stages, strict=True)]
         for early, late in ((0, 1), (1, 2)):
             for e_s, l_s, e_t, l_t in zip(
-                met[early][0], met[late][0], met[early][1], met[late][1], strict=True
+                stages[early][0], stages[late][0], stages[early][1], stages[late][1], strict=True
             ):
                 for i in range(len(l_s)):
                     for j in range(len(e_s)):
                         r_s = math.exp(-((l_s[i] - e_s[j]) ** 2) / 8)
                         r_t = math.exp(-((l_t[i] - e_t[j]) ** 2) / 8)
                         expected += (r_s - r_t) ** 2 / 2
-    found = build("kdsvd", s, t, k=k).loss(s, t, batch(2)).item()
-    assert found == pytest.approx(expected, rel=1e-8)
+    loss = build("kdsvd", s, t, k=k).loss(s, t, batch(2)).item()
+    assert loss == pytest.approx(expected, rel=1e-8)
 
 
 def test_gradient() -> None:
@@ -67,8 +67,8 @@ def test_eigenvectors_pass_the_usual_gradient_where_gaps_are_wide() -> None:
     weight = torch.randn(3, 5, 5, dtype=torch.float64)
     grads = []
     for eigh in (ours.apply, torch.linalg.eigh):
-        _, found = eigh((matrix + matrix.mT) / 2)
-        (grad,) = torch.autograd.grad((found.square() * weight).sum(), matrix)
+        _, eigenvectors = eigh((matrix + matrix.mT) / 2)
+        (grad,) = torch.autograd.grad((eigenvectors.square() * weight).sum(), matrix)
         grads.append(grad)
     torch.testing.assert_close(*grads)
 
@@ -90,12 +90,12 @@ def test_repeated_singular_values_pass_a_finite_gradient() -> None:
         assert stage.grad.isfinite().all()
 
 
-def test_zero_where_student_is_teacher() -> None:
+def test_zero_if_student_equals_teacher() -> None:
     s = features()
     assert build("kdsvd", s, s).loss(s, s, batch()).item() == pytest.approx(0, abs=1e-9)
 
 
-def test_channels_must_agree() -> None:
+def test_unequal_channels_are_refused() -> None:
     with pytest.raises(Incompatible, match=r"student \[4, 6, 8\], teacher \[4, 7, 8\]"):
         build("kdsvd", features(), features(channels=(4, 7, 8)))
     with pytest.raises(Incompatible, match="two stages"):

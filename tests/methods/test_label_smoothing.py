@@ -17,7 +17,7 @@ def test_value() -> None:
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.1, 0.5])
-def test_with_cross_entropy_it_is_smoothed_cross_entropy(epsilon: float) -> None:
+def test_sum_with_cross_entropy_is_smoothed_cross_entropy(epsilon: float) -> None:
     s, labels = features(6, dtype=torch.float64), batch(6).labels
     method = build("label_smoothing", s, s, epsilon=epsilon)
     assert (method.objective.gamma, method.objective.alpha, method.beta) == (1, 0, 1)

@@ -7,14 +7,14 @@ from torch import Tensor
 
 
 def unit(maps: Tensor) -> list[list[float]]:
-    """One sample's map, [C, H, W] -> unit patterns, [C, H*W]."""
+    """Return the unit-length patterns of one sample's map, [C, H, W] -> [C, H*W]."""
     rows = [x.flatten().tolist() for x in maps]
     lengths = [sum(v * v for v in row) ** 0.5 or 1.0 for row in rows]
     return [[v / size for v in row] for row, size in zip(rows, lengths, strict=True)]
 
 
 def kernel(a: list[list[float]], b: list[list[float]]) -> float:
-    """Mean of (x.y)^2."""
+    """Return the mean of (x.y)^2."""
     values = [sum(p * q for p, q in zip(x, y, strict=True)) ** 2 for x in a for y in b]
     return sum(values) / len(values)
 
@@ -41,12 +41,12 @@ def test_gradient(size: int) -> None:
     assert gradient_is_right(build("nst", s, t), s, t)
 
 
-def test_zero_where_student_is_teacher() -> None:
+def test_zero_if_student_equals_teacher() -> None:
     s = features()
     assert build("nst", s, s).loss(s, s, batch()).item() == pytest.approx(0, abs=1e-6)
 
 
-def test_a_dead_channel_gets_no_gradient() -> None:
+def test_dead_channel_gets_no_gradient() -> None:
     s, t = features(seed=0), features(seed=1)
     s = s.map(lambda x: x * (torch.arange(x.shape[1]) > 0).view(-1, *[1] * (x.ndim - 2)))
     s = s.map(lambda x: x.detach().requires_grad_())
@@ -62,6 +62,6 @@ def test_a_dead_channel_gets_no_gradient() -> None:
 def test_order_and_scale_do_not_matter(order: list[int], a: float) -> None:
     s, t = (features(seed=i, dtype=torch.float64) for i in (0, 1))
     method = build("nst", s, t)
-    one = method.loss(s, t, batch()).item()
+    loss = method.loss(s, t, batch()).item()
     moved = permuted(s.map(lambda x: a * x), order), permuted(t, order)
-    assert method.loss(*moved, batch()).item() == pytest.approx(one, rel=1e-9)
+    assert method.loss(*moved, batch()).item() == pytest.approx(loss, rel=1e-9)

@@ -34,12 +34,12 @@ def test_gradient() -> None:
     assert gradient_is_right(build("pkt", s, t), s, t)
 
 
-def test_zero_where_student_is_teacher() -> None:
+def test_zero_if_student_equals_teacher() -> None:
     s = features()
     assert build("pkt", s, s).loss(s, s, batch()).item() == 0
 
 
-def test_an_all_zero_embedding_gets_no_gradient() -> None:
+def test_all_zero_embedding_gets_no_gradient() -> None:
     s, t = features(seed=0), features(seed=1)
     s = s.map(lambda x: torch.cat((torch.zeros_like(x[:1]), x[1:])).requires_grad_())
     build("pkt", s, t).loss(s, t, batch()).backward()
@@ -53,6 +53,6 @@ def test_an_all_zero_embedding_gets_no_gradient() -> None:
 def test_order_and_scale_do_not_matter(order: list[int], a: float) -> None:
     s, t = (features(seed=i, dtype=torch.float64) for i in (0, 1))
     method = build("pkt", s, t)
-    one = method.loss(s, t, batch()).item()
+    loss = method.loss(s, t, batch()).item()
     moved = permuted(s.map(lambda x: a * x), order), permuted(t, order)
-    assert method.loss(*moved, batch()).item() == pytest.approx(one, rel=1e-4)
+    assert method.loss(*moved, batch()).item() == pytest.approx(loss, rel=1e-4)

@@ -24,7 +24,7 @@ def test_float32(name: str, hyper: dict[str, Any], offset: float) -> None:
         method = lookup.load(name)(setup(s, t), **hyper)
     except Incompatible as reason:
         pytest.skip(str(reason))
-    found = []
+    results = []
     for dtype in (torch.float32, torch.float64):
         own = copy.deepcopy(method).to(dtype)
         x, y = (f.map(lambda x: x.detach().to(dtype)) for f in (s, t))  # noqa: B023
@@ -32,8 +32,8 @@ def test_float32(name: str, hyper: dict[str, Any], offset: float) -> None:
         loss = own.loss(x, y, batch(8))
         leaves = [x.stem, *x.stages, *x.preacts, x.embedding, x.logits]
         grads = torch.autograd.grad(loss, leaves, allow_unused=True) if loss.requires_grad else []
-        found.append((loss.detach().double(), [g for g in grads if g is not None]))
-    (loss32, grads32), (loss64, grads64) = found
+        results.append((loss.detach().double(), [g for g in grads if g is not None]))
+    (loss32, grads32), (loss64, grads64) = results
     assert abs(loss32 - loss64) <= WITHIN * abs(loss64) + 1e-12
     assert len(grads32) == len(grads64)
     for a, b in zip(grads32, grads64, strict=True):

@@ -10,7 +10,7 @@ from kdbench.method import Incompatible
 
 
 def pooled(x: Tensor, size: int) -> Tensor:
-    """Average pooling of one square map by loops; sizes divide."""
+    """Average-pool square maps by loops; ``size`` must divide theirs."""
     step = x.shape[2] // size
     result = torch.zeros(*x.shape[:2], size, size, dtype=x.dtype)
     for i in range(size):
@@ -26,7 +26,7 @@ def nearest(x: Tensor, size: int) -> Tensor:
 
 
 def test_value() -> None:
-    """Student maps half as large as the teacher's, fusion written out."""
+    """Student maps are half as large as the teacher's; the fusion is written out."""
     s = features(3, (2, 3), (4, 2), seed=0, width=4, dtype=torch.float64)
     t = features(3, (3, 5), (8, 4), seed=1, width=6, dtype=torch.float64)
     method = build("reviewkd", s, t, warmup=0)

@@ -57,15 +57,15 @@ def test_gradient() -> None:
     assert gradient_is_right(build("rkd", s, t), s, t)
 
 
-def test_zero_where_student_is_teacher() -> None:
+def test_zero_if_student_equals_teacher() -> None:
     s, t = pair()
     assert build("rkd", s, s).loss(s, s, batch()).item() == 0
     assert build("rkd", s, t).loss(s, t, batch()).item() > 0.1
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_coincident_samples_get_a_moderate_gradient(dtype: torch.dtype) -> None:
-    """The references' clamps send 1e12 through the pair."""
+def test_coincident_samples_get_bounded_gradient(dtype: torch.dtype) -> None:
+    """The references' clamps give the pair a gradient of 1e12."""
 
     def double(x: Tensor) -> Tensor:
         return torch.cat((x[:1], x[:-1])).detach().requires_grad_()
@@ -77,7 +77,7 @@ def test_coincident_samples_get_a_moderate_gradient(dtype: torch.dtype) -> None:
     assert s.embedding.grad.abs().max() < 10
 
 
-def test_an_offset_costs_no_precision() -> None:
+def test_offset_costs_no_precision() -> None:
     grads = []
     for dtype in (torch.float32, torch.float64):
         s, t = (features(32, width=64, seed=i) for i in (0, 1))
@@ -91,16 +91,16 @@ def test_an_offset_costs_no_precision() -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(st.permutations(range(5)), st.floats(0.1, 10), st.floats(-10, 10))
-def test_order_scale_and_place_do_not_matter(order: list[int], a: float, b: float) -> None:
+def test_order_scale_and_offset_do_not_matter(order: list[int], a: float, b: float) -> None:
     s, t = pair(5)
     method = build("rkd", s, t)
-    one = method.loss(s, t, batch(5)).item()
+    loss = method.loss(s, t, batch(5)).item()
     moved = permuted(s.map(lambda x: a * x + b), order), permuted(t, order)
-    assert method.loss(*moved, batch(5)).item() == pytest.approx(one, rel=1e-8)
+    assert method.loss(*moved, batch(5)).item() == pytest.approx(loss, rel=1e-8)
 
 
 @pytest.mark.parametrize("size", [1, 2])
-def test_too_few_samples_for_a_relation(size: int) -> None:
+def test_too_few_samples_give_zero_loss_and_finite_gradient(size: int) -> None:
     s, t = features(size, seed=0, grad=True), features(size, seed=1)
     loss = build("rkd", s, t).loss(s, t, batch(size))
     loss.backward()

@@ -13,7 +13,7 @@ ABLATIONS = ["learned", "equal", "raw", "one_to_one", "hard", "straight_through"
 
 
 def pair(batch_size: int = 4, *, dtype: torch.dtype = torch.float64) -> tuple[Features, Features]:
-    """A student of two stages, a teacher of three."""
+    """Return features of a student with two stages and a teacher with three."""
     s = features(batch_size, (2, 3), (4, 2), seed=0, dtype=dtype)
     return s, features(batch_size, (3, 2, 4), (4, 4, 2), seed=1, dtype=dtype)
 
@@ -21,11 +21,11 @@ def pair(batch_size: int = 4, *, dtype: torch.dtype = torch.float64) -> tuple[Fe
 def weights_by_loops(
     state: dict[str, Tensor], s: Features, t: Features, soft: float
 ) -> list[list[list[float]]]:
-    """Attention [B][S][T] from the definition."""
+    """Return the attention [B][S][T] by its definition."""
 
     def embed(prefix: str, maps: Tensor) -> list[list[float]]:
         flat = [x.flatten().tolist() for x in maps]
-        found = []
+        embeddings = []
         for a in flat:
             row = [sum(p * q for p, q in zip(a, b, strict=True)) for b in flat]
             for i in (1, 2):
@@ -37,20 +37,20 @@ def weights_by_loops(
                 ]
                 row = [max(0.0, x) for x in row] if i == 1 else row
             length = math.sqrt(sum(x * x for x in row))
-            found.append([x / length for x in row])
-        return found
+            embeddings.append([x / length for x in row])
+        return embeddings
 
     queries = [embed(f"queries.{i}", x) for i, x in enumerate(s.stages)]
     keys = [embed(f"keys.{j}", x) for j, x in enumerate(t.stages)]
-    found = []
+    attention = []
     for b in range(len(s.logits)):
         rows = []
         for query in queries:
             dots = [sum(p * q for p, q in zip(query[b], k[b], strict=True)) / soft for k in keys]
             total = sum(math.exp(x) for x in dots)
             rows.append([math.exp(x) / total for x in dots])
-        found.append(rows)
-    return found
+        attention.append(rows)
+    return attention
 
 
 def identity_regressors(method: Method) -> None:
@@ -83,7 +83,7 @@ def test_value(soft: float) -> None:
 
 
 def block(maps: Tensor, size: int, y: int, x: int) -> float:
-    """Mean of the block that pooling [H, W] to ``size`` puts at (y, x)."""
+    """Return the mean of the block that pooling [H, W] to ``size`` puts at (y, x)."""
     step = len(maps) // size
     return maps[y * step : (y + 1) * step, x * step : (x + 1) * step].mean().item()
 
@@ -97,7 +97,7 @@ def test_attention_sums_to_one_within_its_bounds() -> None:
     assert attention.max() <= 0.787
 
 
-def test_intermediate_results_are_the_reference_s() -> None:
+def test_intermediate_results_match_reference() -> None:
     path = Path(__file__).parents[1] / "golden" / "semckd" / "mismatch_b8.npz"
     case = read_case(path)
     built = semckd(case)
@@ -107,8 +107,8 @@ def test_intermediate_results_are_the_reference_s() -> None:
         state[target].copy_(case.params[name])
     with torch.no_grad():
         attention = method.attention(case.student, case.teacher)  # type: ignore[operator]
-        found = method.distances(case.student, case.teacher)  # type: ignore[operator]
-    distances = found.unflatten(0, attention.shape[1:]).permute(2, 0, 1)
+        flat_distances = method.distances(case.student, case.teacher)  # type: ignore[operator]
+    distances = flat_distances.unflatten(0, attention.shape[1:]).permute(2, 0, 1)
     assert torch.allclose(attention, case.arrays["out/attention"], rtol=1e-10)
     assert torch.allclose(distances, case.arrays["out/pair_mse"], rtol=1e-10)
 
@@ -128,41 +128,41 @@ def test_every_ablation_works(attention: str, projection: str) -> None:
 @pytest.mark.parametrize("attention", ABLATIONS)
 def test_attention_is_a_distribution(attention: str) -> None:
     s, t = pair()
-    found = build("semckd", s, t, attention=attention).attention(s, t)  # type: ignore[operator]
-    assert found.shape == (4, 2, 3)
-    assert torch.allclose(found.sum(2), torch.ones(4, 2, dtype=torch.float64))
+    weights = build("semckd", s, t, attention=attention).attention(s, t)  # type: ignore[operator]
+    assert weights.shape == (4, 2, 3)
+    assert torch.allclose(weights.sum(2), torch.ones(4, 2, dtype=torch.float64))
 
 
 def test_definition_of_each_ablation() -> None:
     s, t = pair()
 
-    def found(attention: str) -> Tensor:
+    def weights(attention: str) -> Tensor:
         method = build("semckd", s, t, attention=attention, factor=1)
-        weights: Tensor = method.attention(s, t)  # type: ignore[operator]
-        return weights
+        result: Tensor = method.attention(s, t)  # type: ignore[operator]
+        return result
 
-    learned = found("learned")
+    learned = weights("learned")
     best = torch.nn.functional.one_hot(learned.argmax(2), 3).double()
-    assert torch.equal(found("equal"), torch.full_like(learned, 1 / 3))
-    assert torch.equal(found("one_to_one")[2], torch.eye(2, 3, dtype=torch.float64))
-    assert torch.equal(found("hard"), best)
-    assert not found("hard").requires_grad
-    assert torch.allclose(found("straight_through"), best)
-    assert found("straight_through").requires_grad
-    assert torch.equal(found("shared")[0], found("shared")[3])
+    assert torch.equal(weights("equal"), torch.full_like(learned, 1 / 3))
+    assert torch.equal(weights("one_to_one")[2], torch.eye(2, 3, dtype=torch.float64))
+    assert torch.equal(weights("hard"), best)
+    assert not weights("hard").requires_grad
+    assert torch.allclose(weights("straight_through"), best)
+    assert weights("straight_through").requires_grad
+    assert torch.equal(weights("shared")[0], weights("shared")[3])
     logits = learned.log().mean(0)
-    assert torch.allclose(found("shared")[0], logits.softmax(1))
+    assert torch.allclose(weights("shared")[0], logits.softmax(1))
 
     def cosine(a: Tensor, b: Tensor) -> Tensor:
-        """Of the second sample's similarities to the batch."""
+        """Return the cosine of the second sample's similarities to the batch."""
         rows = [(x.flatten(1) @ x.flatten(1).T)[1] for x in (a, b)]
         return torch.nn.functional.cosine_similarity(rows[0], rows[1], dim=0)
 
     raw = torch.stack([cosine(s.stages[0], x) for x in t.stages]).softmax(0)
-    assert torch.allclose(found("raw")[1, 0], raw)
+    assert torch.allclose(weights("raw")[1, 0], raw)
 
 
-def test_one_to_one_makes_only_the_regressors_it_uses() -> None:
+def test_one_to_one_creates_only_used_regressors() -> None:
     s, t = pair()
     method = build("semckd", s, t, attention="one_to_one")
     assert {name.split(".")[1] for name, _ in method.named_parameters()} == {"0", "1"}
@@ -184,8 +184,8 @@ def test_unknown_ablations_are_refused() -> None:
         build("semckd", s, t, projection="half")
 
 
-def test_a_smaller_batch_is_padded_with_zeros() -> None:
-    """Zero samples have zero similarity to all others: the attention of the rest is the same."""
+def test_smaller_batch_is_padded_with_zeros() -> None:
+    """Zero samples have zero similarity to all others; the attention of the rest is unchanged."""
     s, t = pair(8)
     method = build("semckd", s, t, factor=1)
     few_s, few_t = (f.map(lambda x: x[:5]) for f in (s, t))
@@ -198,14 +198,14 @@ def test_a_smaller_batch_is_padded_with_zeros() -> None:
     assert method.loss(few_s, few_t, batch(5)).isfinite()
 
 
-def test_a_larger_batch_is_an_error() -> None:
+def test_larger_batch_is_refused() -> None:
     s, t = pair(4)
     large_s, large_t = pair(6)
     with pytest.raises(ValueError, match="built for batches of 4, this one has 6"):
         build("semckd", s, t).loss(large_s, large_t, batch(6))
 
 
-def test_a_dead_embedding_is_not_nan() -> None:
+def test_zero_embedding_gives_finite_loss_and_gradient() -> None:
     s, t = pair(4)
     method = build("semckd", s, t)
     with torch.no_grad():
@@ -218,7 +218,7 @@ def test_a_dead_embedding_is_not_nan() -> None:
     assert all(p.grad is None or p.grad.isfinite().all() for p in method.parameters())
 
 
-def test_ten_stages_do_not_collide() -> None:
+def test_regressors_of_eleven_stages_have_distinct_names() -> None:
     s = features(2, [2] * 11, [2] * 11)
     method = build("semckd", s, s, projection="linear")
     assert sum(name.startswith("regressors") for name, _ in method.named_parameters()) == 121

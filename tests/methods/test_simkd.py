@@ -9,7 +9,7 @@ from kdbench.registry import lookup
 
 
 def test_value_and_prediction() -> None:
-    """A student map twice as large is pooled, in training and at test time alike."""
+    """A student map twice as large is pooled, both in training and at test time."""
     s = features(3, (3, 4), (4, 4), seed=0, dtype=torch.float64)
     t = features(3, (3, 6), (4, 2), seed=1, dtype=torch.float64)
     method = build("simkd", s, t)
@@ -37,14 +37,14 @@ def test_value_and_prediction() -> None:
             assert logits[b, k].item() == pytest.approx(expected.item(), rel=1e-9)
 
 
-def test_a_larger_teacher_map_is_pooled() -> None:
+def test_larger_teacher_map_is_pooled() -> None:
     s, t = features(4, (4, 6), (4, 2)), features(4, (4, 6), (4, 4), seed=1)
     method = build("simkd", s, t)
     assert method.loss(s, t, batch()).isfinite()
     assert method.predict(s).shape == (4, 5)
 
 
-def test_it_replaces_the_objective_and_stays_at_inference() -> None:
+def test_method_replaces_objective_and_is_deployed() -> None:
     s, t = features(seed=0, grad=True), features(seed=1)
     method = build("simkd", s, t)
     assert (method.objective.gamma, method.objective.alpha, method.beta) == (0, 0, 1)
@@ -54,7 +54,7 @@ def test_it_replaces_the_objective_and_stays_at_inference() -> None:
     assert all(not p.requires_grad for p in method.get_submodule("head").parameters())
 
 
-def test_the_classifier_is_a_copy() -> None:
+def test_classifier_is_a_copy() -> None:
     s, t = features(seed=0), features(seed=1)
     given = setup(s, t)
     method = lookup.load("simkd")(given)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def similarity(maps: Tensor) -> list[list[float]]:
-    """[B, C, H, W] -> rows of unit length."""
+    """Return similarities of maps [B, C, H, W] as rows of unit length."""
     flat = [x.flatten().tolist() for x in maps]
     rows = [[sum(p * q for p, q in zip(a, b, strict=True)) for b in flat] for a in flat]
     return [[x / sum(y * y for y in row) ** 0.5 for x in row] for row in rows]
@@ -21,7 +21,7 @@ def test_value() -> None:
     assert build("sp", s, t).loss(s, t, batch(3)).item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_zero_where_student_is_teacher() -> None:
+def test_zero_if_student_equals_teacher() -> None:
     s = features()
     assert build("sp", s, s).loss(s, s, batch()).item() == 0
 
@@ -31,8 +31,8 @@ def test_gradient() -> None:
     assert gradient_is_right(build("sp", s, t), s, t)
 
 
-def test_a_dead_sample_gets_no_gradient() -> None:
-    """The references' clamp sends 6e10 through its row."""
+def test_dead_sample_gets_no_gradient() -> None:
+    """The references' clamp gives the sample's row a gradient of 6e10."""
 
     def kill(x: Tensor) -> Tensor:
         return torch.cat((torch.zeros_like(x[:1]), x[1:])).requires_grad_()
@@ -50,6 +50,6 @@ def test_a_dead_sample_gets_no_gradient() -> None:
 def test_order_and_scale_do_not_matter(order: list[int], a: float, b: float) -> None:
     s, t = (features(seed=i, dtype=torch.float64) for i in (0, 1))
     method = build("sp", s, t)
-    one = method.loss(s, t, batch())
+    loss = method.loss(s, t, batch())
     scaled = permuted(s.map(lambda x: x * a), order), permuted(t.map(lambda x: x * b), order)
-    assert method.loss(*scaled, batch()).item() == pytest.approx(one.item(), rel=1e-9)
+    assert method.loss(*scaled, batch()).item() == pytest.approx(loss.item(), rel=1e-9)

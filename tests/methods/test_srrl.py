@@ -26,8 +26,8 @@ def test_value() -> None:
     logit = 0.0
     for b in range(4):
         for k in range(5):
-            seen = p["head.bias"][k] + sum(p["head.weight"][k, d] * x[b, d] for d in range(2))
-            logit += float((seen - t.logits[b, k]) ** 2) / 20
+            output = p["head.bias"][k] + sum(p["head.weight"][k, d] * x[b, d] for d in range(2))
+            logit += float((output - t.logits[b, k]) ** 2) / 20
     loss = method.loss(s, t, batch()).item()
     assert loss == pytest.approx(float(feature) + logit, rel=1e-9)
 

@@ -33,7 +33,7 @@ def test_value() -> None:
     assert not method.has_teacher
 
 
-def test_self_with_cross_entropy_is_a_mixture() -> None:
+def test_form_self_with_cross_entropy_is_a_mixture() -> None:
     s, t = (features(4, seed=i, dtype=torch.float64) for i in (0, 1))
     method = build("tfkd", s, t, form="self", mix=0.95, tau=6.0)
     assert method.has_teacher
@@ -59,7 +59,7 @@ def test_incompatible_setups_are_refused() -> None:
         build("tfkd", s, s, correct=1.5)
 
 
-def test_in_a_grid_only_the_form_self_has_a_teacher() -> None:
+def test_only_form_self_has_teacher_in_a_grid() -> None:
     tree = {"name": "x", "dataset": "digits", "protocol": "demo", "seeds": [0]}
     forms = [{"tfkd": {"form": "self", "mix": 0.95, "tau": 6, "label": "self"}}, "tfkd"]
     pair = {"pairs": ["r8w3 -> r8w3"], "methods": forms}

@@ -28,7 +28,7 @@ def test_gradient(weighted: bool) -> None:
     assert gradient_is_right(build("ttm", s, t, weighted=weighted), s, t)
 
 
-def test_zero_where_the_student_is_the_softened_teacher() -> None:
+def test_zero_if_student_equals_softened_teacher() -> None:
     t = features(dtype=torch.float64)
     s = t.map(lambda x: x / 10)
     assert build("ttm", s, t).loss(s, t, batch()).item() == pytest.approx(0, abs=1e-12)
@@ -36,8 +36,8 @@ def test_zero_where_the_student_is_the_softened_teacher() -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(st.floats(0.1, 10), st.floats(-5, 5))
-def test_standardised_logits_forget_scale_and_place(a: float, b: float) -> None:
+def test_standardised_logits_ignore_scale_and_offset(a: float, b: float) -> None:
     s, t = (features(seed=i, dtype=torch.float64) for i in (0, 1))
     method = build("ttm", s, t, standardise=True)
-    one = method.loss(s, t, batch()).item()
-    assert method.loss(s.map(lambda x: a * x + b), t, batch()).item() == pytest.approx(one)
+    loss = method.loss(s, t, batch()).item()
+    assert method.loss(s.map(lambda x: a * x + b), t, batch()).item() == pytest.approx(loss)

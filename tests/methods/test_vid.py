@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def mix(weight: Tensor, pixel: list[float]) -> list[float]:
-    """A 1x1 convolution on one pixel."""
+    """Apply a 1x1 convolution to one pixel."""
     rows = weight.flatten(1).tolist()
     return [sum(w * x for w, x in zip(row, pixel, strict=True)) for row in rows]
 
@@ -50,7 +50,7 @@ def test_initial_variance() -> None:
     assert variance.tolist() == pytest.approx([2.0] * 4, rel=1e-6)
 
 
-def test_a_large_scale_does_not_overflow() -> None:
+def test_large_scale_does_not_overflow() -> None:
     s = features()
     method = build("vid", s, s)
     with torch.no_grad():
@@ -60,7 +60,7 @@ def test_a_large_scale_does_not_overflow() -> None:
 
 def test_gradient() -> None:
     s, t = (features(2, (2, 2), (2, 2), seed=i, dtype=torch.float64) for i in (0, 1))
-    s = s.map(lambda x: x + 0.1)  # an all-zero pixel sits on the regressor's kink
+    s = s.map(lambda x: x + 0.1)  # an all-zero pixel is at the regressor's kink
     assert gradient_is_right(build("vid", s, t), s, t)
 
 
@@ -69,6 +69,6 @@ def test_gradient() -> None:
 def test_order_of_the_batch_does_not_matter(order: list[int]) -> None:
     s, t = (features(seed=i, dtype=torch.float64) for i in (0, 1))
     method = build("vid", s, t)
-    one = method.loss(s, t, batch())
-    other = method.loss(permuted(s, order), permuted(t, order), batch())
-    assert other.item() == pytest.approx(one.item(), rel=1e-9)
+    loss = method.loss(s, t, batch())
+    moved = method.loss(permuted(s, order), permuted(t, order), batch())
+    assert moved.item() == pytest.approx(loss.item(), rel=1e-9)

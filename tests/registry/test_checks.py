@@ -186,13 +186,13 @@ GOOD_PHASE = PHASE.format("[*student.trunk(), self.adapter]", "self.loss(s, t, b
 
 
 @pytest.mark.parametrize("more", ["", GOOD_PHASE])
-def test_a_good_method_passes(more: str, tmp_path: Path) -> None:
+def test_good_method_passes(more: str, tmp_path: Path) -> None:
     results = checks.run(Fault("", "", more=more).write(tmp_path), scale=2)
     assert [r.name for r in results] == ["can be loaded", *(name for name, _ in checks.CHECKS)]
     assert all(r.ok for r in results), results
 
 
-def test_a_pair_of_unequal_depths_may_be_refused(tmp_path: Path) -> None:
+def test_pair_of_unequal_depths_may_be_refused(tmp_path: Path) -> None:
     """A method for equal depths only is checked on a pair of equal depths."""
     refuse = "if len(s.stages) != len(t.stages): raise Incompatible('3 against 4')"
     results = checks.run(Fault("", "", init=refuse).write(tmp_path))
@@ -216,7 +216,7 @@ def test_unknown_names_and_hyper_parameters_are_results() -> None:
     assert checks.run("kd", heat=1)[0].message.startswith("heat: unknown; KD takes temperature")
 
 
-def test_running_checks_draws_no_random_numbers() -> None:
+def test_checks_draw_no_random_numbers() -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
     checks.run("sp")

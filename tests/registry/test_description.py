@@ -41,7 +41,7 @@ def test_describing_imports_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
 
 
-def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
+def test_changed_file_is_read_again(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
     before = describe(path)
     write(tmp_path, GOOD.replace("beta = 2", "beta = 3"))
@@ -50,7 +50,7 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     assert before.sha256 != describe(path).sha256
 
 
-def test_an_alias_of_the_base_class(tmp_path: Path) -> None:
+def test_alias_of_the_base_class_is_recognised(tmp_path: Path) -> None:
     text = GOOD.replace("Features, Method,", "Features, Method as Base,").replace(
         "(Method)", "(Base)"
     )
@@ -86,7 +86,9 @@ def test_an_alias_of_the_base_class(tmp_path: Path) -> None:
         ("Objective(gamma=0.5, alpha=None)", "NONE", "write objective in the form Objective"),
     ],
 )
-def test_files_that_violate_the_contract(tmp_path: Path, old: str, new: str, message: str) -> None:
+def test_files_that_violate_the_contract_are_refused(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
     assert old in GOOD
     path = write(tmp_path, GOOD.replace(old, new))
     with pytest.raises(RegistryError, match=message) as caught:

@@ -21,7 +21,7 @@ def test_loaded_and_imported_are_the_same_class() -> None:
     assert describe(str(lookup.folder() / "sp.py")).name == "sp"
 
 
-def test_in_a_checkout_that_is_not_installed(tmp_path: Path) -> None:
+def test_method_loads_from_checkout_without_installation(tmp_path: Path) -> None:
     """The folder next to the package is found, and imported under the package's name."""
     root = Path(lookup.__file__).parents[2]
     for name in ("kdbench", "methods"):
@@ -35,7 +35,7 @@ def test_in_a_checkout_that_is_not_installed(tmp_path: Path) -> None:
     assert done.returncode == 0
 
 
-def test_a_third_party_file(tmp_path: Path) -> None:
+def test_third_party_file_is_described_and_loaded(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
     description = describe(path)
     assert (description.name, description.label) == (path, "Mine")
@@ -58,7 +58,7 @@ def test_two_files_of_the_same_name_are_two_modules(tmp_path: Path) -> None:
     assert [load(path).beta for path in paths] == [0, 1]
 
 
-def test_a_file_that_cannot_be_imported(tmp_path: Path) -> None:
+def test_file_that_cannot_be_imported_is_described(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD + "\n\nimport nowhere_to_be_found\n")
     assert describe(path).label == "Mine"
     for _ in range(2):
@@ -69,13 +69,13 @@ def test_a_file_that_cannot_be_imported(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_a_class_that_only_looks_like_a_method(tmp_path: Path) -> None:
+def test_class_with_another_base_named_method_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "class Method:\n    pass\n\n\nclass Mine(Method):\n    pass\n")
     with pytest.raises(RegistryError, match=r"Mine is not a subclass of kdbench\.method\.Method"):
         load(path)
 
 
-def test_a_method_without_a_loss(tmp_path: Path) -> None:
+def test_method_without_a_loss_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD.replace("def loss", "def lost"))
     with pytest.raises(RegistryError, match=r"mine\.py: Mine defines no loss"):
         load(path)
@@ -86,7 +86,7 @@ def test_pretrain_without_modules_needs_no_pretrain_loss(tmp_path: Path) -> None
     assert load(write(tmp_path, f"{GOOD.rstrip()}\n\n{phase}")).__name__ == "Mine"
 
 
-def test_unknown_names() -> None:
+def test_unknown_names_are_refused_with_a_suggestion() -> None:
     with pytest.raises(
         RegistryError,
         match=r"semkd: unknown method; accepted: .* sp, .* \(did you mean semckd\?\)$",
@@ -96,7 +96,7 @@ def test_unknown_names() -> None:
         load("nowhere.py")
 
 
-def test_hyper() -> None:
+def test_hyper_fills_in_defaults_and_converts_types() -> None:
     assert hyper("kd", {}) == {"temperature": 4.0, "standardise": False}
     temperature = hyper("kd", {"temperature": 2})["temperature"]
     assert temperature == 2.0
@@ -138,7 +138,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, *points: tuple[str, str]) -> None
     monkeypatch.setattr(lookup, "entry_points", lambda group: made)
 
 
-def test_a_plugin_installed_later_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plugin_installed_later_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     assert "later" not in names()
     metadata = tmp_path / "kdbench_later-1.dist-info"
@@ -148,8 +148,10 @@ def test_a_plugin_installed_later_is_found(tmp_path: Path, monkeypatch: pytest.M
     assert "later" in names()
 
 
-def test_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The package is not run to describe the method; several classes may share a file."""
+def test_entry_point_is_described_and_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Describing a method does not run its package; several classes may share a file."""
     package = tmp_path / "kdbench_foo"
     package.mkdir()
     write(package, "import not_to_be_run\n", "__init__.py")
@@ -169,7 +171,7 @@ def test_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.delitem(sys.modules, name)
 
 
-def test_entry_points_without_a_file_or_class(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entry_points_without_a_file_or_class_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     installed(monkeypatch, ("foo", "kdbench_nowhere.inner:Foo"), ("bar", "json.decoder:Foo"))
     with pytest.raises(RegistryError, match=r"kdbench_nowhere\.inner:Foo leads to no file"):
         describe("foo")
@@ -178,7 +180,7 @@ def test_entry_points_without_a_file_or_class(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("points", [[("sp", "a:B")], [("foo", "a:B"), ("foo", "c:D")]])
-def test_a_name_defined_twice_is_an_error(
+def test_name_defined_twice_is_an_error(
     points: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed(monkeypatch, *points)
