@@ -1,4 +1,4 @@
-"""The memory that a cohort needs."""
+"""Memory of a cohort."""
 
 import pytest
 import torch
@@ -40,7 +40,7 @@ COSTS = st.builds(RunCost, held=SIZES, working=SIZES)
 
 
 @given(st.lists(COSTS, min_size=1, max_size=16), SIZES)
-def test_a_cohort_needs_more_than_its_largest_and_less_than_all_apart(
+def test_cohort_needs_more_than_its_largest_run_and_less_than_all_alone(
     costs: list[RunCost], process: float
 ) -> None:
     together = footprint(costs, process).total

@@ -66,7 +66,7 @@ def test_extra_parameters_are_those_of_the_method() -> None:
     assert counted.parameters == 0 and counted.macs > 0
 
 
-def test_memory_is_sane() -> None:
+def test_estimated_memory_is_plausible() -> None:
     pairs = ["resnet32x4 -> resnet8x4"]
     run = first("kd", pairs=pairs, dataset="cifar100", protocol="semckd")
     cost = Estimator()(run)
@@ -89,7 +89,7 @@ def test_incompatible_method_gives_a_reason() -> None:
     assert "FSP" in counted.incompatible
 
 
-def test_without_time_left_another_pair_is_scaled() -> None:
+def test_pair_is_scaled_from_another_without_time_left() -> None:
     hurried, exact = Estimator(0.0), Estimator()
     terms = [term("semckd")]
     assert hurried.terms("r8w3", "r8w4", CIFAR, 64, terms)[1] is False

@@ -46,13 +46,13 @@ def test_tuning_is_loaded_on_this_machine_only(file: Path, monkeypatch: pytest.M
     assert saved_tuning.load() is None
     assert saved_tuning.save(MANY) == file
     assert saved_tuning.load() == MANY
-    here = saved_tuning.machine_name()
+    machine = saved_tuning.machine_name()
     monkeypatch.setattr(environment, "versions", lambda: {"torch": "99"})
     assert saved_tuning.load() is None
     other = tuning((1, 1, 1.0))
     saved_tuning.save(other)
     assert saved_tuning.load() == other
-    assert set(json.loads(file.read_bytes())) == {here, saved_tuning.machine_name()}
+    assert set(json.loads(file.read_bytes())) == {machine, saved_tuning.machine_name()}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"NAME": 3}', '{"NAME": {"ways": []}}'])

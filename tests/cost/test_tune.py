@@ -37,10 +37,10 @@ RATES = {
 }
 
 
-def text(what: RenderableType) -> str:
+def text(renderable: RenderableType) -> str:
     console = Console(width=200, file=io.StringIO())
     with console.capture() as captured:
-        console.print(what, highlight=False, markup=False)
+        console.print(renderable, highlight=False, markup=False)
     return captured.get()
 
 
@@ -63,7 +63,7 @@ def test_splits_never_exceed_the_cores(cores: int) -> None:
     assert all(1 <= split.workers * split.threads <= cores for split in splits)
 
 
-def test_only_steps_that_end_in_time_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_steps_finished_in_time_count(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr(throughput.time, "perf_counter", lambda: clock[0])
 
@@ -76,7 +76,7 @@ def test_only_steps_that_end_in_time_count(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_step_trains_the_student(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_step_trains_the_student(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     original = throughput.Learner
 

@@ -22,7 +22,7 @@ LOOSE = {"hkd": 1e-7}
 OURS = Path(__file__).parent == FOLDER
 
 
-def test_there_are_cases() -> None:
+def test_golden_folder_has_cases() -> None:
     assert CASES, f"{FOLDER}: no folder of .npz files"
 
 
@@ -44,7 +44,7 @@ def test_golden(path: Path, golden_tally: Callable[[int], None]) -> None:
     golden_tally(check(read_case(path)))
 
 
-def test_a_wrong_number_is_found() -> None:
+def test_wrong_number_is_found() -> None:
     case = read_case(SHIPPED / "vid" / "match_b4.npz")
     key = "grad_param/vid.1.log_scale"
     case.arrays[key][2] *= 1 + 1e-6
@@ -53,14 +53,14 @@ def test_a_wrong_number_is_found() -> None:
 
 
 @pytest.mark.parametrize("key", ["loss", "grad/s_stage1", "buffer_after/regressor.bn.running_var"])
-def test_nan_is_never_right(key: str) -> None:
+def test_nan_is_always_wrong(key: str) -> None:
     case = read_case(SHIPPED / "fitnets" / "same_size_l2_b4.npz")
     case.arrays[key].fill_(torch.nan)
     with pytest.raises(AssertionError, match=f"{key}: off by nan"):
         check(case)
 
 
-def test_a_gradient_where_the_reference_has_none_is_found() -> None:
+def test_gradient_missing_in_reference_is_found() -> None:
     case = read_case(SHIPPED / "at" / "match_b4.npz")
     del case.arrays["grad/s_stage1"]
     with pytest.raises(AssertionError, match=r"grad/s_stage1: off by .*, largest value 0\b"):
@@ -68,21 +68,21 @@ def test_a_gradient_where_the_reference_has_none_is_found() -> None:
 
 
 @pytest.mark.parametrize("key", ["param/new.weight", "grad_param/new.weight", "buffer_after/new"])
-def test_an_unmapped_tensor_is_found(key: str) -> None:
+def test_unmapped_tensor_is_found(key: str) -> None:
     case = read_case(SHIPPED / "vid" / "match_b4.npz")
     case.arrays[key] = torch.ones(1, dtype=torch.float64)
     with pytest.raises((AssertionError, KeyError), match="new"):
         check(case)
 
 
-def test_an_unmapped_parameter_of_ours_is_found() -> None:
+def test_unmapped_parameter_of_method_is_found() -> None:
     case = read_case(SHIPPED / "vid" / "match_b4.npz")
     del case.arrays["param/vid.0.log_scale"]
     with pytest.raises(AssertionError, match=r"to which nothing maps: \['parts\.0\.log_scale'\]"):
         check(case)
 
 
-def test_a_method_without_a_builder_is_found() -> None:
+def test_method_without_a_builder_is_found() -> None:
     case = replace(read_case(SHIPPED / "at" / "match_b4.npz"), folder="new")
     with pytest.raises(AssertionError, match="new/match_b4: no builder"):
         check(case)
@@ -92,7 +92,7 @@ def check(case: Case) -> int:
     """Compare one case and return the number of tensors compared."""
     builders = BUILDERS | MORE
     if case.folder not in builders:
-        raise AssertionError(f"{case.folder}/{case.name}: no builder in golden_names*.py")
+        raise AssertionError(f"{case.folder}/{case.name}: no builder in golden_cases*.py")
     built = builders[case.folder](case)
     built.method.double()
     fill(case, built)
@@ -102,9 +102,9 @@ def check(case: Case) -> int:
     state = built.method.state_dict()
     bound = LOOSE.get(case.folder, 1e-8)
     wrong, count = [], 0
-    for what, ours, reference in comparisons(case, built, loss.detach(), state):
+    for key, ours, reference in comparisons(case, built, loss.detach(), state):
         count += 1
-        wrong += difference(what, ours, reference, bound)
+        wrong += difference(key, ours, reference, bound)
     assert not wrong, f"{case.folder}/{case.name}:\n  " + "\n  ".join(wrong)
     return count
 
@@ -171,15 +171,15 @@ def comparisons(
             yield f"buffer_after/{name}", state[built.param_names[name]], reference
 
 
-def difference(what: str, ours: Tensor, reference: Tensor, bound: float) -> list[str]:
+def difference(key: str, ours: Tensor, reference: Tensor, bound: float) -> list[str]:
     """Describe the difference of two tensors, "" if they agree."""
     ours, reference = ours.detach().double(), reference.double()
     if ours.numel() != reference.numel():
-        return [f"{what}: shape {list(ours.shape)}, expected {list(reference.shape)}"]
+        return [f"{key}: shape {list(ours.shape)}, expected {list(reference.shape)}"]
     if not reference.numel():
-        return [f"{what}: empty"]
+        return [f"{key}: empty"]
     off = (ours.reshape(reference.shape) - reference).abs().max().item()
     largest = reference.abs().max().item()
     if off <= bound * largest + 1e-10:  # False for NaN
         return []
-    return [f"{what}: off by {off:.3g}, largest value {largest:.3g}"]
+    return [f"{key}: off by {off:.3g}, largest value {largest:.3g}"]

@@ -42,13 +42,13 @@ def test_teachers_come_before_their_students() -> None:
             assert run.teacher.run in ids[: ids.index(run.id)]
 
 
-def test_the_students_baseline_is_shared_between_pairs() -> None:
+def test_student_baseline_is_shared_between_pairs() -> None:
     expansion = expanded(pairs=["r8w4 -> r8w3", "v5w4 -> r8w3"], seeds=[0, 1])
     assert cell(expansion, "student", 0).runs == cell(expansion, "student", 1).runs
     assert len(expansion.runs) == 2 + 2 + 4
 
 
-def test_a_teacher_that_is_also_a_student_is_trained_once_with_a_label_per_row() -> None:
+def test_teacher_that_is_also_a_student_is_trained_once() -> None:
     expansion = expanded(pairs=["r8w4 -> r8w3", "v5w4 -> r8w4"], seeds=[0, 1])
     teacher, student = cell(expansion, "teacher").runs[0], cell(expansion, "student", 1).runs[0]
     assert teacher.id == student.id
@@ -56,12 +56,12 @@ def test_a_teacher_that_is_also_a_student_is_trained_once_with_a_label_per_row()
     assert [run.method for run in expansion.runs if run.id == teacher.id] == ["teacher"]
 
 
-def test_a_network_can_be_its_own_teacher() -> None:
+def test_network_can_be_its_own_teacher() -> None:
     expansion = expanded(pairs=["r8w3 -> r8w3"], seeds=[0])
     assert [run.method for run in expansion.runs] == ["teacher", "kd"]
 
 
-def test_a_method_without_teacher_is_shared_between_pairs() -> None:
+def test_method_without_teacher_is_shared_between_pairs() -> None:
     expansion = expanded(pairs=["r8w4 -> r8w3", "v5w4 -> r8w3"], methods=["label_smoothing", "kd"])
     [a, b] = [row.runs[0] for row in expansion.cells if row.method == "label_smoothing"]
     assert a.id == b.id and a.teacher is None and weights(a)[:2] == (1.0, 0.0)
@@ -69,7 +69,7 @@ def test_a_method_without_teacher_is_shared_between_pairs() -> None:
     assert both.teacher is not None and both.alpha == 1.0
 
 
-def test_an_auxiliary_is_trained_between_teacher_and_student() -> None:
+def test_auxiliary_is_trained_between_teacher_and_student() -> None:
     row = {"hkd": {"auxiliary": {"student": "r8w8", "method": "pkt"}}}
     expansion = expanded(methods=[row], seeds=[3], teacher={"seed": 1}, protocol="semckd")
     teacher, alone, auxiliary, run = expansion.runs
@@ -99,7 +99,7 @@ def test_teachers_can_have_other_settings() -> None:
     assert first("student").training.epochs == 1
 
 
-def test_learning_rates() -> None:
+def test_learning_rates_are_set_per_pair_or_student() -> None:
     pairs = [{"teacher": "r8w4", "student": "r8w3", "lr": 0.3}, "r8w3 -> v5w4"]
     expansion = expanded(pairs=pairs, protocol={"preset": "demo", "lr_of": {"v5w4": 0.2}})
     rates = {(run.student, run.method): run.training.lr for run in expansion.runs}
@@ -108,7 +108,7 @@ def test_learning_rates() -> None:
     assert rates["v5w4", "kd"] == 0.2
 
 
-def test_pretraining_phases() -> None:
+def test_pretraining_settings_come_from_protocol_or_method() -> None:
     protocol = {"preset": "demo", "pretrain_epochs": 5}
     assert first("ft", methods=["ft"], protocol=protocol).pretrain == (5, 0.05)
     own = {"ft": {"pretrain_epochs": 0, "pretrain_lr": 1}}
@@ -119,7 +119,7 @@ def test_pretraining_phases() -> None:
 # --- weights --------------------------------------------------------------------------------------
 
 
-def test_weights_are_the_grids_else_the_protocols_else_the_methods() -> None:
+def test_weights_come_from_grid_then_protocol_then_method() -> None:
     def simkd(**options: Any) -> Run:
         table = options.pop("table", {})
         protocol = {"gamma": 0.7, "alpha": 0.6, "temperature": 3, "methods": {"simkd": table}}
@@ -166,7 +166,7 @@ def test_methods_with_different_weights_need_an_explicit_weight() -> None:
     assert weights(first("simkd+kd", methods=[explicit], protocol="crd"))[:2] == (0.0, 1.0)
 
 
-def test_a_methods_temperature_is_the_objectives() -> None:
+def test_temperature_of_method_is_that_of_objective() -> None:
     for row, protocol in (({"kd": {"temperature": 2}}, {}), ("kd", {"temperature": 2})):
         run = first("kd", methods=[row], protocol={"preset": "demo", **protocol})
         assert run.temperature == 2.0 and run.terms[0].hyper["temperature"] == 2.0
@@ -178,7 +178,7 @@ def test_a_methods_temperature_is_the_objectives() -> None:
 # --- sweeps ---------------------------------------------------------------------------------------
 
 
-def test_a_sweep_makes_a_labelled_row_per_combination() -> None:
+def test_sweep_creates_a_labelled_row_per_combination() -> None:
     expansion = expanded(
         methods=["kd", "semckd", "semckd+at"],
         sweep={"semckd.beta": [1, 2.5], "semckd.factor": [2, 4], "at+semckd.at.beta": [3]},
@@ -193,7 +193,7 @@ def test_a_sweep_makes_a_labelled_row_per_combination() -> None:
     assert cell(expansion, "semckd+at(at.beta=3)").runs[0].terms[0].beta == 3.0
 
 
-def test_a_swept_row_and_a_label_cannot_be_the_same() -> None:
+def test_swept_row_and_label_must_differ() -> None:
     grid = small(methods=["kd", {"at": {"label": "kd(alpha=1)"}}], sweep={"kd.alpha": [1, 2]})
     with pytest.raises(GridError) as error:
         expand(grid)
@@ -210,7 +210,7 @@ def test_sweeps_of_weights_and_of_labelled_rows() -> None:
 # --- ids ------------------------------------------------------------------------------------------
 
 
-def test_a_plugins_content_and_not_its_folder_determines_the_id(tmp_path: Path) -> None:
+def test_plugin_content_and_not_its_folder_determines_the_id(tmp_path: Path) -> None:
     ids = []
     for folder, text in (("a", PLUGIN), ("b", PLUGIN), ("c", PLUGIN + "\n# changed\n")):
         (tmp_path / folder).mkdir()
@@ -226,7 +226,7 @@ def test_a_plugins_content_and_not_its_folder_determines_the_id(tmp_path: Path) 
 
 @few
 @given(st.permutations(["kd", "at", "semckd+at"]), st.permutations([0, 1, 2]), st.randoms())
-def test_no_order_changes_an_id(methods: list[str], seeds: list[int], random: Any) -> None:
+def test_order_changes_no_id(methods: list[str], seeds: list[int], random: Any) -> None:
     shuffled = list(tree(methods=methods, seeds=seeds, protocol="semckd").items())
     random.shuffle(shuffled)
     mixed = expand(parse(dict(shuffled), source="g"))
@@ -241,7 +241,7 @@ def test_no_order_changes_an_id(methods: list[str], seeds: list[int], random: An
     lr=st.sampled_from([1, 2]),
     limit=st.none() | st.integers(0, 9),
 )
-def test_whole_numbers_and_equal_fractions_give_one_id(
+def test_equal_integers_and_floats_give_the_same_id(
     beta: int, epochs: int, lr: int, limit: int | None
 ) -> None:
     def run(kind: Any) -> Run:
@@ -287,7 +287,7 @@ def test_weights_and_methods_change_the_id(row: Any) -> None:
     assert plain.cells[1].runs[0].id == other.cells[1].runs[0].id
 
 
-def test_a_large_grid_expands_completely() -> None:
+def test_large_grid_expands_completely() -> None:
     expansion = expanded(seeds=list(range(2000)), methods=["kd", "at", "sp", "vid"])
     assert len({run.id for run in expansion.runs}) == len(expansion.runs) == 1 + 5 * 2000
 

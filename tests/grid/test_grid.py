@@ -15,12 +15,12 @@ def test_rows_have_short_names_and_labels() -> None:
     assert short(r"C:\x\mine.py") == "mine"
 
 
-def test_a_combination_has_one_name_in_any_order() -> None:
+def test_combination_has_the_same_name_in_any_order() -> None:
     assert sorted_name("semckd+./a/mine.py+at") == "at+mine+semckd"
     assert Row(name="semckd+/b/mine.py").sorted_name == Row(name="mine.py+semckd").sorted_name
 
 
-def test_a_sweep_finds_a_row_by_label_or_by_name_in_any_order() -> None:
+def test_sweep_finds_a_row_by_label_or_by_name_in_any_order() -> None:
     row = Row(name="semckd+/a/mine.py", options={"label": "both"})
     for name in ("both", "semckd+mine", "mine+semckd", "semckd+/a/mine.py"):
         assert row.option(f"{name}.mine.beta") == "mine.beta"
@@ -28,11 +28,11 @@ def test_a_sweep_finds_a_row_by_label_or_by_name_in_any_order() -> None:
     assert Row(name="at").option("at.p") == "p"
 
 
-def test_an_error_has_a_line_per_mistake() -> None:
+def test_error_has_a_line_per_mistake() -> None:
     assert str(GridError(["one", "two"])) == "one\ntwo"
 
 
-def test_values_of_a_small_grid() -> None:
+def test_small_grid_has_expected_values() -> None:
     grid = small(pairs=["r8w4 -> r8w3", {"teacher": "r8w4", "student": "v5w4", "lr": 1}])
     assert grid.pairs == (
         Pair(teacher="r8w4", student="r8w3"), Pair(teacher="r8w4", student="v5w4", lr=1.0),

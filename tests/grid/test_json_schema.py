@@ -87,7 +87,7 @@ def test_values_that_kdbench_refuses_are_not_valid(
     assert mistakes(editor, tree(**changes))
 
 
-def test_a_grid_that_extends_another_needs_no_key(editor: Draft7Validator) -> None:
+def test_grid_that_extends_another_needs_no_key(editor: Draft7Validator) -> None:
     assert mistakes(editor, {"extends": "table1.yaml"}) == []
     assert len(mistakes(editor, {})) == 5
 

@@ -17,7 +17,7 @@ def test_included_experiments_are_grids(path: Path) -> None:
     assert load(path).source == str(path)
 
 
-def test_the_name_of_a_changed_preset_lists_the_changes() -> None:
+def test_name_of_changed_preset_lists_changes() -> None:
     changed = small(protocol={"preset": "semckd", "epochs": 9, "methods": {"at": {"beta": 5}}})
     assert changed.protocol.name == "semckd with other epochs, methods"
     assert changed.protocol.methods["at"] == {"beta": 5}
@@ -46,7 +46,7 @@ def test_overrides_reach_short_forms(tmp_path: Path) -> None:
     assert grid.seeds == (4, 5)
 
 
-def test_null_stands_for_the_default() -> None:
+def test_null_means_the_default() -> None:
     grid = small(report=None, sweep=None, teacher=None, executor=None, title=None)
     assert grid.title == "small" and grid.executor.kind == "auto"
 
@@ -82,12 +82,12 @@ def test_paths_are_relative_to_the_file_that_contains_them(
         ({"semckd+at": {"at": {"p": 4}, "alpha": 0}}, "semckd+at", {"at": {"p": 4}, "alpha": 0}),
     ],
 )  # fmt: skip
-def test_forms_of_rows(row: Any, name: str, options: dict[str, Any]) -> None:
+def test_rows_have_several_forms(row: Any, name: str, options: dict[str, Any]) -> None:
     grid = small(methods=[row])
     assert (grid.methods[0].name, grid.methods[0].options) == (name, options)
 
 
-def test_a_plugins_options_in_a_combination_are_under_its_short_name(tmp_path: Path) -> None:
+def test_plugin_options_in_a_combination_use_its_short_name(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(PLUGIN)
     for key in ("mine", "./mine.py"):
         row = {"kd+./mine.py": {key: {"width": 3}}}

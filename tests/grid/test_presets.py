@@ -30,13 +30,13 @@ def test_presets_are_complete_and_their_methods_exist(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LITERATURE)
-def test_weights_are_the_papers(name: str) -> None:
+def test_weights_equal_those_of_the_papers(name: str) -> None:
     methods = Protocol(**preset(name)).methods
     betas = {method: options["beta"] for method, options in methods.items() if "beta" in options}
     assert betas == LITERATURE[name]
 
 
-def test_conventions_of_the_objective() -> None:
+def test_objectives_follow_conventions_of_protocols() -> None:
     semckd, crd = (Protocol(**preset(name)) for name in ("semckd", "crd"))
     assert (semckd.gamma, semckd.alpha, semckd.temperature) == (1, 1, 4)
     assert (crd.gamma, crd.alpha, crd.temperature) == (1, 0, 4)

@@ -11,7 +11,7 @@ from kdbench.grid.published import lookup
 TABLE1 = "SemCKD (AAAI 2021)/Table 1"
 
 
-def test_lookup_by_names_of_kdbench() -> None:
+def test_figures_are_looked_up_by_names_of_kdbench() -> None:
     figure = lookup(TABLE1, "fitnets", "resnet32x4", "vgg8")
     assert figure is not None
     assert (figure.mean, figure.sd, figure.dataset) == (72.91, 0.18, "CIFAR-100")
@@ -27,36 +27,36 @@ def test_baselines_are_methods_of_the_table() -> None:
     assert (teacher.mean, teacher.sd, student.mean) == (79.42, None, 70.46)
 
 
-def test_a_figure_that_a_table_lacks_is_none() -> None:
+def test_figure_missing_in_a_table_is_none() -> None:
     assert lookup(TABLE1, "semckd", "resnet32x4", "resnet20") is None
     assert lookup(TABLE1, "simkd", "resnet32x4", "vgg8") is None
     assert lookup(TABLE1, "semckd", "resnet32x4", "vgg8", dataset="digits") is None
 
 
-def test_a_data_sets_spelling_does_not_matter() -> None:
+def test_spelling_of_data_set_does_not_matter() -> None:
     assert lookup(TABLE1, "semckd", "resnet32x4", "vgg8", dataset="cifar100") is not None
     assert lookup(TABLE1, "semckd", "resnet32x4", "vgg8", dataset="cifar10") is None
 
 
-def test_terms_come_in_any_order() -> None:
+def test_order_of_terms_does_not_matter() -> None:
     reference = "NORM (ICLR 2023)/README tables 1-2"
     pair = ("wrn_40_2", "wrn_16_2")
     first = lookup(reference, "norm+kd", *pair)
     assert first is not None and first == lookup(reference, "kd+norm", *pair)
 
 
-def test_a_full_name_wins_over_one_that_starts_with_it() -> None:
+def test_full_name_is_preferred_to_longer_names() -> None:
     name = "torchdistill benchmarks/ImageNet ResNet-18"
     figure = lookup(name, "kd", "ResNet34", "ResNet18")
     assert figure is not None and "(original work column)" not in figure.source
 
 
-def test_an_unknown_reference_suggests_the_nearest() -> None:
+def test_unknown_reference_suggests_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"did you mean SemCKD \(AAAI 2021\)/Table 1 \(README"):
         lookup("SemCKD (AAAI 2020)/Table 1", "kd", "a", "b")
 
 
-def test_full_names_of_references() -> None:
+def test_references_have_full_names() -> None:
     assert published.full_name(TABLE1) == "SemCKD (AAAI 2021)/Table 1 (README image)"
     for name in published.references():
         assert published.full_name(name) == name
@@ -64,12 +64,12 @@ def test_full_names_of_references() -> None:
         published.full_name("SemCKD (AAAI 2020)/Table 1")
 
 
-def test_a_reference_to_two_tables_is_an_error() -> None:
+def test_ambiguous_reference_is_an_error() -> None:
     with pytest.raises(ValueError, match="not unique; accepted: "):
         lookup("CRD / RepDistiller (ICLR 2020)/README table", "kd", "a", "b")
 
 
-def test_a_pair_published_on_two_data_sets_needs_a_data_set() -> None:
+def test_pair_published_on_two_data_sets_needs_a_data_set() -> None:
     reference = "Knowledge-Distillation-Zoo/README table 2"
     pair = ("resnet110", "resnet20")
     with pytest.raises(ValueError, match="on several data sets; give one of CIFAR-10, CIFAR-100"):

@@ -44,7 +44,7 @@ runs = st.builds(
 
 @few
 @given(runs)
-def test_an_id_is_sixteen_digits_of_a_hash_of_the_canonical_text(run: Run) -> None:
+def test_id_is_sixteen_digits_of_hash_of_canonical_text(run: Run) -> None:
     text = json.dumps(run.canonical, sort_keys=True, separators=(",", ":"))
     assert run.id == hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -61,7 +61,7 @@ def test_with_seed_equals_replace(run: Run, seed: int) -> None:
 
 @few
 @given(runs)
-def test_json_gives_the_run_back(run: Run) -> None:
+def test_run_is_restored_from_json(run: Run) -> None:
     again = Run.from_json(json.loads(json.dumps(run.to_json())))
     assert again == run
     assert again.id == run.id
@@ -70,7 +70,7 @@ def test_json_gives_the_run_back(run: Run) -> None:
 
 @few
 @given(runs, st.randoms())
-def test_the_order_of_terms_and_names_of_rows_change_no_id(run: Run, random: Any) -> None:
+def test_order_of_terms_and_names_of_rows_change_no_id(run: Run, random: Any) -> None:
     mixed = list(run.terms)
     random.shuffle(mixed)
     mixed = [replace(t, hyper=dict(reversed(t.hyper.items())), path="/elsewhere.py") for t in mixed]
@@ -80,20 +80,20 @@ def test_the_order_of_terms_and_names_of_rows_change_no_id(run: Run, random: Any
 
 @few
 @given(runs, runs)
-def test_ids_are_equal_if_the_canonical_forms_are(a: Run, b: Run) -> None:
+def test_ids_are_equal_if_canonical_forms_are_equal(a: Run, b: Run) -> None:
     assert (a.id == b.id) == (a.canonical == b.canonical)
 
 
 @few
 @given(runs)
-def test_a_cohort_shares_all_but_the_objective(run: Run) -> None:
+def test_cohort_shares_all_but_the_objective(run: Run) -> None:
     assert replace(run, gamma=run.gamma + 1, terms=(), pretrain=None).shared == run.shared
     assert replace(run, seed=run.seed + 1).shared != run.shared
     batch = run.training.model_copy(update={"batch_size": 7})
     assert replace(run, training=batch).shared != run.shared
 
 
-def test_the_temperature_has_no_effect_with_a_weight_of_zero() -> None:
+def test_temperature_has_no_effect_with_a_weight_of_zero() -> None:
     run = Run(
         "r8w3", Teacher("r8w4", "a"), Dataset(name="digits"), Training(), 1.0, 0.0, 4.0, (), 0
     )

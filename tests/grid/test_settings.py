@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from kdbench.grid.settings import Dataset, Protocol, Schedule, Training
 
 
-def test_the_folder_of_images_changes_no_id() -> None:
+def test_folder_of_images_changes_no_id() -> None:
     a = Dataset(name="imagefolder", root="/data/a/birds", size=32)
     b = Dataset(name="imagefolder", root="elsewhere/birds", size=32)
     assert a.canonical == b.canonical == {"name": "imagefolder", "label": "birds", "size": 32}
@@ -28,7 +28,7 @@ def test_values_without_effect_change_no_id() -> None:
     assert Dataset(name="cifar100", size=16).canonical["size"] == 16
 
 
-def test_titles() -> None:
+def test_title_of_dataset_lists_its_settings() -> None:
     held = Dataset(name="cifar10", size=16, per_class=50, subset_seed=2, validation=0.1)
     assert held.title == "cifar10, 16x16, 50 per class, subset 2, 10% held out"
 
@@ -67,7 +67,7 @@ def test_values_of_other_schedules_have_no_effect() -> None:
     assert Schedule(milestones=(5,)).canonical != Schedule(milestones=(6,)).canonical
 
 
-def test_a_student_can_have_its_own_learning_rate() -> None:
+def test_student_can_have_its_own_learning_rate() -> None:
     protocol = Protocol(lr=0.05, lr_of={"vgg8": 0.01})
     assert protocol.training("vgg8").lr == 0.01
     assert protocol.training("vgg11").lr == 0.05

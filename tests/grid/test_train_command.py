@@ -17,7 +17,7 @@ from kdbench.grid.train_command import Commands, TrainFlags, one_cell
 from kdbench.runs import records
 
 
-def again(run: Run, runs: Path) -> tuple[Run, str]:
+def parsed_command(run: Run, runs: Path) -> tuple[Run, str]:
     """Return the run of a run's command, parsed as by a shell, and the command."""
     line = Commands(partial(records.read_run, runs))(run)
     program, name, *words = shlex.split(line)
@@ -64,19 +64,19 @@ ROUND_TRIPS: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("method", "changes"), ROUND_TRIPS)
-def test_a_command_gives_the_same_run(method: str, changes: dict[str, Any], tmp_path: Path) -> None:
+def test_command_gives_the_same_run(method: str, changes: dict[str, Any], tmp_path: Path) -> None:
     expansion = expanded(**changes)
     for run in expansion.runs:
         records.write_run(tmp_path, run)
     label = "a label" if "label" in str(changes.get("methods")) and method == "at" else method
     run = next(row.runs[0] for row in expansion.cells if row.method == label)
-    repeated_run, line = again(run, tmp_path)
+    repeated_run, line = parsed_command(run, tmp_path)
     assert repeated_run.id == run.id
     assert (repeated_run.dataset, repeated_run.training) == (run.dataset, run.training)
     assert "preset: demo" not in line or run.training.epochs != 60
 
 
-def test_a_command_leaves_out_values_of_the_preset(tmp_path: Path) -> None:
+def test_command_omits_values_of_preset(tmp_path: Path) -> None:
     run = first("semckd", methods=["semckd"], protocol="semckd", dataset="cifar100", seeds=[3])
     assert Commands(partial(records.read_run, tmp_path))(run) == (
         "kdbench train --method semckd --teacher r8w4 --student r8w3 --dataset cifar100 "
@@ -100,17 +100,17 @@ def test_commands_of_plugins_and_combinations(tmp_path: Path) -> None:
     name = "it's mine"
     for row in (str(path), {str(path): {"width": 3, "limit": 2.0}}):
         run = first(name, methods=[row])
-        assert again(run, tmp_path)[0].id == run.id
+        assert parsed_command(run, tmp_path)[0].id == run.id
     both = {f"kd+{path}": {name: {"width": 4}, "kd": {"temperature": 2}}}
     run = first(f"kd+{name}", methods=[both])
-    assert again(run, tmp_path)[0].id == run.id
+    assert parsed_command(run, tmp_path)[0].id == run.id
     path.write_text(PLUGIN + "# changed\n")
     assert Commands(partial(records.read_run, tmp_path))(run).startswith(
         "no command repeats this run: "
     )
 
 
-def test_commands_of_a_grid_are_worked_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_of_a_grid_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     row = {"hkd": {"auxiliary": {"student": "r8w8", "method": "pkt"}}}
     grid = small(methods=[row], teacher={"seed": 2})
     cells = expand(grid).cells
@@ -156,10 +156,10 @@ def test_train_and_show_from_end_to_end(tmp_path: Path) -> None:
     assert "r8w4 -> r8w3, seed 0, at: done" in result.stdout.splitlines()[-1]
     repeated = kdbench(*flags)
     assert repeated.stdout.splitlines() == [result.stdout.splitlines()[-1]]
-    shown = kdbench("show", run_id[:8], *runs).stdout
+    text = kdbench("show", run_id[:8], *runs).stdout
     for part in ("at", run_id, "protocol", "result: ", "test_acc", "repeat with: kdbench train"):
-        assert part in shown
-    words = " ".join(shown.partition("repeat with: ")[2].split("\ndone")[0].split())
+        assert part in text
+    words = " ".join(text.partition("repeat with: ")[2].split("\ndone")[0].split())
     assert one_cell_of(words).id == run_id
 
 

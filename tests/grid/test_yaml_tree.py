@@ -94,7 +94,7 @@ def test_inherited_values_can_be_removed(tmp_path: Path, none: str) -> None:
     assert labels == {"teacher", "student", "kd", "at"}
 
 
-def test_an_empty_mapping_replaces_at_any_depth(tmp_path: Path) -> None:
+def test_empty_mapping_replaces_at_any_depth(tmp_path: Path) -> None:
     files(tmp_path, a="x: {p: {r: 1}, q: 2}", b="extends: a.yaml\nx: {p: {}}", c="extends: b.yaml")
     assert read(tmp_path / "c.yaml")[0] == {"x": {"p": {}, "q": 2}}
 
@@ -117,14 +117,14 @@ def test_extends_finds_files_of_the_repository(tmp_path: Path) -> None:
         ("", "a.yaml: expected a mapping of keys to values"),
     ],
 )
-def test_mistakes_in_extends(tmp_path: Path, a: str, problem: str) -> None:
+def test_mistakes_in_extends_are_reported(tmp_path: Path, a: str, problem: str) -> None:
     files(tmp_path, a=a, b="extends: a.yaml")
     with pytest.raises(GridError) as error:
         read(tmp_path / "a.yaml")
     assert problem in str(error.value) and len(error.value.lines) == 1
 
 
-def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
+def test_unreadable_paths_are_reported(tmp_path: Path) -> None:
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     for name, problem in (
         ("none.yaml", "none.yaml: no such file"),
@@ -144,7 +144,7 @@ def test_merged_does_not_change_its_arguments() -> None:
     assert below == {"a": {"b": 1}, "c": [1]} and above == {"a": {"d": 2}, "c": [2]}
 
 
-def test_an_option_merges_into_the_options_of_its_part() -> None:
+def test_option_merges_into_the_options_of_its_part() -> None:
     options = {"at": {"p": 4}, "alpha": 1}
     assert merged(options, option_tree("alpha", 2)) == {"at": {"p": 4}, "alpha": 2}
     assert merged(options, option_tree("at.beta", 5)) == {"at": {"p": 4, "beta": 5}, "alpha": 1}
@@ -176,7 +176,7 @@ def test_set_extends_short_forms_and_adds_keys() -> None:
         ("name.x=3", "name is 'x', which has no keys; set name=..."),
     ],
 )  # fmt: skip
-def test_mistakes_in_set(assignment: str, problem: str) -> None:
+def test_mistakes_in_set_are_reported(assignment: str, problem: str) -> None:
     with pytest.raises(GridError) as error:
         set_value({"methods": ["kd"], "name": "x"}, assignment)
     assert str(error.value).startswith(f"--set {assignment}: ") and problem in str(error.value)

@@ -49,14 +49,14 @@ class Thin(Method):
 
 
 def plain(**changes: Any) -> nn.Conv2d:
-    """An affected layer as PyTorch has it."""
+    """Return an affected layer of PyTorch."""
     return nn.Conv2d(
         **({"in_channels": 3, "out_channels": 6, "kernel_size": 1, "stride": 2} | changes)
     )
 
 
 def replaced(layer: nn.Conv2d) -> bool:
-    """Whether kdbench replaces it."""
+    """Check whether kdbench replaces a layer."""
     return isinstance(replace_strided_pointwise(nn.Sequential(layer))[0], StridedPointwise)
 
 
@@ -76,21 +76,21 @@ def test_only_affected_layers_are_replaced() -> None:
 
 
 class Own(nn.Conv2d):
-    """A user's own layer."""
+    """A user's layer with another ``forward``."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) + 1
 
 
 class Other(nn.Conv2d):
-    """A layer that computes in its own way."""
+    """A layer that changes the computation."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return super()._conv_forward(input, weight, bias) + 1
 
 
 @pytest.mark.parametrize("wrap", [Own, weight_norm, spectral_norm])
-def test_subclasses_are_replaced_and_keep_their_own_methods(wrap: Any) -> None:
+def test_subclasses_are_replaced_and_keep_their_methods(wrap: Any) -> None:
     made = Own(3, 6, 1, stride=2) if wrap is Own else wrap(plain()).eval()
     x = torch.randn(2, 3, 8, 8)
     expected = made(x)
@@ -103,25 +103,25 @@ def test_subclasses_are_replaced_and_keep_their_own_methods(wrap: Any) -> None:
     assert type(made).__name__ in ("Own", "ParametrizedConv2d")
 
 
-def test_a_layer_with_its_own_computation_is_left_alone() -> None:
+def test_layer_with_custom_computation_is_not_replaced() -> None:
     assert not replaced(Other(3, 6, 1, stride=2))
 
 
-def test_a_replaced_layer_can_be_scripted_traced_copied_and_pickled() -> None:
+def test_replaced_layer_can_be_scripted_traced_copied_and_pickled() -> None:
     layer = replace_strided_pointwise(nn.Sequential(plain()))
     x = torch.randn(2, 3, 8, 8)
-    others = [
+    replicas = [
         torch.fx.symbolic_trace(layer),
         copy.deepcopy(layer),
         pickle.loads(pickle.dumps(layer)),
     ]
     with warnings.catch_warnings(action="ignore"):  # TorchScript is deprecated
-        others += [torch.jit.script(layer), torch.jit.trace(layer, x)]
-    for other in others:
-        assert torch.equal(other(x), layer(x))
+        replicas += [torch.jit.script(layer), torch.jit.trace(layer, x)]
+    for replica in replicas:
+        assert torch.equal(replica(x), layer(x))
 
 
-def test_a_replaced_layer_keeps_its_parameters_and_its_computation() -> None:
+def test_replaced_layer_keeps_parameters_and_computation() -> None:
     for c, groups, stride, bias in product(
         (1, 2, 4, 15), (1, 2), ((2, 2), (1, 2), (3, 1)), (True, False)
     ):
@@ -149,18 +149,18 @@ def test_no_network_has_an_affected_layer(name: str) -> None:
     assert not any(replaced(m) for m in layers if type(m) is nn.Conv2d)
 
 
-def test_a_methods_own_layers_are_replaced(tmp_path: Path) -> None:
-    """In training, in ``kdbench check`` and where ``kdbench plan`` counts; the loss asserts it."""
+def test_layers_of_a_method_are_replaced(tmp_path: Path) -> None:
+    """The loss asserts it in training, ``kdbench check`` and the counting of ``kdbench plan``."""
     path = tmp_path / "thin.py"
     path.write_text(PLUGIN.lstrip())
     teacher = alone(student="r8w4", training=TRAINING.model_copy(update={"epochs": 1}))
     run = taught(teacher, str(path), training=TRAINING.model_copy(update={"epochs": 1}))
     train([teacher], tmp_path / "runs")
-    found = train([run], tmp_path / "runs")[run.id]
-    assert (found.status, found.reason) == ("done", "")
+    record = train([run], tmp_path / "runs")[run.id]
+    assert (record.status, record.reason) == ("done", "")
     assert all(result.ok for result in checks.run(str(path)))
-    of = counting.DataShape(channels=1, size=8, classes=10, train=70, test=30)
-    cost = counting.term_cost("r8w3", "r8w4", of, 16, Term("thin", 1.0, {}, path=str(path)))
+    shape = counting.DataShape(channels=1, size=8, classes=10, train=70, test=30)
+    cost = counting.term_cost("r8w3", "r8w4", shape, 16, Term("thin", 1.0, {}, path=str(path)))
     assert not cost.incompatible and cost.macs > 0
 
 
@@ -169,31 +169,31 @@ def test_a_methods_own_layers_are_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("channels_last", [True, False])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_gradients_are_those_of_float64(precision: str, channels_last: bool) -> None:
+def test_gradients_agree_with_float64(precision: str, channels_last: bool) -> None:
     sizes = [(c, size) for c, size in product(range(1, 17), (8, 16, 32))]
     sizes += [(c, 64) for c in (1, 3, 7, 8, 12, 15, 16)] + [(3, 224), (8, 224), (15, 224)]
     for c, size in sizes:
         shape = Shape("1x1", c, 6, square(1), square(size), square(2), batch=4)
         case = Case(shape, precision, channels_last, 1, safe=True)
-        found = errors(case)
-        assert max(found.values()) < case.bound, (c, size, found)
+        by_part = errors(case)
+        assert max(by_part.values()) < case.bound, (c, size, by_part)
 
 
 FAILED = [
     Shape("1x1", c, c_out, square(1), square(size), square(2))
     for c, c_out, size in ((1, 3, 8), (2, 16, 32), (3, 3, 8), (4, 16, 8), (7, 3, 32), (8, 16, 64))
 ]
-"""Shapes that crash or are wrong on some processor as PyTorch has them."""
+"""Shapes with which PyTorch's layer crashes or is wrong on some processors."""
 
 
 @pytest.mark.parametrize("limit", ["none", "avx2", "sse41"])
-def test_shapes_that_failed_are_right_with_other_instructions(limit: str) -> None:
-    """As if on other processors, on one thread and on two, under glibc's malloc check."""
+def test_formerly_wrong_shapes_are_right_with_other_instructions(limit: str) -> None:
+    """Emulate other processors, with one thread and two, under glibc's malloc check."""
     todo = [case for case in convolutions.cases(FAILED, (1, 2)) if case.safe]
     todo = [case for case in todo if case.channels_last and case.precision == "fp32"]
     assert len(todo) == 2 * len(FAILED)
     outcomes = convolutions.run(limit, todo)
-    assert [(convolutions.describe(case), said) for case, said in outcomes if said] == []
+    assert [(convolutions.describe(case), outcome) for case, outcome in outcomes if outcome] == []
 
 
 BITS = """
@@ -225,10 +225,10 @@ print(json.dumps(different))
     reason="PyTorch's own layer is only right with AVX-512",
 )
 @pytest.mark.parametrize("threads", [1, 2])
-def test_with_avx512_the_bits_are_pytorchs(threads: int) -> None:
-    """So no number of a run at 8 to 32 pixels changes.
+def test_results_with_avx512_are_identical_to_pytorch(threads: int) -> None:
+    """Results of runs at 8 to 32 pixels therefore do not change.
 
-    In a separate process, because PyTorch's layer may crash.
+    The comparison runs in a separate process, because PyTorch's layer may crash.
     """
     command = [sys.executable, "-c", BITS, str(threads)]
     root = Path(__file__).parents[2]
@@ -244,24 +244,24 @@ def test_with_avx512_the_bits_are_pytorchs(threads: int) -> None:
 
 
 def wrong(case: Case) -> dict[str, float]:
-    """An error just above the bound."""
+    """Return an error just above the bound."""
     return {"output": 0.0, "gradient of the weight": 1.1 * case.bound}
 
 
 def crashes(case: Case) -> dict[str, float]:
-    """A death that leaves no message."""
+    """Die without a message."""
     os.kill(os.getpid(), signal.SIGKILL)
     return {}
 
 
 def hangs(case: Case) -> dict[str, float]:
-    """A deadlock."""
+    """Hang like a deadlock."""
     time.sleep(60)
     return {}
 
 
 @pytest.mark.parametrize(
-    ("how", "said"),
+    ("how", "outcome"),
     [
         (wrong, "wrong gradient of the weight: 1e-05"),
         (crashes, "crash: SIGKILL"),
@@ -269,17 +269,15 @@ def hangs(case: Case) -> dict[str, float]:
         (lambda case: {"output": 0.0}, ""),
     ],
 )
-def test_the_survey_notices_what_fails(
-    how: Any, said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_survey_reports_failures(how: Any, outcome: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(convolutions, "errors", how)
     if how is hangs:
         monkeypatch.setattr(convolutions, "SECONDS", 1)
     case = Case(FAILED[0], "fp32", True, 1, safe=True)
-    assert convolutions.outcome(case) == said
+    assert convolutions.outcome(case) == outcome
 
 
-def test_the_survey_compares_every_part(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_survey_compares_output_and_every_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A layer whose output or one of whose gradients is a little wrong is noticed."""
     case = Case(Shape("1x1", 3, 6, square(1), square(8), bias=True), "fp32", True, 1, safe=False)
     assert max(errors(case).values()) < case.bound
@@ -287,10 +285,10 @@ def test_the_survey_compares_every_part(monkeypatch: pytest.MonkeyPatch) -> None
     for part in range(4):
 
         def spoiled(layer: nn.Module, x: Tensor, dy: Tensor, part: int = part) -> list[Tensor]:
-            found = original(layer, x, dy)
-            if found[0].dtype == torch.float32:
-                found[part][(0,) * found[part].dim()] += 1e-2
-            return found
+            results = original(layer, x, dy)
+            if results[0].dtype == torch.float32:
+                results[part][(0,) * results[part].dim()] += 1e-2
+            return results
 
         monkeypatch.setattr(convolutions, "gradients", spoiled)
         assert max(errors(case).values()) > case.bound

@@ -1,4 +1,4 @@
-"""Tests of the zoo: architectures are the published ones, and their handles work."""
+"""Tests of the zoo: published architectures, and the handles of networks."""
 
 import argparse
 import hashlib
@@ -34,8 +34,8 @@ def on_meta(name: str, **settings: int) -> Network:
         return zoo.create(name, **settings)
 
 
-def each_tensor(seen: Features) -> list[Tensor]:
-    return [seen.stem, *seen.stages, *seen.preacts, seen.embedding, seen.logits]
+def each_tensor(features: Features) -> list[Tensor]:
+    return [features.stem, *features.stages, *features.preacts, features.embedding, features.logits]
 
 
 def sizes(maps: tuple[Tensor, ...]) -> list[list[int]]:
@@ -43,7 +43,7 @@ def sizes(maps: tuple[Tensor, ...]) -> list[list[int]]:
 
 
 def filled(name: str, seed: int = 2, **settings: int) -> Network:
-    """In float64, with weights and running statistics that are nowhere trivial."""
+    """Return a float64 network whose weights and running statistics are nowhere trivial."""
     network = zoo.create(name, **settings).double()
     golden_models.fill(network, seed)
     return network
@@ -52,7 +52,7 @@ def filled(name: str, seed: int = 2, **settings: int) -> Network:
 # The architectures
 
 
-def test_the_table_has_every_published_name() -> None:
+def test_table_has_every_published_name() -> None:
     assert sorted(zoo.names()) == sorted(FACTS)
 
 
@@ -64,28 +64,28 @@ def test_architecture_is_the_published_one(name: str) -> None:
     assert hashlib.sha256(text.encode()).hexdigest() == facts["state_dict_sha256"]
     assert size.params(network) == facts["params"]
     assert size.macs(network, 3, 32, 100) == facts["macs"]
-    seen = network(torch.empty(2, 3, 32, 32, device="meta"))
-    assert list(seen.stem.shape) == [2, *facts["stem"]]
-    assert sizes(seen.stages) == facts["stages"]
-    assert sizes(seen.preacts) == facts["preacts"]
-    assert list(seen.embedding.shape) == [2, *facts["embedding"]]
-    assert list(seen.logits.shape) == [2, 100]
+    features = network(torch.empty(2, 3, 32, 32, device="meta"))
+    assert list(features.stem.shape) == [2, *facts["stem"]]
+    assert sizes(features.stages) == facts["stages"]
+    assert sizes(features.preacts) == facts["preacts"]
+    assert list(features.embedding.shape) == [2, *facts["embedding"]]
+    assert list(features.logits.shape) == [2, 100]
 
 
 @pytest.mark.parametrize("name", (*ONE_EACH, *OTHER_SHAPES, *DEMO))
-def test_folds_are_the_convolutions_that_feed_only_a_batch_norm(name: str) -> None:
-    """Which module feeds which is watched in a forward pass, not read from declarations."""
+def test_folds_are_convolutions_that_feed_only_a_batch_norm(name: str) -> None:
+    """Connections of modules are observed in a forward pass, not read from declarations."""
     network = on_meta(name)
-    seen, fed, kept = watch(network)
-    shown = {id(t) for t in each_tensor(seen)}
-    pairs = {(conv, bn) for bn, (x, conv) in fed.items() if conv and id(x) not in shown}
+    features, fed, kept = watch(network)
+    feature_ids = {id(t) for t in each_tensor(features)}
+    pairs = {(conv, bn) for bn, (x, conv) in fed.items() if conv and id(x) not in feature_ids}
     assert set(network.folds()) == pairs
     assert len(network.folds()) == len(pairs)
     assert kept
 
 
 def watch(network: Network) -> tuple[Features, dict[str, tuple[Tensor, str]], list[Tensor]]:
-    """Features, each batch norm's input with the convolution that made it, what keeps ids valid."""
+    """Return features, each batch norm's input and convolution, and tensors that keep ids valid."""
     made: dict[int, str] = {}
     fed: dict[str, tuple[Tensor, str]] = {}
     kept: list[Tensor] = []
@@ -103,8 +103,8 @@ def watch(network: Network) -> tuple[Features, dict[str, tuple[Tensor, str]], li
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
             hook(name, module)
-    seen = network(torch.empty(2, 3, 32, 32, device="meta"))
-    return seen, fed, kept
+    features = network(torch.empty(2, 3, 32, 32, device="meta"))
+    return features, fed, kept
 
 
 @pytest.mark.parametrize("name", (*ONE_EACH, "ResNet50", *DEMO))
@@ -123,29 +123,29 @@ def test_gradients_reach_every_parameter(name: str) -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
 
-# What the maps are
+# Maps
 
 
 @pytest.mark.parametrize(
     "name", ("resnet8x4", "ResNet18", "ResNet50", "vgg8", "ShuffleV1", "r8w16", "v5w16")
 )
-def test_stages_are_the_relu_of_the_preacts(name: str) -> None:
-    seen = filled(name).eval()(torch.randn(2, 3, 16, 16, dtype=torch.double))
-    for stage, before in zip(seen.stages, seen.preacts, strict=True):
+def test_stages_are_relu_of_preacts(name: str) -> None:
+    features = filled(name).eval()(torch.randn(2, 3, 16, 16, dtype=torch.double))
+    for stage, before in zip(features.stages, features.preacts, strict=True):
         assert torch.equal(stage, F.relu(before))
         assert (before < 0).any()
 
 
 def test_preacts_of_mobilenet_are_its_stages() -> None:
-    seen = filled("MobileNetV2").eval()(torch.randn(2, 3, 16, 16, dtype=torch.double))
-    for stage, before in zip(seen.stages, seen.preacts, strict=True):
+    features = filled("MobileNetV2").eval()(torch.randn(2, 3, 16, 16, dtype=torch.double))
+    for stage, before in zip(features.stages, features.preacts, strict=True):
         assert stage is before
         assert (stage < 0).any()
 
 
 def test_preacts_of_shuffle_v2_are_not_shuffled() -> None:
-    seen = filled("ShuffleV2").eval()(torch.randn(2, 3, 16, 16, dtype=torch.double))
-    for stage, before in zip(seen.stages, seen.preacts, strict=True):
+    features = filled("ShuffleV2").eval()(torch.randn(2, 3, 16, 16, dtype=torch.double))
+    for stage, before in zip(features.stages, features.preacts, strict=True):
         left, right = before.chunk(2, 1)
         assert torch.equal(stage, shuffle(F.relu(before), 2))
         assert left.min() >= 0 > right.min()
@@ -157,20 +157,20 @@ def test_shuffle_interleaves_the_groups() -> None:
     assert shuffle(x, 3).flatten().tolist() == [0, 2, 4, 1, 3, 5]
 
 
-def test_preacts_of_a_wrn_are_the_next_batch_norm_on_the_raw_sum() -> None:
+def test_preacts_of_wrn_are_next_batch_norm_of_raw_sum() -> None:
     network = filled("wrn_16_2").eval()
-    seen = network(torch.randn(2, 3, 16, 16, dtype=torch.double))
+    features = network(torch.randn(2, 3, 16, 16, dtype=torch.double))
     following = ("block2.layer.0.bn1", "block3.layer.0.bn1", "bn1")
-    for stage, before, bn in zip(seen.stages, seen.preacts, following, strict=True):
+    for stage, before, bn in zip(features.stages, features.preacts, following, strict=True):
         assert (stage < 0).any()
         assert torch.equal(before, network.get_submodule(bn)(stage))
 
 
-def test_embedding_is_what_enters_the_head() -> None:
+def test_embedding_is_input_of_head() -> None:
     for name in ONE_EACH:
         network = filled(name).eval()
-        seen = network(torch.randn(2, 3, 16, 16, dtype=torch.double))
-        assert torch.equal(network.head(seen.embedding), seen.logits)
+        features = network(torch.randn(2, 3, 16, 16, dtype=torch.double))
+        assert torch.equal(network.head(features.embedding), features.logits)
         assert network.head is network.get_submodule(network.head_name)
 
 
@@ -190,7 +190,7 @@ def test_embedding_is_what_enters_the_head() -> None:
         ("v5w16", {"classifier"}),
     ],
 )
-def test_trunk_leaves_out_what_comes_after_the_stages(name: str, left_out: set[str]) -> None:
+def test_trunk_excludes_modules_after_the_stages(name: str, left_out: set[str]) -> None:
     network = on_meta(name)
     trunk = {id(p) for module in network.trunk() for p in module.parameters()}
     outside = {key.split(".")[0] for key, p in network.named_parameters() if id(p) not in trunk}
@@ -215,13 +215,13 @@ def test_folded_gives_the_same_features(name: str) -> None:
 
 
 def difference(a: Network, b: Network, images: Tensor) -> float:
-    """The largest over the features, each against its own largest entry."""
+    """Return the largest difference of features, each relative to its largest entry."""
     with torch.no_grad():
         pairs = zip(each_tensor(a(images)), each_tensor(b(images)), strict=True)
         return max(float((x - y).abs().max() / y.abs().max()) for x, y in pairs)
 
 
-def test_only_the_batch_norms_without_a_convolution_stay() -> None:
+def test_only_batch_norms_without_a_convolution_remain() -> None:
     left = [k for k, m in folded(filled("wrn_16_2")).named_modules() if type(m) is nn.BatchNorm2d]
     assert left == [f"block{s}.layer.{i}.bn1" for s in (1, 2, 3) for i in (0, 1)] + ["bn1"]
     assert not any(isinstance(m, nn.BatchNorm2d) for m in folded(filled("vgg8")).modules())
@@ -231,7 +231,7 @@ def test_only_the_batch_norms_without_a_convolution_stay() -> None:
 
 
 @pytest.mark.parametrize("name", ("resnet8x4", "ResNet18", "wrn_16_2", "vgg8", "MobileNetV2"))
-def test_convolutions_are_drawn_by_their_outputs(name: str) -> None:
+def test_convolutions_are_initialised_by_fan_out(name: str) -> None:
     torch.manual_seed(0)
     for module in zoo.create(name).modules():
         if isinstance(module, nn.Conv2d):
@@ -255,7 +255,7 @@ def test_shufflenets_keep_the_uniform_default(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ONE_EACH)
-def test_classifiers_start_as_the_reference_starts_them(name: str) -> None:
+def test_classifiers_are_initialised_as_in_reference(name: str) -> None:
     torch.manual_seed(0)
     head = zoo.create(name).head
     weight, bias, bound = head.weight.detach(), head.bias.detach(), head.in_features**-0.5
@@ -267,7 +267,7 @@ def test_classifiers_start_as_the_reference_starts_them(name: str) -> None:
     assert float(bias.abs().max()) <= 1.000001 * bound
 
 
-def test_the_global_seed_decides_the_weights() -> None:
+def test_weights_depend_on_global_seed() -> None:
     def weights(seed: int) -> Tensor:
         torch.manual_seed(seed)
         return torch.cat([p.detach().flatten() for p in zoo.create("r8w3").parameters()])
@@ -343,17 +343,17 @@ def test_sizes_below_one_are_refused() -> None:
 # Demo networks and other image sizes
 
 
-def test_demo_families_meet_at_the_same_sizes() -> None:
+def test_demo_families_have_equal_map_sizes() -> None:
     images = torch.randn(2, 1, 8, 8)
     for name in ("r8w16", "r14w16", "v5w16", "v8w16"):
-        seen = zoo.create(name, num_classes=10, in_channels=1)(images)
-        assert sizes(seen.stages) == [[16, 8, 8], [32, 4, 4], [64, 2, 2]]
-        assert sizes(seen.preacts) == sizes(seen.stages)
-        assert torch.equal(seen.stem, seen.stages[0]) == name.startswith("v")
-        assert seen.logits.shape == (2, 10)
+        features = zoo.create(name, num_classes=10, in_channels=1)(images)
+        assert sizes(features.stages) == [[16, 8, 8], [32, 4, 4], [64, 2, 2]]
+        assert sizes(features.preacts) == sizes(features.stages)
+        assert torch.equal(features.stem, features.stages[0]) == name.startswith("v")
+        assert features.logits.shape == (2, 10)
 
 
-def test_demo_resnet_is_the_published_one_in_small() -> None:
+def test_demo_resnet_has_published_architecture() -> None:
     assert size.params(on_meta("r8w16", num_classes=10, in_channels=1)) == 77_754
     small, published = on_meta("r20w16").state_dict(), on_meta("resnet20").state_dict()
     assert [(k, v.shape) for k, v in small.items()] == [(k, v.shape) for k, v in published.items()]
@@ -361,12 +361,12 @@ def test_demo_resnet_is_the_published_one_in_small() -> None:
 
 
 @pytest.mark.parametrize("name", ONE_EACH)
-def test_small_one_channel_images(name: str) -> None:
+def test_small_one_channel_images_are_accepted(name: str) -> None:
     network = zoo.create(name, num_classes=3, in_channels=1).eval()
     assert all(t.isfinite().all() for t in each_tensor(network(torch.randn(2, 1, 8, 8))))
 
 
-def test_rectangles_and_sizes_that_the_reference_mixes_up() -> None:
+def test_rectangular_images_are_accepted() -> None:
     assert on_meta("wrn_16_2")(torch.empty(3, 3, 64, 48, device="meta")).logits.shape == (3, 100)
 
 
@@ -408,7 +408,7 @@ def test_macs_of_layers(layer: nn.Module, shape: tuple[int, ...], expected: int)
     assert size.module_macs(layer, torch.zeros(shape)) == expected
 
 
-def test_a_layer_called_twice_costs_twice() -> None:
+def test_layer_called_twice_costs_twice() -> None:
     layer = nn.Linear(5, 5)
     assert size.module_macs(nn.Sequential(layer, layer), torch.zeros(1, 5)) == 50
 
@@ -416,13 +416,13 @@ def test_a_layer_called_twice_costs_twice() -> None:
 # Golden files
 
 
-def test_the_fill_is_the_documented_hash() -> None:
+def test_fill_is_the_documented_hash() -> None:
     assert golden_models.uniform(0, 2, 1).tolist() == [0.15869814343750477, 0.04012043378315866]
     assert golden_models.uniform(5, 8, 1)[7] == 0.36018796637654305
     assert golden_models.uniform(1000003, 12288, 1)[12287] == 0.7383203182835132
 
 
-def test_a_golden_case_notices_another_epsilon(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_epsilon_fails_golden_case(monkeypatch: pytest.MonkeyPatch) -> None:
     path = Path(__file__).parent.parent / "golden" / "models" / "wrn_16_2.npz"
     assert golden_models.check_case(path) == 14
     create = zoo.create
@@ -445,7 +445,7 @@ def weights() -> dict[str, Tensor]:
     return filled("resnet8").float().state_dict()
 
 
-def taken(path: Path, name: str = "resnet8") -> Network:
+def loaded(path: Path, name: str = "resnet8") -> Network:
     network = zoo.create(name)
     fit(network, read_checkpoint(path), name=name)
     return network
@@ -459,7 +459,7 @@ def test_published_files_are_read(tmp_path: Path, weights: dict[str, Tensor]) ->
     path = tmp_path / "ckpt_epoch_240.pth"
     for content, zipped in contents:
         torch.save(content, path, _use_new_zipfile_serialization=zipped)
-        ours = taken(path).state_dict()
+        ours = loaded(path).state_dict()
         assert list(ours) == list(weights)
         assert all(torch.equal(ours[key], weights[key]) for key in weights)
 
@@ -476,7 +476,7 @@ def test_published_files_are_read(tmp_path: Path, weights: dict[str, Tensor]) ->
         ("best.pth", None),
     ],
 )
-def test_the_folder_names_the_network(path: str, name: str | None) -> None:
+def test_network_is_named_by_folder(path: str, name: str | None) -> None:
     assert arch_of(path) == name
 
 
@@ -511,7 +511,7 @@ def test_torchvision_resnets_are_recognised() -> None:
         fit(on_meta("ResNet18"), state, name="ResNet18")
 
 
-def test_a_refused_checkpoint_changes_no_weight(weights: dict[str, Tensor]) -> None:
+def test_refused_checkpoint_changes_no_weight(weights: dict[str, Tensor]) -> None:
     network = zoo.create("resnet8")
     before = network.head.weight.clone()
     with pytest.raises(CheckpointError, match="'s extra"):
@@ -547,7 +547,7 @@ def test_cut_files_are_refused(
     assert "damaged" in refused(path)
 
 
-def test_a_flipped_bit_is_noticed(tmp_path: Path, weights: dict[str, Tensor]) -> None:
+def test_flipped_bit_is_noticed(tmp_path: Path, weights: dict[str, Tensor]) -> None:
     path = tmp_path / "flipped.pth"
     torch.save({"model": weights}, path)
     content = bytearray(path.read_bytes())

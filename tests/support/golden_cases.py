@@ -26,12 +26,12 @@ class Case:
     Attributes:
         folder: the method's folder, such as ``at``.
         name: the case, such as ``match_b4``.
-        meta: what the file says about itself.
-        arrays: everything else in the file, by its key.
+        meta: metadata of the file.
+        arrays: all other arrays of the file, by key.
         inputs: the student's tensors (``s_stage0`` ...), leaves that require gradients.
-        student: the same as ``Features``; ``preacts`` are the stages where the file has none.
+        student: the same as ``Features``; ``preacts`` are the stages if the file has none.
         teacher: constants.
-        batch: labels, and ``index`` where the file has one (else 0..B-1); images are zeros.
+        batch: labels, and the file's ``index`` (by default 0..B-1); images are zeros.
     """
 
     folder: str
@@ -94,12 +94,12 @@ class Built:
     and so is a parameter of ours to which nothing maps.
 
     Attributes:
-        method: in the mode it is to be run in (frozen parts in eval mode).
+        method: the method in the mode for the run (frozen parts in eval mode).
         param_names: reference name -> our name in ``state_dict``, parameters and buffers.
         run: case, method -> loss; None: ``loss``, or ``pretrain_loss`` in phase ``pretrain``.
-        read: reference name -> our value after the run, where no entry of ``state_dict`` has the
-            reference's form; such tensors are loaded by the builder itself.
-        ignore: reference name (or ``ours:<name>``) -> why there is nothing to compare.
+        read: reference name -> our value after the run, if no entry of ``state_dict`` has the
+            reference's form; the builder loads such tensors.
+        ignore: reference name (or ``ours:<name>``) -> reason for not comparing.
     """
 
     method: Method
@@ -137,18 +137,18 @@ def read_case(path: Path) -> Case:
     )
 
 
-def _features(arrays: dict[str, Tensor], who: str) -> Features:
+def _features(arrays: dict[str, Tensor], prefix: str) -> Features:
     def numbered(kind: str) -> tuple[Tensor, ...]:
-        count = sum(key.startswith(f"{who}_{kind}") for key in arrays)
-        return tuple(arrays[f"{who}_{kind}{i}"] for i in range(count))
+        count = sum(key.startswith(f"{prefix}_{kind}") for key in arrays)
+        return tuple(arrays[f"{prefix}_{kind}{i}"] for i in range(count))
 
     stages = numbered("stage")
     return Features(
-        stem=arrays[f"{who}_stem"],
+        stem=arrays[f"{prefix}_stem"],
         stages=stages,
         preacts=numbered("preact") or stages,
-        embedding=arrays[f"{who}_embedding"],
-        logits=arrays[f"{who}_logits"],
+        embedding=arrays[f"{prefix}_embedding"],
+        logits=arrays[f"{prefix}_logits"],
     )
 
 
@@ -194,7 +194,7 @@ def objective(case: Case) -> Built:
 
 
 def semckd(case: Case) -> Built:
-    """Names: ``query_weight<i>``, ``key_weight<j>`` (or ``query_<i>``), ``regressor<i><j>``."""
+    """Map ``query_weight<i>``, ``key_weight<j>`` (or ``query_<i>``) and ``regressor<i><j>``."""
     hyper = case.hyper
     soft = hyper.get("soft", 1.0)
     method = build(case, soft=soft, factor=hyper["factor"])

@@ -19,7 +19,7 @@ from kdbench.models import zoo
 Array = NDArray[np.float64]
 
 TOLERANCE = 1e-10
-IMAGES = 1_000_003  # the position that stands for the images
+IMAGES = 1_000_003  # the position that represents the images
 
 
 def uniform(position: int, size: int, seed: int) -> Array:
@@ -99,16 +99,16 @@ def check_case(path: Path) -> int:
 
 def _in_eval(network: nn.Module, images: Tensor) -> dict[str, Array]:
     with torch.no_grad():
-        seen: Features = network.eval()(images)
-    maps = [seen.stem, *seen.stages, seen.embedding]
+        features: Features = network.eval()(images)
+    maps = [features.stem, *features.stages, features.embedding]
     shapes = [[*m.shape[1:], 0, 0][:3] for m in maps]
     return {
-        "logits": seen.logits.numpy(),
+        "logits": features.logits.numpy(),
         "feat_shapes": np.array(shapes, dtype=np.float64),
         "feat_stats": stats(maps),
         "feat_entries": entries(maps),
-        "preact_stats": stats(seen.preacts),
-        "preact_entries": entries(seen.preacts),
+        "preact_stats": stats(features.preacts),
+        "preact_entries": entries(features.preacts),
     }
 
 
