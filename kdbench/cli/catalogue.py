@@ -63,7 +63,8 @@ def _costs_on_pair(pair: str) -> dict[str, list[str]]:
     teacher, arrow, student = (part.strip() for part in pair.partition("->"))
     for name in (teacher, student):
         if not arrow or not zoo.known(name):
-            raise UserError(f"--pair {pair}: expected 'TEACHER -> STUDENT', two known models")
+            expected = "'TEACHER -> STUDENT', names from `kdbench models`"
+            raise UserError(f"--pair {pair}: expected {expected}")
     shape = DataShape(3, 32, 100, 50000, 10000)
     estimator = Estimator()
     costs = {}
@@ -102,7 +103,8 @@ def datasets(root: Path) -> Group:
     """List data sets: available, or where to put which file."""
     from kdbench.data.readers.by_name import available
 
-    table = new_table(Column("data set", no_wrap=True), "channels, pixels, classes", "state")
+    state = Column("state", overflow="fold")
+    table = new_table(Column("data set", no_wrap=True), "channels, pixels, classes", state)
     for name, facts in DATASETS.items():
         is_available, about = available(name, root)
         size = ", ".join(map(str, facts.shape)) if facts.shape else "from the folder"

@@ -165,8 +165,12 @@ def retry(failed: bool, diverged: bool, **flags: Any) -> None:
     request = GridRequest(**flags)
     _, expansion = request.expanded()
     wanted = {name for name, on in (("failed", failed), ("diverged", diverged)) if on}
-    for forgotten in forget(expansion, request.runs, wanted or {"failed", "diverged"}):
-        click.echo(f"{forgotten.id}  {forgotten.title}, {forgotten.method}")
+    wanted = wanted or {"failed", "diverged"}
+    runs = forget(expansion, request.runs, wanted)
+    for run in runs:
+        click.echo(f"{run.id}  {run.title}, {run.method}")
+    if not runs:
+        click.echo(f"no {' or '.join(sorted(wanted, reverse=True))} runs", err=True)
 
 
 @click.command()

@@ -112,7 +112,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> tuple[Tree, list[Path]]:
     candidates = [folder / extended for folder in (path.parent, ROOT, Path())]
     target = next((file for file in candidates if file.is_file()), None)
     if target is None:
-        places = f"in its folder, in {ROOT} or in the working folder"
+        places = f"next to this grid, in {ROOT} or in the working folder"
         raise GridError([f"{path}: extends: {extended}: no such file {places}"])
     below, folders = _read(target, (*seen, path))
     return merged(below, tree, empties=True), [path.parent, *folders]
@@ -161,7 +161,8 @@ def set_value(tree: Tree, assignment: str, flag: str = "--set") -> None:
     if parents[:1] == ["sweep"]:  # its keys contain dots
         parents, last = ["sweep"], ".".join([*parents[1:], last])
     if not equals or not last or not all(parents):
-        raise GridError([f"{where}: expected KEY=VALUE, e.g. protocol.epochs=2"])
+        example = "protocol.epochs=2" if flag == "--set" else "temperature=2"
+        raise GridError([f"{where}: expected KEY=VALUE, e.g. {example}"])
     value = parse_yaml(text, where)
     node = tree
     for i, parent in enumerate(parents):

@@ -138,7 +138,8 @@ def find(name: str) -> MethodSource:
     if name.endswith(".py"):
         path = Path(name).expanduser().resolve()
         if not path.is_file():
-            raise RegistryError(f"{name}: no such file ({path})")
+            at = "" if name == str(path) else f" ({path})"
+            raise RegistryError(f"{name}: no such file{at}")
         if path.parent == folder().resolve():
             return MethodSource(path.stem, path, f"{GROUP}.{path.stem}")
         # Two plugins with the same file name must not share a module.

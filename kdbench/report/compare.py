@@ -62,7 +62,8 @@ def methods(
     second = second or evidence
     labels = (_row(evidence, name), _row(second, other))
     if second is evidence and labels[0] == labels[1]:
-        raise CompareError(f"{name}, {other}: both names mean the row {labels[0]}")
+        same = f"both are the row {labels[0]}"
+        raise CompareError(f"{name}, {other}: {same}; name two different rows")
     protocols = _protocols(evidence, second, mix)
     summaries_of_first = summaries(evidence.cells, evidence.records)
     summaries_of_second = summaries(second.cells, second.records)
@@ -164,8 +165,9 @@ def sentence(comparison: Comparison) -> str:
     over = "" if overall.pairs == 1 else f" on average over {overall.pairs} pairs"
     mean = f"{signed(overall.mean)} points"
     if math.isnan(overall.low):
+        where = f" on at least one of {overall.pairs} pairs" if overall.pairs > 1 else ""
         reason = (
-            f"only one common seed on at least one of {counted(overall.pairs, 'pair')}"
+            f"only one common seed{where}"
             if overall.seeds < 2
             else "the difference is the same for every seed"
         )

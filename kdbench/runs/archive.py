@@ -115,8 +115,11 @@ def _read(path: Path) -> tuple[dict[str, list[Any]], dict[str, Any]]:
     except FileNotFoundError:
         raise ArchiveError(f"{path}: no such file") from None
     except (pa.ArrowException, KeyError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ArchiveError(f"{path}: no records of kdbench: {reason}") from error
+        reason = " ".join(str(error).split()) if isinstance(error, pa.ArrowException) else ""
+        raise ArchiveError(
+            f"{path}: no records of kdbench; expected a {NAME} that `kdbench report` wrote"
+            + (f" ({reason})" if reason else "")
+        ) from error
     if not isinstance(metadata, dict) or metadata.get("schema") != SCHEMA:
         raise ArchiveError(
             f"{path}: written by another version; this kdbench reads schema {SCHEMA}"

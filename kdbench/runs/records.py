@@ -254,9 +254,8 @@ def find(runs: Path, start: str) -> str:
     if len(starts) == 1:
         return starts[0]
     more = ", ..." if len(starts) > 5 else ""
-    problem = (
-        f"{len(starts)} runs start so: {', '.join(starts[:5])}{more}" if starts else "no such run"
-    )
+    several = f"the ids of {len(starts)} runs begin so: {', '.join(starts[:5])}{more}"
+    problem = several if starts else "no such run"
     raise UserError(f"{runs}/{start}: {problem}")
 
 

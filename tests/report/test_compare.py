@@ -110,7 +110,7 @@ def test_equal_differences_of_all_seeds_give_no_interval() -> None:
     [
         (("semkd", "kd"), "semkd: unknown; accepted: at, kd, semckd, student (did you mean semckd"),
         (("kd", "teacher"), "teacher: unknown"),
-        (("kd", "kd"), "both names mean the row kd"),
+        (("kd", "kd"), "both are the row kd"),
     ],
 )
 def test_unknown_or_equal_rows_are_refused(names: tuple[str, str], text: str) -> None:

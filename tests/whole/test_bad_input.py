@@ -332,7 +332,7 @@ def test_show_reports_unknown_runs(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / "run.json").write_text("{}")
     [line] = mistakes("show", "abc", "--runs", tmp_path)
-    assert line == f"{tmp_path}/abc: 2 runs start so: abc1, abc2"
+    assert line == f"{tmp_path}/abc: the ids of 2 runs begin so: abc1, abc2"
     [line] = mistakes("show", "abc1", "--runs", tmp_path)
     assert line.startswith(f"{tmp_path}/abc1/run.json: not a run: ")
 

@@ -94,7 +94,7 @@ def _which(
         if timed and baseline:
             quickest = min(timed, key=lambda row: row.times)
             how = "" if quickest.name == baseline else f" ({_times(quickest, baseline)})"
-            lines.append(f"Of these, {quickest.name} trains fastest{how}.")
+            lines.append(f"Of these methods, {quickest.name} trains fastest{how}.")
     return lines
 
 

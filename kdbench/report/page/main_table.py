@@ -207,7 +207,7 @@ def counts(cells: Sequence[TableCell]) -> dict[str, int]:
 
 
 def _mean_over_pairs(accuracies: Sequence[over_seeds.Accuracies]) -> dict[int, float]:
-    """Average over pairs, for each seed that every pair has: the interval is over seeds."""
+    """Average over pairs for each seed that all pairs share; the interval is over these seeds."""
     seeds = set.intersection(*map(set, accuracies)) if accuracies else set()
     return {seed: over_seeds.mean(pair[seed] for pair in accuracies) for seed in sorted(seeds)}
 
