@@ -123,7 +123,7 @@ def test_memory_grows_with_the_batch_and_with_the_method() -> None:
 
 
 @pytest.mark.parametrize("name", ["kd", "semckd", "ab"])
-def test_bf16_halves_activations_and_no_weights(name: str) -> None:
+def test_bf16_halves_activations_but_not_weights(name: str) -> None:
     def cost(precision: str) -> Any:
         protocol = {"preset": "semckd", "precision": precision}
         pairs = ["resnet32x4 -> resnet8x4"]

@@ -56,7 +56,7 @@ def test_tuning_is_loaded_on_this_machine_only(file: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"NAME": 3}', '{"NAME": {"ways": []}}'])
-def test_damaged_file_is_no_tuning(file: Path, text: str) -> None:
+def test_damaged_file_is_ignored(file: Path, text: str) -> None:
     file.parent.mkdir()
     file.write_text(text.replace("NAME", saved_tuning.machine_name()))
     assert saved_tuning.load() is None

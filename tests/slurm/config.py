@@ -14,8 +14,8 @@ class Config:
     """The configuration of a cluster that listens on loopback only.
 
     Attributes:
-        folder: of the cluster.
-        port: first of its ports.
+        folder: folder of the cluster.
+        port: first port of the cluster.
         nodes: number of nodes, named n1, n2, ..
         cpus: per node; neither these nor the memory and the GPUs need exist.
         memory_mb: MiB per node.

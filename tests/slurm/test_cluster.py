@@ -177,7 +177,7 @@ def test_release_waits_for_the_end_of_the_old_run(cluster: Cluster) -> None:
 
 
 def test_slurmctld_that_dies_by_itself_is_restarted(cluster: Cluster) -> None:
-    """The crash is listed; a slurmctld that a test killed is not."""
+    """The crash is listed, unlike the end of a slurmctld that a test killed."""
     held = submit(cluster, "true", "--hold", "--job-name=survives")
     saved = cluster.folder / "state" / "job_state"
     until("the saved queue", 30, lambda: b"survives" in content(saved))

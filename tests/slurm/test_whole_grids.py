@@ -157,7 +157,7 @@ def test_impossible_request_is_reported_in_one_line(
 
 
 def test_gpu_job_is_bound_to_its_gpu(cluster: Cluster, tmp_path: Path) -> None:
-    """Each job uses the GPU that Slurm chose; cohorts that share a GPU see the same one."""
+    """Each job uses the GPU that Slurm chose; cohorts that share a GPU see the same GPU."""
     shows = tmp_path / "raises.py"
     gpu = """f"gpu {__import__('os').environ['CUDA_VISIBLE_DEVICES']}\""""
     shows.write_text(RAISES.replace('"as it was written"', gpu))

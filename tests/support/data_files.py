@@ -41,7 +41,7 @@ def cifar(
     torchvision's checksums are replaced by these files'.
 
     Args:
-        root: of all data sets.
+        root: folder of all data sets.
         name: ``cifar10`` or ``cifar100``.
         monkeypatch: the test's.
         packed: leave only the archive.
@@ -94,9 +94,9 @@ def fashion(
     """Write Fashion-MNIST as idx files into ``folder``: 30 images to train, 10 to test.
 
     Args:
-        folder: where the four files go.
+        folder: folder of the four files.
         monkeypatch: the test's; kdbench's checksums are replaced by these files'.
-        packed: as Debian packs them, .gz.
+        packed: compress the files to .gz, as Debian does.
 
     Returns:
         Images [N, 28, 28] and labels of ``train`` and ``t10k``.
@@ -147,7 +147,7 @@ def stl10(
     """Write STL-10's binary files, without those of its unlabelled images.
 
     Args:
-        root: of all data sets.
+        root: folder of all data sets.
         monkeypatch: the test's; torchvision's checksums are replaced by these files'.
         packed: leave only the archive.
 

@@ -1,4 +1,4 @@
-"""The pages of documentation, their fenced blocks and tables."""
+"""Pages of the documentation, with their fenced blocks and tables."""
 
 import re
 import textwrap

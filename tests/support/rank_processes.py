@@ -158,14 +158,14 @@ def lesson(
     run = taught(alone(student=large), name, student=small, hyper=hyper, training=training)
     torch.manual_seed(1)
     teacher = zoo.create(large, num_classes=10, in_channels=1)
-    some = data()
+    loaded = data()
     try:
         learner = Learner(
             run,
             num_classes=10,
             in_channels=1,
             size=8,
-            train_labels=some.train_labels,
+            train_labels=loaded.train_labels,
             teacher=dry_run(teacher, 1, 8),
             teacher_head=teacher.head.requires_grad_(False),
             device=CPU,
@@ -176,41 +176,41 @@ def lesson(
     learner.student.double()
     learner.methods.double()
     teacher.double().eval().requires_grad_(False)
-    seen: dict[str, Any] = {"losses": [], "gradients": []}
+    results: dict[str, Any] = {"losses": [], "gradients": []}
     loss = learner._loss
 
     def recorded_loss(*args: Any) -> Tensor:
         value = loss(*args)
-        seen["losses"].append(value.detach())
+        results["losses"].append(value.detach())
         return value
 
     def record_gradients(optimizer: torch.optim.Optimizer, *_: Any) -> None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        seen["gradients"].append([p.grad.clone() for p in parameters if p.grad is not None])
+        results["gradients"].append([p.grad.clone() for p in parameters if p.grad is not None])
 
     learner.__dict__["_loss"] = recorded_loss
     while learner.phase != "end":
         learner.optimizer.register_step_pre_hook(record_gradients)
         phase = learner.phase
         batches = train_batches(
-            some, batch_size=16, seed=0, epoch=1, purpose=phase, dtype=torch.float64
+            loaded, batch_size=16, seed=0, epoch=1, purpose=phase, dtype=torch.float64
         )
         for images, labels, index in islice(batches, 3):
             with torch.no_grad():
                 t = world.gather(teacher(images[world.rows(16)]))
             learner.train_step(images, labels, index, t)
-        seen[f"hits {phase}"] = learner.sums.correct
+        results[f"hits {phase}"] = learner.sums.correct
         while learner.phase == phase:
             learner.next_epoch()
-    test = some.test_images[:30], some.test_labels[:30]
+    test = loaded.test_images[:30], loaded.test_labels[:30]
     shard = {"rank": world.rank, "ranks": world.size}
-    seen["test"] = learner.evaluate(eval_batches(*test, some, 8, dtype=torch.float64, **shard))  # type: ignore[arg-type]
-    seen["model"] = learner.student.state_dict()
-    seen["methods"] = learner.methods.state_dict()
-    return seen
+    results["test"] = learner.evaluate(eval_batches(*test, loaded, 8, dtype=torch.float64, **shard))  # type: ignore[arg-type]
+    results["model"] = learner.student.state_dict()
+    results["methods"] = learner.methods.state_dict()
+    return results
 
 
-def of_one(x: Tensor) -> Features:
+def uniform_features(x: Tensor) -> Features:
     """Return features that are all the same tensor."""
     return Features(x, (x,), (x,), x, x)
 
@@ -223,18 +223,18 @@ def normalise(world: World) -> Any:
     ).double()
     convert(net, world)
     net = copy.deepcopy(net)  # as a method may do with a student
-    seen: list[Any] = []
+    results: list[Any] = []
     for step in range(2):
         x = (torch.randn(8, 3, 4, 5, dtype=torch.float64) * 3 + 50)[world.rows(8)]
         x.requires_grad_()
-        logits = world.gather(of_one(net(x))).logits
+        logits = world.gather(uniform_features(net(x))).logits
         net.zero_grad()
         loss = (logits.cos() * torch.arange(len(logits))[:, None]).sum()
         loss.backward(torch.full_like(loss, 1 / world.size))
         world.sum_gradients(net.parameters())
         assert x.grad is not None
         slope = world.concatenated(x.grad) if world.size > 1 else x.grad
-        seen += [
+        results += [
             step,
             logits.detach(),
             slope,
@@ -245,9 +245,9 @@ def normalise(world: World) -> Any:
     convert(shell, world)
     x = torch.randn(8, 3, 4, 4).bfloat16().to(memory_format=torch.channels_last)
     y = shell(x[world.rows(8)])
-    seen += [y.dtype, world.gather(of_one(y)).logits.detach().float()]
+    results += [y.dtype, world.gather(uniform_features(y)).logits.detach().float()]
     test = net.eval()(torch.ones(2, 3, 4, 5).double()).detach()
-    return [seen, net.state_dict(), shell.state_dict(), test]
+    return [results, net.state_dict(), shell.state_dict(), test]
 
 
 def gathered(world: World) -> Any:
@@ -256,8 +256,8 @@ def gathered(world: World) -> Any:
     maps = torch.randn(6, 3, 4, 5)
     last = maps.to(memory_format=torch.channels_last)
     made = Features(maps, (last, maps.double()), (last, last.bfloat16()), maps[:, 0, 0], maps[:, 1])
-    got = world.gather(made.map(lambda x: x[world.rows(6)]))
-    values = dict(got.named())
+    features = world.gather(made.map(lambda x: x[world.rows(6)]))
+    values = dict(features.named())
     channels = [
         x.is_contiguous(memory_format=torch.channels_last) for x in values.values() if x.dim() == 4
     ]
@@ -352,7 +352,7 @@ def train(
     Worker(task, 0, stop, report, world).run()
 
 
-def several(world: World, jobs: Sequence[tuple[Any, ...]]) -> None:
+def train_each(world: World, jobs: Sequence[tuple[Any, ...]]) -> None:
     """Run ``train`` for each of ``jobs``: runs, folder, step to stop at."""
     for runs, folder, stop_at in jobs:
         try:

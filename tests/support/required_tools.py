@@ -1,8 +1,8 @@
-"""What ``KDBENCH_REQUIRE=slurm,browser`` lists: tools whose absence is a failure, not a skip."""
+"""Tools listed in ``KDBENCH_REQUIRE=slurm,browser``: their absence is a failure, not a skip."""
 
 import os
 
 
 def required(marker: str) -> bool:
-    """Whether the tests with this marker must run here."""
+    """Check whether the tests with this marker must run."""
     return marker in os.environ.get("KDBENCH_REQUIRE", "").replace(",", " ").split()

@@ -77,14 +77,14 @@ def taught(
 def train(runs: Sequence[Run], folder: Path, **context: Any) -> dict[str, Record]:
     """Train runs as one cohort, and return their records; their teacher must be trained."""
     folder.mkdir(exist_ok=True)
-    some = data(runs[0].dataset)
+    loaded = data(runs[0].dataset)
     first = runs[0].teacher
     teacher = None
     if first:
         teacher = teachers.load(
-            folder, first, num_classes=some.num_classes, in_channels=some.channels, device=CPU
+            folder, first, num_classes=loaded.num_classes, in_channels=loaded.channels, device=CPU
         )
-    Cohort(runs, teacher, some, TrainingContext(folder, CPU, **context)).train()
+    Cohort(runs, teacher, loaded, TrainingContext(folder, CPU, **context)).train()
     return records.load(folder, (run.id for run in runs))
 
 
@@ -100,7 +100,7 @@ def stop_after(steps: int) -> Callable[[], bool]:
 
 
 def numbers(folder: Path, run: Run) -> tuple[Any, list[str]]:
-    """Return what must be reproducible bit for bit: the result, and the curve without timings."""
+    """Return the result and the curve without timings, both reproducible bit for bit."""
     record = records.read(folder, run.id)
     assert record is not None
     lines = (records.folder(folder, run.id) / "history.csv").read_text().splitlines()

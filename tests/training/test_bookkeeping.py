@@ -73,7 +73,7 @@ def test_heartbeats_follow_the_clock_and_the_steps(clock: FakeClock, tmp_path: P
     bookkeeper.step_done(group, LABELS)
     bookkeeper.beat(group)
     assert not bookkeeper.beat_due()
-    # 32 images in 2 s; 4 steps of 2 s an epoch, of whose 3 epochs 11 steps are left
+    # 32 images in 2 s; 11 of 3 x 4 steps of 2 s are left
     assert [(beat.images_per_s, beat.eta) for beat in reported[-1]] == [(16.0, 22.0)] * 2
     assert {beat.at for beat in reported[-1]} == {1e9 + clock.now}
 
@@ -91,7 +91,7 @@ def test_heartbeats_follow_the_clock_and_the_steps(clock: FakeClock, tmp_path: P
     assert beat.images_per_s == (32 + 3 * 16) / 10
     assert beat.eta == 20.0  # two epochs as long as the last one
 
-    bookkeeper.begin_epoch(2)  # a resumed epoch: its first steps are no images of this process
+    bookkeeper.begin_epoch(2)  # resumed: this process did not take the epoch's first steps
     group[0].step = 3
     bookkeeper.step_done(group[:1], LABELS)
     clock.now += 4
@@ -103,7 +103,7 @@ def test_heartbeats_follow_the_clock_and_the_steps(clock: FakeClock, tmp_path: P
 def test_cohort_counts_every_step_and_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two runs of which one was stopped at step 2 and is resumed together with the other."""
+    """One of two runs was stopped at step 2 and is resumed together with the other."""
     ends: list[tuple[int, int]] = []
     end_epoch = Bookkeeper.end_epoch
 

@@ -45,9 +45,9 @@ def test_truncated_checkpoint_is_detected_and_the_previous_is_used(
 def test_every_flipped_bit_of_the_weights_is_detected(tmp_path: Path) -> None:
     checkpoint.save(tmp_path, state(1.0))
     path = tmp_path / checkpoint.NAME
-    whole = path.read_bytes()
+    content = path.read_bytes()
     for position in range(5000, 40000, 3500):
-        broken = bytearray(whole)
+        broken = bytearray(content)
         broken[position] ^= 4
         path.write_bytes(broken)
         with pytest.raises(checkpoint.CheckpointDamaged, match="checksum"):
@@ -107,11 +107,11 @@ def test_training_resumes_from_before_a_damaged_checkpoint(tmp_path: Path) -> No
 
 
 def test_checkpoint_of_another_run_is_not_used(tmp_path: Path) -> None:
-    one, other = alone(0), alone(1)
+    stopped, other = alone(0), alone(1)
     with pytest.raises(Stopped):
-        train([one], tmp_path, stop=stop_after(3))
+        train([stopped], tmp_path, stop=stop_after(3))
     (tmp_path / other.id).mkdir()
-    source = tmp_path / one.id / checkpoint.NAME
+    source = tmp_path / stopped.id / checkpoint.NAME
     (tmp_path / other.id / checkpoint.NAME).write_bytes(source.read_bytes())
     record = train([other], tmp_path)[other.id]
     assert (record.status, record.reason) == (

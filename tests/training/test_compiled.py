@@ -1,4 +1,4 @@
-"""``compile: true``: other rounding, and the same invariants as without it."""
+"""Runs with ``compile: true``: different rounding, but the same invariants."""
 
 import shutil
 from pathlib import Path
@@ -26,7 +26,9 @@ def test_compile_true_is_part_of_the_protocol_and_false_is_not() -> None:
     assert alone(training=COMPILED).id != alone().id
 
 
-def test_without_a_compiler_nothing_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_compiler_is_reported_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     grid = write(tmp_path, protocol={"preset": "demo", "epochs": 1, "compile": True})
     [message] = mistakes("run", "--grid", grid, "--runs", tmp_path / "runs")
@@ -96,7 +98,7 @@ def test_compiled_runs_equal_plain_runs_but_for_rounding(tmp_path: Path) -> None
 
 @pytest.mark.slow
 @needs_compiler
-def test_beyond_torchs_limit_of_variants_it_fails_instead_of_running_uncompiled() -> None:
+def test_too_many_variants_fail_instead_of_running_uncompiled() -> None:
     compiled.discard_compiled()
     call = compiled.compiled(torch.nn.Linear(2, 2))
     with torch._dynamo.config.patch(recompile_limit=1):

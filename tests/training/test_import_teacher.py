@@ -30,8 +30,8 @@ def test_imported_teacher_is_used_by_a_grid(tmp_path: Path) -> None:
     record = records.read(runs, run_id)
     assert record is not None and record.result is not None and record.status == "done"
     assert f"{record.result.test_acc:.2f} % on synthetic" in result.stdout
-    about = json.loads((runs / run_id / "run.json").read_text())
-    assert (about["student"], about["dataset"]) == ("r8w4", {"name": "synthetic"})
+    run_json = json.loads((runs / run_id / "run.json").read_text())
+    assert (run_json["student"], run_json["dataset"]) == ("r8w4", {"name": "synthetic"})
     assert kdbench(*flags).stdout == result.stdout
 
     grid = write(tmp_path, teachers={"r8w4": run_id})

@@ -43,7 +43,7 @@ def test_headline_is_from_the_last_epoch_not_the_best() -> None:
     assert result.last_finite_loss is None
 
 
-def test_without_an_epoch_there_is_no_result() -> None:
+def test_no_epoch_gives_no_result() -> None:
     assert learner_results.result(learner([]), "w", data(), None) is None
 
 
@@ -87,13 +87,13 @@ def test_constant_schedule() -> None:
 
 
 def test_learner_uses_the_schedule() -> None:
-    some = data()
+    loaded = data()
     made = Learner(
         alone(),
         num_classes=10,
         in_channels=1,
         size=8,
-        train_labels=some.train_labels,
+        train_labels=loaded.train_labels,
         teacher=None,
         teacher_head=None,
         device=CPU,

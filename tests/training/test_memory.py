@@ -34,7 +34,7 @@ def group(folder: Path, names: Sequence[str], values: Sequence[object]) -> None:
         (folder / name).write_text(f"{value}\n")
 
 
-def test_free_memory_is_the_kernels_or_what_a_limit_leaves(tmp_path: Path) -> None:
+def test_free_memory_is_minimum_of_system_and_cgroups(tmp_path: Path) -> None:
     proc = system(tmp_path / "proc", 1000, "1:cpu,memory:/job/step\n0::/job/step\n")
     groups = tmp_path / "cgroup"
     assert memory.free_memory(proc, groups) == 1024_000
@@ -83,7 +83,7 @@ class Exhausts(Method):
 @pytest.mark.parametrize(
     "error", ['torch.OutOfMemoryError("CUDA out of memory.")', 'MemoryError("no more")']
 )
-def test_learner_without_memory_fails_alone(tmp_path: Path, error: str) -> None:
+def test_learner_out_of_memory_fails_alone(tmp_path: Path, error: str) -> None:
     train([TEACHER], tmp_path / "runs")
     name = error.partition("(")[0].rpartition(".")[2]
     path = plugin(tmp_path, f"exhausts_{name.lower()}", GREEDY.format(error=error))

@@ -19,7 +19,7 @@ def test_total_is_the_weighted_sum() -> None:
     assert loss.item() == pytest.approx(parts.item(), rel=1e-6)
 
 
-def test_gradient_of_kl() -> None:
+def test_gradient_of_kl_is_right() -> None:
     s = STUDENT.double().requires_grad_()
     t = TEACHER.double()
     kl(s, t, 4.0).backward()

@@ -40,15 +40,15 @@ def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-def agree(one: Any, two: Any, name: str) -> None:
+def agree(expected: Any, actual: Any, name: str) -> None:
     """Check that all but the last digits agree, relative to a tensor's largest entry.
 
     The gradient of a bias before a batch norm is 0 but for rounding, hence the 1e-10.
     """
-    parts, others = dict(flat(one)), dict(flat(two))
-    assert parts.keys() == others.keys(), name
-    for key, a in parts.items():
-        b = others[key]
+    expected_parts, actual_parts = dict(flat(expected)), dict(flat(actual))
+    assert expected_parts.keys() == actual_parts.keys(), name
+    for key, a in expected_parts.items():
+        b = actual_parts[key]
         if isinstance(a, Tensor) and a.is_floating_point():
             digits = 1e-9 if a.dtype == torch.float64 else 1e-6
             scale = float(a.detach().abs().max()) if a.numel() else 0.0
@@ -90,14 +90,14 @@ def test_every_method_takes_the_same_steps_on_one_rank_and_on_two(
 ) -> None:
     rank_processes.lessons(ALONE, tmp_path, chosen)
     together(2, rank_processes.lessons, tmp_path, chosen)
-    one, first, second = (load(tmp_path / f"{who}.pt") for who in ("1-0", "2-0", "2-1"))
-    assert {key.split()[0].split("-")[0] for key in one} >= {name for _, name, _ in chosen}
-    for key in one:
-        agree(one[key], first[key], key)
+    single, first, second = (load(tmp_path / f"{stem}.pt") for stem in ("1-0", "2-0", "2-1"))
+    assert {key.split()[0].split("-")[0] for key in single} >= {name for _, name, _ in chosen}
+    for key in single:
+        agree(single[key], first[key], key)
         # Ranks never drift apart: their results are the same bit for bit.
         for (where, a), (_, b) in zip(flat(first[key]), flat(second[key]), strict=True):
             assert torch.equal(a, b) if isinstance(a, Tensor) else a == b, (key, where)
-    trained = [value for value in one.values() if isinstance(value, dict)]
+    trained = [value for value in single.values() if isinstance(value, dict)]
     assert len(trained) >= 30
 
 
@@ -161,23 +161,23 @@ def record(folder: Path, run: Run) -> Record:
     return result
 
 
-def same_curve(one: Path, other: Path, run: Run) -> None:
+def same_curve(folder: Path, other_folder: Path, run: Run) -> None:
     """Check that two runs in float64 agree in nine digits; rounding may change the others.
 
     Accuracies are equal. The curve stores losses with seven digits.
     """
-    (a, rows), (b, others) = numbers(one, run), numbers(other, run)
+    (a, rows), (b, other_rows) = numbers(folder, run), numbers(other_folder, run)
     assert (a.steps, a.epoch, a.data, a.teacher_weights) == (
         b.steps, b.epoch, b.data, b.teacher_weights,
     )  # fmt: skip
-    assert rows[0] == others[0]
-    for row, other_row in zip(rows[1:], others[1:], strict=True):
-        for what, x, y in zip(
+    assert rows[0] == other_rows[0]
+    for row, other_row in zip(rows[1:], other_rows[1:], strict=True):
+        for column, x, y in zip(
             *(line.split(",") for line in (rows[0], row, other_row)), strict=True
         ):
-            assert float(y) == pytest.approx(float(x), rel=1e-6 * ("loss" in what), abs=0), what
+            assert float(y) == pytest.approx(float(x), rel=1e-6 * ("loss" in column), abs=0), column
     weights, moved = (
-        checkpoint.read(folder / run.id / "checkpoint.pt")["model"] for folder in (one, other)
+        checkpoint.read(f / run.id / "checkpoint.pt")["model"] for f in (folder, other_folder)
     )
     for name, value in weights.items():
         assert value.dtype in (torch.float64, torch.int64)
@@ -185,7 +185,7 @@ def same_curve(one: Path, other: Path, run: Run) -> None:
         torch.testing.assert_close(moved[name], value, rtol=0, atol=atol, msg=name)
 
 
-def test_runs_of_two_ranks(school: tuple[Path, Run], tmp_path: Path) -> None:
+def test_runs_on_two_ranks_equal_runs_on_one(school: tuple[Path, Run], tmp_path: Path) -> None:
     _, teacher = school
     names = ("semckd", "at")
     runs = [taught(teacher, name) for name in names]
@@ -194,40 +194,40 @@ def test_runs_of_two_ranks(school: tuple[Path, Run], tmp_path: Path) -> None:
     bad = [taught(teacher, raises, hyper={"ranks": ranks}) for ranks in ("01", "0", "1")]
     unfit = taught(teacher, "fsp")
     odd = taught(teacher, "kd", training=TRAINING.model_copy(update={"batch_size": 15}))
-    place = {
+    folders = {
         name: copied(school, tmp_path / name) for name in ("one", "two", "down", "up", "bad", "odd")
     }
-    rank_processes.train(ALONE, runs, place["one"])
-    rank_processes.train(ALONE, runs, place["up"], stop_at=19)
+    rank_processes.train(ALONE, runs, folders["one"])
+    rank_processes.train(ALONE, runs, folders["up"], stop_at=19)
     jobs = [
-        (runs, place["two"], 0),
-        (runs, place["down"], 19),
-        (runs, place["up"], 0),
-        ([*bad, unfit, runs[1]], place["bad"], 0),
-        ([odd], place["odd"], 0),
+        (runs, folders["two"], 0),
+        (runs, folders["down"], 19),
+        (runs, folders["up"], 0),
+        ([*bad, unfit, runs[1]], folders["bad"], 0),
+        ([odd], folders["odd"], 0),
     ]
-    together(2, rank_processes.several, jobs)
+    together(2, rank_processes.train_each, jobs)
 
     for run in runs:
-        same_curve(place["one"], place["two"], run)
-        assert record(place["two"], run).environment["ranks"] == 2
-        assert "ranks" not in record(place["one"], run).environment
+        same_curve(folders["one"], folders["two"], run)
+        assert record(folders["two"], run).environment["ranks"] == 2
+        assert "ranks" not in record(folders["one"], run).environment
 
     # The last rank asked to stop: both stopped at the same step, and a single rank resumes there.
-    stopped = [checkpoint.load(place["down"] / run.id) for run in runs]
+    stopped = [checkpoint.load(folders["down"] / run.id) for run in runs]
     assert {state and (state["phase"], state["epoch"], state["step"]) for state in stopped} == {
         ("train", 2, 2)
     }
-    assert not any(records.read(place["down"], run.id) for run in runs)
-    rank_processes.train(ALONE, runs, place["down"])
+    assert not any(records.read(folders["down"], run.id) for run in runs)
+    rank_processes.train(ALONE, runs, folders["down"])
     for run in runs:
-        same_curve(place["one"], place["down"], run)
-        same_curve(place["one"], place["up"], run)
-        (attempt,) = record(place["up"], run).attempts
+        same_curve(folders["one"], folders["down"], run)
+        same_curve(folders["one"], folders["up"], run)
+        (attempt,) = record(folders["up"], run).attempts
         assert attempt.startswith("resumed at")
 
     # If any rank raises, the run ends on all ranks with one record; the other run continues.
-    both, first, second = (record(place["bad"], run) for run in bad)
+    both, first, second = (record(folders["bad"], run) for run in bad)
     for failed in (both, first):
         assert (failed.status, failed.reason) == ("failed", "RuntimeError: a bug in step 5")
     assert second.status == "failed"
@@ -236,27 +236,27 @@ def test_runs_of_two_ranks(school: tuple[Path, Run], tmp_path: Path) -> None:
         assert 'raise RuntimeError("a bug in step 5")' in failed.traceback
         assert failed.result is not None
         assert failed.result.epoch == 1
-    same_curve(place["one"], place["bad"], runs[1])
-    assert record(place["bad"], unfit).status == "skipped"
-    assert len((place["bad"] / "reported.txt").read_text().splitlines()) == 5
+    same_curve(folders["one"], folders["bad"], runs[1])
+    assert record(folders["bad"], unfit).status == "skipped"
+    assert len((folders["bad"] / "reported.txt").read_text().splitlines()) == 5
 
     for rank in (0, 1):
-        error = (place["odd"] / f"error-{rank}.txt").read_text()
+        error = (folders["odd"] / f"error-{rank}.txt").read_text()
         assert error.startswith("executor.ranks: 2: cannot share a batch of 15 evenly")
-    assert not (place["odd"] / odd.id / "record.json").exists()
+    assert not (folders["odd"] / odd.id / "record.json").exists()
 
 
 @pytest.mark.parametrize(
     ("rank", "how"),
     [(0, "kill"), *(pytest.param(1, how, marks=pytest.mark.slow) for how in ("kill", "hang"))],
 )
-def test_loss_of_one_rank_ends_the_other_and_the_run_resumes(
+def test_losing_one_rank_ends_the_other_and_run_resumes(
     school: tuple[Path, Run], tmp_path: Path, rank: int, how: str
 ) -> None:
     ends = plugin(tmp_path, "ends", ENDS)
     run = taught(school[1], ends, hyper={"rank": str(rank), "how": how})
     folder = copied(school, tmp_path / "runs")
-    whole = copied(school, tmp_path / "whole")
+    undisturbed = copied(school, tmp_path / "whole")
     seconds = (
         15.0 if how == "hang" else 600.0
     )  # long, since a busy machine can look like a hanging rank
@@ -277,8 +277,8 @@ def test_loss_of_one_rank_ends_the_other_and_the_run_resumes(
     assert state is not None
     assert state["steps_done"] == 6
     rank_processes.train(ALONE, [run], folder)
-    rank_processes.train(ALONE, [run], whole)
-    same_curve(whole, folder, run)
+    rank_processes.train(ALONE, [run], undisturbed)
+    same_curve(undisturbed, folder, run)
 
 
 # --- invalid ranks -----------------------------------------------------------------------------
@@ -293,7 +293,7 @@ def test_ranks_have_equal_shares() -> None:
         World(0, 3).rows(2)
 
 
-def test_one_rank_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_single_rank_starts_no_process_group(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "1")
     with join_ranks("cpu") as world:
         assert world is ALONE

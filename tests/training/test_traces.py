@@ -1,4 +1,4 @@
-"""Traced values: they change no result, and a kill loses none of them."""
+"""Traced values: they change no result, and no kill loses them."""
 
 from pathlib import Path
 from typing import Any
