@@ -90,12 +90,13 @@ def test_structure_shows_the_layers() -> None:
     assert [s.text.strip() for s in SNIPPETS if s.language == "text"][1] == layers
 
 
-def test_numbers_lists_the_methods_without_golden_vectors() -> None:
+def test_methods_listed_without_golden_vectors_have_none() -> None:
     text = (ROOT / "docs" / "numbers.md").read_text()
-    match = re.search(r"each method except (.*?), loss", text, re.S)
+    match = re.search(r"There are none for (.*?)\. Every", text, re.S)
     assert match
+    listed = set(re.findall(r"`(\w+)`", match[1]))
     golden = {path.name for path in (ROOT / "tests" / "golden").iterdir() if path.is_dir()}
-    assert set(re.findall(r"`(\w+)`", match[1])) == set(lookup.names()) - golden
+    assert listed and listed <= set(lookup.names()) - golden
 
 
 def target(name: str) -> object:
