@@ -17,6 +17,7 @@ import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -33,6 +34,8 @@ PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 UP = {"idle", "mixed", "allocated", "completing", "planned", "reserved"}
 NOT_REACHED = "Unable to contact slurm controller (connect failure)"
 """Message of a command that had no effect, so that it can be repeated safely."""
+DB_BUSY = "Job update not available right now, the DB index is being set"
+"""Message of an update while slurmdbd registers the job; it is over after some seconds."""
 IDLE = re.compile(r"^Agent queue size: +0$.*^Agent count: +0$", re.MULTILINE | re.DOTALL)
 """Output of sdiag if no message of slurmctld is on its way to a node."""
 LONGEST = 70
@@ -270,7 +273,17 @@ class Cluster:
                 time.sleep(
                     max(0.0, datetime.fromisoformat(requeued).timestamp() + 1.1 - time.time())
                 )
-                self.sh("scontrol", "update", f"jobid={job}", "StartTime=now")
+                until(f"the start of job {job}", 60, partial(self._starts, job))
+
+    def _starts(self, job: str) -> bool:
+        """Let a pending job start now; False if slurmctld asks to try again."""
+        try:
+            self.sh("scontrol", "update", f"jobid={job}", "StartTime=now")
+        except RuntimeError as error:
+            if DB_BUSY in str(error):
+                return False
+            raise
+        return True
 
     def cancel_all(self) -> None:
         """Cancel every job, and kill running ones without KillWait's delay."""
