@@ -13,7 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
+
+from kdbench import rng
 
 
 class Incompatible(ValueError):
@@ -93,6 +96,18 @@ class Batch:
     progress: float = 0.0
     step: int = 0
 
+    def generator(self, seed: int, *purpose: str | int) -> torch.Generator:
+        """Return a generator for this step's random numbers, on the device of the batch.
+
+        Its state depends only on ``seed``, ``purpose`` and ``step``, so resuming needs no saved
+        state. Draw from it and drop it: a replayed step seeds it anew. Do not seed generators with
+        ``step`` in a method's own code, because a captured step would draw the same numbers again.
+
+        CPUs and GPUs draw different numbers from the same seed, as everywhere in torch.
+        """
+        generator = torch.Generator(self.labels.device)
+        return generator.manual_seed(rng.key(seed, *purpose, self.step))
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -139,6 +154,7 @@ class Method(nn.Module, ABC):
         objective: default weights of the other two terms, if the method replaces them (SimKD).
         needs_teacher: False for a method that trains without a teacher.
         needs_teacher_when: values of hyper-parameters that make a teacher necessary after all.
+        capturable: False if a step waits for the device, so that it cannot be a CUDA graph.
     """
 
     family: str = "other"
@@ -146,6 +162,7 @@ class Method(nn.Module, ABC):
     objective: Objective = Objective()
     needs_teacher: bool = True
     needs_teacher_when: ClassVar[dict[str, Any]] = {}
+    capturable: bool = True
 
     def __init__(self, setup: Setup) -> None:
         super().__init__()

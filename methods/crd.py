@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdbench import rng
 from kdbench.method import Batch, Features, Incompatible, Method, Setup
 from kdbench.tensors import exact, one_of, unit_rows, upcast
 
@@ -145,7 +144,7 @@ class CRD(Method):
         Stateless: the numbers depend on seed and step only.
         """
         device = self.labels.device
-        generator = torch.Generator(device).manual_seed(rng.key(self.seed, "crd", batch.step))
+        generator = batch.generator(self.seed, "crd")
         negatives = self.draw_negatives(self.labels[batch.index], generator)
         if not self.relax:
             return batch.index, negatives
