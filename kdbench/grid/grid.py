@@ -72,10 +72,10 @@ class Executor(Strict):
         cohort: maximum number of learners that share a teacher's forward.
         checkpoint_seconds: time between checkpoints, the most that is lost if a process is killed.
         device: auto, cpu, cuda or cuda:N.
-        graphs: replay steps as CUDA graphs, which gives the same numbers faster. auto: on a GPU, where
-            the method allows it; always: refuse to train without; never: run each operation.
-        streams: learners of a cohort whose graphs a GPU runs at the same time; each stream needs the
-            memory of a learner.
+        graphs: replay steps as CUDA graphs, which gives the same numbers faster. auto: on a GPU,
+            where the method allows it; always: refuse to train without; never: do not.
+        streams: learners of a cohort whose graphs a GPU runs at the same time; each stream needs
+            the memory of a learner.
         tensorboard: write curves for TensorBoard to the runs' folders.
         slurm: resources and limits of jobs on a cluster.
     """

@@ -201,9 +201,9 @@ class Training(Strict):
         schedule: of the learning rate.
         crop_pad: zero-pad by this many pixels and crop at random; 0: do not.
         flip: mirror half of the images.
-        precision: of both networks. fp32: IEEE single precision; tf32: convolutions on a GPU round
-            their inputs to 10 bits; bf16: mixed precision with bfloat16. Losses of small tensors are
-            always fp32.
+        precision: of both networks. fp32: IEEE single precision; tf32: convolutions, on a GPU only,
+            round their inputs to 10 bits; bf16: mixed precision with bfloat16. Losses of small
+            tensors are always fp32.
         compile: train students through ``torch.compile``, which rounds differently; None: do not.
         pretrain_epochs: length of the pretraining phase of methods that have one.
         pretrain_lr: constant learning rate of that phase; None: the student's.

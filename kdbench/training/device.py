@@ -1,4 +1,4 @@
-"""A device prepared for training: the same bits in every process, and the precision that is asked for.
+"""A device prepared for training: the same bits in every process, and the precision asked for.
 
 ``prepare`` is called before a process first uses a GPU. It is the only place that changes torch's
 settings for GPUs; docs/gpu.md gives the reason for each of them.
@@ -28,9 +28,9 @@ class DeviceError(UserError):
 def prepare(device: torch.device, precision: str = "fp32") -> None:
     """Make this process train on ``device`` with the same bits as any other process.
 
-    On a GPU: select it, allow only deterministic algorithms, never choose an algorithm by timing, and
-    let convolutions use TF32 only for ``tf32``. Products of matrices, which the small losses use, are
-    IEEE single precision in every case. On a CPU there is nothing to set.
+    On a GPU: select it, allow only deterministic algorithms, never choose an algorithm by timing,
+    and let convolutions use TF32 only for ``tf32``. Products of matrices, which the small losses
+    use, are IEEE single precision in every case. On a CPU there is nothing to set.
 
     Args:
         precision: "fp32", "tf32" or "bf16", as in ``protocol.precision``.
