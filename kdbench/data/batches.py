@@ -56,26 +56,57 @@ def train_batches(
     Raises:
         DataError: there are fewer images than ``batch_size``.
     """
+    rows = epoch_rows(data, batch_size, seed, epoch, purpose, crop_pad)
+    make = BatchMaker(data, crop_pad, flip, channels_last, dtype)
+    return map(make, rows[start_step:])
+
+
+def epoch_rows(
+    data: LoadedData, batch_size: int, seed: int, epoch: int, purpose: str, crop_pad: int
+) -> Tensor:
+    """Draw the batches of an epoch, and return them as positions on the device of the data.
+
+    Returns:
+        [steps, 3, B], int64: for each sample the position of its crop's first pixel among those
+        of ``all_crops``, its place among B images and their B mirror images, and its position in
+        the training set.
+
+    Raises:
+        DataError: there are fewer images than ``batch_size``.
+    """
     steps = steps_per_epoch(len(data.train_labels), batch_size)
     draws = drawn(len(data.train_labels), seed, epoch, purpose, crop_pad)
-    normalise = Normalise(data, channels_last, dtype)
-    crops, width, size = all_crops(data, crop_pad), data.size + 2 * crop_pad, data.size
+    width = data.size + 2 * crop_pad
     top, left = draws.offsets.unbind(1)
-    device = data.train_labels.device
-    order = draws.order.to(device)
-    first = ((draws.order * width + top) * width + left).to(device)
-    version = torch.arange(len(order)) % batch_size + batch_size * draws.mirrored
-    version = version.to(device)  # where among B images and their B mirror images
+    first = (draws.order * width + top) * width + left
+    version = torch.arange(len(draws.order)) % batch_size + batch_size * draws.mirrored
+    rows = torch.stack((first, version, draws.order))[:, : steps * batch_size]
+    rows = rows.unflatten(1, (steps, batch_size)).transpose(0, 1).contiguous()
+    return rows.to(data.train_labels.device)
 
-    def batch(step: int) -> tuple[Tensor, Tensor, Tensor]:
-        rows = slice(step * batch_size, (step + 1) * batch_size)
-        images = crops.index_select(0, first[rows]).unflatten(2, (size, -1))  # [B, H, W, C]
-        if flip:
-            images = torch.cat((images, images.flip(2))).index_select(0, version[rows])
-        index = order[rows]
-        return normalise(images), data.train_labels.index_select(0, index), index
 
-    return map(batch, range(start_step, steps))
+class BatchMaker:
+    """Makes batches from rows of ``epoch_rows``; its tensors stay the same in all epochs."""
+
+    def __init__(
+        self,
+        data: LoadedData,
+        crop_pad: int,
+        flip: bool,
+        channels_last: bool = True,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.labels, self.flip = data.train_labels, flip
+        self.normalise = Normalise(data, channels_last, dtype)
+        self.crops, self.size = all_crops(data, crop_pad), data.size
+
+    def __call__(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return images [B, C, H, W], labels [B] and positions [B] of ``rows``, [3, B]."""
+        first, version, index = rows.unbind(0)
+        images = self.crops.index_select(0, first).unflatten(2, (self.size, -1))  # [B, H, W, C]
+        if self.flip:
+            images = torch.cat((images, images.flip(2))).index_select(0, version)
+        return self.normalise(images), self.labels.index_select(0, index), index
 
 
 class Draws(NamedTuple):

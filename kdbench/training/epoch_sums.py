@@ -1,4 +1,7 @@
-"""Running sums of an epoch, kept on the device and read once, at its end."""
+"""Running sums of an epoch, kept on the device and read once, at its end.
+
+The tensors stay the same in all epochs and change in place, since a captured step adds to them.
+"""
 
 from collections.abc import Sequence
 
@@ -27,7 +30,7 @@ class EpochSums:
         value = loss.float()
         finite = torch.isfinite(value)
         self.broken |= ~finite
-        self.last_finite = torch.where(finite, value, self.last_finite)
+        self.last_finite.copy_(torch.where(finite, value, self.last_finite))
         self.loss += value
         self.correct += correct
 
@@ -37,5 +40,10 @@ class EpochSums:
 
     def load(self, state: Sequence[Tensor]) -> None:
         """Restore the sums from a checkpoint."""
-        device = self.loss.device
-        self.loss, self.correct, self.last_finite, self.broken = (x.to(device) for x in state)
+        for own, saved in zip(self.state(), state, strict=True):
+            own.copy_(saved)
+
+    def zero(self) -> None:
+        """Begin the next epoch."""
+        for own in self.state():
+            own.zero_()
