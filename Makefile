@@ -23,10 +23,10 @@ GRID_paper := experiments/table1.yaml
 GRID = $(GRID_$(PROFILE))
 JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 .DEFAULT_GOAL := help
-.PHONY: help setup table1 demo test test-avx2 test-slow test-slurm test-slurm-slow test-browser lint types notebooks bench verify-results check smoke wheel clean
+.PHONY: help setup table1 demo test test-avx2 test-torch-2.11 test-slow test-slurm test-slurm-slow test-browser lint types notebooks bench verify-results check smoke wheel clean
 
 help: ## list the targets
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z0-9.-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 setup: $(STAMP) ## create .venv and install kdbench into it
 
@@ -52,6 +52,10 @@ test: setup ## run the tests
 
 test-avx2: setup ## run the tests with the kernels of a processor without AVX-512
 	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(MAKE) --no-print-directory test
+
+# The torch of the GPU machines at hand, in an environment of its own. Not in CI: it takes 6 GB.
+test-torch-2.11: ## run the tests with torch 2.11.0, in .venv-2.11
+	@$(MAKE) --no-print-directory test VENV=.venv-2.11 TORCH="torch==2.11.0 torchvision==0.26.0"
 
 test-slow: setup ## run the slow tests: kills on the command line, the wheel
 	$(BIN)/python -m pytest -q -m "slow and not slurm and not browser"
@@ -94,5 +98,5 @@ wheel: setup ## build the wheel and list the methods from another folder
 check: lint types test test-slow notebooks ## run the checks that need only Python
 
 clean: ## remove the environment, caches and builds; keep runs/, data/ and results/
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-2.11 build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

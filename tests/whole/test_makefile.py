@@ -67,3 +67,10 @@ def test_given_profile_starts_no_program(tmp_path: Path) -> None:
     for target in ("help", "lint", "test", "setup"):
         make(tmp_path, target)
     assert not (tmp_path / "started").exists()
+
+
+def test_other_torch_has_an_environment_of_its_own(tmp_path: Path) -> None:
+    commands = make(tmp_path, "--always-make", "test-torch-2.11")
+    assert " torch==2.11.0 torchvision==0.26.0\n" in commands
+    assert ".venv-2.11/bin/python -m pytest" in commands
+    assert ".venv/" not in commands
