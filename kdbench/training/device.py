@@ -85,5 +85,61 @@ def noting_varying_operations(found: set[str]) -> Iterator[None]:
             else:
                 shown(message, *rest, **named)
 
-        warnings.showwarning = note  # type: ignore[assignment]
+        warnings.showwarning = note
         yield
+
+
+# -- errors after which a device cannot be used ------------------------------------------------
+
+STICKY = frozenset({214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 999})
+"""CUDA's error codes (``cudaError``) after which every call of the process fails: uncorrectable
+memory errors, illegal addresses and instructions, assertions, time-outs."""
+STICKY_TEXTS = (
+    "device-side assert",
+    "illegal memory access",
+    "illegal instruction",
+    "misaligned address",
+    "unspecified launch failure",
+    "uncorrectable",
+    "hardware stack error",
+    "launch timed out",
+    "context is destroyed",
+)
+"""Words of their messages, for errors without a code."""
+
+
+class DeviceLost(BaseException):
+    """A GPU refuses all further work of this process; the process must end, by ``os._exit``.
+
+    Its runs can resume from their checkpoints in another process. Not an ``Exception``: code that
+    records a run's failure must not catch it, because the next runs would fail, too.
+    """
+
+
+def lost(error: BaseException) -> bool:
+    """Check whether after an error a GPU refuses all further work of this process.
+
+    CUDA reports an error in a kernel at some later call, so ``error`` may come from an innocent
+    operation. Such an error comes again whenever the process waits for the device. Errors that
+    end with the failed call, such as a lack of memory or a refused capture, do not.
+    """
+    if isinstance(error, DeviceLost) or _sticky(error):
+        return True
+    if not isinstance(error, RuntimeError) or not torch.cuda.is_initialized():
+        return False
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError as again:
+        return _sticky(again)
+    return False
+
+
+def _sticky(error: BaseException) -> bool:
+    # Torch before 2.8 has no class of its own for these errors.
+    if not isinstance(error, getattr(torch, "AcceleratorError", RuntimeError)):
+        return False
+    code = getattr(error, "error_code", None)
+    if code is not None:
+        return code in STICKY
+    message = str(error)
+    return "CUDA error" in message and any(text in message for text in STICKY_TEXTS)
