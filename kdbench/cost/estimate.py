@@ -1,4 +1,8 @@
-"""Operations and memory of a run, estimated before it trains."""
+"""Operations and memory of a run, estimated before it trains.
+
+``precision: tf32`` counts like fp32: tensors have four bytes a value, and the operations are the
+same; only their speed differs.
+"""
 
 import json
 import math
@@ -53,6 +57,7 @@ class RunCost:
         teacher_forward: peak of the teacher's forward pass of a batch.
         teacher_features: the teacher's features of a batch, kept while the students train.
         data: images and labels.
+        batch: images of a batch.
         problem: why the run will end without a result ("skipped: why", "fails: why"), why its cost
             is unknown, or "".
         rough: whether a method's cost was scaled from another pair.
@@ -65,6 +70,7 @@ class RunCost:
     teacher_forward: float = 0.0
     teacher_features: float = 0.0
     data: float = 0.0
+    batch: float = 0.0
     problem: str = ""
     rough: bool = False
 
@@ -131,6 +137,7 @@ def _memory(run: Run, shape: DataShape, methods: TermsCost) -> RunCost:
         teacher_forward=b * (teacher.inference + teacher.features),
         teacher_features=b * teacher.features,
         data=float(data_bytes(shape, run.training.crop_pad)),
+        batch=4.0 * b * shape.channels * shape.size**2,
     )
 
 

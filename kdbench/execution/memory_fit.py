@@ -25,6 +25,7 @@ class MemoryFit:
     Attributes:
         limit: bytes for the whole process, or on a GPU; None: unknown, so everything fits.
         gpu: whether the limit is that of a GPU.
+        streams: learners whose CUDA graphs run at once; 0: without graphs.
         warn: called with one line for each run that is too large even alone.
     """
 
@@ -33,12 +34,25 @@ class MemoryFit:
         limit: float | None,
         *,
         gpu: bool = False,
+        streams: int = 0,
         warn: Callable[[str], object] = log.warning,
     ) -> None:
-        self.limit, self.gpu, self.warn = limit, gpu, warn
+        self.limit, self.gpu, self.streams, self.warn = limit, gpu, streams, warn
         self._costs: dict[tuple[str, str], RunCost] = {}
         self._estimator: Estimator | None = None
         self._warned: set[str] = set()
+
+    @classmethod
+    def on_gpu(
+        cls,
+        limit: float,
+        executor: Executor,
+        warn: Callable[[str], object] = log.warning,
+    ) -> "MemoryFit":
+        """Return the check for ``limit`` free bytes of a GPU."""
+        from kdbench.cost.cohort_memory import streams  # imports torch
+
+        return cls(limit, gpu=True, streams=streams(executor), warn=warn)
 
     def pieces(self, runs: Sequence[Run]) -> list[tuple[Run, ...]]:
         """Split runs into few cohorts; a run too large even alone gets its own, and a warning."""
@@ -69,7 +83,8 @@ class MemoryFit:
     def _total(self, costs: "Sequence[RunCost]") -> float:
         from kdbench.cost.cohort_memory import footprint, process_bytes  # import torch
 
-        return footprint(costs, None if self.gpu else process_bytes()).total
+        process = None if self.gpu else process_bytes()
+        return footprint(costs, process, streams=self.streams).total
 
     def _cost(self, run: Run) -> "RunCost":
         if run.seedless not in self._costs:
@@ -82,7 +97,7 @@ class MemoryFit:
     def _warn(self, run: Run, needed: float) -> None:
         line = (
             f"{run.title.rpartition(', seed')[0]}, {run.method}: needs about "
-            f"{needed / 2**30:.1f} GB of memory, but "
+            f"{needed / 2**30:.1f} GB of {'GPU ' if self.gpu else ''}memory, but "
             f"{(self.limit or 0.0) / 2**30:.1f} GB are available; it is trained anyway, but a "
             "smaller batch_size needs less"
         )

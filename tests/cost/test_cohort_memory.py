@@ -1,13 +1,17 @@
 """Memory of a cohort."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from small_grids import first
 
-from kdbench.cost.cohort_memory import LAZY, footprint, process_bytes
-from kdbench.cost.estimate import RunCost
+from kdbench.cost.cohort_memory import CUDA, LAZY, footprint, process_bytes, streams
+from kdbench.cost.estimate import Estimator, RunCost
 from kdbench.cost.peak_memory import PeakMemory
+from kdbench.grid.grid import Executor
 
 
 def test_tensors_that_are_alive_at_once_are_counted() -> None:
@@ -58,8 +62,34 @@ def test_only_the_most_expensive_step_counts_and_shared_memory_counts_once() -> 
     )
     failing = RunCost(problem="skipped: why")
     assert footprint([small, large, failing], 7.0).total == 7 + LAZY + 5 + 2000 + 20 + 40 + 300
-    assert footprint([small, large]).total == 5 + 1000 + 20 + 40 + 300  # on a GPU
     assert footprint([failing], 7.0).total == 7
+
+
+def test_gpu_holds_contexts_buffers_and_a_step_of_each_stream() -> None:
+    shared = RunCost(teacher=1000, teacher_forward=50, teacher_features=20, data=5, batch=3)
+    small, large = replace(shared, held=10, working=100), replace(shared, held=30, working=300)
+    eager = footprint([small, large])
+    assert eager.total == CUDA + 5 + 3 + 1000 + 20 + 40 + 300
+    graphs = footprint([small, large] * 8, streams=4)
+    # Two sets of buffers; the teacher's graph keeps what its forward pass needs.
+    assert graphs.total == CUDA + 5 + 2 * 3 + 1000 + 2 * 20 + 8 * 40 + (50 - 20) + 4 * 300
+    # A stream without a learner needs nothing.
+    assert footprint([large], streams=4).working == 30 + 300
+    assert footprint([RunCost(problem="skipped: why")]).total == CUDA
+    assert footprint([small, large], 0.0).data == 5  # on a CPU as before
+
+
+def test_executor_says_how_many_graphs_run_at_once() -> None:
+    assert [streams(Executor(graphs=graphs)) for graphs in ("auto", "always", "never")] == [4, 4, 0]
+    assert streams(Executor(streams=8)) == 8
+
+
+def test_tf32_needs_what_fp32_needs() -> None:
+    fp32, tf32 = (
+        first("kd", protocol={"preset": "demo", "precision": p}) for p in ("fp32", "tf32")
+    )
+    assert fp32.id != tf32.id
+    assert Estimator()(fp32) == Estimator()(tf32)
 
 
 def test_memory_of_this_process_is_plausible() -> None:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from tiny_runs import CPU, alone, numbers, taught
 
-from kdbench.cost.cohort_memory import footprint, process_bytes
+from kdbench.cost import cohort_memory
+from kdbench.cost.cohort_memory import CUDA, footprint, process_bytes
 from kdbench.cost.estimate import Estimator, RunCost
 from kdbench.execution import local, worker
 from kdbench.execution.memory_fit import USABLE, JobSizing, MemoryFit
@@ -33,6 +34,7 @@ def hundred(monkeypatch: pytest.MonkeyPatch) -> Callable[..., MemoryFit]:
     lines: list[str] = []
 
     def create(limit: float | None) -> MemoryFit:
+        monkeypatch.setattr(cohort_memory, "CUDA", 0.0)
         memory_fit = MemoryFit(limit, gpu=True, warn=lines.append)
         monkeypatch.setattr(MemoryFit, "_certainly_fits", lambda self, runs: False)
         monkeypatch.setattr(MemoryFit, "_cost", lambda self, run: RunCost(held=100))
@@ -61,7 +63,7 @@ def test_run_too_large_even_alone_is_tried_with_one_warning(hundred: Any) -> Non
     runs = [taught(TEACHER, "kd", seed=seed) for seed in range(3)]
     assert [len(piece) for piece in memory_fit.pieces(runs)] == [1, 1, 1]
     assert len(hundred.lines) == 1
-    assert hundred.lines[0].startswith("r8w4 -> r8w3, kd: needs about 0.0 GB of memory")
+    assert hundred.lines[0].startswith("r8w4 -> r8w3, kd: needs about 0.0 GB of GPU memory")
 
 
 def test_small_networks_fit_and_nothing_is_counted(
@@ -125,9 +127,9 @@ def test_free_memory_of_a_gpu_is_shared_by_its_workers(monkeypatch: pytest.Monke
     device = torch.device("cuda:1")
 
     def limit(workers: int, name: str) -> float | None:
-        task = Work((), Path(), Path(), Executor(device=name), workers, memory=1.0)
+        task = Work((), Path(), Path(), Executor(device=name, streams=3), workers, memory=1.0)
         memory_fit = worker._memory_fit(task, device)
-        assert memory_fit.gpu
+        assert (memory_fit.gpu, memory_fit.streams) == (True, 3)
         return memory_fit.limit
 
     assert limit(2, "auto") == 8 * GB
@@ -135,3 +137,27 @@ def test_free_memory_of_a_gpu_is_shared_by_its_workers(monkeypatch: pytest.Monke
     assert limit(2, "cuda:1") == 4 * GB
     task = Work((), Path(), Path(), Executor(), 2, memory=5.0)
     assert worker._memory_fit(task, CPU).limit == 5.0
+
+
+def test_learners_that_a_gpu_trains_at_once_must_fit_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(MemoryFit, "_certainly_fits", lambda self, runs: False)
+    monkeypatch.setattr(MemoryFit, "_cost", lambda self, run: RunCost(working=GB))
+    runs, limit = students(8), (CUDA + 3.5 * GB) / USABLE  # three steps fit, four do not
+
+    def sizes(**settings: Any) -> list[int]:
+        pieces = MemoryFit.on_gpu(limit, Executor(**settings)).pieces(runs)
+        return [len(piece) for piece in pieces]
+
+    assert sizes() == [3, 3, 2]
+    assert sizes(streams=2) == [8]
+    assert sizes(graphs="never") == [8]
+
+
+def test_card_too_small_gives_a_line_and_no_dead_grid() -> None:
+    lines: list[str] = []
+    pieces = MemoryFit.on_gpu(GB, Executor(), lines.append).pieces(students(3))
+    assert [len(piece) for piece in pieces] == [1, 1, 1]
+    assert len(lines) == 3
+    assert all("GB of GPU memory, but 1.0 GB are available; it is trained" in x for x in lines)
