@@ -143,7 +143,8 @@ class Cluster:
             # Without munged each command takes 49 s to fail.
             if self.daemons.get("munged") and self.daemons.get("slurmctld"):
                 self.cancel_all()
-                until("the end of the jobs", 8, lambda: not self.sh("squeue", "-h"))
+                # Jobs that do not end are killed below.
+                until("the end of the jobs", lambda: not self.sh("squeue", "-h"), 8)
         for node in self.nodes:
             self.daemons.end(NODE + node, 5)
         for name in ("slurmctld", "slurmdbd", "mariadbd", "munged"):
@@ -197,7 +198,7 @@ class Cluster:
         process = self._running(daemon)
         process.send(_number(signal))
         if signal in ("KILL", "TERM"):
-            until(f"the end of {daemon}", 30, lambda: not process.alive(), 0.02)
+            until(f"the end of {daemon}", lambda: not process.alive(), pause=0.02)
             self.daemons.reap()
 
     def pause(self, daemon: str) -> None:
@@ -229,7 +230,7 @@ class Cluster:
     def revive(self, node: str) -> None:
         """Start a node's slurmd if it does not run, and resume the node."""
         self._start(NODE + node)
-        until(f"node {node}", 60, lambda: self._resumed([node]))
+        until(f"node {node}", lambda: self._resumed([node]))
 
     def heal(self) -> None:
         """Start or resume every daemon that does not answer, and resume every node."""
@@ -238,17 +239,17 @@ class Cluster:
             names = ["munged", "slurmctld"]
         for name in (*names, *(NODE + node for node in self.nodes)):
             self._start(name)
-        until("the nodes", 60, lambda: self._resumed(self.nodes))
+        until("the nodes", lambda: self._resumed(self.nodes))
         if self.accounting:
-            until("slurmctld in the accounting", 60, self._registered)
+            until("slurmctld in the accounting", self._registered)
 
     def release(self, job: str | int) -> None:
         """Let a requeued job start now.
 
         Raises:
-            TimeoutError: the job is not pending after 60 s, the time for its old processes to end.
+            TimeoutError: the job does not become pending, for instance because it has ended.
         """
-        until(f"the requeue of job {job}", 60, lambda: self._state(job) == "PENDING")
+        until(f"the requeue of job {job}", lambda: self._state(job) == "PENDING")
         self._release([str(job)])
 
     def release_all(self) -> list[str]:
@@ -264,7 +265,7 @@ class Cluster:
             # new run, or leave it without nodes, and its next srun would crash slurmctld. Real jobs
             # wait two minutes. A node that does not come back must not delay the others.
             with contextlib.suppress(TimeoutError):
-                until("the end of the old runs", 15, lambda: IDLE.search(self.sh("sdiag")))
+                until("the end of the old runs", self._silent, 15)
         # A start in the second of the requeue fails, because slurmd takes it for the old run ("Job
         # credential revoked").
         for job in jobs:
@@ -273,7 +274,7 @@ class Cluster:
                 time.sleep(
                     max(0.0, datetime.fromisoformat(requeued).timestamp() + 1.1 - time.time())
                 )
-                until(f"the start of job {job}", 60, partial(self._starts, job))
+                until(f"the start of job {job}", partial(self._starts, job))
 
     def _starts(self, job: str) -> bool:
         """Let a pending job start now; False if slurmctld asks to try again."""
@@ -290,16 +291,22 @@ class Cluster:
         self.sh("scancel", "--user=root", "--quiet", check=False)
         self.sh("scancel", "--user=root", "--full", "--signal=KILL", "--quiet", check=False)
 
-    def wait_idle(self, seconds: float = 30) -> None:
-        """Wait until no job is queued and every node is idle.
+    def wait_idle(self) -> None:
+        """Wait until no job is queued, all nodes are idle and no message to a node is on its way.
+
+        A late message to end an old run could delay or disturb the next job.
 
         Raises:
-            TimeoutError: the cluster is not idle after ``seconds``.
+            TimeoutError: the cluster is not idle within ``DEADLINE``.
         """
-        until("an idle cluster", seconds, self._idle)
+        until("an idle cluster", self._idle)
+        until("an empty queue of messages to the nodes", self._silent)
 
     def _idle(self) -> bool:
         return not self.sh("squeue", "-h") and set(self._nodes().values()) == {"idle"}
+
+    def _silent(self) -> bool:
+        return bool(IDLE.search(self.sh("sdiag")))
 
     def _state(self, job: str | int) -> str:
         return self.sh("squeue", "-h", "-o", "%T", "-j", str(job))
@@ -339,7 +346,7 @@ class Cluster:
             self.daemons.start(name, self._env())
         question = self.daemons.question(name)
         try:
-            until(name, 60, lambda: self._answers(*question) or not self.daemons.get(name))
+            until(name, lambda: self._answers(*question) or not self.daemons.get(name))
         except TimeoutError as error:
             raise TimeoutError(f"{error}\n{self.daemons.tail(name)}") from None
         if not self.daemons.get(name):

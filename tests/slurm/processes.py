@@ -11,9 +11,13 @@ from pathlib import Path
 from kdbench.files import write_atomically
 
 PROC = Path("/proc")
+DEADLINE = 180.0
+"""Seconds to wait for what must happen; a wait ends early, and a slow machine is no failure."""
 
 
-def until(what: str, seconds: float, condition: Callable[[], object], pause: float = 0.1) -> None:
+def until(
+    what: str, condition: Callable[[], object], seconds: float = DEADLINE, pause: float = 0.1
+) -> None:
     """Wait for a condition.
 
     Raises:
@@ -73,9 +77,9 @@ class Process:
             self.send(signal.SIGTERM)
             self.send(signal.SIGCONT)
             with contextlib.suppress(TimeoutError):
-                until(f"the end of process {self.pid}", seconds, lambda: not self.alive(), 0.02)
+                until(f"the end of process {self.pid}", lambda: not self.alive(), seconds, 0.02)
         self.send(signal.SIGKILL)
-        until(f"the end of process {self.pid}", 30, lambda: not self.alive(), 0.02)
+        until(f"the end of process {self.pid}", lambda: not self.alive(), pause=0.02)
 
 
 def carrying(every: Iterable[str], some: Iterable[str]) -> list[Process]:

@@ -4,6 +4,8 @@ import os
 import signal
 import time
 from collections import Counter
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from kdbench.runs import attempts
 from tests.slurm.cluster import Cluster
 from tests.slurm.site import Site, killed_at_exit
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1800)]
 LONG = {"preset": "demo", "epochs": 60}
 
 
@@ -24,6 +26,11 @@ def lines(site: Site) -> str:
 def running(cluster: Cluster) -> list[str]:
     """Return the ids of running jobs; a signal to a waiting job would be repeated for minutes."""
     return cluster.sh("squeue", "-h", "-r", "-t", "R", "-o", "%A").split()
+
+
+def started(cluster: Cluster, jobs: Iterable[str]) -> bool:
+    """Check whether all of the jobs are running."""
+    return set(jobs) <= set(running(cluster))
 
 
 def tries(site: Site) -> Counter[str]:
@@ -38,7 +45,7 @@ def test_usr2_checkpoints_and_is_requeued(cluster: Cluster, tmp_path: Path) -> N
         site.training()
         time.sleep(1)
         cluster.sh("scancel", "--signal=USR2", *running(cluster))
-        site.wait("a requeue", 60, lambda: "BeginTime" in cluster.sh("squeue", "-h", "-o", "%r"))
+        site.wait("a requeue", lambda: "BeginTime" in cluster.sh("squeue", "-h", "-o", "%r"))
         site.finish(runner)
     assert site.results() == site.undisturbed()
     assert "stopped by USR2 at train epoch" in lines(site)
@@ -48,7 +55,6 @@ def test_usr2_checkpoints_and_is_requeued(cluster: Cluster, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 def test_time_limit_is_survived(cluster: Cluster, tmp_path: Path) -> None:
     """The limit is one minute, the shortest; Slurm checks it every half minute."""
     site = Site(
@@ -116,10 +122,10 @@ def test_preemption_with_and_without_a_requeue(cluster: Cluster, tmp_path: Path)
             site.training()
             preempting = [
                 cluster.sh("sbatch", "--parsable", "-p", "main", "-w", f"n{k}", "--exclusive",
-                           "-o", "/dev/null", "--wrap=sleep 20")
+                           "-o", "/dev/null", "--wrap=sleep 600")
                 for k in range(1, 5)
             ]  # fmt: skip
-            time.sleep(25)
+            site.wait("the preemption", partial(started, cluster, preempting))
             cluster.sh("scancel", *preempting)
             site.finish(runner)
         assert site.results() == site.undisturbed()
