@@ -4,21 +4,20 @@
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from golden_cases import BUILDERS, Built, Case, read_case
+from golden_cases import BUILDERS, read_case
 from golden_cases_more import BUILDERS as MORE
+from golden_check import check
 from golden_models import check_case
-from torch import Tensor
 
 SHIPPED = Path(__file__).parent
 FOLDER = Path(os.environ.get("KDBENCH_GOLDEN", SHIPPED))
 CASES = sorted(FOLDER.glob("*/*.npz"))
-LOOSE = {"hkd": 1e-7}
 OURS = Path(__file__).parent == FOLDER
 
 
@@ -86,100 +85,3 @@ def test_method_without_a_builder_is_found() -> None:
     case = replace(read_case(SHIPPED / "at" / "match_b4.npz"), folder="new")
     with pytest.raises(AssertionError, match="new/match_b4: no builder"):
         check(case)
-
-
-def check(case: Case) -> int:
-    """Compare one case and return the number of tensors compared."""
-    builders = BUILDERS | MORE
-    if case.folder not in builders:
-        raise AssertionError(f"{case.folder}/{case.name}: no builder in golden_cases*.py")
-    built = builders[case.folder](case)
-    built.method.double()
-    fill(case, built)
-    loss = run(case, built)
-    if loss.requires_grad:
-        loss.backward()
-    state = built.method.state_dict()
-    bound = LOOSE.get(case.folder, 1e-8)
-    wrong, count = [], 0
-    for key, ours, reference in comparisons(case, built, loss.detach(), state):
-        count += 1
-        wrong += difference(key, ours, reference, bound)
-    assert not wrong, f"{case.folder}/{case.name}:\n  " + "\n  ".join(wrong)
-    return count
-
-
-def fill(case: Case, built: Built) -> None:
-    """Copy the reference's weights and check that nothing is left over on either side."""
-    ours = built.method.state_dict()
-    for name, value in case.params.items():
-        if name in built.read or name in built.ignore:
-            continue
-        assert name in built.param_names, f"param/{name} maps to nothing of ours"
-        target = built.param_names[name]
-        assert target in ours, f"param/{name} maps to {target}; we have {', '.join(ours)}"
-        shapes = f"param/{name} {list(value.shape)}, {target} {list(ours[target].shape)}"
-        assert value.numel() == ours[target].numel(), shapes
-        with torch.no_grad():
-            ours[target].copy_(value.reshape(ours[target].shape))
-    unknown = built.param_names.keys() - case.params.keys()
-    assert not unknown, f"mapped, but not in the file: {sorted(unknown)}"
-    mapped = {*built.param_names.values(), *(x.removeprefix("ours:") for x in built.ignore)}
-    left = [name for name, _ in built.method.named_parameters() if name not in mapped]
-    assert not left, f"parameters of ours to which nothing maps: {left}"
-
-
-def run(case: Case, built: Built) -> Tensor:
-    method = built.method
-    if built.run is not None:
-        return built.run(case, method)
-    term = {"distill": method.loss, "pretrain": method.pretrain_loss}[case.phase]
-    return term(case.student, case.teacher, case.batch)
-
-
-def comparisons(
-    case: Case, built: Built, loss: Tensor, state: dict[str, Tensor]
-) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Yield the tensors to compare: (key in the file, ours, the reference's)."""
-    assert loss.ndim == 0, f"the loss is of shape {list(loss.shape)}, expected a scalar"
-    yield "loss", loss, case.arrays["loss"]
-    nothing = torch.zeros((), dtype=torch.float64)
-
-    gradients = case.starting("grad")
-    assert gradients.keys() <= case.inputs.keys(), f"grad/ of unknown inputs: {[*gradients]}"
-    for name, leaf in case.inputs.items():
-        ours = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
-        yield f"grad/{name}", ours, gradients.get(name, nothing.expand_as(leaf))
-
-    parameters = dict(built.method.named_parameters())
-    gradients = case.starting("grad_param")
-    for name in gradients.keys() - built.ignore.keys():
-        assert built.param_names.get(name) in parameters, f"grad_param/{name}: no such parameter"
-    for name, target in built.param_names.items():
-        if target in parameters:
-            leaf = parameters[target]
-            ours = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
-            yield f"grad_param/{name}", ours, gradients.get(name, nothing.expand_as(leaf))
-
-    for name, reference in case.starting("buffer_after").items():
-        if name in built.ignore:
-            continue
-        if name in built.read:
-            yield f"buffer_after/{name}", built.read[name](built.method), reference
-        else:
-            assert name in built.param_names, f"buffer_after/{name} maps to nothing of ours"
-            yield f"buffer_after/{name}", state[built.param_names[name]], reference
-
-
-def difference(key: str, ours: Tensor, reference: Tensor, bound: float) -> list[str]:
-    """Describe the difference of two tensors, "" if they agree."""
-    ours, reference = ours.detach().double(), reference.double()
-    if ours.numel() != reference.numel():
-        return [f"{key}: shape {list(ours.shape)}, expected {list(reference.shape)}"]
-    if not reference.numel():
-        return [f"{key}: empty"]
-    off = (ours.reshape(reference.shape) - reference).abs().max().item()
-    largest = reference.abs().max().item()
-    if off <= bound * largest + 1e-10:  # False for NaN
-        return []
-    return [f"{key}: off by {off:.3g}, largest value {largest:.3g}"]

@@ -88,7 +88,7 @@ class Case:
 class Built:
     """A case's method, and the mapping of the reference's names to ours.
 
-    ``test_golden.py`` makes the method float64, copies ``param/<reference>`` into
+    ``golden_check.py`` makes the method float64, copies ``param/<reference>`` into
     ``state_dict()[ours]`` for every pair of ``param_names``, runs it, and compares. Nothing is
     skipped: a reference tensor in none of ``param_names``, ``read`` and ``ignore`` is a failure,
     and so is a parameter of ours to which nothing maps.
@@ -112,11 +112,12 @@ class Built:
 Builder = Callable[[Case], Built]
 
 
-def read_case(path: Path) -> Case:
-    """Read a golden file as a case, with new leaf tensors on every call."""
+def read_case(path: Path, device: torch.device | str = "cpu") -> Case:
+    """Read a golden file as a case on a device, with new leaf tensors on every call."""
     with np.load(path) as file:
         meta = json.loads(str(file["meta"]))
-        arrays = {key: torch.from_numpy(file[key]) for key in file.files if key != "meta"}
+        names = [key for key in file.files if key != "meta"]
+        arrays = {key: torch.from_numpy(file[key]).to(device) for key in names}
     inputs = {
         key: value.clone().requires_grad_() for key, value in arrays.items() if key[:2] == "s_"
     }
@@ -130,9 +131,9 @@ def read_case(path: Path) -> Case:
         student=_features(inputs, "s"),
         teacher=_features(arrays, "t"),
         batch=Batch(
-            images=torch.zeros(batch_size, 3, 8, 8, dtype=torch.float64),
+            images=torch.zeros(batch_size, 3, 8, 8, dtype=torch.float64, device=device),
             labels=arrays["labels"],
-            index=arrays.get("index", torch.arange(batch_size)),
+            index=arrays.get("index", torch.arange(batch_size, device=device)),
         ),
     )
 

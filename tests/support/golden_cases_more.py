@@ -49,7 +49,7 @@ def crd(case: Case) -> Built:
         mode=hyper["mode"],
     ).double()
     drawn = case.arrays["contrast_idx"]
-    negatives = torch.zeros(len(drawn), n, dtype=torch.int64)
+    negatives = torch.zeros(len(drawn), n, dtype=torch.int64, device=drawn.device)
     negatives.scatter_add_(1, drawn[:, 1:], torch.ones_like(drawn[:, 1:]))
 
     def run(case: Case, method: Method) -> Tensor:
