@@ -107,7 +107,10 @@ class Dataset(Strict):
 
     @property
     def canonical(self) -> dict[str, Any]:
-        """The values that determine a result: without ``root`` and values that have no effect."""
+        """The values that determine a result: without ``root`` and values that have no effect.
+
+        ``version`` is that of the facts, if it is above 1.
+        """
         values = self.model_dump(exclude_none=True, exclude={"root"})
         if self.name == "imagefolder":
             values["label"] = self._source
@@ -116,9 +119,11 @@ class Dataset(Strict):
         random = self.per_class or self.validation or self.label_noise or self.name == "digits"
         if not (self.subset_seed and random):
             values.pop("subset_seed", None)
-        shape = DATASETS[self.name].shape
-        if shape and self.size == shape.size:
+        facts = DATASETS[self.name]
+        if facts.shape and self.size == facts.shape.size:
             values.pop("size")
+        if facts.version > 1:
+            values["version"] = facts.version
         return values
 
 

@@ -6,19 +6,17 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
-from data_files import cifar, fashion, folders
+from data_files import fashion, folders
 from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision import datasets
 
 from kdbench.data import dataset as data_module
 from kdbench.data.dataset import load, statistics
-from kdbench.data.readers import downloaded
-from kdbench.data.readers import image_folder as folder
+from kdbench.data.readers import decoding, downloaded
 from kdbench.data.readers.base import DataError, draw, resize
 from kdbench.data.readers.by_name import available
 from kdbench.data.readers.downloaded import FASHION_MD5
-from kdbench.grid.dataset_facts import DATASETS
 from kdbench.grid.settings import Dataset
 
 
@@ -168,82 +166,6 @@ def test_resize_equals_pillows_antialiased_bilinear() -> None:
         assert np.abs(pillow.astype(int) - small.numpy()).max() <= 1
 
 
-# -- CIFAR ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
-def test_cifar(name: str, packed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = cifar(tmp_path, name, monkeypatch, packed=packed)
-    assert available(name, tmp_path)[0]
-    data = load(Dataset(name=name), tmp_path)
-    for split, images, labels in (
-        ("train", data.train_images, data.train_labels),
-        ("test", data.test_images, data.test_labels),
-    ):
-        assert np.array_equal(images.numpy(), made[split][0])
-        assert labels.tolist() == made[split][1]
-        assert images.is_contiguous()
-    assert data.classes[1] == "class 1"
-    assert (data.mean, data.std) == DATASETS[name].mean_std
-
-
-def test_missing_cifar_says_what_to_put_where(tmp_path: Path) -> None:
-    name, md5 = "cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85"
-    advice = f"put {name} (md5 {md5}) into {tmp_path / 'cifar100'}"
-    raises(Dataset(name="cifar100"), tmp_path, "cifar100: not found and cannot be", advice)
-    assert available("cifar100", tmp_path) == (False, advice)
-
-
-def test_failing_download_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*args: object, **options: object) -> None:
-        raise URLError("Name or\nservice not known")
-
-    monkeypatch.delenv("KDBENCH_DOWNLOAD")
-    monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", fail)
-    monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", fail)
-    raises(Dataset(name="cifar10"), tmp_path, "service not known", "put cifar-10-python.tar.gz")
-    raises(Dataset(name="fashion_mnist"), tmp_path, "service not known", "apt-get install")
-
-
-def test_wrong_checksum_of_an_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cifar(tmp_path, "cifar100", monkeypatch, packed=True)
-    archive = tmp_path / "cifar100" / "cifar-100-python.tar.gz"
-    archive.write_bytes(archive.read_bytes()[:-100])
-    raises(Dataset(name="cifar100"), tmp_path, str(archive), "is damaged")
-
-
-@pytest.mark.parametrize("file", ["train", "test", "meta"])
-def test_damaged_cifar_file(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cifar(tmp_path, "cifar100", monkeypatch)
-    path = tmp_path / "cifar100" / "cifar-100-python" / file
-    path.write_bytes(path.read_bytes()[:-1])
-    raises(Dataset(name="cifar100"), tmp_path, str(path), "is damaged")
-
-
-def test_archive_replaces_damaged_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = cifar(tmp_path, "cifar100", monkeypatch, packed=True)
-    load(Dataset(name="cifar100"), tmp_path)
-    (tmp_path / "cifar100" / "cifar-100-python" / "meta").unlink()
-    (tmp_path / "cifar100" / "cifar-100-python" / "train").write_bytes(b"")
-    data = load(Dataset(name="cifar100"), tmp_path)
-    assert np.array_equal(data.train_images.numpy(), made["train"][0])
-
-
-def test_cifar_with_other_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refuse content that is not CIFAR in spite of right checksums, as after a format change."""
-    cifar(tmp_path, "cifar100", monkeypatch)
-    folder = tmp_path / "cifar100" / "cifar-100-python"
-    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
-    monkeypatch.setattr("torchvision.datasets.utils.check_integrity", lambda *_: True)
-    (folder / "train").write_bytes(b"no pickle")
-    raises(Dataset(name="cifar100"), tmp_path, str(folder))
-    shutil.copy(folder / "test", folder / "train")
-    assert len(load(Dataset(name="cifar100"), tmp_path).train_labels) == 100
-    shutil.copy(folder / "meta", folder / "train")
-    raises(Dataset(name="cifar100"), tmp_path, str(folder))
-
-
 # -- Fashion-MNIST --------------------------------------------------------------------------
 
 
@@ -291,6 +213,17 @@ def test_fashion_is_checked_where_torchvision_does_not(
     raises(Dataset(name="fashion_mnist"), tmp_path, str(old), "delete it")
 
 
+def test_failing_download_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **options: object) -> None:
+        raise URLError("Name or\nservice not known")
+
+    monkeypatch.delenv("KDBENCH_DOWNLOAD")
+    monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", fail)
+    monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", fail)
+    raises(Dataset(name="cifar10"), tmp_path, "service not known", "put cifar-10-python.tar.gz")
+    raises(Dataset(name="fashion_mnist"), tmp_path, "service not known", "apt-get install")
+
+
 # -- image folders --------------------------------------------------------------------------
 
 
@@ -312,7 +245,7 @@ def test_imagefolder_is_decoded_once(
     (kept,) = (tmp_path / "cache").iterdir()
 
     with monkeypatch.context() as without:
-        without.delattr(folder, "_decode")
+        without.delattr(decoding, "_decode")
         assert load(folder_of(root), tmp_path).digest == data.digest
 
     kept.write_bytes(kept.read_bytes()[:-50])

@@ -93,7 +93,7 @@ def test_noise_is_part_of_the_run_id_and_equal_for_every_method() -> None:
 
 def test_canonical_form_of_noise() -> None:
     plain = Dataset(name="cifar100").canonical
-    assert plain == {"name": "cifar100"}
+    assert plain == {"name": "cifar100", "version": 2}
     noise = plain | {"label_noise": 0.3}
     assert Dataset(name="cifar100", label_noise=0.3).canonical == noise
     assert Dataset(name="cifar100", label_noise=0.3, noise_by="image").canonical == noise

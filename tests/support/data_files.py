@@ -16,6 +16,9 @@ from PIL import Image
 from torchvision import datasets
 
 from kdbench.data.readers import downloaded
+from kdbench.data.readers.cifar_classes import CLASS_DIGESTS, CLASSES
+from kdbench.data.readers.pixel_digest import class_digests
+from kdbench.grid.dataset_facts import DATASETS
 
 
 def md5(path: Path) -> str:
@@ -38,7 +41,7 @@ def cifar(
 ) -> dict[str, tuple[np.ndarray, list[int]]]:
     """Write CIFAR-10 or CIFAR-100 with two images per class to train and one to test.
 
-    torchvision's checksums are replaced by these files'.
+    torchvision's checksums, and the facts on numbers and digest, are replaced by these files'.
 
     Args:
         root: folder of all data sets.
@@ -63,7 +66,7 @@ def cifar(
             content = {"data": flat[part], key: [labels[i] for i in part], "batch_label": file}
             _pickle(folder / file, content)
         made[split] = (images, labels)
-    names = [f"class {k}" for k in range(classes)]
+    names = list(CLASSES[name])
     _pickle(folder / kind.meta["filename"], {kind.meta["key"]: names})
 
     for attribute in ("train_list", "test_list"):
@@ -72,7 +75,39 @@ def cifar(
     meta = kind.meta | {"md5": md5(folder / kind.meta["filename"])}
     monkeypatch.setattr(kind, "meta", meta)
     archived(root / name / kind.filename, kind, folder, monkeypatch, packed=packed)
+    replace_facts(name, made, monkeypatch)
     return made
+
+
+def replace_facts(
+    name: str,
+    made: Mapping[str, tuple[np.ndarray, list[int]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Replace numbers and digests of CIFAR-10 or CIFAR-100 by those of ``made``."""
+    lines = [
+        f"{split}/{CLASSES[name][k]}/{hashlib.sha256(image.tobytes()).hexdigest()}"
+        for split, (images, labels) in made.items()
+        for image, k in zip(images, labels, strict=True)
+    ]
+    facts = DATASETS[name]._replace(
+        train_images=len(made["train"][1]),
+        test_images=len(made["test"][1]),
+        digest=hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest(),
+    )
+    monkeypatch.setitem(DATASETS, name, facts)
+    by_class = {key: value[:8] for key, value in class_digests(lines).items()}
+    monkeypatch.setitem(CLASS_DIGESTS, name, by_class)
+
+
+def cifar_folders(root: Path, name: str, made: Mapping[str, tuple[np.ndarray, list[int]]]) -> Path:
+    """Write images as ``root/NAME/{train,test}/CLASS/<n>.png``, and return ``root/NAME``."""
+    for split, (images, labels) in made.items():
+        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+            file = root / name / split / CLASSES[name][label] / f"{i:05}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(file)
+    return root / name
 
 
 def archived(

@@ -1,4 +1,4 @@
-"""CIFAR-10, CIFAR-100, STL-10 and Fashion-MNIST by torchvision's classes, with checksums."""
+"""STL-10 and Fashion-MNIST, and the archives of CIFAR, by torchvision's classes, with checksums."""
 
 import gzip
 import hashlib
@@ -69,38 +69,22 @@ def archive_available(name: str, root: Path) -> tuple[bool, str]:
     return False, archive_advice(kind, root / name)
 
 
-def cifar(dataset: Dataset, root: Path) -> DataSource:
-    """Read CIFAR-10 or CIFAR-100."""
-    kind, folder = _unpacked(dataset.name, root)
-    try:
-        train, test = kind(folder, train=True), kind(folder, train=False)
-    except UNREADABLE as error:
-        raise DataError(f"{folder / kind.base_folder}: {line(error)}") from error
-    splits = [
-        _checked(
-            dataset.name, folder / kind.base_folder, part.data, part.targets, len(part.classes)
-        )
-        for part in (train, test)
-    ]
-    return DataSource(splits[0], splits[1], tuple(train.classes))
-
-
 def stl10(dataset: Dataset, root: Path) -> DataSource:
     """Read the labelled images of STL-10."""
-    kind, folder = _unpacked(dataset.name, root)
+    kind, folder = unpacked(dataset.name, root)
     where = folder / kind.base_folder
     try:
         train, test = kind(folder, "train"), kind(folder, "test")
     except UNREADABLE as error:
         raise DataError(f"{where}: {line(error)}") from error
     splits = [
-        _checked(dataset.name, where, part.data.transpose(0, 2, 3, 1), part.labels, 10)
+        checked(dataset.name, where, part.data.transpose(0, 2, 3, 1), part.labels, 10)
         for part in (train, test)
     ]
     return DataSource(splits[0], splits[1], tuple(train.classes))
 
 
-def _unpacked(name: str, root: Path) -> tuple[Any, Path]:
+def unpacked(name: str, root: Path) -> tuple[Any, Path]:
     """Unpack or download a data set, and return torchvision's class and the folder of the files.
 
     Raises:
@@ -150,7 +134,10 @@ def archive_files(kind: Any) -> dict[str, str | None]:
 
 def archive_advice(kind: Any, folder: Path) -> str:
     """Say which archive to put where."""
-    return f"put {kind.filename} (md5 {kind.tgz_md5}) into {folder}"
+    advice = f"put {kind.filename} (md5 {kind.tgz_md5}) into {folder}"
+    # torchvision's CIFAR classes have meta; ``kdbench.data.readers.cifar`` reads their images, too.
+    pictures = f", or its images into {folder}/{{train,test}}/CLASS/*.png"
+    return advice + (pictures if hasattr(kind, "meta") else "")
 
 
 def fashion_mnist(dataset: Dataset, root: Path) -> DataSource:
@@ -183,7 +170,7 @@ def fashion_mnist(dataset: Dataset, root: Path) -> DataSource:
         train, test = FashionMNIST(root / name, train=True), FashionMNIST(root / name, train=False)
     except UNREADABLE as error:
         raise DataError(f"{raw}: {line(error)}") from error
-    splits = [_checked(name, raw, part.data, part.targets, 10) for part in (train, test)]
+    splits = [checked(name, raw, part.data, part.targets, 10) for part in (train, test)]
     return DataSource(splits[0], splits[1], tuple(train.classes))
 
 
@@ -203,8 +190,12 @@ def packed(raw: Path, stem: str) -> Path | None:
     return next((f for f in (raw / f"{stem}.gz", DEBIAN / f"{stem}.gz") if f.is_file()), None)
 
 
-def _checked(name: str, where: Path, images: Any, labels: Any, classes: int) -> Split:
-    """Convert arrays to a ``Split``, and check the shape of the data set."""
+def checked(name: str, where: Path, images: Any, labels: Any, classes: int) -> Split:
+    """Convert arrays to a ``Split``, and check the shape of the data set.
+
+    Raises:
+        DataError: shape, type or labels are not those of ``DATASETS``.
+    """
     channels, size, expected = DATASETS[name].shape or (0, 0, 0)
     split = Split(torch.as_tensor(images), torch.as_tensor(labels, dtype=torch.int64))
     if split.images.ndim == 3:
