@@ -13,14 +13,13 @@ from datetime import UTC, datetime
 from functools import partial
 
 import torch
-from torch import Tensor
 
 from kdbench.data.dataset import LoadedData
 from kdbench.grid.run import Run
 from kdbench.runs import attempts, environment, heartbeat, records
 from kdbench.runs.heartbeat import Beat
 from kdbench.runs.records import Record
-from kdbench.training import checkpoint, learner_results
+from kdbench.training import checkpoint, learner_results, learner_state
 from kdbench.training.context import TrainingContext
 from kdbench.training.learner import Learner
 from kdbench.training.teacher import LoadedTeacher
@@ -52,10 +51,10 @@ class Bookkeeper:
         self.epoch_began = time.monotonic()
         self.step, self.images = step, 0
 
-    def step_done(self, learners: Sequence[Learner], labels: Tensor) -> None:
-        """Count a step of ``learners`` on a batch with these labels [B]."""
+    def step_done(self, learners: Sequence[Learner], batch_size: int) -> None:
+        """Count a step of ``learners`` on a batch."""
         self.step += 1
-        self.images += len(learners) * len(labels)
+        self.images += len(learners) * batch_size
 
     def end_epoch(self, group: list[Learner]) -> None:
         """Stop the clock of the epoch, and write a heartbeat of each learner in ``group``."""
@@ -81,7 +80,7 @@ class Bookkeeper:
             for learner in learners:
                 if learner.status == "running":
                     folder = records.folder(self.context.runs, learner.run.id)
-                    checkpoint.save(folder, learner.state())
+                    checkpoint.save(folder, learner_state.state_of(learner))
                     learner_results.write_history(folder, learner)
 
         self.world.first_rank_runs(write)

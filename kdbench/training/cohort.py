@@ -8,22 +8,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-import torch
 from torch import Tensor
 
-from kdbench.data.batches import eval_batches, train_batches
+from kdbench.data.batches import eval_batches
 from kdbench.data.dataset import LoadedData
 from kdbench.grid.run import Run
 from kdbench.method import Features, Incompatible
 from kdbench.runs import records
 from kdbench.runs.records import Record
-from kdbench.training import checkpoint, evaluation
+from kdbench.training import checkpoint, evaluation, learner_state
 from kdbench.training.bookkeeping import Bookkeeper
 from kdbench.training.build import dry_run
-from kdbench.training.clock import Clock
 from kdbench.training.context import TrainingContext
+from kdbench.training.device import DeviceLost, lost, prepare
 from kdbench.training.learner import Learner
 from kdbench.training.memory import is_out_of_memory
+from kdbench.training.steps import make_steps
 from kdbench.training.teacher import LoadedTeacher
 
 
@@ -56,7 +56,9 @@ class Cohort:
             Stopped: the context asked to stop; every learner has a checkpoint.
             OSError: the disk is full or cannot be written; files written before are complete.
             RankLost: another rank is gone; the last checkpoints are valid.
+            DeviceLost: the GPU refuses all further work; likewise.
         """
+        prepare(self.context.device, self.runs[0].training.precision)
         self._start_learners()
         for phase in ("pretrain", "train"):
             last = max((x.epochs() for x in self._running() if x.phase == phase), default=0)
@@ -70,7 +72,7 @@ class Cohort:
         """Train the learners in ``group`` for one epoch, or for the rest of one, and evaluate."""
         first = min(x.step for x in group)
         self.bookkeeper.begin_epoch(first)
-        batches = self._train_batches(phase, epoch, first, group[0].run)
+        self.steps.begin_epoch(phase, epoch, first)
         for step in range(first, group[0].steps):
             if not any(x.status == "running" for x in group):
                 break
@@ -78,18 +80,16 @@ class Cohort:
             learners = [x for x in group if x.status == "running" and x.step == step]
 
             # Batch and teacher forward, once for all learners.
-            with self.shared_clock:
-                images, labels, index = next(batches)
-                t = self._teacher_forward(images, learners)
+            self.steps.share(learners)
 
             # Forward, backward and optimiser step of each learner.
             for learner in learners:
-                train_step = partial(learner.train_step, images, labels, index, t)
-                self._run_or_fail(learner, train_step)
+                self._run_or_fail(learner, partial(self.steps.train, learner))
 
             # Heartbeat and checkpoints if due, or stop.
-            self.bookkeeper.step_done(learners, labels)
+            self.bookkeeper.step_done(learners, group[0].run.training.batch_size)
             self._between_steps(group)
+        self.steps.join()
 
         # Evaluation, and the row of the epoch in each learner's history.
         for learner in [x for x in group if x.status == "running"]:
@@ -113,7 +113,7 @@ class Cohort:
         if len({run.shared for run in self.runs}) != 1:
             raise ValueError("the runs of a cohort share teacher, data, batches and seed")
         self.bookkeeper = Bookkeeper(self.context, self.runs)
-        self.shared_clock = Clock(self.context.device)
+        self.steps = make_steps(self.runs[0], self.data, self.teacher, self.context)
         self.assigned_seconds = 0.0
         teacher_features = None
         if self.teacher:
@@ -145,13 +145,14 @@ class Cohort:
             learner = self.world.run_or_fail_together(build)
             state = self.world.first_rank_runs(partial(checkpoint.load, folder))
             if state is not None and "optimizer" in state:
-                learner.load_state(state)
+                learner_state.restore(learner, state)
                 resumed_at = f"{learner.phase} epoch {learner.epoch}, step {learner.step}"
                 learner.attempts.append(f"resumed at {resumed_at}")
         except Incompatible as reason:
             self.bookkeeper.write(run, Record(run.id, "skipped", reason=_one_line(reason)))
             return
         except (Exception, SystemExit) as error:
+            self._raise_if_lost(error)
             trace = traceback.format_exc()
             record = Record(run.id, "failed", reason=_one_line(error), traceback=trace)
             self.bookkeeper.write(run, record)
@@ -165,36 +166,19 @@ class Cohort:
     def _running(self) -> list[Learner]:
         return [x for x in self.learners if x.status == "running"]
 
-    def _train_batches(
-        self, phase: str, epoch: int, start_step: int, run: Run
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield images [B, C, H, W], labels [B] and indices [B] of an epoch, from a step on."""
-        return train_batches(
-            self.data,
-            batch_size=run.training.batch_size,
-            seed=run.seed,
-            epoch=epoch,
-            purpose=phase,
-            crop_pad=run.training.crop_pad,
-            flip=run.training.flip,
-            start_step=start_step,
-        )
-
-    def _teacher_forward(self, images: Tensor, learners: list[Learner]) -> Features | None:
-        """Return the teacher's features of a global batch; None if no learner needs them."""
-        if self.teacher is None or not any(x.needs_teacher for x in learners):
-            return None
-        bf16 = learners[0].run.training.precision == "bf16"
-        with torch.autocast(self.context.device.type, torch.bfloat16, enabled=bf16):
-            return self.world.gather(self.teacher(images[self.world.rows(len(images))]))
-
     def _run_or_fail(self, learner: Learner, action: Callable[[], None]) -> None:
         """Run ``action``; if it raises on any rank, mark this learner as failed."""
         try:
             self.world.run_or_fail_together(action)
         except (Exception, SystemExit) as error:
+            self._raise_if_lost(error)
             learner.status, learner.reason = "failed", _one_line(error)
             learner.trace = traceback.format_exc()
+
+    def _raise_if_lost(self, error: BaseException) -> None:
+        """Raise ``DeviceLost`` after an error that the device does not recover from."""
+        if lost(error):
+            raise DeviceLost(_one_line(error)) from error
 
     def _between_steps(self, group: list[Learner]) -> None:
         """Write heartbeats and checkpoints if they are due; stop if asked to."""
@@ -202,6 +186,7 @@ class Cohort:
             self.bookkeeper.beat(group)
         due, stop = self.world.any_rank(self.bookkeeper.save_due(), self.context.stop())
         if due or stop:
+            self.steps.join()
             self._assign_shared_seconds(group)
             self.bookkeeper.save(self._running())
         if stop:
@@ -232,12 +217,13 @@ class Cohort:
 
     def _assign_shared_seconds(self, group: list[Learner]) -> None:
         """Add the time of batches and teacher in full to every learner: alone it would need it."""
-        seconds = self.shared_clock.settle() - self.assigned_seconds
+        seconds = self.steps.clock.settle() - self.assigned_seconds
         self.assigned_seconds += seconds
         for learner in group:
             learner.teacher_seconds += seconds
 
     def _finish(self, learner: Learner) -> None:
+        self.steps.release(learner)
         self.bookkeeper.finish(learner, self.data, self.teacher)
         self.learners.remove(learner)
 

@@ -19,6 +19,8 @@ class TrainingContext:
         device: device to train on.
         checkpoint_seconds: seconds between checkpoints; 0: one after every step.
         beat_seconds: seconds between heartbeats.
+        graphs: as ``executor.graphs``: auto, always or never.
+        streams: as ``executor.streams``.
         tensorboard: also write curves for TensorBoard.
         stop: called after every step; training stops if it returns True.
         report: called with the learners' heartbeats, and with a line for every run that ends.
@@ -31,6 +33,8 @@ class TrainingContext:
     device: torch.device
     checkpoint_seconds: float = 60.0
     beat_seconds: float = 1.0
+    graphs: str = "auto"
+    streams: int = 4
     tensorboard: bool = False
     stop: Callable[[], bool] = lambda: False
     report: Callable[[Sequence[Beat], str], None] = lambda beats, line: None

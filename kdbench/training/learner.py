@@ -4,11 +4,10 @@ A learner does not depend on the other learners of its cohort, and shares no ran
 them, so its results are the same alone and in a cohort.
 """
 
-import json
 import math
 from collections.abc import Iterable
+from contextlib import nullcontext
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +19,12 @@ from kdbench.training import evaluation, objective, traces
 from kdbench.training.build import build_methods, build_network, dry_run
 from kdbench.training.clock import Clock
 from kdbench.training.compiled import compiled
+from kdbench.training.device import noting_varying_operations, seed
 from kdbench.training.epoch_sums import EpochSums
 from kdbench.training.global_batch_norm import convert
 from kdbench.training.phases import Phase, Phases
 from kdbench.training.ranks import ALONE, World
-from kdbench.training.schedule import learning_rate
+from kdbench.training.schedule import Rate, learning_rate
 
 
 class Learner:
@@ -38,6 +38,8 @@ class Learner:
         history: one row per finished epoch.
         status: "running", "lost" if another process has taken over, or the record's status.
         reason: why the run failed or diverged.
+        graphed: "yes" if steps are replayed as CUDA graphs, "no", or why they cannot be.
+        varying: operations of the methods that may vary in the last bits on this device.
     """
 
     def __init__(
@@ -80,7 +82,7 @@ class Learner:
         setup = Setup(
             student=student_features,
             teacher=teacher or student_features,
-            train_labels=train_labels,
+            train_labels=train_labels.cpu(),  # as the modules, until they are moved
             batch_size=run.training.batch_size,
             num_classes=num_classes,
             teacher_head=teacher_head,
@@ -105,6 +107,9 @@ class Learner:
         self.seconds_before = 0.0
         self.teacher_seconds = 0.0
         self.sums = EpochSums(device)
+        self.rate = Rate(device)
+        self.graphed, self.varying = "no", set[str]()
+        self.steps_here = 0  # of this phase in this process
         self.optimizer = self.phases.optimizer(self.phase, run.training)
 
     @property
@@ -121,19 +126,42 @@ class Learner:
 
     def train_step(self, images: Tensor, labels: Tensor, index: Tensor, t: Features | None) -> None:
         """Take an optimiser step on a global batch; ``t`` are the teacher's features of it."""
-        run = self.run
+        self.before_step()
+        with self.clock:
+            s = self.compute(self.batch(images, labels, index), t)
+        self.after_step(s, t)
+
+    def before_step(self) -> None:
+        """Do what a step needs from the host: modes, seeds and the learning rate."""
         if self.step == 0:
             self.phases.set_modes(self.phase)
         # A method may use torch's global generator; its state depends only on run and step.
-        torch.manual_seed(key(run.seed, "step", self.phase, self.epoch, self.step))
+        step_key = key(self.run.seed, "step", self.phase, self.epoch, self.step)
+        seed(self.device, step_key)
+        if self.phase == "pretrain":
+            assert self.run.pretrain is not None
+            rate = self.run.pretrain[1]
+        else:
+            rate = learning_rate(self.run.training, self.epoch, self.step, self.steps)
+        self.rate.set(self.optimizer, rate)
+
+    def batch(self, images: Tensor, labels: Tensor, index: Tensor) -> Batch:
+        """Return a global batch with its place in the training."""
         done = (self.epoch - 1) * self.steps + self.step  # steps of the phase
         total = self.epochs() * self.steps
-        batch = Batch(images, labels, index, self.epoch, done / total, done)
-        with self.clock:
-            self._set_rate()
-            bf16 = run.training.precision == "bf16"
+        return Batch(images, labels, index, self.epoch, done / total, done)
+
+    def compute(self, batch: Batch, t: Features | None) -> Features:
+        """Do what a step needs from the device, and return the student's features.
+
+        Everything from forward pass to optimiser step. It changes tensors only in place and no
+        Python state, so that it can be captured as a CUDA graph.
+        """
+        noted = noting_varying_operations(self.varying) if self._first_steps() else nullcontext()
+        bf16 = self.run.training.precision == "bf16"
+        with noted:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-                s: Features = self.world.gather(self.forward(images[self.rows]))
+                s: Features = self.world.gather(self.forward(batch.images[self.rows]))
                 compute_loss = partial(self._loss, s, t or s.detached(), batch)
                 loss = self.world.run_or_fail_together(compute_loss)
             if loss.requires_grad:
@@ -141,13 +169,21 @@ class Learner:
                 self.world.sum_gradients(self.phases.learnable)
                 self.optimizer.step()
                 self.optimizer.zero_grad(set_to_none=True)
-            with torch.no_grad():
-                correct = (self._train_logits(s).argmax(1) == labels).sum()
-                self.sums.add(loss.detach(), correct)
+        with torch.no_grad():
+            correct = (self._train_logits(s).argmax(1) == batch.labels).sum()
+            self.sums.add(loss.detach(), correct)
+        return s
+
+    def _first_steps(self) -> bool:
+        return self.device.type == "cuda" and self.steps_here < 2
+
+    def after_step(self, s: Features | None, t: Features | None) -> None:
+        """Count the step; at the end of an epoch, trace values of its features, if given."""
         self.step += 1
         self.steps_done += 1
-        if self.step == self.steps:
-            self.traced = traces.traced_values(run.terms, self.terms, s, t or s.detached())
+        self.steps_here += 1
+        if self.step == self.steps and s is not None:
+            self.traced = traces.traced_values(self.run.terms, self.terms, s, t or s.detached())
 
     def _loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
         run = self.run
@@ -167,15 +203,6 @@ class Learner:
             run.alpha,
             run.temperature,
         )
-
-    def _set_rate(self) -> None:
-        if self.phase == "pretrain":
-            assert self.run.pretrain is not None
-            rate = self.run.pretrain[1]
-        else:
-            rate = learning_rate(self.run.training, self.epoch, self.step, self.steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
 
     def epochs(self) -> int:
         """Return the number of epochs of the current phase."""
@@ -245,56 +272,12 @@ class Learner:
     def next_epoch(self) -> None:
         """Advance to the next epoch, to the next phase, or to the end."""
         self.clock.settle()
-        self.sums = EpochSums(self.device)
+        self.sums.zero()
         self.step = 0
         self.epoch += 1
         if self.epoch > self.epochs():
             self.epoch = 1
             self.phase = "train" if self.phase == "pretrain" else "end"
+            self.steps_here = 0
             if self.phase == "train":
                 self.optimizer = self.phases.optimizer(self.phase, self.run.training)
-
-    # -- checkpoints ------------------------------------------------------------------------
-
-    def state(self) -> dict[str, Any]:
-        """Return everything needed to resume; waits for the device."""
-        return {
-            "run": json.dumps(self.run.canonical, sort_keys=True),
-            "phase": self.phase,
-            "epoch": self.epoch,
-            "step": self.step,
-            "steps_done": self.steps_done,
-            "model": self.student.state_dict(),
-            "methods": self.methods.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "sums": self.sums.state(),
-            "last_finite_loss": self.last_finite_loss,
-            "history": self.history,
-            "traced": self.traced,
-            "seconds": self.seconds_before + self.clock.settle(),
-            "teacher_seconds": self.teacher_seconds,
-            "attempts": self.attempts,
-        }
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Resume from ``state``.
-
-        Raises:
-            ValueError: the state belongs to another run.
-            RuntimeError: the state does not fit the student or the methods.
-        """
-        if state.get("run") != json.dumps(self.run.canonical, sort_keys=True):
-            raise ValueError("the checkpoint belongs to another run")
-        self.phase, self.epoch, self.step = state["phase"], state["epoch"], state["step"]
-        self.steps_done = state["steps_done"]
-        self.optimizer = self.phases.optimizer(self.phase, self.run.training)
-        self.student.load_state_dict(state["model"])
-        self.methods.load_state_dict(state["methods"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.sums.load(state["sums"])
-        self.last_finite_loss = state["last_finite_loss"]
-        self.history, self.traced = list(state["history"]), state.get("traced", {})
-        self.seconds_before = state["seconds"]
-        self.teacher_seconds = state["teacher_seconds"]
-        self.attempts = list(state["attempts"])
-        self.phases.set_modes(self.phase)

@@ -322,7 +322,7 @@ def float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     try:
         with (
-            patch("kdbench.training.cohort.train_batches", train_wide),
+            patch("kdbench.training.steps.train_batches", train_wide),
             patch("kdbench.training.cohort.eval_batches", eval_wide),
         ):
             yield

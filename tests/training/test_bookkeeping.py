@@ -14,7 +14,6 @@ from kdbench.training.cohort import Stopped
 from kdbench.training.context import TrainingContext
 from kdbench.training.learner import Learner
 
-LABELS = torch.zeros(16, dtype=torch.int64)
 
 
 class FakeClock:
@@ -70,7 +69,7 @@ def test_heartbeats_follow_the_clock_and_the_steps(clock: FakeClock, tmp_path: P
         x.step += 1
     clock.now += 2
     assert bookkeeper.beat_due()
-    bookkeeper.step_done(group, LABELS)
+    bookkeeper.step_done(group, 16)
     bookkeeper.beat(group)
     assert not bookkeeper.beat_due()
     # 32 images in 2 s; 11 of 3 x 4 steps of 2 s are left
@@ -80,7 +79,7 @@ def test_heartbeats_follow_the_clock_and_the_steps(clock: FakeClock, tmp_path: P
     for steps in range(2, 5):
         group[0].step = steps  # the second learner has failed
         group[1].status = "failed"
-        bookkeeper.step_done(group[:1], LABELS)
+        bookkeeper.step_done(group[:1], 16)
     clock.now += 8
     for x in group:
         x.next_epoch()
@@ -93,7 +92,7 @@ def test_heartbeats_follow_the_clock_and_the_steps(clock: FakeClock, tmp_path: P
 
     bookkeeper.begin_epoch(2)  # resumed: this process did not take the epoch's first steps
     group[0].step = 3
-    bookkeeper.step_done(group[:1], LABELS)
+    bookkeeper.step_done(group[:1], 16)
     clock.now += 4
     bookkeeper.beat(group)
     [beat] = reported[-1]

@@ -1,0 +1,295 @@
+"""A learner's step as a CUDA graph: recorded once, then replayed by one call, with the same bits.
+
+A graph repeats the very kernels of an ordinary step on the same addresses. So whatever a step takes
+from Python must be the same in every step: ``Replay`` finds what is not, and then goes on without a
+graph. docs/gpu.md lists the rules.
+"""
+
+import gc
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from kdbench.method import Batch, Features, Method
+from kdbench.rng import key
+from kdbench.training.learner import Learner
+from kdbench.training.python_state import changed, python_state, restore
+
+Result = TypeVar("Result")
+
+WARM = 2
+"""Ordinary steps before a recording. They make handles, workspaces, momentum and method state."""
+
+
+class NotCapturable(RuntimeError):
+    """A step cannot be a graph; one line says why. It is then run operation by operation."""
+
+
+class Recorder(Protocol):
+    """Records work on a device, and knows the device's lanes: streams of work in order.
+
+    Attributes:
+        lanes: number of lanes for learners; lane ``lanes`` is that of batches and teacher.
+    """
+
+    lanes: int
+
+    def on(self, lane: int) -> AbstractContextManager[Any]:
+        """Return a context in which operations are sent to a lane."""
+
+    def record(
+        self, lane: int, work: Callable[[], Result], generators: Sequence[torch.Generator]
+    ) -> tuple[Callable[[], None], Result]:
+        """Record ``work`` without doing it; return a function that does it, and its result.
+
+        The result's tensors are valid after each call of the function. ``generators`` are those
+        that the work draws from, besides torch's global ones.
+        """
+
+    def wait(self, lane: int, other: int) -> None:
+        """Make later work in ``lane`` wait for the present work in ``other``."""
+
+    def join(self) -> None:
+        """Wait for all lanes."""
+
+
+class CudaRecorder:
+    """Lanes and graphs of a GPU. Graphs of one lane never run at once, so they share memory."""
+
+    def __init__(self, device: torch.device, lanes: int) -> None:
+        self.device, self.lanes = device, lanes
+        self.streams = [torch.cuda.Stream(device) for _ in range(lanes + 1)]
+        self.pools = [torch.cuda.graph_pool_handle() for _ in range(lanes + 1)]
+
+    def on(self, lane: int) -> AbstractContextManager[Any]:
+        """Return a context in which operations are sent to a lane."""
+        return torch.cuda.stream(self.streams[lane])
+
+    def record(
+        self, lane: int, work: Callable[[], Result], generators: Sequence[torch.Generator]
+    ) -> tuple[Callable[[], None], Result]:
+        """Record ``work`` as a CUDA graph; the warm-up must have run in the same lane."""
+        graph = torch.cuda.CUDAGraph()
+        for generator in generators:
+            graph.register_generator_state(generator)
+        self.join()
+        collecting = gc.isenabled()
+        gc.disable()  # a collected graph or tensor would break the capture
+        try:
+            with self.on(lane):
+                graph.capture_begin(pool=self.pools[lane], capture_error_mode="thread_local")
+                try:
+                    result = work()
+                finally:
+                    graph.capture_end()
+        finally:
+            if collecting:
+                gc.enable()
+        return graph.replay, result
+
+    def wait(self, lane: int, other: int) -> None:
+        """Make later work in ``lane`` wait for the present work in ``other``."""
+        self.streams[lane].wait_stream(self.streams[other])
+
+    def join(self) -> None:
+        """Wait for all lanes."""
+        torch.cuda.synchronize(self.device)
+
+
+class WatchedBatch(Batch):
+    """A batch that notes which of its numbers a method reads, and keeps its generators."""
+
+    def __init__(self, batch: Batch, watch: "Watch") -> None:
+        # The dataclass is frozen, and its numbers are properties here.
+        vars(self).update(
+            images=batch.images, labels=batch.labels, index=batch.index, _batch=batch, _watch=watch
+        )
+
+    @property
+    def epoch(self) -> int:
+        """As in ``Batch``; a step whose method reads it is recorded once an epoch."""
+        self._watch.read.add("epoch")
+        return self._batch.epoch
+
+    @property
+    def progress(self) -> float:
+        """As in ``Batch``; a step whose method reads it cannot be recorded."""
+        self._watch.read.add("progress")
+        return self._batch.progress
+
+    @property
+    def step(self) -> int:
+        """As in ``Batch``; a step whose method reads it cannot be recorded."""
+        self._watch.read.add("step")
+        return self._batch.step
+
+    def generator(self, seed: int, *purpose: str | int) -> torch.Generator:
+        """As in ``Batch``; each step seeds the same generators."""
+        return self._watch.lend(self.labels.device, self._batch.step, (seed, *purpose))
+
+    _batch: Batch
+    _watch: "Watch"
+
+
+class Watch:
+    """What the methods of a learner take from a batch besides its tensors.
+
+    Attributes:
+        read: names of the numbers that were read: "epoch", "progress", "step".
+        recording: whether a step is being recorded, when generators cannot be seeded.
+    """
+
+    def __init__(self) -> None:
+        self.read: set[str] = set()
+        self.recording = False
+        self._made: dict[tuple[Any, ...], torch.Generator] = {}
+        self._lent: list[tuple[Any, ...]] = []
+
+    @property
+    def generators(self) -> list[torch.Generator]:
+        """Every generator lent so far."""
+        return list(self._made.values())
+
+    def begin(self) -> None:
+        """Begin a step."""
+        self._lent = []
+
+    def lend(self, device: torch.device, step: int, purpose: tuple[Any, ...]) -> torch.Generator:
+        """Return the generator of a purpose, seeded for a step; a second one if asked again."""
+        name = (*purpose, self._lent.count(purpose))
+        self._lent.append(purpose)
+        if name not in self._made:
+            if self.recording:
+                raise NotCapturable(f"a generator for {purpose} is new in this step")
+            self._made[name] = torch.Generator(device)
+        if not self.recording:
+            self._made[name].manual_seed(key(*purpose, step))
+        return self._made[name]
+
+    def seed(self, step: int) -> None:
+        """Seed every generator for a step."""
+        for name, generator in self._made.items():
+            generator.manual_seed(key(*name[:-1], step))
+
+
+class Replay:
+    """A learner whose steps are recorded and replayed if possible.
+
+    Attributes:
+        learner: the learner.
+        lane: where its steps run.
+        reason: why its steps cannot be recorded; "" if they can, as far as is known.
+    """
+
+    def __init__(self, learner: Learner, recorder: Recorder, lane: int) -> None:
+        self.learner, self.recorder, self.lane = learner, recorder, lane
+        self.reason = ""
+        if not all(method.capturable for method in learner.terms):
+            terms = zip(learner.run.terms, learner.terms, strict=True)
+            names = " and ".join(term.method for term, method in terms if not method.capturable)
+            self.reason = f"{names} waits for the device within a step"
+        self._watch = Watch()
+        self._graph: Callable[[], None] | None = None
+        self._features: Features | None = None
+        self._key: object = None
+        self._traces = any(type(m).trace is not Method.trace for m in learner.terms)
+        learner.graphed = self.reason or "yes"
+
+    def step(self, images: Tensor, labels: Tensor, index: Tensor, t: Features | None) -> None:
+        """Take a step on a batch and the teacher's features, which must stay in the same memory."""
+        x = self.learner
+        with self.recorder.on(self.lane):
+            x.before_step()
+            batch = x.batch(images, labels, index)
+            if self._key != self._now():
+                self._forget()
+            if self._graph is None and x.steps_here >= WARM and not self.reason:
+                self._record(batch, t)
+            with x.clock:
+                if self._graph is not None:
+                    self._watch.seed(batch.step)
+                    self._graph()
+                    features = self._features
+                else:
+                    features = self._compute(batch, t)
+            x.after_step(features, t)
+
+    def _now(self) -> object:
+        """Return what the present recording depends on besides the addresses of tensors."""
+        epoch = self.learner.epoch if "epoch" in self._watch.read else None
+        return self.learner.phase, epoch, id(self.learner.optimizer)
+
+    def _forget(self) -> None:
+        if self._graph is not None:
+            self.recorder.join()  # it may still run
+        self._graph = self._features = None
+        self._key = self._now()
+
+    def _compute(self, batch: Batch, t: Features | None) -> Features:
+        """Run a step operation by operation, and see whether the next ones can be recorded."""
+        if self.reason:
+            return self.learner.compute(batch, t)
+        before, drawn = python_state(self._modules()), self._random_state()
+        self._watch.begin()
+        features = self.learner.compute(WatchedBatch(batch, self._watch), t)
+        self._refuse(self._hindrance(drawn))
+        if self.learner.steps_here > 0:  # the first step may set things up
+            self._refuse(changed(before, python_state(self._modules())))
+        self._key = self._now()
+        return features
+
+    def _record(self, batch: Batch, t: Features | None) -> None:
+        """Record a step without taking it."""
+        x, before, drawn = self.learner, python_state(self._modules()), self._random_state()
+        self._watch.begin()
+        self._watch.seed(batch.step)
+        self._watch.recording = True
+        try:
+            work = lambda: x.compute(WatchedBatch(batch, self._watch), t)  # noqa: E731
+            replay, features = self.recorder.record(self.lane, work, self._watch.generators)
+            hindrance = changed(before, python_state(self._modules()))
+            if hindrance or self._hindrance(drawn):
+                raise NotCapturable(hindrance or self._hindrance(drawn))
+        except Exception as error:
+            self.recorder.join()  # raises if the device itself is lost
+            x.optimizer.zero_grad(set_to_none=True)
+            restore(before)
+            self._refuse(" ".join(str(error).split()) or type(error).__name__)
+            x.before_step()  # seeds again
+        else:
+            self._graph, self._key = replay, self._now()
+            self._features = features if self._traces else None
+        finally:
+            self._watch.recording = False
+
+    def _hindrance(self, drawn: object) -> str:
+        """Return what a method took that the next steps cannot repeat; "" if nothing.
+
+        Args:
+            drawn: ``_random_state`` before the step.
+        """
+        names = sorted(self._watch.read & {"progress", "step"})
+        if names:
+            return f"a method reads batch.{' and batch.'.join(names)}, which change in every step"
+        if drawn != self._random_state():
+            # Graphs in several lanes would share the global generator's seed in memory.
+            return "a method draws from torch's global generator; batch.generator can be recorded"
+        return ""
+
+    def _random_state(self) -> object:
+        """Return the state of torch's global generators of CPU and device, for comparisons."""
+        state = torch.default_generator.get_state().numpy().tobytes()
+        device = self.learner.device
+        if device.type == "cuda":
+            return state, torch.cuda.default_generators[device.index or 0].get_offset()
+        return state
+
+    def _refuse(self, reason: str) -> None:
+        if reason:
+            self.reason = self.learner.graphed = reason
+
+    def _modules(self) -> list[nn.Module]:
+        return [*self.learner.methods.modules(), *self.learner.student.modules()]
