@@ -58,9 +58,9 @@ class AnalysisRequest:
     def library(self) -> "Library":
         """Return a loader of these runs' networks and data."""
         from kdbench.analyses.loading import Library
-        from kdbench.execution.worker import choose_device
+        from kdbench.execution.devices import choose_device
 
-        return Library(self.runs, self.data, choose_device(self.device))
+        return Library(self.runs, self.data, choose_device(self.device, key="--device"))
 
     def trained_runs(self) -> "list[TrainedRun]":
         """Load the runs."""

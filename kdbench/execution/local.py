@@ -18,6 +18,7 @@ from pathlib import Path
 
 from kdbench.cost.saved_tuning import MeasuredSplit
 from kdbench.execution import crashes
+from kdbench.execution.devices import check_possible, choose_device
 from kdbench.execution.events import Event
 from kdbench.execution.work import JobError, Work, check_writable, cohorts, missing, tuned, workers
 from kdbench.execution.worker import Worker
@@ -25,6 +26,7 @@ from kdbench.grid.grid import Executor
 from kdbench.grid.run import Run
 from kdbench.runs import heartbeat, records
 from kdbench.runs.records import Record
+from kdbench.training import device
 from kdbench.training.memory import free_memory
 
 CRASHES = 3
@@ -48,6 +50,9 @@ def run_all(expanded: Sequence[Run], runs: Path, data: Path, executor: Executor)
     todo = missing(expanded, runs)
     if not todo:
         return
+    chosen = choose_device(executor.device)
+    if chosen.type == "cpu":  # a worker checks its GPU, so that this process needs none
+        check_possible(todo, executor, chosen)
     n = workers(executor)
     groups = cohorts(todo, most=executor.cohort, workers=n)
     n = min(n, len(groups))
@@ -91,8 +96,13 @@ def _train_in_thread(task: Work, todo: Sequence[Run]) -> Iterator[Event]:
     finally:
         stopping.set()
         thread.join()
-    if failure:
-        raise failure[0]
+    if not failure:
+        return
+    if device.lost(failure[0]):
+        raise JobError(
+            f"{crashes.gpu_refuses(failure[0])}; with executor.kind: local, the other runs go on"
+        ) from failure[0]
+    raise failure[0]
 
 
 def _watch(todo: Sequence[Run], runs: Path, alive: Callable[[], bool]) -> Iterator[Event]:
@@ -166,8 +176,8 @@ class _Pool:
 
     def _handle_death(self, process: BaseProcess) -> None:
         """Count a death for each run of a dead worker; a run fails after ``CRASHES`` of them."""
-        code = process.exitcode or 0
-        how = crashes.cause(-code) if code < 0 else f"exit code {code}"
+        number = crashes.number(process.exitcode or 0)
+        how = crashes.cause(number) if number else f"exit code {process.exitcode}"
         self.lines.append(f"worker {process.pid} died of {how}; its runs resume in another worker")
         held = [
             run
@@ -182,7 +192,7 @@ class _Pool:
             self.deaths[run.id] += 1
             if self.deaths[run.id] >= CRASHES:
                 reason = f"its worker died {CRASHES} times, last of {how}"
-                reason += crashes.remedy(-code, run)
+                reason += crashes.remedy(number, run)
                 records.write(self.task.runs, Record(run.id, "failed", reason))
                 heartbeat.clear(self.task.runs, run.id)
         # Runs that a dead worker held restart one by one, so that only the faulty one fails again.
@@ -227,3 +237,9 @@ def _run_worker(task: Work, number: int, parent: int) -> None:
     except JobError as error:
         sys.stderr.write(f"kdbench: {error}\n")
         sys.exit(2)
+    except BaseException as error:
+        if not device.lost(error):
+            raise
+        sys.stderr.write(f"kdbench: {crashes.gpu_refuses(error)}\n")
+        sys.stderr.flush()
+        os._exit(crashes.DEVICE_LOST)  # the usual end of a process would wait for the GPU

@@ -7,6 +7,7 @@ trained by the process that holds its lease (``kdbench.runs.lease``), which ends
 
 import math
 import os
+import shutil
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from kdbench.errors import UserError
 from kdbench.grid.grid import Executor
 from kdbench.grid.run import Run
 from kdbench.runs import environment, records
+
+DRIVER = (Path("/proc/driver/nvidia"), Path("/dev/nvidiactl"), Path("/dev/dxg"))
+"""Files of NVIDIA's driver: on Linux, in containers that hide ``/proc/driver``, and on WSL."""
 
 
 class JobError(UserError):
@@ -142,11 +146,17 @@ def tuned(executor: Executor) -> tuple[MeasuredSplit, MeasuredSplit] | None:
 
 
 def _gpus(executor: Executor) -> int:
-    """Return the number of GPUs to use; does not import torch if there is no driver."""
-    if executor.device not in ("auto", "cuda"):
-        return 0
-    if not Path("/proc/driver/nvidia").exists() and "CUDA_VISIBLE_DEVICES" not in os.environ:
+    """Return the number of GPUs to use; imports torch only if there may be any."""
+    if executor.device.startswith("cuda:"):
+        return 1
+    if executor.device == "cpu" or (executor.device == "auto" and not may_have_gpus()):
         return 0
     import torch
 
     return torch.cuda.device_count()
+
+
+def may_have_gpus() -> bool:
+    """Check for signs of NVIDIA's driver, which torch could use; does not import torch."""
+    signs = any(path.exists() for path in DRIVER)
+    return signs or "CUDA_VISIBLE_DEVICES" in os.environ or bool(shutil.which("nvidia-smi"))

@@ -4,7 +4,7 @@ import contextlib
 import errno
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from kdbench.data.dataset import LoadedData, load
 from kdbench.data.readers.base import DataError
+from kdbench.execution.devices import check_possible, choose_device
 from kdbench.execution.memory_fit import MemoryFit
 from kdbench.execution.work import JobError, Work, missing
 from kdbench.grid.run import Run, Teacher
@@ -24,6 +25,7 @@ from kdbench.training import compiled
 from kdbench.training import teacher as teachers
 from kdbench.training.cohort import Cohort, Stopped
 from kdbench.training.context import TrainingContext
+from kdbench.training.device import prepare
 from kdbench.training.memory import free_gpu_memory, keep_memory
 from kdbench.training.ranks import ALONE, PeerFailed, RanksError, World
 from kdbench.training.teacher import LoadedTeacher, TeacherError
@@ -51,6 +53,11 @@ class Worker:
         report: Callable[..., None],
         world: World = ALONE,
     ) -> None:
+        """Prepare the device.
+
+        Raises:
+            JobError: it cannot be used, or cannot do what a run asks for.
+        """
         executor = task.executor
         self.task, self.stop, self.world = task, stop, world
         self.device = choose_device(
@@ -63,12 +70,18 @@ class Worker:
             runs=task.runs,
             device=self.device,
             checkpoint_seconds=executor.checkpoint_seconds,
+            graphs=executor.graphs,
+            streams=executor.streams,
             tensorboard=executor.tensorboard,
             stop=stop,
             report=report,
             world=world,
         )
-        self.memory_fit = _memory_fit(task, self.device)  # before anything is loaded
+        with _usable(self.device):
+            runs = (run for cohort in task.cohorts for run in cohort)
+            check_possible(runs, executor, self.device)
+            prepare(self.device)
+            self.memory_fit = _memory_fit(task, self.device)  # before anything is loaded
         self._data: dict[Dataset, LoadedData] = {}
         self._teacher: tuple[Teacher, LoadedTeacher] | None = None
 
@@ -161,10 +174,8 @@ class Worker:
         Raises:
             JobError: data is missing, the disk is full, the teacher is damaged.
         """
+        prepare(self.device, runs[0].training.precision)
         if any(run.training.compile for run in runs):
-            hindrance = compiled.why_unavailable(self.device)
-            if hindrance:
-                raise JobError(f"protocol.compile: true: {hindrance}; accepted here: false")
             compiled.discard_compiled()
         try:
             load = partial(self._load, runs[0])
@@ -213,18 +224,18 @@ def _memory_fit(task: Work, device: torch.device) -> MemoryFit:
     if device.type != "cuda":
         return MemoryFit(task.memory)
     gpus = torch.cuda.device_count() if ":" not in task.executor.device else 1
-    return MemoryFit(free_gpu_memory(device) / math.ceil(task.workers / max(1, gpus)), gpu=True)
+    share = free_gpu_memory(device) / math.ceil(task.workers / max(1, gpus))
+    return MemoryFit.on_gpu(share, task.executor)
 
 
-def choose_device(name: str, number: int = 0) -> torch.device:
-    """Return the device of worker ``number``; workers spread over the GPUs, if there are any."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda":
-        name = f"cuda:{number % max(1, torch.cuda.device_count())}"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise JobError(f"device {name}: torch {torch.__version__} sees no GPU here")
-    return torch.device(name)
+@contextlib.contextmanager
+def _usable(device: torch.device) -> Iterator[None]:
+    """Turn an error in the first calls to a device into a ``JobError``."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise JobError(f"executor.device: {device}: torch cannot use it: {reason}") from error
 
 
 def _try_lock(path: Path, held: contextlib.ExitStack) -> bool:

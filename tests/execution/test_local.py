@@ -123,11 +123,17 @@ def _kill_a_worker(folder: Path, runners: list[subprocess.Popen[str]]) -> bool:
             "last of signal 6: crash in native code (torch), not in the method; network: r8w3 "
             "taught by r8w4; try another version of torch",
         ),
+        (
+            'raise DeviceLost("CUDA error: device-side assert triggered")',
+            "last of exit code 70: an error on the GPU, after which it refused all work; often a "
+            "method uses an index that is out of range; with CUDA_LAUNCH_BLOCKING=1",
+        ),
     ],
 )
 def test_run_that_keeps_killing_its_worker_fails(tmp_path: Path, death: str, reason: str) -> None:
     text = RAISES.replace('raise RuntimeError("a bug in step 5")', death).replace(
-        "from kdbench.method", "import os\n\nfrom kdbench.method"
+        "from kdbench.method",
+        "import os\n\nfrom kdbench.training.device import DeviceLost\nfrom kdbench.method",
     )
     teacher = alone(student="r8w4", training=TRAINING.model_copy(update={"epochs": 1}))
     train([teacher], tmp_path / "runs")
@@ -143,3 +149,16 @@ def test_run_that_keeps_killing_its_worker_fails(tmp_path: Path, death: str, rea
     assert len(lines) == 3
     cause = reason.removeprefix("last of ").partition(";")[0]
     assert all(f" died of {cause}; its runs resume in another worker" in line for line in lines)
+
+
+def test_lost_gpu_ends_training_in_this_process_with_one_line(tmp_path: Path) -> None:
+    """The process cannot train anything else, but what it had written stays."""
+    lost = 'from kdbench.training.device import DeviceLost\n            raise DeviceLost("gone")'
+    text = RAISES.replace('raise RuntimeError("a bug in step 5")', lost)
+    teacher = alone(student="r8w4", training=TRAINING.model_copy(update={"epochs": 1}))
+    run = replace(taught(teacher, plugin(tmp_path, "deadly", text)), training=TRAINING)
+    with pytest.raises(JobError, match=r"the GPU refuses all further work .*: gone; .*intact"):
+        train_all([teacher, run], tmp_path / "runs")
+    assert records.read(tmp_path / "runs", run.id) is None
+    trained = records.read(tmp_path / "runs", teacher.id)
+    assert trained is not None and trained.status == "done"

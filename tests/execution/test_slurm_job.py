@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 from debug_runner import DEBUG, teacher_and_students
-from tiny_runs import alone, taught
+from tiny_runs import alone, taught, train
 
-from kdbench.execution import work
-from kdbench.execution.slurm import job, submissions
+from kdbench.execution import crashes, work
+from kdbench.execution.slurm import code_snapshot, job, submissions
 from kdbench.execution.slurm.array_element import Element
 from kdbench.execution.slurm.stop_signals import StopSignals
 from kdbench.execution.slurm.submissions import Submission
 from kdbench.grid.run import Run
 from kdbench.grid.settings import Dataset
 from kdbench.runs import attempts, records
+from tests.whole.test_invariants import RAISES, plugin
 
 
 def submitted(tmp_path: Path, runs: list[Run]) -> Submission:
@@ -36,18 +37,23 @@ def submitted(tmp_path: Path, runs: list[Run]) -> Submission:
     return submission
 
 
-def test_pickled_element_trains_its_runs_in_another_process(tmp_path: Path) -> None:
-    cohort = teacher_and_students(1)[:2]
-    submission = submitted(tmp_path, cohort)
+def in_another_process(tmp_path: Path, submission: Submission) -> subprocess.CompletedProcess[str]:
+    """Call a submission's first element as submitit does on the node."""
     (tmp_path / "element.pickle").write_bytes(pickle.dumps(Element(str(submission.folder), 0)))
     code = "import pickle, sys; pickle.load(open(sys.argv[1], 'rb'))()"
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "element.pickle")],
         env=os.environ | {"PYTHONPATH": str(Path(job.__file__).parents[3])},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_pickled_element_trains_its_runs_in_another_process(tmp_path: Path) -> None:
+    cohort = teacher_and_students(1)[:2]
+    submission = submitted(tmp_path, cohort)
+    done = in_another_process(tmp_path, submission)
     assert done.returncode == 0, done.stderr
     assert work.missing(cohort, tmp_path / "runs") == []
     assert len(list(submission.folder.glob("ended-*-0"))) == 1
@@ -82,3 +88,18 @@ def test_signal_before_the_first_step_is_noted_and_not_requeued(tmp_path: Path) 
     assert records.read(tmp_path / "runs", run.id) is None
     assert not list(submission.folder.glob("stopped-*"))
     assert len(list(submission.folder.glob("ended-*-0"))) == 1
+
+
+def test_lost_gpu_ends_the_process_with_its_own_code_and_writes_no_record(tmp_path: Path) -> None:
+    lost = 'from kdbench.training.device import DeviceLost\n            raise DeviceLost("gone")'
+    text = RAISES.replace('raise RuntimeError("a bug in step 5")', lost)
+    teacher = alone(student="r8w4")
+    train([teacher], tmp_path / "runs")
+    cohort = [taught(teacher, plugin(tmp_path, "deadly", text)), taught(teacher, "kd")]
+    submission = submitted(tmp_path, cohort)
+    code_snapshot.take(tmp_path / "runs", cohort).rename(tmp_path / "code")
+    done = in_another_process(tmp_path, submission)
+    assert done.returncode == crashes.DEVICE_LOST, done.stderr
+    assert "kdbench: the GPU refuses all further work of this process: gone" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert work.missing(cohort, tmp_path / "runs") == cohort

@@ -143,6 +143,33 @@ def test_crash_in_native_code_is_named_in_the_record(slurm: FakeSlurm, tmp_path:
     assert "; network: r8w3; try another version of torch" in record.reason
 
 
+@pytest.mark.parametrize(
+    ("code", "cause"),
+    [
+        ("0:11", "signal 11: crash in native code (torch), not in the method"),
+        ("70:0", "exit code 70: an error on the GPU, after which it refused all work"),
+    ],
+)
+def test_only_the_run_that_crashes_its_job_fails(
+    slurm: FakeSlurm, tmp_path: Path, code: str, cause: str
+) -> None:
+    """A crash takes the whole cohort with it; then its runs are submitted one by one."""
+    runs = [alone(student=f"r8w{width}") for width in (3, 4, 5)]
+
+    def crash(name: str, job: Job) -> str:
+        if runs[1].id not in job.submission.ids(job.index):
+            return DONE
+        job.code = code
+        return "FAILED"
+
+    slurm.on_start = crash
+    run_to_end(runs, tmp_path, slurm, slurm_executor(retries=1))
+    written = records.load(tmp_path, (run.id for run in runs))
+    assert [written[run.id].status for run in runs] == ["done", "failed", "done"]
+    assert cause in written[runs[1].id].reason
+    assert len(slurm.submissions[0][0].ids(0)) == 3
+
+
 def test_losses_with_progress_in_between_do_not_count(slurm: FakeSlurm, tmp_path: Path) -> None:
     run = alone()
     starts = []

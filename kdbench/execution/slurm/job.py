@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from kdbench import files
-from kdbench.execution import work
+from kdbench.execution import crashes, work
 from kdbench.execution.slurm import code_snapshot, submissions
 from kdbench.execution.slurm.stop_signals import StopSignals
 from kdbench.execution.slurm.submissions import Submission
@@ -18,7 +18,7 @@ from kdbench.grid.grid import Executor
 from kdbench.grid.run import Run
 from kdbench.runs import attempts, heartbeat, records
 from kdbench.runs.lease import Owner
-from kdbench.training import ranks
+from kdbench.training import device, ranks
 from kdbench.training.ranks import World
 
 WAIT_SECONDS = 300.0
@@ -33,7 +33,8 @@ def train(folder: Path, index: int, signals: StopSignals) -> int:
     Returns:
         The exit code. 0: every run has a record and none failed, so dependent jobs start. 1: some
         run has no record or failed. 2: training cannot continue, and ``<index>.error`` has the
-        reason. 143: stopped by a signal.
+        reason. 143: stopped by a signal. If the GPU refuses all further work, the process ends at
+        once, with ``crashes.DEVICE_LOST``.
     """
     submission = submissions.read(folder)
     process = int(os.environ.get("SLURM_PROCID", "0"))
@@ -75,12 +76,24 @@ def _train_with_ranks(task: Work, owner: Owner, signals: StopSignals) -> tuple[b
         TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
     try:
         with ranks.join_ranks(task.executor.device) as world:
-            progressed = _train_cohort(task, owner, signals, world)
+            progressed = _train_or_leave(task, owner, signals, world)
             return progressed, world.first_rank_runs(lambda: _exit_code(task))
     except ranks.RankLost as lost:
         sys.stderr.write(f"kdbench: another rank was lost: {lost}\n")
         sys.stderr.flush()
         os._exit(3)  # threads that still wait for the lost rank would keep the process alive
+
+
+def _train_or_leave(task: Work, owner: Owner, signals: StopSignals, world: World) -> bool:
+    """Call ``_train_cohort``; end the process if its GPU refuses all further work."""
+    try:
+        return _train_cohort(task, owner, signals, world)
+    except BaseException as error:
+        if not device.lost(error):
+            raise
+        sys.stderr.write(f"kdbench: {crashes.gpu_refuses(error)}\n")
+        sys.stderr.flush()
+        os._exit(crashes.DEVICE_LOST)  # leaving nccl and the interpreter would wait for the GPU
 
 
 def _train_cohort(task: Work, owner: Owner, signals: StopSignals, world: World) -> bool:

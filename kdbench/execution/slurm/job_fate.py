@@ -64,7 +64,7 @@ class Verdict:
 
     Attributes:
         why: the reason.
-        signal: the signal that killed a job that is gone; 0: none.
+        signal: the signal that killed a job that is gone, or ``crashes.DEVICE_LOST``; 0: neither.
     """
 
     fate: Fate

@@ -32,6 +32,8 @@ class Poller:
         next_poll: when to query Slurm again.
         losses: by a run's id, how often in a row its job was lost without progress.
         marks: by a run's id, its progress at the last loss.
+        suspects: ids of runs whose job crashed. They are submitted one by one from then on, so that
+            only the one that causes the crashes fails.
     """
 
     def __init__(self, board: Board, slurm: Slurm, scheduler: Scheduler) -> None:
@@ -39,6 +41,7 @@ class Poller:
         self.next_poll = 0.0
         self.losses: Counter[str] = Counter()
         self.marks: dict[str, int] = {}
+        self.suspects: set[str] = set()
 
     def poll(self, now: float) -> None:
         """Query Slurm, and draw the conclusions that are safe."""
@@ -187,6 +190,8 @@ class Poller:
             run = self.board.pending[run_id]
             if self.board.blocked(run):
                 continue
+            if signal in crashes.CRASHES:
+                self.suspects.add(run_id)
             mark = self._mark(run_id)
             # Losses with progress in between, such as preemptions, are not limited.
             self.losses[run_id] = 1 if mark != self.marks.get(run_id) else self.losses[run_id] + 1

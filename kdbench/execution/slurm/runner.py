@@ -152,7 +152,7 @@ class SlurmRunner:
                 todo,
                 most=self.executor.cohort,
                 workers=1,
-                needs=self._resources,
+                needs=self._kept_apart,
                 fits=self._job_sizing.fits,
             )
             while ready := [cohort for cohort in cohorts if self._can_submit(cohort[0])]:
@@ -191,6 +191,10 @@ class SlurmRunner:
             executor=self.executor,
             attempts=self.board.tries,
         )
+
+    def _kept_apart(self, run: Run) -> tuple[Resources, str]:
+        """Return what must be equal for two runs to share a job."""
+        return self._resources(run), run.id if run.id in self.poller.suspects else ""
 
     def _resources(self, run: Run) -> Resources:
         """Return a run's resources, checked against the partitions of the cluster."""

@@ -51,18 +51,18 @@ class Ended:
 
     @property
     def signal(self) -> int:
-        """Signal that killed the job's process; 0: none.
+        """Signal that killed the job's process, or ``crashes.DEVICE_LOST``; 0: neither.
 
         For signal 6, sacct reports ``0:6``, or ``134:0`` if the process was run by a shell.
         """
         code, _, number = self.exit_code.partition(":")
         if not (code.isdecimal() and number.isdecimal()):
             return 0
-        return int(number) or max(0, int(code) - 128)
+        return int(number) or crashes.number(int(code)) or max(0, int(code) - 128)
 
     def __str__(self) -> str:
         code = f", exit code {self.exit_code}" if self.exit_code not in ("", "0:0") else ""
-        why = f" ({crashes.cause(self.signal)})" if self.signal in crashes.NATIVE else ""
+        why = f" ({crashes.cause(self.signal)})" if self.signal in crashes.CRASHES else ""
         where = f" on {self.nodes}" if self.nodes not in ("", "None assigned") else ""
         return f"{self.state}{code}{why}{where}"
 
