@@ -5,18 +5,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kdbench.cli.planned_device import PlannedDevice, device_of, source, speed_on, warnings
 from kdbench.cli.status import count, rows, states
-from kdbench.cost.cohort_memory import Footprint, footprint, process_bytes
+from kdbench.cost.cohort_memory import Footprint, footprint, process_bytes, streams
 from kdbench.cost.estimate import Estimator, RunCost
+from kdbench.cost.gpu_speed import GpuSpeed
 from kdbench.cost.speed import Speed
 from kdbench.data.readers.by_name import available
 from kdbench.errors import UserError
+from kdbench.execution.memory_fit import USABLE
 from kdbench.execution.work import cohorts, missing, workers
 from kdbench.grid.expand import Expansion
 from kdbench.grid.grid import Grid
 from kdbench.grid.run import Cell, Run
 from kdbench.runs import records
-from kdbench.wording import counted, duration
+from kdbench.wording import duration
 
 SECONDS = 3.0
 """Time limit for counting the methods' cost; later pairs get rough estimates."""
@@ -56,7 +59,7 @@ def render(
         exact: count every method on every pair, without a time limit.
 
     Raises:
-        UserError: a folder of training images is missing.
+        UserError: a folder of training images is missing, or the GPU cannot be used.
     """
     todo = _missing(expansion.runs, runs)
     check_folders(grid, todo)
@@ -64,7 +67,8 @@ def render(
     loaded = records.load(runs, (run.id for run in expansion.runs if run.id not in pending))
     state_of = states(expansion.runs, loaded, {})
     process = process_bytes()  # before counting and timing
-    speed = Speed(grid.executor.threads)
+    device = device_of(grid.executor)
+    speed = speed_on(grid.executor, device, exact)
     hours: dict[str, float] = {}
     costs: dict[str, RunCost] = {}
     estimator = Estimator() if exact else Estimator(SECONDS)
@@ -75,31 +79,37 @@ def render(
         missing_ids = [run.id for run in cell.runs if run.id in pending]
         hours.update(dict.fromkeys(missing_ids, line.hours))
         costs.update(dict.fromkeys(missing_ids, line.cost))
-    n = workers(grid.executor)
+    n = (grid.executor.workers or 1) if device.elsewhere else workers(grid.executor)
     groups = cohorts(todo, most=grid.executor.cohort, workers=n)
     total = sum(hours.values())
-    threads = grid.executor.threads
-    speed_source = (
-        f"at {tflops:.3g} TFLOP/s (--tflops)"
-        if tflops
-        else f"timed on this machine, {counted(threads, 'thread')} per worker"
+    # Hours on this CPU say nothing about workers with GPUs.
+    at_once = (
+        f", {n} at a time: {duration(3600 * total / n)}" if tflops or not device.elsewhere else ""
     )
+    at = process if not device.is_gpu else None
+    lanes = streams(grid.executor) if device.is_gpu else 0
     largest = max(
-        (footprint([costs[run.id] for run in group], process) for group in groups),
+        (footprint([costs[run.id] for run in group], at, streams=lanes) for group in groups),
         key=lambda cohort: cohort.total,
         default=None,
     )
+    together = (
+        "a cohort shares its teacher and the GPU"
+        if device.is_gpu
+        else "the runs of a cohort share their teacher"
+    )
     return "\n".join(
         [
-            *_table(lines),
+            *_table(lines, device, lanes),
             "",
             f"{grid.name}: {len(expansion.runs):,} runs ({count(state_of.values())}); "
             f"{len(todo):,} to train in {len(groups):,} cohorts",
-            f"{duration(3600 * total)} of training, {n} at a time: {duration(3600 * total / n)}",
-            speed_source,
-            *([_largest(largest)] if largest else []),
-            "Runs are counted separately, although the runs of a cohort share their teacher.",
+            f"{duration(3600 * total)} of training{at_once}",
+            *source(tflops, grid.executor, device, speed),
+            *([_largest(largest, device)] if largest else []),
+            f"Runs are counted separately, although {together}.",
             *ROUGH[: any(line.cost.rough for line in lines)],
+            *warnings(grid.executor, todo, device),
         ]
     )
 
@@ -133,12 +143,27 @@ def _missing(expanded: Sequence[Run], runs: Path) -> list[Run]:
     return [run for run in expanded if run.id not in begun or run.id in unfinished]
 
 
-def _largest(cohort: Footprint) -> str:
+def _largest(cohort: Footprint, device: PlannedDevice) -> str:
     """Describe the cohort that needs most memory."""
     shared, own = cohort.process + cohort.data + cohort.teacher, cohort.held + cohort.working
+    where, library = ("a GPU", "CUDA") if device.is_gpu else ("a CPU", "torch")
+    line = (
+        f"largest cohort: {cohort.total / 2**30:.1f} GB on {where} "
+        f"({shared / 2**30:.1f} {library}, data, teacher; {own / 2**30:.1f} learners)"
+    )
+    if device.memory and cohort.total > USABLE * device.memory:
+        line += f"\n{device.name} has {device.memory / 2**30:.1f} GB: larger cohorts are split"
+    return line
+
+
+def _too_large(cost: RunCost, device: PlannedDevice, lanes: int) -> str:
+    """Say that a run alone may not fit on this machine's GPU; "" if it does."""
+    needed = footprint([cost], None, streams=lanes).total if device.memory else 0.0
+    if needed <= USABLE * device.memory:
+        return ""
     return (
-        f"largest cohort: {cohort.total / 2**30:.1f} GB on a CPU "
-        f"({shared / 2**30:.1f} torch, data, teacher; {own / 2**30:.1f} learners)"
+        f"needs {needed / 2**30:.1f} GB of the GPU's {device.memory / 2**30:.1f} GB even alone: it "
+        "may run out of memory"
     )
 
 
@@ -146,7 +171,7 @@ def _line(
     pair: str,
     cell: Cell,
     state_of: dict[str, str],
-    speed: Speed,
+    speed: Speed | GpuSpeed,
     tflops: float | None,
     estimator: Estimator,
 ) -> PlanLine:
@@ -158,7 +183,7 @@ def _line(
     return PlanLine(pair, cell.method, len(cell.runs), state, cost, seconds / 3600)
 
 
-def _table(lines: Sequence[PlanLine]) -> Iterable[str]:
+def _table(lines: Sequence[PlanLine], device: PlannedDevice, lanes: int) -> Iterable[str]:
     """Format lines under the names of their pairs, in 80 columns unless names are long."""
     method_width = min(28, max((len(line.method) for line in lines), default=0))
     state_width = max((len(line.state) for line in lines), default=0)
@@ -182,6 +207,8 @@ def _table(lines: Sequence[PlanLine]) -> Iterable[str]:
                 f"{start}  {_flops(line.cost.flops):>9}  {duration(3600 * line.hours):>8}  "
                 f"{line.cost.memory / 2**20:>5,.0f} MB{' ~' if line.cost.rough else ''}"
             )
+            if too_large := _too_large(line.cost, device, lanes):
+                yield f"    {too_large}"
 
 
 def _flops(flops: float) -> str:

@@ -1,7 +1,7 @@
-"""Training speed of this machine: short measurements of networks as the engine runs them.
+"""Training speed of a CPU: short measurements of networks as the engine runs them.
 
 A small network reaches a fraction of a processor's peak, a large network most of it, so operation
-counts alone do not predict time.
+counts alone do not predict time. ``kdbench.cost.gpu_speed`` measures a GPU.
 """
 
 import math
@@ -29,13 +29,18 @@ REPEATS = 2
 
 
 class Speed:
-    """Estimator of the duration of runs on this machine.
+    """Estimator of the duration of runs on this machine's CPU.
+
+    ``precision: tf32``, which CPUs do not have, is measured as fp32.
 
     Attributes:
+        device: name of the measured device.
         threads: threads per worker.
         seconds: time left for measurements. After that, a network is assumed to be as fast as the
             measured network closest in size.
     """
+
+    device = "this CPU"
 
     def __init__(self, threads: int = 1, seconds: float = 1.0) -> None:
         self.threads, self.seconds = threads, seconds
@@ -85,7 +90,7 @@ class Speed:
 def _training_step(name: str, run: Run, shape: DataShape, b: int) -> Callable[[], object]:
     """Return a training step without teacher and methods that also prepares its batch."""
     learner = _learner(name, run, shape, b)
-    data = _noise(shape, 2 * b)
+    data = noise(shape, 2 * b)
     training = run.training
 
     def step() -> None:
@@ -142,9 +147,11 @@ def _learner(name: str, run: Run, shape: DataShape, b: int) -> Learner:
     )
 
 
-def _noise(shape: DataShape, n: int) -> LoadedData:
+def noise(shape: DataShape, n: int, device: torch.device | str = "cpu") -> LoadedData:
+    """Return ``n`` images of noise in the shape of a data set, for training and for tests."""
     images = torch.randint(256, (n, shape.size, shape.size, shape.channels), dtype=torch.uint8)
     labels = torch.arange(n) % shape.classes
+    images, labels = images.to(device), labels.to(device)
     return LoadedData(
         name="noise",
         title="noise",

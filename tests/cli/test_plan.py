@@ -4,12 +4,16 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from fake_grids import make_record
 from small_grids import cell, expanded, kdbench, mistakes, small, write
 
-from kdbench.cli import plan
+from kdbench.cli import plan, planned_device
+from kdbench.cost import gpu_speed, speed
+from kdbench.errors import UserError
 from kdbench.grid.expand import expand
 from kdbench.grid.parsing import load
+from kdbench.grid.run import Run
 from kdbench.grid.yaml_tree import ROOT
 from kdbench.runs import records
 from kdbench.runs.records import Record
@@ -134,3 +138,134 @@ def test_experiments_of_the_papers_can_be_planned(
     assert not any("fails" in line or "skipped" in line for line in lines)
     methods = {row.label for row in grid.methods}
     assert methods <= {line[2:30].strip().split("  ")[0] for line in lines}
+
+
+# --- devices -------------------------------------------------------------------------------------
+
+SECONDS_OF_RUN = 7200.0
+
+
+class Card:
+    """Properties of a GPU, as torch gives them."""
+
+    name, total_memory, major, minor = "NVIDIA H200", 140 * 2**30, 9, 0
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> type[Card]:
+    """Pretend that there are two GPUs; each run takes two hours on them."""
+
+    class Own(Card):
+        pass
+
+    def measured(run: object, shape: object, device: torch.device, **options: object) -> float:
+        assert device.type == "cuda"
+        return SECONDS_OF_RUN
+
+    monkeypatch.setattr(planned_device, "gpu_of", lambda executor: torch.device("cuda:0"))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Own)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: Own.name)
+    monkeypatch.setattr(plan, "workers", lambda executor: 2)
+    monkeypatch.setattr(gpu_speed, "run_seconds", measured)
+    monkeypatch.setattr(speed.Speed, "seconds_of", lambda *_: pytest.fail("measures the CPU"))
+    return Own
+
+
+def measured_plan(runs: Path, **changes: object) -> list[str]:
+    return plan.render(small(**changes), expanded(**changes), runs, None).splitlines()
+
+
+def test_hours_are_those_of_the_gpu_that_will_train(tmp_path: Path, card: type[Card]) -> None:
+    lines = measured_plan(tmp_path)
+    assert all(len(line) <= 80 for line in lines)
+    rows = [line.split() for line in lines if line.startswith("  ") and " pending " in line]
+    assert len(rows) == 3 and all("2.0 h" in " ".join(row) for row in rows)
+    assert "6.0 h of training, 2 at a time: 3.0 h" in lines
+    assert "measured on NVIDIA H200, with CUDA graphs" in lines
+    assert any(re.fullmatch(r"largest cohort: .* on a GPU \(.* CUDA, data, .*\)", x) for x in lines)
+    assert "CPU" not in "".join(lines)
+    lines = measured_plan(tmp_path, executor={"graphs": "never"})
+    assert "measured on NVIDIA H200, without CUDA graphs" in lines
+
+
+def test_cpu_is_named_as_the_device_that_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed.Speed, "seconds_of", lambda *_: 3600.0)
+    lines = measured_plan(tmp_path, executor={"device": "cpu", "workers": 3})
+    assert "3.0 h of training, 3 at a time: 1.0 h" in lines
+    assert "measured on this CPU, 1 thread per worker" in lines
+
+
+def test_hours_of_a_cpu_are_not_divided_among_workers_with_gpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed.Speed, "seconds_of", lambda *_: 3600.0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    changes = {"executor": {"device": "cuda", "workers": 3}}
+    lines = measured_plan(tmp_path, **changes)
+    assert "3.0 h of training" in lines
+    note = "measured on this CPU, but the grid trains on GPUs: --tflops N estimates those"
+    assert note in lines and len(note) <= 80
+    assert any("on a GPU (" in line for line in lines)
+    assert any(" of training, 3 at a time: " in line for line in rendered(tmp_path, **changes))
+    jobs = {"executor": {"kind": "slurm", "slurm": {"gpus": 1}}}
+    assert note in measured_plan(tmp_path, **jobs)
+
+
+def test_card_too_small_is_a_row_of_its_own(tmp_path: Path, card: type[Card]) -> None:
+    card.total_memory = 2**30
+    lines = measured_plan(tmp_path)
+    alone = [i for i, x in enumerate(lines) if "of the GPU's 1.0 GB even alone" in x]
+    assert len(alone) == 3
+    assert all(len(lines[i]) <= 80 and lines[i - 1].endswith("MB") for i in alone)
+    assert "NVIDIA H200 has 1.0 GB: larger cohorts are split" in lines
+
+
+def test_settings_that_need_a_gpu_are_warned_of(tmp_path: Path, card: type[Card]) -> None:
+    tf32 = {"protocol": {"preset": "demo", "precision": "tf32"}}
+    here = {"executor": {"device": "cpu", "graphs": "always"}}
+
+    def warned(**changes: object) -> list[str]:
+        return [line for line in rendered(tmp_path, **changes) if " needs a GPU" in line]
+
+    assert warned(**tf32) == []
+    card.major = 7
+    assert warned(**tf32) == [
+        "protocol.precision: tf32 needs a GPU of capability 8.0 or newer; NVIDIA H200 has 7.0"
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planned_device, "gpu_of", lambda executor: None)
+        assert warned(**tf32, **here) == [
+            "protocol.precision: tf32 needs a GPU",
+            "executor.graphs: always needs a GPU",
+        ]
+        assert warned(**tf32, executor={"device": "cuda"}) == []
+        assert warned() == []
+
+
+def test_methods_that_could_not_be_measured_are_named(
+    tmp_path: Path, card: type[Card], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(run: Run, *rest: object, **options: object) -> float:
+        if run.method == "kd":
+            raise torch.OutOfMemoryError("CUDA out of memory. " + 30 * "Tried to allocate ")
+        return SECONDS_OF_RUN
+
+    monkeypatch.setattr(gpu_speed, "run_seconds", measured)
+    lines = measured_plan(tmp_path)
+    told = [line for line in lines if line.startswith("kd: estimated from other runs, not")]
+    assert len(told) == 1 and "OutOfMemoryError: CUDA out of memory" in told[0]
+
+
+def test_gpu_that_torch_cannot_use_gives_one_line(
+    card: type[Card], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(device: object) -> object:
+        raise RuntimeError("The NVIDIA driver on your system is too old\nmore")
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", broken)
+    with pytest.raises(
+        UserError, match=r"^executor.device: cpu: cuda:0 cannot be used: .*too old$"
+    ):
+        planned_device.device_of(small().executor)
