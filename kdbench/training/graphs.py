@@ -76,6 +76,8 @@ class CudaRecorder:
         for generator in generators:
             graph.register_generator_state(generator)
         self.join()
+        # A recording has a pool of its own, and cannot free what ordinary steps left cached.
+        torch.cuda.empty_cache()
         collecting = gc.isenabled()
         gc.disable()  # a collected graph or tensor would break the capture
         try:
