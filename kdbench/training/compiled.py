@@ -9,6 +9,7 @@ import importlib.util
 import os
 import shutil
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,24 @@ from torch import Tensor, nn
 from kdbench.method import Features
 
 COMPILERS = ("g++", "clang++", "c++")
+NO_TIMING: dict[str, Any] = {
+    "max_autotune": False,
+    "max_autotune_pointwise": False,
+    "max_autotune_gemm": False,
+    "incremental_autotune": False,
+    "coordinate_descent_tuning": False,
+    "benchmark_fusion": False,
+    "shape_padding": False,
+    "triton.multi_kernel": 0,
+    "triton.mix_order_reduction_autotune_split_size": False,
+    "triton.cudagraphs": False,
+}
+"""Options of inductor that forbid it to choose kernels by their measured times.
+
+A choice by time differs from one process to the next, and so would a run's bits. Without these
+options, environment variables such as TORCHINDUCTOR_MAX_AUTOTUNE would decide. Graphs are captured
+by kdbench, not by inductor.
+"""
 
 
 def compiled(network: nn.Module) -> Callable[[Tensor], Features]:
@@ -25,8 +44,22 @@ def compiled(network: nn.Module) -> Callable[[Tensor], Features]:
     """
     # Beyond a number of variants torch would silently run uncompiled, with other numbers.
     torch._dynamo.config.fail_on_recompile_limit_hit = True
-    call: Callable[[Tensor], Features] = torch.compile(network, dynamic=False)
+    device = next(network.parameters()).device
+    call: Callable[[Tensor], Features] = torch.compile(
+        network, dynamic=False, options=_options(device)
+    )
     return call
+
+
+def _options(device: torch.device) -> dict[str, Any]:
+    """Return the options for inductor that this version of torch knows."""
+    options = dict(NO_TIMING)
+    if device.type == "cuda":
+        # An error where inductor would measure times that affect bits. On a CPU it measures none,
+        # and the option would change how some kernels are fused, hence bits.
+        options["deterministic"] = True
+    known = torch._inductor.list_options()
+    return {name: value for name, value in options.items() if name in known}
 
 
 def discard_compiled() -> None:

@@ -1,6 +1,10 @@
 """Runs with ``compile: true``: different rounding, but the same invariants."""
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +44,15 @@ def test_missing_compiler_is_reported_before_training(
 def test_compiling_on_gpus_needs_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled.importlib.util, "find_spec", lambda name: None)
     assert "triton" in compiled.why_unavailable(torch.device("cuda", 0))
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_no_kernel_is_chosen_by_its_time(kind: str) -> None:
+    options = compiled._options(torch.device(kind))
+    assert options.keys() <= set(torch._inductor.list_options())
+    tuning = ("max_autotune", "max_autotune_gemm", "coordinate_descent_tuning", "shape_padding")
+    assert not any(options[name] for name in (*tuning, "triton.multi_kernel"))
+    assert options.get("deterministic", False) == (kind == "cuda")
 
 
 needs_compiler = pytest.mark.skipif(
@@ -105,3 +118,40 @@ def test_too_many_variants_fail_instead_of_running_uncompiled() -> None:
         call(torch.zeros(3, 2))
         with pytest.raises(Exception, match="recompile"):
             call(torch.zeros(4, 2))
+
+
+OBSERVE = """
+import json, torch
+from torch._inductor import config
+from torch._inductor.graph import GraphLowering
+from kdbench.training.compiled import NO_TIMING, compiled
+
+seen, run = [], GraphLowering.run
+known = [name for name in NO_TIMING if name in torch._inductor.list_options()]
+
+def observed(self, *args):
+    now = config.get_config_copy()
+    seen.append({name: now[name] for name in known})
+    return run(self, *args)
+
+GraphLowering.run = observed
+outside = config.max_autotune
+compiled(torch.nn.Linear(2, 2))(torch.ones(3, 2)).sum().backward()
+print(json.dumps([outside, seen, {name: NO_TIMING[name] for name in known}]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@needs_compiler
+def test_environment_variables_of_inductor_choose_no_kernel(tmp_path: Path) -> None:
+    """Forward and backward are compiled with the options of kdbench, not of the environment."""
+    variables = ("MAX_AUTOTUNE", "COORDINATE_DESCENT_TUNING", "BENCHMARK_FUSION", "MULTI_KERNEL")
+    env = os.environ | {f"TORCHINDUCTOR_{name}": "1" for name in variables}
+    env |= {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
+    output = subprocess.run(
+        [sys.executable, "-c", OBSERVE], env=env, capture_output=True, text=True, check=True
+    ).stdout
+    outside, seen, wanted = json.loads(output)
+    assert outside is True
+    assert seen == [wanted, wanted]
