@@ -45,4 +45,6 @@ def sections(cluster: Cluster, earlier: frozenset[str]) -> Iterator[tuple[str, s
     yield "sinfo -R", ask(cluster, "sinfo", "-R")
     yield "sdiag", "\n".join(ask(cluster, "sdiag").splitlines()[:16])
     for name in ("slurmctld", *(NODE + node for node in cluster.nodes)):
-        yield f"{name}, last {LINES} lines", cluster.daemons.tail(name, LINES)
+        log = cluster.daemons.logs / f"{name}.log"
+        lines = log.read_text("utf-8", "replace").splitlines() if log.exists() else []
+        yield f"{name}, last {LINES} lines", "\n".join(lines[-LINES:])
