@@ -102,9 +102,7 @@ def main(arguments: list[str]) -> int:
     from benchmarks.gpu_check.sections import lost, run_all
     from benchmarks.gpu_check.table import write_table
 
-    device = torch.device(chosen.device)
-    if device.type == "cuda" and device.index is None:
-        device = torch.device("cuda", 0)
+    device = torch.device("cuda:0" if chosen.device == "cuda" else chosen.device)
     if device.type == "cpu":
         torch.set_num_threads(1)  # more only wait for each other in tiny networks
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

@@ -76,32 +76,44 @@ def run(check: Check) -> None:
 def plain_ceilings(check: Check) -> dict[str, str]:
     """Measure copying, products of matrices and empty kernels."""
     device, sizes, best = check.device, check.sizes, {}
-    source = torch.empty(sizes.copied, dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    ms = median_ms(device, lambda: target.copy_(source), 10 if check.cuda else 2)
-    check.values["copy_tb_s"] = tb = 2 * sizes.copied / ms / 1e9
+    ms = copy_ms(device, sizes.copied)
+    tb = 2 * sizes.copied / ms / 1e9
     check.line(what="copy", tb_per_s=round(tb, 3), bytes=sizes.copied)
     best["copy"] = f"{tb:.2f} TB/s"
-    del source, target
     for precision in ("bf16", "tf32", "fp32"):
-        if not check.has_time(f"product, {precision}"):
-            break
-        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        a, b = torch.randn(2, sizes.product, sizes.product, device=device).to(dtype)
-        c = torch.empty_like(a)
-        if check.cuda:
-            torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-        ms = median_ms(device, lambda a=a, b=b, c=c: torch.mm(a, b, out=c), 2, rounds=3)
-        tflops = 2 * sizes.product**3 / ms / 1e9
-        check.line(what="product", precision=precision, n=sizes.product, tflops=round(tflops, 2))
-        best[precision] = f"{tflops:.1f} TFLOP/s"
-    if check.cuda:
-        torch.backends.cuda.matmul.allow_tf32 = False
+        if precision == "tf32" and not check.cuda:
+            check.skip("product in tf32", "only GPUs have it")
+        elif check.has_time(f"product, {precision}"):
+            tflops = 2 * sizes.product**3 / product_ms(device, sizes.product, precision) / 1e9
+            check.line(
+                what="product", precision=precision, n=sizes.product, tflops=round(tflops, 2)
+            )
+            best[precision] = f"{tflops:.1f} TFLOP/s"
     x = torch.zeros(1, device=device)
     us = 1e3 * median_ms(device, lambda: x.add_(1), 200 if check.cuda else 5)
     check.line(what="kernel of one number", us=round(us, 3))
-    check.values["kernel_us"] = us
     return best | {"kernel": f"{us:.2f} us"}
+
+
+def copy_ms(device: torch.device, size: int) -> float:
+    """Return the milliseconds of copying some bytes on the device."""
+    source = torch.zeros(size, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return median_ms(device, lambda: target.copy_(source), 10)
+
+
+def product_ms(device: torch.device, n: int, precision: str) -> float:
+    """Return the milliseconds of a product of two [n, n] matrices."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    a, b = torch.randn(2, n, n, device=device).to(dtype)
+    c = torch.empty_like(a)
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    try:
+        return median_ms(device, lambda: torch.mm(a, b, out=c), 2, rounds=3)
+    finally:
+        if device.type == "cuda":
+            torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def convolutions(name: str, classes: int) -> Counter[Shape]:

@@ -38,7 +38,6 @@ def run(check: Check) -> None:
         return
     about = torch.cuda.get_device_properties(check.device)
     free, total = torch.cuda.mem_get_info(check.device)
-    check.values["memory_before"] = free
     check.line(
         what="card",
         name=about.name,

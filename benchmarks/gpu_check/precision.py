@@ -46,7 +46,7 @@ def run(check: Check) -> None:
         reference = evaluated(
             exact, exact_teacher, Batch(images.double(), labels, index), "fp32", drawn
         )
-        there = Batch(*(x.to(check.device) for x in (images, labels, index)))
+        there = Batch(images.to(check.device), labels.to(check.device), index.to(check.device))
         for precision, (most, least) in BOUNDS.items():
             if precision == "tf32" and not check.cuda:
                 check.skip(f"{method} in tf32", "only GPUs have it")

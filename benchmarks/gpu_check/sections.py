@@ -32,7 +32,7 @@ SECTIONS = (
     Section("without determinism", 8, "invariants", "without_determinism"),
     Section("steps", 75, "steps"),
     Section("plain", 70, "plain"),
-    Section("where it goes", 15, "profile"),
+    Section("where it goes", 15, "profiling"),
     Section("memory", 5, "memory"),
     Section("engine", 10, "engine"),
 )

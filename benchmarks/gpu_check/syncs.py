@@ -56,7 +56,11 @@ def run(check: Check) -> None:
 
 
 def waits(
-    method: str, pair: tuple[str, str], data: LoadedData, loaded: LoadedTeacher, device: torch.device
+    method: str,
+    pair: tuple[str, str],
+    data: LoadedData,
+    loaded: LoadedTeacher,
+    device: torch.device,
 ) -> tuple[int, str]:
     """Return how often three steps wait for the device, and the line of code that did so first.
 

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,9 @@ import torch
 
 from benchmarks.gpu_check import subjects
 from benchmarks.gpu_check.check import Check
+from benchmarks.gpu_check.timing import Marks
 from kdbench.data.dataset import LoadedData
+from kdbench.grid.run import Run
 from kdbench.method import Incompatible
 from kdbench.training import checkpoint, cohort, device, steps
 from kdbench.training.context import TrainingContext
@@ -65,11 +67,13 @@ def graphs_on_a_cpu(where: torch.device) -> Iterator[None]:
     """Let ``Cohort.train`` use the tests' graphs on a CPU; on a GPU nothing changes."""
     original = cohort.make_steps
 
-    def make(run: Any, data: Any, loaded: Any, context: TrainingContext) -> steps.Steps:
+    def make(
+        run: Run, data: LoadedData, teacher: LoadedTeacher | None, context: TrainingContext
+    ) -> steps.Steps:
         made = None if context.graphs == "never" else recorder(where, context.streams)
         if made is None:
-            return original(run, data, loaded, context)
-        return steps.GraphSteps(run, data, loaded, context, made)
+            return original(run, data, teacher, context)
+        return steps.GraphSteps(run, data, teacher, context, made)
 
     if where.type != "cuda":
         cohort.make_steps = make
@@ -139,6 +143,12 @@ class Column:
         for _ in range(steps):
             self.step()
         self.join()
+
+    def mark(self, marks: Marks) -> None:
+        """Mark the present end of the work on batches and teacher, which begins each step."""
+        own = self.steps
+        with own.recorder.on(own.own) if isinstance(own, steps.GraphSteps) else nullcontext():
+            marks.mark()
 
     def join(self) -> None:
         """Wait for the device."""

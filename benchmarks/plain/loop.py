@@ -1,6 +1,7 @@
 """A typical research training loop: one run at a time."""
 
 import copy
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -85,6 +86,11 @@ class Run:
         pad: see ``Pictures``.
         flip: see ``Pictures``.
         workers: number of the loader's processes.
+        device: device to train on; for a GPU, batches are loaded into pinned memory.
+        pictures: the training images, instead of those of ``data``.
+
+    Attributes:
+        waited: seconds that ``step`` has waited for the loader.
     """
 
     def __init__(
@@ -101,20 +107,36 @@ class Run:
         pad: int = 4,
         flip: bool = True,
         workers: int = 0,
+        device: torch.device | str = "cpu",
+        pictures: Pictures | None = None,
     ) -> None:
+        self.device = torch.device(device)
         self.student, self.teacher = student, teacher
-        pictures = Pictures(data, pad=pad, flip=flip, negatives=K if method == "crd" else 0)
-        self.loader = DataLoader(pictures, batch, shuffle=True, drop_last=True, num_workers=workers)
+        if pictures is None:
+            pictures = Pictures(data, pad=pad, flip=flip, negatives=K if method == "crd" else 0)
+        self.loader = DataLoader(
+            pictures,
+            batch,
+            shuffle=True,
+            drop_last=True,
+            num_workers=workers,
+            pin_memory=self.device.type == "cuda",
+        )
         self.test = DataLoader(Pictures(data, test=True), batch)
         self.term: nn.Module | None = None
         if teacher is not None:
             teacher.eval()
             with torch.no_grad():
                 images = torch.zeros(2, data.channels, data.size, data.size)
-                seen = copy.deepcopy(student).eval()(images), teacher(images)
+                networks = [copy.deepcopy(x).cpu().eval() for x in (student, teacher)]
+                seen = networks[0](images), networks[1](images)
             made = LOSSES[method]
-            self.term = made(*seen, len(pictures))
+            sized: dict[str, Any] = {"batch": batch} if method == "semckd" else {}
+            self.term = made(*seen, len(pictures), **sized)
             self.beta = made.beta if weight is None else weight
+            teacher.to(self.device)
+            self.term.to(self.device)
+        student.to(self.device)
         learned = [*student.parameters(), *(self.term.parameters() if self.term else ())]
         self.optimizer = torch.optim.SGD(
             [p for p in learned if p.requires_grad],
@@ -124,14 +146,16 @@ class Run:
             nesterov=nesterov,
         )
         self.batches: Iterator[Any] = iter(())
-        self.loss = self.acc = 0.0
+        self.loss = self.acc = self.waited = 0.0
 
     def step(self) -> None:
         """Train on the next batch, from a new epoch if the last one has ended."""
+        began = time.perf_counter()
         batch = next(self.batches, None)
         if batch is None:
             self.batches = iter(self.loader)
             batch = next(self.batches)
+        self.waited += time.perf_counter() - began
         self.learn(*batch)
 
     def epoch(self, rate: Callable[[int, int], float]) -> None:
@@ -144,6 +168,9 @@ class Run:
 
     def learn(self, images: Tensor, labels: Tensor, index: Tensor, drawn: Tensor) -> None:
         """Do one step of the optimiser."""
+        images, labels, index, drawn = (
+            x.to(self.device, non_blocking=True) for x in (images, labels, index, drawn)
+        )
         s = self.student(images)
         loss = F.cross_entropy(s.logits, labels)
         if self.teacher is not None and self.term is not None:
@@ -164,6 +191,7 @@ class Run:
         correct = total = 0
         with torch.no_grad():
             for images, labels, *_ in self.test:
+                images, labels = images.to(self.device), labels.to(self.device)
                 correct += (self.student(images).logits.argmax(1) == labels).sum().item()
                 total += len(labels)
         return 100 * correct / total

@@ -48,7 +48,7 @@ class RKD(Loss):
 
 def scaled(x: Tensor) -> Tensor:
     """Return distances in units of their mean, [B, D] -> [B, B]."""
-    distances = gaps(x).clamp(min=EPS).sqrt() * (1 - torch.eye(len(x)))
+    distances = gaps(x).clamp(min=EPS).sqrt() * (1 - torch.eye(len(x), device=x.device))
     return distances / distances[distances > 0].mean()
 
 
@@ -127,7 +127,8 @@ class IRG(Loss):
     beta = 0.005
 
     def forward(self, s: Features, t: Features, index: Tensor, drawn: Tensor) -> Tensor:
-        a, b = (gaps(x.embedding).clamp(min=EPS) * (1 - torch.eye(len(index))) for x in (s, t))
+        others = 1 - torch.eye(len(index), device=index.device)
+        a, b = (gaps(x.embedding).clamp(min=EPS) * others for x in (s, t))
         edge = F.mse_loss(a / (a.max() + EPS), b / (b.max() + EPS))
         if s.embedding.shape != t.embedding.shape:
             return edge
