@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_grids import first
 
+from benchmarks import memory
+from benchmarks.memory import Setting, predicted
 from kdbench.cost.cohort_memory import CUDA, LAZY, footprint, process_bytes, streams
 from kdbench.cost.estimate import Estimator, RunCost
 from kdbench.cost.peak_memory import PeakMemory
@@ -94,3 +96,29 @@ def test_tf32_needs_what_fp32_needs() -> None:
 
 def test_memory_of_this_process_is_plausible() -> None:
     assert 2**25 < process_bytes() < 2**37
+
+
+def test_benchmark_compares_a_gpu_with_the_prediction_for_it() -> None:
+    cpu = Setting("r8w3", "r8w4", "digits", ("kd", "at", "sp"), 16, "fp32")
+    gpu = replace(cpu, device="cuda:0", streams=2)
+    costs = [Estimator()(run) for run in gpu.runs()]
+    assert predicted(gpu) == footprint(costs, streams=2).total / 2**20
+    eager = replace(gpu, graphs="never")
+    assert predicted(eager) == footprint(costs).total / 2**20 < predicted(gpu)
+    assert predicted(cpu) == footprint(costs, process_bytes()).total / 2**20
+
+
+def test_benchmark_measures_what_torch_reserved_and_what_it_does_not_know(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The driver counts 900 MB, of which torch knows 500; it once had reserved 700."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100 * 2**20, 1000 * 2**20))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 500 * 2**20)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 700 * 2**20)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 600 * 2**20)
+    assert memory.gpu_peak(torch.device("cuda:0")) == {
+        "peak_mb": 1100,
+        "reserved_mb": 700,
+        "allocated_mb": 600,
+        "cuda_mb": 400,
+    }
