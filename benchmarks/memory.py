@@ -26,6 +26,7 @@ import torch
 from kdbench.cost.cohort_memory import footprint, process_bytes
 from kdbench.cost.estimate import Estimator
 from kdbench.data.dataset import LoadedData
+from kdbench.errors import UserError
 from kdbench.execution.devices import choose_device
 from kdbench.grid.dataset_facts import DATASETS
 from kdbench.grid.run import Run, Teacher, Term
@@ -268,7 +269,10 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", type=int, default=None)
     options = parser.parse_args()
     teacher = None if options.teacher == "none" else options.teacher
-    device = str(choose_device(options.device, key="--device"))
+    try:
+        device = str(choose_device(options.device, key="--device"))
+    except UserError as error:
+        parser.error(str(error))
     most = len(options.methods)
     for size in options.sizes or sorted({min(n, most) for n in (1, 2, 4, 8, 16)}):
         methods = tuple(options.methods[:size])
