@@ -15,11 +15,12 @@ from kdbench.grid.settings import Dataset
 from kdbench.method import Method, Setup
 from kdbench.models import zoo
 from kdbench.models.network import Network
-from kdbench.runs import records
+from kdbench.runs import records, short_ids
 from kdbench.runs.records import Record
 from kdbench.training import teacher as teachers
 from kdbench.training.build import build_methods, dry_run
 from kdbench.training.checkpoint import CheckpointDamaged, trained
+from kdbench.training.device import prepare
 
 
 @dataclass
@@ -37,6 +38,10 @@ class Library:
     device: torch.device
     _data: dict[Dataset, LoadedData] = field(default_factory=dict)
     _teachers: dict[tuple[Teacher, Dataset], TeacherOnData] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Prepare the device."""
+        prepare(self.device)
 
     def trained_runs(self, ids: Sequence[str]) -> list[TrainedRun]:
         """Load runs by their ids, in this order.
@@ -128,7 +133,7 @@ class Library:
 
 def _finished_run(runs: Path, run_id: str) -> Run:
     """Return the configuration of a finished run."""
-    full_id = records.find(runs, run_id)
+    full_id = short_ids.complete(runs, run_id)
     if full_id.startswith("import-"):
         raise AnalysisError(f"run {full_id} is an imported teacher: give runs that kdbench trained")
     _finished_record(runs, full_id)

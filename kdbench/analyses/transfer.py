@@ -169,7 +169,7 @@ def learn(
     training, device = transfer.training, data.train_labels.device
     adapts = transfer.batch_norm == "adapt"
     network = copy.deepcopy(network) if adapts else network
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=()):
         torch.manual_seed(key(seed, "init", "transfer"))
         classifier = nn.Linear(network.head.in_features, data.num_classes)
     classifier.to(device)

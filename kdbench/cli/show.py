@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kdbench.grid.train_command import Commands
-from kdbench.runs import heartbeat, history, records
+from kdbench.runs import heartbeat, history, records, short_ids
 
 
 def describe_run(runs: Path, run_id: str) -> Group:
@@ -19,7 +19,7 @@ def describe_run(runs: Path, run_id: str) -> Group:
     Raises:
         UserError: no id, or several, begin with ``run_id``.
     """
-    name = records.find(runs, run_id)
+    name = short_ids.complete(runs, run_id)
     record = records.read(runs, name)
     lines = _imported(runs, name) if name.startswith("import-") else _trained(runs, name)
     if record is None:

@@ -70,7 +70,8 @@ class Executor(Strict):
             The batch and the method's view of it stay the same, but sums may round differently, so
             records store it.
         cohort: maximum number of learners that share a teacher's forward.
-        checkpoint_seconds: time between checkpoints, the most that is lost if a process is killed.
+        checkpoint_seconds: time between checkpoints, the most that is lost if a process is killed;
+            longer if writing them would take more than 1 % of the time; 0: one after every step.
         device: auto, cpu, cuda or cuda:N.
         graphs: replay steps as CUDA graphs, which gives the same numbers faster. auto: on a GPU,
             where the method allows it; always: refuse to train without; never: do not.

@@ -172,9 +172,11 @@ def _run_texts(cells: Any) -> dict[str, str]:
 
 
 def _record(record: Record) -> str:
-    values = dict(vars(record))
-    for part in ("result", "cost"):
-        values[part] = vars(values[part]) if values[part] else None
+    result, cost = record.result, record.cost
+    values = vars(record) | {
+        "result": vars(result) if result else None,
+        "cost": cost.values() if cost else None,
+    }
     return _json(values)
 
 

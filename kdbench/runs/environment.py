@@ -3,8 +3,10 @@
 import json
 import os
 import platform
+import re
 import socket
 import subprocess
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 
 import kdbench
 
+DRIVER_FILE = Path("/proc/driver/nvidia/version")
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn", "submitit")
 
 
@@ -71,6 +74,26 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+@cache
+def gpu_driver() -> str | None:
+    """Return the version of NVIDIA's driver, such as ``580.65.06``; None if it is unknown.
+
+    Reads the kernel module's file, or asks ``nvidia-smi``, for at most ten seconds.
+    """
+    try:
+        found = re.search(r"\b\d{3,}(\.\d+)+", DRIVER_FILE.read_text())
+        if found:
+            return found[0]
+    except OSError:
+        pass
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip().partition("\n")[0] or None
+
+
 def onednn_limit() -> str | None:
     """Return the limit that the environment sets to oneDNN's vector instructions.
 
@@ -81,7 +104,9 @@ def onednn_limit() -> str | None:
     return None if limit.upper() in ("ALL", "DEFAULT") else limit.upper()
 
 
-def describe(device: str, threads: int, cpu_capability: str) -> dict[str, Any]:
+def describe(
+    device: str, threads: int, cpu_capability: str, gpu: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Describe the environment for a record.
 
     Args:
@@ -89,11 +114,13 @@ def describe(device: str, threads: int, cpu_capability: str) -> dict[str, Any]:
         threads: ``torch.get_num_threads()``.
         cpu_capability: the vector instructions of ATen's kernels,
             ``torch.backends.cpu.get_cpu_capability()``.
+        gpu: more facts about the GPU (``kdbench.training.gpu_facts``).
     """
     return {
         **commit(),
         "versions": versions(),
         "device": device,
+        **(gpu or {}),
         "threads": threads,
         "cores": os.cpu_count(),
         "processor": processor(),

@@ -76,7 +76,10 @@ class Cost:
         params_deployed: number of parameters used at inference.
         params_extra: number of parameters that the method trains and then drops.
         macs: multiply-accumulates of one image at inference, for the student alone.
-        peak_mb: peak memory of the process in MB, shared with the cohort.
+        peak_mb: peak memory in MB, shared with the cohort: of the process on a CPU, of the cohort's
+            tensors on a GPU.
+        peak_reserved_mb: peak of the memory that torch reserved on a GPU for those tensors, in MB;
+            None on a CPU, whose records leave it out.
     """
 
     seconds: float
@@ -87,6 +90,11 @@ class Cost:
     params_extra: int
     macs: int
     peak_mb: float
+    peak_reserved_mb: float | None = None
+
+    def values(self) -> dict[str, Any]:
+        """Return the fields for JSON, without those that are None."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -116,7 +124,8 @@ class Record:
 
     def to_json(self) -> str:
         """Format the record for ``record.json``."""
-        return json.dumps(asdict(self), indent=1, allow_nan=True) + "\n"
+        fields = asdict(self) | {"cost": self.cost.values() if self.cost else None}
+        return json.dumps(fields, indent=1, allow_nan=True) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Record":
@@ -130,6 +139,8 @@ class Record:
             if values["schema"] != SCHEMA:
                 raise RecordError(f"schema {values['schema']}, this kdbench reads {SCHEMA}")
             result, cost = values["result"], values["cost"]
+            if cost:
+                cost.setdefault("peak_reserved_mb", None)
             values["attempts"] = tuple(values["attempts"])
             values["result"] = _made(Result, result) if result else None
             values["cost"] = _made(Cost, cost) if cost else None
@@ -236,27 +247,6 @@ def _content(path: str) -> bytes:
     finally:
         os.close(file)
     return content
-
-
-def find(runs: Path, start: str) -> str:
-    """Complete the start of a run's id.
-
-    Raises:
-        UserError: no run, or several runs, start so.
-    """
-    try:
-        names = [path.name for path in runs.iterdir() if (path / "run.json").exists()]
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{runs}: no such folder of runs") from None
-    starts = sorted(name for name in names if name.startswith(start))
-    if start in starts:
-        return start
-    if len(starts) == 1:
-        return starts[0]
-    more = ", ..." if len(starts) > 5 else ""
-    several = f"the ids of {len(starts)} runs begin so: {', '.join(starts[:5])}{more}"
-    problem = several if starts else "no such run"
-    raise UserError(f"{runs}/{start}: {problem}")
 
 
 def read_run_json(runs: Path, run_id: str) -> dict[str, Any]:

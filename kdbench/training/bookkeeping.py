@@ -21,8 +21,14 @@ from kdbench.runs.heartbeat import Beat
 from kdbench.runs.records import Record
 from kdbench.training import checkpoint, learner_results, learner_state
 from kdbench.training.context import TrainingContext
+from kdbench.training.gpu_facts import gpu_facts, step_facts
 from kdbench.training.learner import Learner
 from kdbench.training.teacher import LoadedTeacher
+
+SAVING = 0.01
+"""Share of the training time that writing checkpoints may take."""
+QUICK_SECONDS = 0.5
+"""Checkpoints written in less time are written as often as ``checkpoint_seconds`` says."""
 
 
 class Bookkeeper:
@@ -33,6 +39,7 @@ class Bookkeeper:
         runs: the cohort's runs.
         epoch_began: monotonic time at which the current epoch began.
         epoch_seconds: duration of the last epoch; 0 before its end.
+        save_seconds: how long the last checkpoints took to write; 0 before the first.
         step: steps of the current epoch that are done.
         images: images of the current epoch so far, counted once per learner.
     """
@@ -41,8 +48,11 @@ class Bookkeeper:
         self.context, self.world, self.runs = context, context.world, runs
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         self.last_save = self.last_beat = self.epoch_began = time.monotonic()
-        self.epoch_seconds = 0.0
+        self.epoch_seconds = self.save_seconds = 0.0
         self.step = self.images = 0
+        if context.device.type == "cuda":
+            # The peaks in records are those of this cohort, not of earlier ones in this process.
+            torch.cuda.reset_peak_memory_stats(context.device)
 
     # -- epochs and steps -------------------------------------------------------------------
 
@@ -58,6 +68,7 @@ class Bookkeeper:
 
     def end_epoch(self, group: list[Learner]) -> None:
         """Stop the clock of the epoch, and write a heartbeat of each learner in ``group``."""
+        self._wait_for_device()
         self.epoch_seconds = time.monotonic() - self.epoch_began
         self.beat(group)
 
@@ -68,12 +79,19 @@ class Bookkeeper:
         return time.monotonic() - self.last_beat >= self.context.beat_seconds
 
     def save_due(self) -> bool:
-        """Check whether it is time for checkpoints; False on all ranks but the first."""
-        since = time.monotonic() - self.last_save
-        return self.world.first and since >= self.context.checkpoint_seconds
+        """Check whether it is time for checkpoints; False on all ranks but the first.
+
+        If writing takes long, the time between checkpoints grows, unless it is 0.
+        """
+        interval = self.context.checkpoint_seconds
+        if interval and self.save_seconds > QUICK_SECONDS:
+            interval = max(interval, self.save_seconds / SAVING)
+        return self.world.first and time.monotonic() - self.last_save >= interval
 
     def save(self, learners: list[Learner]) -> None:
         """Write a checkpoint of every running learner whose lease this process still holds."""
+        self._wait_for_device()
+        began = time.monotonic()
         self.drop_lost(learners)
 
         def write() -> None:
@@ -85,6 +103,12 @@ class Bookkeeper:
 
         self.world.first_rank_runs(write)
         self.last_save = time.monotonic()
+        self.save_seconds = self.last_save - began
+
+    def _wait_for_device(self) -> None:
+        """Wait until a GPU, which works behind the host, has done all steps so far."""
+        if self.context.device.type == "cuda":
+            torch.cuda.synchronize(self.context.device)
 
     def drop_lost(self, learners: list[Learner]) -> None:
         """Stop writing runs whose lease another process has taken, assuming this one dead."""
@@ -98,6 +122,8 @@ class Bookkeeper:
 
     def beat(self, group: list[Learner]) -> None:
         """Write a heartbeat of each running learner in ``group``, and report them all."""
+        if self.world.first:
+            self._wait_for_device()
         now = time.monotonic()
         self.last_beat = now
         if not self.world.first:
@@ -170,17 +196,26 @@ class Bookkeeper:
                 traceback=learner.trace,
                 attempts=tuple(learner.attempts),
             ),
+            learner,
         )
 
-    def write(self, run: Run, record: Record) -> None:
-        """Write a run's record with the environment and times of its training, and report it."""
+    def write(self, run: Run, record: Record, learner: Learner | None = None) -> None:
+        """Write a run's record with the environment and times of its training, and report it.
+
+        Args:
+            learner: None if the run did not begin.
+        """
         if not self.world.first:
             return
-        device = str(self.context.device)
-        if self.context.device.type == "cuda":
-            device = torch.cuda.get_device_name(self.context.device)
+        device = self.context.device
+        gpu = gpu_facts(device)
+        if gpu:
+            gpu |= {"graphs": self.context.graphs, **(step_facts(learner) if learner else {})}
         trained_on = environment.describe(
-            device, torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
+            torch.cuda.get_device_name(device) if gpu else str(device),
+            torch.get_num_threads(),
+            torch.backends.cpu.get_cpu_capability(),
+            gpu,
         )
         trained_on |= {"started": self.started}
         trained_on |= {"ended": datetime.now(UTC).isoformat(timespec="seconds")}

@@ -14,7 +14,7 @@ from kdbench.rng import key
 
 def build_network(run: Run, *, num_classes: int, in_channels: int) -> Network:
     """Build a run's network; only its name and the seed determine the initial weights."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=()):
         torch.manual_seed(key(run.seed, "init", run.student))
         return zoo.create(run.student, num_classes=num_classes, in_channels=in_channels)
 
@@ -42,7 +42,7 @@ def build_methods(run: Run, setup: Setup) -> list[Method]:
             raise ValueError(
                 f"{term.where}: changed since this run was created; run the grid again"
             )
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=()):
             torch.manual_seed(key(run.seed, "method", term.method))
             method = lookup.load(term.where)(setup, **term.hyper)
         methods.append(replace_strided_pointwise(method))

@@ -5,6 +5,7 @@ until then. The file has torch's zip format. Its checksums are verified before i
 loading never unpickles code.
 """
 
+import copy
 import hashlib
 import io
 import logging
@@ -46,7 +47,7 @@ def save(folder: Path, state: dict[str, Any], *, final: bool = False) -> None:
         OSError: the file cannot be written; the existing checkpoints are unchanged.
     """
     buffer = io.BytesIO()
-    torch.save(state, buffer)
+    torch.save(to_host(state), buffer)
     new = folder / "checkpoint.new.pt"
     write_atomically(new, buffer.getvalue())
     current, previous = folder / NAME, folder / PREVIOUS
@@ -56,6 +57,33 @@ def save(folder: Path, state: dict[str, Any], *, final: bool = False) -> None:
     if final:
         previous.unlink(missing_ok=True)
     _sync(folder)
+
+
+def to_host(state: dict[str, Any]) -> dict[str, Any]:
+    """Return a state with all its tensors on the CPU.
+
+    Those on a GPU are copied one after the other without waiting in between. Without any, this
+    returns ``state`` itself.
+    """
+    gpus: set[torch.device] = set()
+    copied: dict[str, Any] = _to_host(state, gpus)
+    for gpu in gpus:
+        torch.cuda.synchronize(gpu)
+    return copied if gpus else state
+
+
+def _to_host(value: Any, gpus: set[torch.device]) -> Any:
+    """Begin to copy tensors, and add their devices to ``gpus``."""
+    if isinstance(value, Tensor) and value.is_cuda:
+        gpus.add(value.device)
+        return value.detach().to("cpu", non_blocking=True)  # keeps strides; memory is pinned
+    if isinstance(value, dict):
+        copied = copy.copy(value)  # keeps what ``state_dict`` attaches to its result
+        copied.update({name: _to_host(item, gpus) for name, item in value.items()})
+        return copied
+    if isinstance(value, list | tuple):
+        return type(value)(_to_host(item, gpus) for item in value)
+    return value
 
 
 def _sync(folder: Path) -> None:

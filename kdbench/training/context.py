@@ -17,7 +17,8 @@ class TrainingContext:
     Attributes:
         runs: folder of all runs.
         device: device to train on.
-        checkpoint_seconds: seconds between checkpoints; 0: one after every step.
+        checkpoint_seconds: seconds between checkpoints, more if writing them takes over 1 % of the
+            time; 0: one after every step.
         beat_seconds: seconds between heartbeats.
         graphs: as ``executor.graphs``: auto, always or never.
         streams: as ``executor.streams``.

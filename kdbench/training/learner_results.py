@@ -55,8 +55,10 @@ def cost(learner: Learner, data: LoadedData) -> Cost:
     # If a method replaces the prediction, the student's own classifier is not deployed.
     unused_head = size.params(learner.student.head) if learner.predictor else 0
     extra = sum(p.numel() for p in learner.methods.parameters()) - deployed
+    reserved = None
     if learner.device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(learner.device) / 2**20
+        reserved = round(torch.cuda.max_memory_reserved(learner.device) / 2**20, 1)
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return Cost(
@@ -68,6 +70,7 @@ def cost(learner: Learner, data: LoadedData) -> Cost:
         params_extra=max(0, extra),
         macs=size.macs(learner.run.student, data.channels, data.size, data.num_classes),
         peak_mb=round(peak, 1),
+        peak_reserved_mb=reserved,
     )
 
 

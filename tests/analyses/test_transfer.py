@@ -15,7 +15,7 @@ from small_grids import expanded, kdbench, mistakes, write
 from tiny_runs import CPU, alone, train
 from torch import nn
 
-from kdbench.analyses import transfer
+from kdbench.analyses import loading, transfer
 from kdbench.analyses.loading import Library
 from kdbench.analyses.trained_run import AnalysisError
 from kdbench.analyses.transfer import Transfer
@@ -42,6 +42,30 @@ def library(school: tuple[Path, Run], tmp_path: Path) -> Library:
     """A library over a copy of the runs."""
     shutil.copytree(school[0], tmp_path / "runs")
     return Library(tmp_path / "runs", tmp_path / "data", CPU)
+
+
+def test_classifier_saves_no_generator_of_a_gpu(
+    library: Library, school: tuple[Path, Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices: list[Any] = []
+    fork_rng = torch.random.fork_rng
+
+    def fork(**options: Any) -> Any:
+        devices.append(options.get("devices"))
+        return fork_rng(**options)
+
+    monkeypatch.setattr(torch.random, "fork_rng", fork)
+    run = school[1]
+    transfer.learn(library.network(run), library.data(OTHER.dataset), OTHER, run.seed)
+    assert devices == [()]
+
+
+def test_library_prepares_its_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared: list[torch.device] = []
+    monkeypatch.setattr(loading, "prepare", prepared.append)
+    gpu = torch.device("cuda", 1)
+    Library(tmp_path, tmp_path, gpu)
+    assert prepared == [gpu]
 
 
 def test_classifier_is_trained_by_plain_sgd(library: Library, school: tuple[Path, Run]) -> None:

@@ -46,6 +46,20 @@ def test_archive_gives_the_same_leaderboard(tmp_path: Path) -> None:
     assert after.history("unknown") == []
 
 
+def test_archive_keeps_reserved_memory_of_gpus_and_only_theirs(tmp_path: Path) -> None:
+    evidence = mixed_evidence()
+    run_id, record = next(iter(evidence.records.items()))
+    assert record.cost is not None
+    on_gpu = replace(record, cost=replace(record.cost, peak_reserved_mb=300.5))
+    changed = replace(evidence, records={**evidence.records, run_id: on_gpu})
+    archive.write(changed, tmp_path / "records.parquet")
+    after = archive.load(tmp_path / "records.parquet")
+    assert after.records == changed.records
+    assert archive.dump(after) == (tmp_path / "records.parquet").read_bytes()
+    rows = pq.read_table(tmp_path / "records.parquet").column("record").to_pylist()
+    assert [run_id in text for text in rows if text and "peak_reserved_mb" in text] == [True]
+
+
 def test_archive_has_a_row_per_run_in_a_fixed_order(tmp_path: Path) -> None:
     evidence = mixed_evidence()
     content = archive.dump(evidence)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from small_grids import first
 
 from kdbench import files
 from kdbench.runs import records
-from kdbench.runs.records import Record, RecordError, Result
+from kdbench.runs.records import Cost, Record, RecordError, Result
 
 numbers = st.floats(allow_nan=False)
 results = st.builds(
@@ -27,12 +28,20 @@ results = st.builds(
     n_test=st.integers(0, 9),
     val_acc=st.none() | numbers,
 )
+costs = st.builds(
+    Cost,
+    **dict.fromkeys(("seconds", "teacher_seconds", "step_ms", "peak_mb"), numbers),
+    **{name: st.integers(0, 10**6) for name in ("params", "params_deployed", "params_extra")},
+    macs=st.integers(0, 10**9),
+    peak_reserved_mb=st.none() | numbers,
+)
 made = st.builds(
     Record,
     run=st.text("0123456789abcdef", min_size=16, max_size=16),
     status=st.sampled_from(["done", "diverged", "failed", "skipped"]),
     reason=st.text(),
     result=st.none() | results,
+    cost=st.none() | costs,
     traceback=st.text(),
     environment=st.dictionaries(st.text(), st.integers() | st.text(), max_size=3),
     attempts=st.lists(st.text(), max_size=2).map(tuple),
@@ -50,6 +59,20 @@ def test_record_is_restored_from_json(record: Record) -> None:
 def test_values_are_read_as_by_the_json_module(value: Any) -> None:
     text = Record("a", "done", environment={"value": value}).to_json()
     assert repr(Record.from_json(text).environment) == repr(json.loads(text)["environment"])
+
+
+def test_record_made_on_a_cpu_has_no_reserved_memory() -> None:
+    """Its keys are those of records written before there was such a number."""
+    run = first("kd")
+    record = make_record(run, 90.0)
+    keys = list(json.loads(record.to_json())["cost"])
+    assert keys == [
+        "seconds", "teacher_seconds", "step_ms", "params", "params_deployed", "params_extra",
+        "macs", "peak_mb",
+    ]  # fmt: skip
+    assert record.cost is not None
+    on_gpu = replace(record, cost=replace(record.cost, peak_reserved_mb=300.5))
+    assert json.loads(on_gpu.to_json())["cost"]["peak_reserved_mb"] == 300.5
 
 
 def test_half_a_surrogate_pair_and_a_long_record_are_read(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Heartbeats of a cohort: epoch seconds, images per second and time left, on a fake clock."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +15,6 @@ from kdbench.training.bookkeeping import Bookkeeper
 from kdbench.training.cohort import Stopped
 from kdbench.training.context import TrainingContext
 from kdbench.training.learner import Learner
-
 
 
 class FakeClock:
@@ -116,3 +117,97 @@ def test_cohort_counts_every_step_and_image(
         train([first], tmp_path, stop=stop_after(2))
     train([first, second], tmp_path)
     assert ends == [(4, (2 + 4) * 16), (4, 2 * 4 * 16), (4, 2 * 4 * 16)]
+
+
+# --- checkpoints ----------------------------------------------------------------------------------
+
+
+def _saving(
+    clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, every: float, takes: float
+) -> Bookkeeper:
+    """Return a bookkeeper that has just written checkpoints, which took ``takes`` seconds."""
+
+    def save(folder: Path, state: Any) -> None:
+        clock.now += takes
+
+    monkeypatch.setattr(bookkeeping.checkpoint, "save", save)
+    monkeypatch.setattr(bookkeeping.learner_results, "write_history", lambda folder, learner: None)
+    one = learner()
+    keeper = Bookkeeper(TrainingContext(tmp_path, CPU, checkpoint_seconds=every), [one.run])
+    keeper.save([one])
+    return keeper
+
+
+@pytest.mark.parametrize(
+    ("every", "takes", "interval"),
+    [
+        (60.0, 0.1, 60.0),
+        (60.0, 0.6, 60.0),  # 1 %
+        (60.0, 3.0, 300.0),
+        (2.0, 0.4, 2.0),  # what the grid asks for
+        (2.0, 0.75, 75.0),
+    ],
+)
+def test_slow_checkpoints_are_written_less_often(
+    clock: FakeClock,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    every: float,
+    takes: float,
+    interval: float,
+) -> None:
+    keeper = _saving(clock, tmp_path, monkeypatch, every=every, takes=takes)
+    clock.now += interval - 0.01
+    assert not keeper.save_due()
+    clock.now += 0.02
+    assert keeper.save_due()
+
+
+def test_checkpoints_after_every_step_are_not_reduced(
+    clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _saving(clock, tmp_path, monkeypatch, every=0.0, takes=30.0).save_due()
+
+
+# --- on a GPU -------------------------------------------------------------------------------------
+
+
+def test_gpu_has_done_its_steps_before_their_speed_is_computed(
+    clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host is 10 s ahead; waiting for the GPU makes that time pass."""
+    resets: list[torch.device] = []
+
+    def synchronize(device: torch.device) -> None:
+        clock.now += 10
+
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", resets.append)
+    gpu = torch.device("cuda", 1)
+    group = [learner()]
+    records.folder(tmp_path, group[0].run.id).mkdir()
+    reported: list[list[Beat]] = []
+    context = TrainingContext(
+        tmp_path, gpu, report=lambda beats, line: reported.append(list(beats))
+    )
+    keeper = Bookkeeper(context, [group[0].run])
+    assert resets == [gpu]  # peaks are those of this cohort
+    keeper.begin_epoch(0)
+    keeper.step_done(group, 16)
+    keeper.beat(group)
+    assert reported[-1][0].images_per_s == 1.6
+    keeper.end_epoch(group)
+    assert keeper.epoch_seconds == 20.0
+
+
+def test_waiting_for_the_gpu_does_not_count_as_writing_checkpoints(
+    clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def synchronize(device: torch.device) -> None:
+        clock.now += 10
+
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    keeper = Bookkeeper(TrainingContext(tmp_path, CPU), [alone()])
+    keeper.context = replace(keeper.context, device=torch.device("cuda", 0))
+    keeper.save([])
+    assert keeper.save_seconds == 0.0

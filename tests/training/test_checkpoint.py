@@ -1,8 +1,10 @@
 """Checkpoints: atomic, verified, and replaced by the previous one if damaged."""
 
+import copy
 import errno
 import os
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -26,6 +28,42 @@ def test_newest_checkpoint_is_loaded_and_the_previous_is_kept(tmp_path: Path) ->
     assert loaded["epoch"] == 3
     assert checkpoint.read(tmp_path / checkpoint.PREVIOUS)["epoch"] == 2
     assert sorted(p.name for p in tmp_path.iterdir()) == [checkpoint.PREVIOUS, checkpoint.NAME]
+
+
+class OnGpu(torch.Tensor):
+    """A tensor that pretends to be on a GPU, and notes how it is copied."""
+
+    is_cuda = True
+    copies: ClassVar[list[tuple[Any, ...]]] = []
+
+    def to(self, *args: Any, **options: Any) -> torch.Tensor:
+        self.copies.append((*args, options))
+        return self.as_subclass(torch.Tensor)
+
+
+def test_state_on_a_gpu_is_copied_without_waiting_for_each_tensor(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    waits: list[int] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: waits.append(len(OnGpu.copies)))
+    weights = torch.nn.Linear(2, 2).state_dict()
+    on_gpu = copy.copy(weights)
+    for name in weights:
+        on_gpu[name] = weights[name].as_subclass(OnGpu)
+    moments = [torch.ones(3).as_subclass(OnGpu), torch.zeros(2)]
+    checkpoint.save(tmp_path, {"model": on_gpu, "optimizer": {"state": {0: moments}}, "epoch": 3})
+    assert OnGpu.copies == [("cpu", {"non_blocking": True})] * 3
+    assert waits == [3]
+    loaded = checkpoint.load(tmp_path)
+    assert loaded is not None
+    assert vars(loaded["model"]) == vars(weights)  # what state_dict attaches
+    assert checkpoint.digest(loaded["model"]) == checkpoint.digest(weights)
+    assert [x.tolist() for x in loaded["optimizer"]["state"][0]] == [[1.0] * 3, [0.0] * 2]
+
+
+def test_state_on_the_cpu_is_not_copied() -> None:
+    before = state(1.0)
+    assert checkpoint.to_host(before) is before
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100, 5000, -1])

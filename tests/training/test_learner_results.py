@@ -60,6 +60,30 @@ def test_tensorboard_curves_are_written_once(tmp_path: Any) -> None:
     assert len(list((tmp_path / "tensorboard").iterdir())) == 1
 
 
+def test_peaks_of_a_gpu_are_what_is_allocated_and_what_is_reserved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = Learner(
+        alone(),
+        num_classes=10,
+        in_channels=1,
+        size=8,
+        train_labels=data().train_labels,
+        teacher=None,
+        teacher_head=None,
+        device=CPU,
+    )
+    assert learner_results.cost(made, data()).peak_reserved_mb is None
+    gpu = made.device = torch.device("cuda", 1)
+    megabytes = {("allocated", gpu): 3 << 20, ("reserved", gpu): 5 << 20}
+    for name in ("allocated", "reserved"):
+        monkeypatch.setattr(
+            torch.cuda, f"max_memory_{name}", lambda device, name=name: megabytes[name, device]
+        )
+    cost = learner_results.cost(made, data())
+    assert (cost.peak_mb, cost.peak_reserved_mb) == (3.0, 5.0)
+
+
 # --- the learning rate ----------------------------------------------------------------------------
 
 

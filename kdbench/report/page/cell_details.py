@@ -12,7 +12,7 @@ from kdbench.report import numbers
 from kdbench.report.page import curve_data
 from kdbench.report.page.main_table import WORDS, TableRow
 from kdbench.report.tables.table import rows_of
-from kdbench.report.text.facts import processor
+from kdbench.report.text.facts import gpu, processor
 from kdbench.runs.records import Record
 from kdbench.stats.aggregate import Aggregate
 from kdbench.stats.cell_summary import by_pair
@@ -271,9 +271,13 @@ def _environment(environment: Mapping[str, Any]) -> Lines:
     dirty = " with uncommitted changes" if environment.get("dirty") else ""
     device = str(environment.get("device", ""))
     versions = environment.get("versions") or {}
+    varying = environment.get("nondeterministic") or ()
     return [
         ("Commit", f"{commit[:12]}{dirty}"),
         ("Versions", ", ".join(f"{key} {value}" for key, value in versions.items())),
         ("Device", f"{device} {processor(environment) if device == 'cpu' else ''}".strip()),
+        ("GPU", gpu(environment)),
+        ("Steps as CUDA graphs", str(environment.get("graphed") or "")),
+        ("Operations that may vary in the last bits", ", ".join(varying)),
         ("Threads", str(environment.get("threads", ""))),
     ]

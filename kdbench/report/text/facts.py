@@ -134,9 +134,11 @@ def _environment(cells: Iterable[Cell], records: Mapping[str, Record]) -> list[t
             runs[key] += 1
             environments[key] = record.environment
     seen: dict[str, Counter[str]] = {"Machine": Counter(), "Code": Counter()}
+    varying: dict[str, None] = {}
     for key, environment in environments.items():
         seen["Machine"][_machine(environment)] += runs[key]
         seen["Code"][_code(environment)] += runs[key]
+        varying |= dict.fromkeys(environment.get("nondeterministic") or ())
     lines = []
     for name, counts in seen.items():
         descriptions = [
@@ -146,6 +148,11 @@ def _environment(cells: Iterable[Cell], records: Mapping[str, Record]) -> list[t
         warning = "ATTENTION: not the same for all runs: " if len(counts) > 1 else ""
         if descriptions:
             lines.append((name, warning + "; ".join(descriptions)))
+    if varying:
+        operations = ", ".join(sorted(varying))
+        lines.append(
+            ("Repeatability", f"these operations of some runs vary in the last bits: {operations}")
+        )
     return lines
 
 
@@ -155,6 +162,7 @@ def _machine(environment: Mapping[str, Any]) -> str:
     threads = environment.get("threads")
     torch = environment.get("versions", {}).get("torch")
     parts = [f"cpu ({processor(environment)})" if on_cpu else device]
+    parts += _libraries(environment)
     parts += [counted(threads, "thread")] if threads else []
     parts += [f"torch {torch}"] if torch else []
     return ", ".join(parts)
@@ -166,6 +174,30 @@ def processor(environment: Mapping[str, Any]) -> str:
     if limit := environment.get("onednn_limit"):
         words.append(f"oneDNN limited to {limit}")
     return ", ".join(str(word) for word in words if word)
+
+
+def gpu(environment: Mapping[str, Any]) -> str:
+    """Describe a record's GPU beyond its name; "" if it was made on a CPU."""
+    words = _libraries(environment)
+    for text, key in (
+        ("driver {}", "driver"),
+        ("capability {}", "capability"),
+        ("{} multiprocessors", "multiprocessors"),
+        ("{:,} MB", "gpu_mb"),
+    ):
+        if environment.get(key):
+            words.append(text.format(environment[key]))
+    if "tf32" in environment:
+        words.append(f"convolutions in {'TF32' if environment['tf32'] else 'IEEE precision'}")
+    if environment.get("deterministic") is False:
+        words.append("NOT DETERMINISTIC")
+    return ", ".join(words)
+
+
+def _libraries(environment: Mapping[str, Any]) -> list[str]:
+    """Name a GPU's libraries, which decide bits."""
+    versions = ("CUDA", environment.get("cuda")), ("cuDNN", environment.get("cudnn"))
+    return [f"{name} {version}" for name, version in versions if version]
 
 
 def _code(environment: Mapping[str, Any]) -> str:

@@ -165,6 +165,34 @@ def test_details_match_the_records() -> None:
     assert cell(data, "reviewkd", "ResNet50")["status"] == "missing: not trained yet"
 
 
+def test_details_state_the_gpu_and_how_steps_ran() -> None:
+    evidence = large_page.evidence(**SMALL, report=Report())
+    on_gpu = {
+        "device": "NVIDIA H200", "cuda": "13.0", "cudnn": "9.10.2", "driver": "580.65.06",
+        "capability": "9.0", "multiprocessors": 132, "gpu_mb": 143771, "tf32": True,
+        "deterministic": True, "graphs": "auto",
+    }  # fmt: skip
+    records = dict(evidence.records)
+    runs = next(c for c in evidence.cells if c.method == "at" and c.student == "resnet20").runs
+    for run, how in zip(
+        runs, [{"graphed": "yes"}] * 4 + [{"graphed": "no", "nondeterministic": ["a", "b"]}],
+        strict=True,
+    ):  # fmt: skip
+        record = records[run.id]
+        records[run.id] = replace(record, environment=record.environment | on_gpu | how)
+    statistics = aggregate(replace(evidence, records=records))
+    data = data_of(page.render(statistics, command=lambda run: ""))
+    lines = cell(data, "at", "resnet56")["lines"]
+    assert lines["Device"] == "NVIDIA H200"
+    assert lines["GPU"] == (
+        "CUDA 13.0, cuDNN 9.10.2, driver 580.65.06, capability 9.0, 132 multiprocessors, "
+        "143,771 MB, convolutions in TF32"
+    )
+    assert lines["Steps as CUDA graphs"] == "yes; no"
+    assert lines["Operations that may vary in the last bits"] == "a, b"
+    assert "GPU" not in cell(data, "kd", "resnet56")["lines"]
+
+
 def test_page_of_too_many_cells_shows_numbers_and_links_to_the_details(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -35,6 +35,18 @@ def test_vector_instructions_are_part_of_the_machine() -> None:
     assert "**Machine**: ATTENTION: not the same for all runs: cpu (A Processor), 1 thread" in text
 
 
+def test_libraries_of_a_gpu_are_part_of_the_machine() -> None:
+    text = page(device="NVIDIA H200", cuda="13.0", cudnn="9.10.2", driver="580.65.06")
+    assert "NVIDIA H200, CUDA 13.0, cuDNN 9.10.2, 1 thread, torch 2.9.0 (1 run)" in text
+    assert "Repeatability" not in text
+
+
+def test_operations_that_may_vary_are_named() -> None:
+    text = page(nondeterministic=["upsample_bilinear2d", "scatter_add"])
+    line = "these operations of some runs vary in the last bits: scatter_add, upsample_bilinear2d"
+    assert f"- **Repeatability**: {line}\n" in text.replace("\\_", "_")
+
+
 def test_supported_and_unsupported_claims() -> None:
     report = Report(ari_of="semckd", supports="the pipeline works", against="any ranking")
     text = page({"report": report})
