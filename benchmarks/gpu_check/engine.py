@@ -1,5 +1,6 @@
 """The whole engine on the card: training, evaluation, checkpoints and records."""
 
+import math
 import tempfile
 import time
 from dataclasses import replace
@@ -11,7 +12,7 @@ from benchmarks.gpu_check.ways import Way, graphs_on_a_cpu
 from kdbench.data.dataset import LoadedData
 from kdbench.runs import records
 from kdbench.training import checkpoint
-from kdbench.training.cohort import Cohort
+from kdbench.training.cohort import Cohort, Stopped
 from kdbench.training.context import TrainingContext
 from kdbench.training.learner_state import state_of
 
@@ -21,6 +22,8 @@ EPOCHS = 2
 def run(check: Check) -> None:
     """Train the column for two epochs, and look at the records."""
     sizes = check.sizes
+    if not check.has_time("training"):
+        return
     precision = "bf16"
     way = Way(precision, sizes.streams[-2] if len(sizes.streams) > 2 else sizes.streams[-1])
     data = images(check, sizes.engine_steps * sizes.batch)
@@ -37,12 +40,17 @@ def run(check: Check) -> None:
             checkpoint_seconds=1e9,
             graphs=way.graphs,
             streams=way.streams,
+            stop=lambda: check.left() < -5,
             report=lambda beats, line: lines.append(line) if line else None,
         )
         cohort = Cohort(runs, loaded, data, context)
         began = time.perf_counter()
-        with graphs_on_a_cpu(check.device):
-            cohort.train()
+        try:
+            with graphs_on_a_cpu(check.device):
+                cohort.train()
+        except Stopped:
+            check.has_time("the end of training", math.inf)
+            return
         check.synchronize()
         seconds = time.perf_counter() - began
         ended = records.load(folder, (run.id for run in runs))

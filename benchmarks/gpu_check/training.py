@@ -168,14 +168,15 @@ class OtherProcess:
         )
 
     def digests(self, seconds: float) -> dict[str, str]:
-        """Wait for its digests.
+        """Wait for its digests; none if they take longer than ``seconds``.
 
         Raises:
-            subprocess.TimeoutExpired: they take longer than ``seconds``; the process is ended.
             RuntimeError: the process has failed.
         """
         try:
             code = self._process.wait(max(1.0, seconds))
+        except subprocess.TimeoutExpired:
+            return {}
         finally:
             self.end()
         if code:
