@@ -184,7 +184,7 @@ def import_(
 @main.command()
 @folder_options
 @data_option
-@click.option("--tune", is_flag=True, help="Measure how to split the cores (about a minute).")
+@click.option("--tune", is_flag=True, help="Measure how to use cores or GPU (about a minute).")
 @grid_option("grid", help="With --tune: measure on this grid's first pair.")
 @set_option("With --tune: replace a value of the grid; repeatable.")
 def doctor(

@@ -18,7 +18,8 @@ def doctor(runs: Path, data: Path) -> Group:
     """Describe the machine, devices, versions, data and disk."""
     import torch
 
-    from kdbench.cost.tune import has_amx, precision
+    from kdbench.cli import doctor_gpu
+    from kdbench.cost.tune import has_amx
 
     machine = environment.describe(
         "", torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
@@ -34,12 +35,15 @@ def doctor(runs: Path, data: Path) -> Group:
     onednn = f"limit set to {limit}" if limit else "no limit"
     capability = machine["cpu_capability"]
     table.add_row("vector instructions", f"{capability}; convolutions (oneDNN): {onednn}")
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    table.add_row("GPUs", ", ".join(gpus) or "none: runs train on the CPU, one worker per core")
+    for item, state in doctor_gpu.lines():
+        table.add_row(item, state)
     tuning = saved_tuning.load()
     if tuning:
         table.add_row("cores, measured", f"executor: {tuning.best()}, for {tuning.subject}")
-        table.add_row("bf16, measured", precision(tuning.bf16, "this processor", has_amx()))
+        table.add_row(
+            "bf16, measured",
+            saved_tuning.precision_advice(tuning.bf16, "this processor", has_amx()),
+        )
     else:
         advice = (
             "may be faster" if has_amx() else "rarely faster without AMX: keep precision at fp32"

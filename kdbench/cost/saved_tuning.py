@@ -1,14 +1,15 @@
-"""The fastest use of this machine's cores, measured once by ``kdbench doctor --tune`` and saved.
+"""The fastest use of cores or GPU, measured once by ``kdbench doctor --tune`` and saved.
 
-One JSON file holds the measurements of every machine that shares it: the file in the environment
-variable KDBENCH_MACHINE, or ``kdbench/machine.json`` in the user's cache. Imports no torch.
+One JSON file holds the measurements of every machine that shares it, and of every GPU under a key
+of its own: the file in the environment variable KDBENCH_MACHINE, or ``kdbench/machine.json`` in the
+user's cache. Imports no torch.
 """
 
 import json
 import os
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -66,6 +67,72 @@ class Tuning(Strict):
         return min(fast, key=lambda split: (split.threads, -split.workers))
 
 
+class MeasuredGpuUse(Strict):
+    """A measured use of a GPU, by one worker.
+
+    Attributes:
+        precision: as ``protocol.precision``.
+        graphs: whether steps are CUDA graphs.
+        streams: learners whose graphs run at the same time.
+        steps_per_s: training steps per second of all learners together.
+    """
+
+    precision: Literal["fp32", "tf32", "bf16"]
+    graphs: bool
+    streams: Positive
+    steps_per_s: Rate
+
+    def __str__(self) -> str:
+        """Return the settings of ``executor``."""
+        return f"{{graphs: auto, streams: {self.streams}}}" if self.graphs else "{graphs: never}"
+
+
+class GpuTuning(Strict):
+    """Measurements of a GPU.
+
+    Attributes:
+        subject: description of the workload, for people.
+        uses: the measured uses.
+    """
+
+    subject: str
+    uses: tuple[MeasuredGpuUse, ...] = Field(min_length=1)
+
+    def best(self, precision: str | None = None) -> MeasuredGpuUse | None:
+        """Return the best use: of those close to the fastest, fewest streams, then graphs.
+
+        Args:
+            precision: consider only uses with this precision; None: with the first one measured,
+                since a comparison of the executor's settings must not change results.
+
+        Returns:
+            None if no such use was measured.
+        """
+        wanted = precision or self.uses[0].precision
+        uses = [use for use in self.uses if use.precision == wanted]
+        if not uses:
+            return None
+        enough = max(use.steps_per_s for use in uses) / MARGIN
+        return min(
+            (use for use in uses if use.steps_per_s >= enough),
+            key=lambda use: (use.streams, not use.graphs),
+        )
+
+
+def precision_advice(ratio: float, where: str, fast: bool, name: str = "bf16") -> str:
+    """Return the recommended precision as a sentence.
+
+    Args:
+        ratio: speed of the precision ``name`` over that of fp32.
+        where: name of the measured device.
+        fast: whether the device has hardware for the precision.
+    """
+    speed = f"{name} trains at {ratio:.2f} times the speed of fp32 on {where}"
+    if ratio >= MARGIN:
+        return f"{speed}: protocol.precision: {name} pays, but changes results and run ids"
+    return f"{speed}{'' if fast else ', which has no AMX'}: leave precision at fp32"
+
+
 def path() -> Path:
     """Return the path of the file with the tunings."""
     if configured := os.environ.get("KDBENCH_MACHINE"):
@@ -89,15 +156,41 @@ def load() -> Tuning | None:
         return None
 
 
+def load_gpu(gpu: str) -> GpuTuning | None:
+    """Load the tuning of a GPU of this machine, by its name; None as for ``load``."""
+    try:
+        return GpuTuning.model_validate(_read_all().get(gpu_key(gpu)))
+    except ValidationError:
+        return None
+
+
 def save(tuning: Tuning) -> Path:
     """Save this machine's tuning, and return the path of the file.
 
     Raises:
         OSError: the file cannot be written.
     """
+    return _save(machine_name(), tuning)
+
+
+def save_gpu(gpu: str, tuning: GpuTuning) -> Path:
+    """Save the tuning of a GPU of this machine, and return the path of the file.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    return _save(gpu_key(gpu), tuning)
+
+
+def gpu_key(gpu: str) -> str:
+    """Return the key of a GPU's tuning: this machine's, and the GPU's name."""
+    return f"{machine_name()}, {gpu}"
+
+
+def _save(key: str, tuning: Strict) -> Path:
     file = path()
     file.parent.mkdir(parents=True, exist_ok=True)
-    tunings = _read_all() | {machine_name(): tuning.model_dump(mode="json")}
+    tunings = _read_all() | {key: tuning.model_dump(mode="json")}
     write_atomically(file, json.dumps(tunings, indent=1) + "\n")
     return file
 

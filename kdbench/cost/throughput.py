@@ -1,4 +1,4 @@
-"""Training steps per second of this machine, by core split and precision.
+"""Training steps per second of this machine's processor, by core split and precision.
 
 A small cohort, KD alone with its teacher, trains on noise. The processes of a core split really run
 at the same time: they wait for each other, then count the steps that end within the same seconds.
@@ -23,6 +23,7 @@ from kdbench.grid.settings import Dataset, Training
 from kdbench.models import zoo
 from kdbench.models.fold_batch_norm import folded
 from kdbench.training.build import dry_run
+from kdbench.training.device import prepare
 from kdbench.training.learner import Learner
 from kdbench.training.memory import keep_memory
 from kdbench.training.teacher import LoadedTeacher
@@ -36,6 +37,8 @@ PATIENCE = 300.0
 """Seconds after which a process gives up waiting for the others."""
 
 Step = Callable[[], None]
+Precision = Literal["fp32", "tf32", "bf16"]
+"""As ``protocol.precision``."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class CoreSplit:
 
     workers: int = 1
     threads: int = 1
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
 
 
 def core_splits(cores: int) -> list[CoreSplit]:
@@ -138,14 +141,17 @@ def _process(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     keep_memory()
+    where = torch.device(device)
+    prepare(where)  # before the device is first used
     precisions = {split.precision for split in order if number < split.workers}
-    steps = {name: make_step(workload, name, torch.device(device)) for name in sorted(precisions)}
+    steps = {name: make_step(workload, name, where) for name in sorted(precisions)}
     rates = []
     for split in order:
         takes_part = number < split.workers
         barrier.wait(PATIENCE)
         if takes_part:
             torch.set_num_threads(split.threads)
+            prepare(where, split.precision)
             steps[split.precision]()
         barrier.wait(PATIENCE)
         rates.append(_rate(steps[split.precision], seconds) if takes_part else 0.0)
@@ -164,7 +170,7 @@ def _rate(step: Step, seconds: float) -> float:
     return len(counted) / (counted[-1] - began)
 
 
-def make_step(workload: Workload, precision: Literal["fp32", "bf16"], device: torch.device) -> Step:
+def make_step(workload: Workload, precision: Precision, device: torch.device) -> Step:
     """Return a function that does the teacher's forward and KD's training step on one batch."""
     torch.manual_seed(0)
     network = zoo.create(

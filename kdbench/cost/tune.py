@@ -13,8 +13,9 @@ from rich.text import Text
 
 from kdbench.cost import saved_tuning
 from kdbench.cost.estimate import data_shape
-from kdbench.cost.saved_tuning import MARGIN, MeasuredSplit, Tuning
+from kdbench.cost.saved_tuning import MeasuredSplit, Tuning, precision_advice
 from kdbench.cost.throughput import CoreSplit, Workload, core_splits, measure
+from kdbench.cost.tune_gpu import tune_gpu
 from kdbench.grid import parsing
 from kdbench.runs import environment
 
@@ -44,7 +45,7 @@ def tune(workload: Workload) -> Group:
         OSError: the result cannot be saved.
     """
     if torch.cuda.is_available():
-        return tune_gpus(workload)
+        return tune_gpu(workload, torch.device("cuda:0"))
     load = os.getloadavg()[0]
     rates = measure(workload, [*core_splits(environment.cores()), CoreSplit(precision="bf16")])
     tuning = summary(workload, rates)
@@ -100,34 +101,13 @@ def advice(tuning: Tuning) -> list[str]:
         note = "kdbench run does this by default if the grid sets no workers"
     else:
         note = "set this in a grid before its first run, since threads change the rounding of sums"
-    return [f"executor: {best}   # {note}", precision(tuning.bf16, "this processor", has_amx())]
-
-
-def precision(bf16: float, where: str, fast: bool) -> str:
-    """Return the recommended precision as a sentence.
-
-    Args:
-        bf16: speed of bf16 over that of fp32.
-        where: name of the measured device.
-        fast: whether the device has hardware for bf16.
-    """
-    speed = f"bf16 trains at {bf16:.2f} times the speed of fp32 on {where}"
-    if bf16 >= MARGIN:
-        return f"{speed}: protocol.precision: bf16 pays, but changes results and run ids"
-    return f"{speed}{'' if fast else ', which has no AMX'}: leave precision at fp32"
+    return [
+        f"executor: {best}   # {note}",
+        precision_advice(tuning.bf16, "this processor", has_amx()),
+    ]
 
 
 def has_amx() -> bool:
     """Check whether the processor multiplies bf16 matrices in hardware."""
     is_supported = getattr(torch.cpu, "_is_amx_tile_supported", None)  # torch has no public name
     return bool(is_supported and is_supported())
-
-
-def tune_gpus(workload: Workload) -> Group:
-    """Measure precisions on a GPU; the number of workers is fixed, one per GPU."""
-    n, name = torch.cuda.device_count(), torch.cuda.get_device_name(0)
-    fp32_split, bf16_split = CoreSplit(), CoreSplit(precision="bf16")
-    rates = measure(workload, [fp32_split, bf16_split], seconds=3.0, device="cuda:0")
-    bf16 = statistics.median(rates[bf16_split]) / statistics.median(rates[fp32_split])
-    line = f"{n} GPUs: one worker each, as kdbench run does by default."
-    return Group(table(workload, rates), Text(line), Text(precision(bf16, name, True)))

@@ -170,29 +170,43 @@ def test_more_threads_are_only_recommended() -> None:
     ],
 )
 def test_precision_follows_the_measurement(bf16: float, fast: bool, expected: str) -> None:
-    assert expected in tune.precision(bf16, "X", fast)
+    assert expected in saved_tuning.precision_advice(bf16, "X", fast)
 
 
-def test_with_gpus_only_precision_is_measured(
-    monkeypatch: pytest.MonkeyPatch, machine_file: Path
+def test_processes_prepare_their_device_for_each_precision(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    measured = []
+    prepared: list[tuple[object, ...]] = []
+    sent: list[object] = []
 
-    def measure(
-        workload: Workload, splits: list[CoreSplit], **options: object
-    ) -> dict[CoreSplit, list[float]]:
-        measured.append((splits, options["device"]))
-        return {CoreSplit(): [2.0], HALF: [5.0]}
+    class Ends:
+        """Stands for the barrier and the pipe of one process."""
 
-    monkeypatch.setattr(tune, "measure", measure)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda i: "a GPU")
-    output = text(tune.tune(SMALL))
-    assert "3 GPUs: one worker each" in output
-    assert "2.50 times the speed of fp32 on a GPU: protocol.precision: bf16 pays" in output
-    assert measured == [([CoreSplit(), HALF], "cuda:0")]
-    assert not machine_file.exists()
+        def wait(self, patience: float) -> None:
+            pass
+
+        def send(self, rates: object) -> None:
+            sent.append(rates)
+
+    def prepare(*arguments: object) -> None:
+        prepared.append(arguments)
+
+    monkeypatch.setattr(throughput, "prepare", prepare)
+
+    def built(*arguments: object) -> object:
+        prepared.append(("built",))
+        return lambda: None
+
+    monkeypatch.setattr(throughput, "make_step", built)
+    monkeypatch.setattr(throughput, "keep_memory", lambda: None)
+    monkeypatch.setattr(throughput.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(throughput, "_rate", lambda step, seconds: 1.0)
+    order, ends = [CoreSplit(), HALF, CoreSplit(2)], Ends()
+    throughput._process(SMALL, order, 0.1, "cpu", 0, ends, ends)  # type: ignore[arg-type]
+    cpu = torch.device("cpu")
+    built = [("built",), ("built",)]
+    assert prepared == [(cpu,), *built, (cpu, "fp32"), (cpu, "bf16"), (cpu, "fp32")]
+    assert sent == [[1.0] * 3]
 
 
 def test_grid_option_needs_tune(tmp_path: Path) -> None:
