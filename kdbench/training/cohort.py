@@ -22,7 +22,7 @@ from kdbench.training.build import dry_run
 from kdbench.training.context import TrainingContext
 from kdbench.training.device import DeviceLost, lost, prepare
 from kdbench.training.learner import Learner
-from kdbench.training.memory import is_out_of_memory
+from kdbench.training.memory import is_out_of_memory, release_gpu_memory
 from kdbench.training.steps import make_steps
 from kdbench.training.teacher import LoadedTeacher
 
@@ -173,7 +173,12 @@ class Cohort:
         except (Exception, SystemExit) as error:
             self._raise_if_lost(error)
             learner.status, learner.reason = "failed", _one_line(error)
-            learner.trace = traceback.format_exc()
+            learner.trace, full = traceback.format_exc(), is_out_of_memory(error)
+        else:
+            return
+        if full:
+            learner.optimizer.zero_grad(set_to_none=True)
+            release_gpu_memory(self.context.device)
 
     def _raise_if_lost(self, error: BaseException) -> None:
         """Raise ``DeviceLost`` after an error that the device does not recover from."""

@@ -1,13 +1,18 @@
 """Memory of this machine: how much is free, errors when it runs out, and keeping freed memory.
 
-Only ``free_gpu_memory`` imports torch.
+Only the functions about a GPU import torch.
 """
 
 import ctypes
+import gc
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
@@ -109,6 +114,19 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     message = str(error).lower()
     return isinstance(error, RuntimeError) and any(text in message for text in OUT_OF_MEMORY)
+
+
+def release_gpu_memory(device: "torch.device") -> None:
+    """Return memory that torch keeps for reuse to a GPU; nothing on a CPU.
+
+    Blocks of another size are of no use to the learners and processes that go on. Call it when
+    memory has run out, and after the exception is gone, because its traceback holds tensors.
+    """
+    if device.type == "cuda":
+        import torch
+
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 # -- keeping freed memory -------------------------------------------------------------------

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_runs import alone, numbers, taught, train
+from tiny_runs import CPU, alone, numbers, taught, train
 
 from kdbench.runs import records
-from kdbench.training import memory
+from kdbench.training import cohort, memory
 from kdbench.training.learner import Learner
 from tests.whole.test_invariants import plugin
 
@@ -111,6 +111,42 @@ def test_learner_out_of_memory_fails_alone(tmp_path: Path, error: str) -> None:
 )
 def test_errors_of_exhausted_memory_are_recognised(error: Exception, expected: bool) -> None:
     assert memory.is_out_of_memory(error) is expected
+
+
+def test_memory_of_a_failed_step_is_freed_before_it_is_returned_to_the_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train([TEACHER], tmp_path)
+    maps: list[weakref.ref[torch.UntypedStorage]] = []
+    loss = Learner._loss
+
+    def note_maps(self: Learner, s: Any, t: Any, batch: Any) -> torch.Tensor:
+        maps[:] = [weakref.ref(x.untyped_storage()) for x in s.stages]
+        return loss(self, s, t, batch)
+
+    released: list[tuple[torch.device, int]] = []
+
+    def release(device: torch.device) -> None:
+        gc.collect()  # as the function itself does on a GPU
+        released.append((device, sum(ref() is not None for ref in maps)))
+
+    monkeypatch.setattr(Learner, "_loss", note_maps)
+    monkeypatch.setattr(cohort, "release_gpu_memory", release)
+    full = plugin(tmp_path, "exhausts", GREEDY.format(error='torch.OutOfMemoryError("CUDA")'))
+    bug = plugin(tmp_path, "fails", GREEDY.format(error='RuntimeError("a bug")'))
+    train([taught(TEACHER, full)], tmp_path)
+    assert released == [(CPU, 0)]
+    train([taught(TEACHER, bug)], tmp_path)
+    assert len(released) == 1
+
+
+def test_cached_memory_is_returned_to_gpus_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: calls.append("emptied"))
+    memory.release_gpu_memory(CPU)
+    assert calls == []
+    memory.release_gpu_memory(torch.device("cuda", 0))
+    assert calls == ["emptied"]
 
 
 # --- one learner's activations at a time ---------------------------------------------------------
