@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdbench.data.readers.base import DataError, Split, draw, line, resize
+from kdbench.data.readers.base import DataError, DataSource, Split, draw, line, resize
 from kdbench.data.readers.by_name import reader
 from kdbench.grid.dataset_facts import DATASETS
 from kdbench.grid.settings import Dataset
@@ -88,11 +88,21 @@ def load(dataset: Dataset, root: Path, device: torch.device | str = "cpu") -> Lo
         DataError: files are missing or damaged, or a class has too few images.
     """
     try:
-        train, test, classes = reader(dataset.name)(dataset, Path(root).expanduser())
-        train, val = _split(train, dataset, classes)
-        train = train._replace(labels=_noisy(train.labels, dataset, classes))
+        source = reader(dataset.name)(dataset, Path(root).expanduser())
+        return prepare(dataset, source, device)
     except (DataError, OSError) as error:
         raise DataError(f"{dataset.name}: {line(error)}") from error
+
+
+def prepare(dataset: Dataset, source: DataSource, device: torch.device | str) -> LoadedData:
+    """Draw a data set's subset and label noise, resize its images, and move it to a device.
+
+    Raises:
+        DataError: a class has too few images.
+    """
+    train, test, classes = source
+    train, val = _split(train, dataset, classes)
+    train = train._replace(labels=_noisy(train.labels, dataset, classes))
     if dataset.size:
         train = train._replace(images=resize(train.images, dataset.size))
         test = test._replace(images=resize(test.images, dataset.size))

@@ -135,6 +135,45 @@ def test_archive_is_preferred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert len(load(Dataset(name="cifar100"), tmp_path).train_labels) == 200
 
 
+# -- arrays ---------------------------------------------------------------------------------------
+
+
+def arrays(root: Path, made: Made, **other: object) -> Path:
+    """Write ``root/cifar100/cifar100.npz``."""
+    values: dict[str, object] = {"classes": np.array(CLASSES["cifar100"])}
+    for split, (images, labels) in made.items():
+        values |= {f"{split}_images": images, f"{split}_labels": np.array(labels)}
+    path = root / "cifar100" / "cifar100.npz"
+    path.parent.mkdir(exist_ok=True)
+    np.savez(path, **values | other)  # type: ignore[arg-type]
+    return path
+
+
+def test_arrays_give_the_same_tensors(folder: Path, tmp_path: Path) -> None:
+    first = load(Dataset(name="cifar100"), tmp_path)
+    path = arrays(tmp_path, drawn())
+    shutil.rmtree(folder / "train")
+    assert available("cifar100", tmp_path) == (True, str(path))
+    assert same(load(Dataset(name="cifar100"), tmp_path), first)
+
+
+def test_wrong_arrays(folder: Path, tmp_path: Path) -> None:
+    where = "cifar100: ROOT/cifar100/cifar100.npz"
+    path = arrays(tmp_path, drawn(seed=3))
+    assert message(tmp_path).startswith(f"{where}: the images of train/apple and 199 more classes")
+    arrays(tmp_path, drawn(), classes=np.array(CLASSES["cifar100"][::-1]))
+    assert message(tmp_path) == f"{where}: its classes are not those of cifar100, in their order"
+    arrays(tmp_path, drawn(), train_images=np.zeros((200, 28, 28), np.uint8))
+    assert message(tmp_path).startswith(f"{where}: images torch.uint8 [200, 28, 28, 1] for 200")
+    arrays(tmp_path, drawn(), train_labels=np.zeros(200, np.int64))
+    assert message(tmp_path) == f"{where}: labels are not the 100 classes, or not all"
+    for content in (b"", b"no archive", path.read_bytes()[:-500]):
+        path.write_bytes(content)
+        assert message(tmp_path).startswith(f"{where} cannot be read: ")
+    np.savez(path, classes=np.array(CLASSES["cifar100"]))
+    assert message(tmp_path).startswith(f"{where} cannot be read: ")
+
+
 # -- wrong folders --------------------------------------------------------------------------------
 
 

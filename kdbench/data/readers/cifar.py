@@ -1,6 +1,6 @@
-"""CIFAR-10 and CIFAR-100, from torchvision's archive or from folders of PNG images.
+"""CIFAR-10 and CIFAR-100, from torchvision's archive, arrays, or folders of PNG images.
 
-Both give the same tensors: images are put into the canonical order of
+All give the same tensors: images are put into the canonical order of
 ``kdbench.data.readers.pixel_digest`` and compared with the published digest, where one is known.
 """
 
@@ -8,6 +8,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from kdbench.data.readers import pixel_digest
@@ -25,11 +26,15 @@ SPLITS = ("train", "test")
 
 
 def available(name: str, root: Path) -> tuple[bool, str]:
-    """Check whether the archive or all images of the folders are present.
+    """Check whether the archive, the arrays or all images of the folders are present.
 
     Returns:
         Whether they are, and where, or what is missing.
     """
+    if has_archive(name, root):
+        return archive_available(name, root)
+    if arrays_path(name, root).is_file():
+        return True, str(arrays_path(name, root))
     if not has_folders(name, root):
         return archive_available(name, root)
     try:
@@ -42,18 +47,22 @@ def available(name: str, root: Path) -> tuple[bool, str]:
 def cifar(dataset: Dataset, root: Path) -> DataSource:
     """Read CIFAR-10 or CIFAR-100 in canonical order.
 
-    The archive is read if it is there, unpacked or not. Otherwise ``root/NAME/{train,test}/CLASS``
-    is read, if it exists; otherwise the archive is downloaded.
+    The archive is read if it is there, unpacked or not. Otherwise ``root/NAME/NAME.npz`` is read,
+    then ``root/NAME/{train,test}/CLASS/*.png``; if none exists, the archive is downloaded.
 
     Raises:
         DataError: images are missing, unreadable or not those of the data set.
     """
-    name = dataset.name
-    folders = has_folders(name, root)
-    where, source = _from_folders(name, root) if folders else _from_archive(name, root)
+    name, read = dataset.name, _from_archive
+    if not has_archive(name, root):
+        if arrays_path(name, root).is_file():
+            read = _from_arrays
+        elif has_folders(name, root):
+            read = _from_folders
+    where, source = read(name, root)
     source, lines = pixel_digest.ordered(verified_counts(where, name, source))
     digest = verified_digest(where, name, lines)
-    if DATASETS[name].digest is None and folders:
+    if DATASETS[name].digest is None and read is not _from_archive:
         log.warning(
             "%s: the number of images is right, their pixels were not compared: no digest is known"
             " (found %s)",
@@ -63,12 +72,20 @@ def cifar(dataset: Dataset, root: Path) -> DataSource:
     return source
 
 
-def has_folders(name: str, root: Path) -> bool:
-    """Check whether there are folders of images, and nothing of the archive."""
+def has_archive(name: str, root: Path) -> bool:
+    """Check whether torchvision's archive is there, unpacked or not, complete or not."""
     kind, folder = archive_class(name), root / name
-    if (folder / kind.filename).exists() or (folder / kind.base_folder).exists():
-        return False
-    return any((folder / split).is_dir() for split in SPLITS)
+    return (folder / kind.filename).exists() or (folder / kind.base_folder).exists()
+
+
+def arrays_path(name: str, root: Path) -> Path:
+    """Return the path of the arrays that ``benchmarks.pack unpack --form npz`` writes."""
+    return root / name / f"{name}.npz"
+
+
+def has_folders(name: str, root: Path) -> bool:
+    """Check whether there are folders of images, complete or not."""
+    return any((root / name / split).is_dir() for split in SPLITS)
 
 
 def _from_archive(name: str, root: Path) -> tuple[Path, DataSource]:
@@ -82,6 +99,20 @@ def _from_archive(name: str, root: Path) -> tuple[Path, DataSource]:
         checked(name, where, part.data, part.targets, len(part.classes)) for part in parts
     )
     return where, DataSource(train, test, tuple(parts[0].classes))
+
+
+def _from_arrays(name: str, root: Path) -> tuple[Path, DataSource]:
+    path, classes = arrays_path(name, root), CLASSES[name]
+    try:
+        with path.open("rb") as stream, np.load(stream) as arrays:
+            parts = [(arrays[f"{key}_images"], arrays[f"{key}_labels"]) for key in SPLITS]
+            names = tuple(map(str, arrays["classes"]))
+    except UNREADABLE as error:
+        raise DataError(f"{path} cannot be read: {line(error)}") from error
+    if names != classes:
+        raise DataError(f"{path}: its classes are not those of {name}, in their order")
+    train, test = (checked(name, path, *part, len(classes)) for part in parts)
+    return path, DataSource(train, test, classes)
 
 
 def _from_folders(name: str, root: Path) -> tuple[Path, DataSource]:
