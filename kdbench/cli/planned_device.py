@@ -81,8 +81,8 @@ def source(
     elif device.gpu is None:
         yield f"measured on {speed.device}, {threads}"
     else:
-        graphs = "without CUDA graphs" if executor.graphs == "never" else "with CUDA graphs"
-        yield f"measured on {speed.device}, {graphs}"
+        graphs = "without" if executor.graphs == "never" else "where possible with"
+        yield f"measured on {speed.device}, {graphs} CUDA graphs"
     for method, reason in (speed.failures if isinstance(speed, GpuSpeed) else {}).items():
         yield shorten(f"{method}: estimated from other runs, not measured: {reason}", 200)
 

@@ -107,12 +107,15 @@ def measure_use(workload: Workload, use: GpuUse, device: torch.device) -> Measur
             )
             try:
                 seconds = loop.rounds(ROUNDS, SECONDS)
+                graphed = loop.learners[0].graphed
             finally:
                 loop.close()
     except RuntimeError as error:
         if is_out_of_memory(error):
             return Measured(problem="out of memory")
         return Measured(problem=" ".join(f"{type(error).__name__}: {error}".split())[:200])
+    if use.graphs and graphed != "yes":
+        return Measured(problem=f"no CUDA graph: {graphed}")
     return Measured(tuple(LEARNERS / step for step in seconds))
 
 

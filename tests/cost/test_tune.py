@@ -204,8 +204,8 @@ def test_processes_prepare_their_device_for_each_precision(
     order, ends = [CoreSplit(), HALF, CoreSplit(2)], Ends()
     throughput._process(SMALL, order, 0.1, "cpu", 0, ends, ends)  # type: ignore[arg-type]
     cpu = torch.device("cpu")
-    built = [("built",), ("built",)]
-    assert prepared == [(cpu,), *built, (cpu, "fp32"), (cpu, "bf16"), (cpu, "fp32")]
+    each = [(cpu, "fp32"), (cpu, "bf16"), (cpu, "fp32")]
+    assert prepared == [(cpu,), ("built",), ("built",), *each]
     assert sent == [[1.0] * 3]
 
 

@@ -129,6 +129,7 @@ def test_gpu_that_cannot_train_gives_one_line(card: Any, monkeypatch: pytest.Mon
 
 def test_a_cohort_really_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tune_gpu, "SECONDS", 0.0)
+    monkeypatch.setattr(rehearsal, "BLOCK", 4)
     made: list[rehearsal.Rehearsal] = []
     original = tune_gpu.Rehearsal
 
@@ -146,7 +147,7 @@ def test_a_cohort_really_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     learners = loop.trained  # type: ignore[attr-defined]
     assert len({x.run.id for x in learners}) == LEARNERS
     assert len({x.run.shared for x in learners}) == 1
-    assert all(x.run.training.precision == "bf16" and x.steps_done > 60 for x in learners)
+    assert all(x.run.training.precision == "bf16" and x.steps_done == 16 for x in learners)
 
 
 @pytest.mark.parametrize(
@@ -166,6 +167,15 @@ def test_use_that_fails_is_a_row(
     assert measure_use(SMALL, GpuUse(), GPU) == Measured(problem=problem)
     results = {GpuUse(streams=2): Measured((1.0,)), GpuUse(): Measured(problem=problem)}
     assert problem in text(tune_gpu.table("x", SMALL, results))
+
+
+def test_steps_that_could_not_be_graphs_are_not_shown_as_graphs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tune_gpu, "SECONDS", 0.0)
+    monkeypatch.setattr(rehearsal, "BLOCK", 2)
+    result = measure_use(SMALL, GpuUse(), torch.device("cpu"))  # a CPU has none
+    assert result == Measured(problem="no CUDA graph: no")
 
 
 def test_workload_of_the_grid_is_kept() -> None:
