@@ -23,7 +23,7 @@ GRID_paper := experiments/table1.yaml
 GRID = $(GRID_$(PROFILE))
 JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 .DEFAULT_GOAL := help
-.PHONY: help setup table1 demo test test-avx2 test-torch-2.11 test-slow test-slurm test-slurm-slow test-browser lint types notebooks bench verify-results check smoke wheel clean
+.PHONY: help setup table1 demo test test-avx2 test-torch-2.11 test-slow test-slurm test-slurm-slow test-browser test-gpu gpu-check lint types notebooks bench verify-results check smoke wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9.-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -48,7 +48,7 @@ demo: ## make table1 with PROFILE=demo: minutes on any machine
 	@$(MAKE) --no-print-directory table1 PROFILE=demo
 
 test: setup ## run the tests
-	$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow and not slurm and not browser"
+	$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow and not slurm and not browser and not gpu"
 
 test-avx2: setup ## run the tests with the kernels of a processor without AVX-512
 	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(MAKE) --no-print-directory test
@@ -58,10 +58,13 @@ test-torch-2.11: ## run the tests with torch 2.11.0, in .venv-2.11
 	@$(MAKE) --no-print-directory test VENV=.venv-2.11 TORCH="torch==2.11.0 torchvision==0.26.0"
 
 test-slow: setup ## run the slow tests: kills on the command line, the wheel
-	$(BIN)/python -m pytest -q -m "slow and not slurm and not browser"
+	$(BIN)/python -m pytest -q -m "slow and not slurm and not browser and not gpu"
 
 test-browser: setup ## test the pages in headless Chromium; KDBENCH_REQUIRE=browser fails without it
 	$(BIN)/python -m pytest -q -m browser
+
+test-gpu: setup ## test on a GPU that it gives the right numbers; KDBENCH_REQUIRE=gpu fails without one
+	$(BIN)/python -m pytest -q -m gpu
 
 test-slurm: setup ## run the tests that need Slurm; KDBENCH_REQUIRE=slurm installs it (Debian, root)
 	$(BIN)/python -m pytest -q -m "slurm and not slow"
@@ -88,6 +91,9 @@ BENCHMARKS := startup data table compiled growth memory scaling methods plan rep
 
 bench: setup ## run the benchmarks: one JSON line per figure; an hour on an idle machine
 	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit 1; done
+
+gpu-check: setup ## check this machine's GPU in six minutes; results in gpu-check/
+	$(BIN)/python -m benchmarks.gpu_check --out gpu-check
 
 smoke: setup ## train a two-method grid to its leaderboard, in seconds
 	$(BIN)/python -m pytest -q tests/whole/test_end_to_end.py

@@ -1,5 +1,6 @@
 """Setup of all tests: one thread, tools that may be absent, the count of golden tensors."""
 
+import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -20,10 +21,13 @@ TOOLS = {
     "browser": ("chromium", "chromium-browser", "google-chrome", "chrome", "headless_shell"),
 }
 """Marker -> programs; one of them suffices."""
+GPU_TESTS_ON = "KDBENCH_GPU_TESTS_ON"
+"""Variable with the device of the tests with the marker ``gpu``; by default the first GPU. With
+``cpu``, they run with tiny networks on a CPU, to test the tests."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests of absent tools, unless ``KDBENCH_REQUIRE=slurm,browser`` lists the tool."""
+    """Skip tests of absent tools, unless ``KDBENCH_REQUIRE=slurm,browser,gpu`` lists the tool."""
     for marker, programs in TOOLS.items():
         if required(marker) or any(map(shutil.which, programs)):
             continue
@@ -31,6 +35,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+    if required("gpu") or os.environ.get(GPU_TESTS_ON) or torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            reason = "torch finds no GPU; KDBENCH_REQUIRE=gpu makes that a failure"
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Tools listed in ``KDBENCH_REQUIRE=slurm,browser``: their absence is a failure, not a skip."""
+"""Tools listed in ``KDBENCH_REQUIRE=slurm,browser,gpu``: their absence is a failure, not a skip."""
 
 import os
 
