@@ -13,6 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdbench.device_forms import batched as batched
+from kdbench.device_forms import on_gpu as on_gpu
+from kdbench.device_forms import pool as pool
+from kdbench.device_forms import together as together
 from kdbench.method import Incompatible
 
 log = logging.getLogger(__name__)
@@ -39,8 +43,8 @@ def same_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     if a.shape[-2:] == b.shape[-2:]:
         return a, b
     if a.shape[-2] > b.shape[-2]:
-        return F.adaptive_avg_pool2d(a, (b.shape[-2], b.shape[-1])), b
-    return a, F.adaptive_avg_pool2d(b, (a.shape[-2], a.shape[-1]))
+        return pool(a, b.shape[-2], b.shape[-1]), b
+    return a, pool(b, a.shape[-2], a.shape[-1])
 
 
 def unit_rows(x: Tensor, eps: float = 1e-12) -> Tensor:
@@ -66,20 +70,20 @@ def squared_distances(x: Tensor) -> Tensor:
     The rows are centred first. Distances do not change, but in float32 a common offset of the
     embeddings would cost three digits of the gradient.
     """
-    return _distances(_centred_gram(x))
+    return distances(centred_gram(x))
 
 
-def _centred_gram(x: Tensor) -> Tensor:
+def centred_gram(x: Tensor) -> Tensor:
     """Return inner products of the centred rows; like distances, the gradient ignores the mean."""
     x = rows(x)
     return gram(x - x.detach().mean(0))
 
 
-def _distances(gram: Tensor) -> Tensor:
-    """Return squared distances from inner products, [B, B] -> [B, B]."""
-    square = gram.diagonal()
-    off = ~torch.eye(len(gram), dtype=torch.bool, device=gram.device)
-    return (square[:, None] + square[None, :] - 2 * gram) * off
+def distances(gram: Tensor) -> Tensor:
+    """Return squared distances from inner products, [..., B, B] -> [..., B, B]."""
+    square = gram.diagonal(dim1=-2, dim2=-1)
+    off = ~torch.eye(gram.shape[-1], dtype=torch.bool, device=gram.device)
+    return (square[..., :, None] + square[..., None, :] - 2 * gram) * off
 
 
 def hint_regressor(s: Tensor, t: Tensor, *, relu: bool = True) -> nn.Sequential:
@@ -234,9 +238,16 @@ def squared_gaps(x: Tensor) -> Tensor:
     If two rows coincide, their inner products leave noise of some epsilons of their squared
     lengths; its square root or inverse would be meaningless.
     """
-    gram = _centred_gram(x)
-    square, length = _distances(gram), gram.detach().diagonal()
-    noise = 8 * torch.finfo(x.dtype).eps * (length[:, None] + length[None, :])
+    return gaps(centred_gram(x), torch.finfo(x.dtype).eps)
+
+
+def gaps(gram: Tensor, epsilon: float) -> Tensor:
+    """Return ``squared_gaps`` from the inner products of centred rows, [..., B, B].
+
+    ``epsilon`` is the spacing of floating-point numbers near 1 in the rows.
+    """
+    square, length = distances(gram), gram.detach().diagonal(dim1=-2, dim2=-1)
+    noise = 8 * epsilon * (length[..., :, None] + length[..., None, :])
     return square * (square > noise)
 
 
@@ -245,11 +256,15 @@ def affinity(x: Tensor, eps: float) -> Tensor:
 
     Rows are divided by ``length + eps``; an all-zero row has cosine 0 and no gradient.
     """
-    inner = gram(x)
-    square = inner.diagonal()
+    return affinities(gram(x), eps)
+
+
+def affinities(gram: Tensor, eps: float) -> Tensor:
+    """Return ``affinity`` from inner products, [..., B, B] -> [..., B, B]."""
+    square = gram.diagonal(dim1=-2, dim2=-1)
     alive = square > 1e-24
     inverse = alive / (torch.where(alive, square, torch.ones_like(square)).sqrt() + eps)
-    return (inner * inverse[:, None] * inverse + 1) / 2
+    return (gram * inverse[..., :, None] * inverse[..., None, :] + 1) / 2
 
 
 def standardise(logits: Tensor) -> Tensor:

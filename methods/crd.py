@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from kdbench.method import Batch, Features, Incompatible, Method, Setup
-from kdbench.tensors import exact, one_of, unit_rows, upcast
+from kdbench.tensors import exact, on_gpu, one_of, unit_rows, upcast
 
 CHUNK = 8192
-"""Bank entries scored at a time: scores stay in cache, and memory stays bounded for large N."""
+"""Bank entries scored at a time on a CPU: scores stay in cache."""
+GPU_CHUNK = 2**18
+"""The same on a GPU: CIFAR's training set at once, and memory stays bounded for larger ones."""
 
 
 class CRD(Method):
@@ -118,10 +120,11 @@ class CRD(Method):
         value = odds.log1p().sum() + len(v) * self.k * math.log1p(1e-7 / r)
         slope = -(odds / (1 + odds))[:, None] * own
         scale = 1 / (noise * z)
-        for lo in range(0, len(bank), CHUNK):
-            part = bank[lo : lo + CHUNK]
-            counts = negatives[:, lo : lo + CHUNK].to(v)
-            ratio = ((v / self.tau) @ part.T).exp_().mul_(scale)  # [B, CHUNK]
+        size = chunk(bank)
+        for lo in range(0, len(bank), size):
+            part = bank[lo : lo + size]
+            counts = negatives[:, lo : lo + size].to(v)
+            ratio = ((v / self.tau) @ part.T).exp_().mul_(scale)  # [B, size]
             value = value + ratio.log1p().mul_(counts).sum()
             slope = slope.addmm_(ratio.div_(1 + ratio).mul_(counts), part)
         return value / len(v), slope / (self.tau * len(v))
@@ -129,9 +132,10 @@ class CRD(Method):
     def mean_score(self, v: Tensor, bank: Tensor, positive: Tensor, negatives: Tensor) -> Tensor:
         """Return the mean of ``exp(v.m / tau)`` over positives and negatives, a scalar."""
         total = ((v * bank[positive]).sum(1) / self.tau).exp().sum()
-        for lo in range(0, len(bank), CHUNK):
-            scores = ((v / self.tau) @ bank[lo : lo + CHUNK].T).exp_()
-            total = total + scores.mul_(negatives[:, lo : lo + CHUNK]).sum()
+        size = chunk(bank)
+        for lo in range(0, len(bank), size):
+            scores = ((v / self.tau) @ bank[lo : lo + size].T).exp_()
+            total = total + scores.mul_(negatives[:, lo : lo + size]).sum()
         return total / (len(v) * (self.k + 1))
 
     def renew(self, bank: Tensor, v: Tensor, index: Tensor) -> None:
@@ -180,6 +184,11 @@ class CRD(Method):
         fits = (taken == (surplus > 0)) & other.gather(1, candidates)
         change = fits & (fits.cumsum(1) <= surplus.abs())
         return chosen.scatter_(1, candidates, taken ^ change).view(torch.uint8)
+
+
+def chunk(bank: Tensor) -> int:
+    """Return how many entries of a bank to score at a time, on its device."""
+    return GPU_CHUNK if on_gpu(bank) else CHUNK
 
 
 def tries(n: int, k: int, counts: Tensor) -> int:

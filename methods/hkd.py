@@ -5,11 +5,26 @@
 Both expect an auxiliary teacher of the student's depth, trained by PKT from the real teacher.
 """
 
+from collections.abc import Sequence
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from kdbench.method import Batch, Features, Method, Setup
-from kdbench.tensors import affinity, exact, one_of, pairs, rows, squared_gaps, upcast
+from kdbench.tensors import (
+    affinities,
+    batched,
+    centred_gram,
+    exact,
+    gaps,
+    gram,
+    one_of,
+    pairs,
+    rows,
+    together,
+    upcast,
+)
 
 
 class HKD(Method):
@@ -40,34 +55,57 @@ class HKD(Method):
     def loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
         with exact(s.logits):
             matched = pairs(s.stages, t.stages)
-            stages = torch.stack([divergence(a, b, self.eps) for a, b in matched])
             if not self.authors:
+                stages = divergences(matched, self.eps)
                 return self.stage_weight * stages[0] + stages[1:].sum()
+            terms = divergences([*matched, (s.embedding, t.embedding)], self.eps)
             weight = self.stage_weight * self.decay ** (batch.epoch - 1)
-            return divergence(s.embedding, t.embedding, self.eps) + weight * stages.sum()
+            return terms[-1] + weight * terms[:-1].sum()
 
 
-def divergence(a: Tensor, b: Tensor, eps: float) -> Tensor:
-    """Return the Jeffreys divergence of neighbour probabilities, summed over both kernels."""
-    a, b = rows(upcast(a)), rows(upcast(b))
-    return jeffreys(affinity(a, eps), affinity(b, eps)) + jeffreys(
-        student_t(a, eps), student_t(b, eps)
-    )
+def divergences(matched: Sequence[tuple[Tensor, Tensor]], eps: float) -> Tensor:
+    """Return the Jeffreys divergence of neighbour probabilities, summed over both kernels.
+
+    Args:
+        matched: n layers of student and teacher, [B, ...] each.
+        eps: added to lengths and squared distances.
+
+    Returns:
+        A divergence for each layer, [n].
+    """
+    a, b = ([rows(upcast(x)) for x in side] for side in zip(*matched, strict=True))
+    cosine = partial(cosine_neighbours, eps=eps)
+    cosine_s, cosine_t = together(cosine, [gram(x) for x in a], [gram(x) for x in b])
+    near = partial(student_t_neighbours, eps=eps)
+    near_s, near_t = together(near, [centred_gram(x) for x in a], [centred_gram(x) for x in b])
+    both = batched(jeffreys, [*cosine_s, *near_s], [*cosine_t, *near_t])
+    return both.view(2, -1).sum(0)
 
 
-def student_t(x: Tensor, eps: float) -> Tensor:
-    """Return ``1 / (1 + distance)``, [B, D] -> [B, B].
+def cosine_neighbours(gram: Tensor, eps: float) -> Tensor:
+    """Return the probabilities of neighbours by cosine from inner products, [..., B, B]."""
+    return probabilities(affinities(gram, eps))
+
+
+def student_t_neighbours(gram: Tensor, eps: float) -> Tensor:
+    """Return the probabilities by ``1 / (1 + distance)`` from centred inner products, [..., B, B].
 
     No distance is below ``sqrt(eps)``. The diagonal has exactly this value; in float32, differences
     of inner products alone would be far off.
     """
-    return 1 / (1 + (squared_gaps(x).clamp_min(0) + eps).sqrt())
+    square = gaps(gram, torch.finfo(gram.dtype).eps)
+    return probabilities(1 / (1 + (square.clamp_min(0) + eps).sqrt()))
 
 
-def jeffreys(a: Tensor, b: Tensor) -> Tensor:
-    """Return the mean of ``(P_t - P_s)(log P_t - log P_s)`` of affinities, [B, B] x 2 -> scalar.
+def probabilities(close: Tensor) -> Tensor:
+    """Scale the rows of affinities, [..., B, B], to a sum of 1.
 
     Affinities are clamped to at least 1e-7, because that of exactly antipodal samples is 0.
     """
-    p_s, p_t = (x / x.sum(1, keepdim=True) for x in (a.clamp_min(1e-7), b.clamp_min(1e-7)))
-    return ((p_t - p_s) * (p_t.log() - p_s.log())).mean()
+    close = close.clamp_min(1e-7)
+    return close / close.sum(-1, keepdim=True)
+
+
+def jeffreys(p_s: Tensor, p_t: Tensor) -> Tensor:
+    """Return the mean of ``(P_t - P_s)(log P_t - log P_s)``, [..., B, B] x 2 -> [...]."""
+    return ((p_t - p_s) * (p_t.log() - p_s.log())).mean((-2, -1))

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdbench.method import Batch, Features, Incompatible, Method, Setup
-from kdbench.tensors import exact, one_of, squared_distances, upcast
+from kdbench.tensors import centred_gram, distances, exact, one_of, pool, together, upcast
 
 EPS = 1e-12
 """Smallest squared distance."""
@@ -80,7 +80,7 @@ class IRG(Method):
 
     def semckd_term(self, s: Features, t: Features) -> Tensor:
         """Return the loss of the variant ``semckd``, a scalar."""
-        total = self.graph * (edge_gap(s.embedding, t.embedding))
+        total = self.graph * edge_gaps([s.embedding], [t.embedding])[0]
         if s.embedding.shape == t.embedding.shape:
             total = total + self.graph * vertex_gap(s.embedding, t.embedding)
         a, b = [nodes(s)[i] for i in self.layers_s], [nodes(t)[i] for i in self.layers_t]
@@ -97,7 +97,8 @@ class IRG(Method):
     def zoo_term(self, s: Features, t: Features) -> Tensor:
         """Return the loss of the variant ``zoo``, a scalar."""
         s1, s2, t1, t2 = (f.stages[i] for f in (s, t) for i in (self.first, self.second))
-        edges = edge_gap(s.embedding, t.embedding) + edge_gap(s1, t1) + edge_gap(s2, t2)
+        gaps = edge_gaps([s.embedding, s1, s2], [t.embedding, t1, t2])
+        edges = gaps[0] + gaps[1] + gaps[2]
         change = F.mse_loss(movement(s1, s2), movement(t1, t2))
         vertex = vertex_gap(s.logits, t.logits)
         return self.vertex * vertex + self.edge * edges / 3 + self.change * change
@@ -115,14 +116,25 @@ def vertex_gap(a: Tensor, b: Tensor) -> Tensor:
 
 def edge_gap(a: Tensor, b: Tensor) -> Tensor:
     """Return the mean squared difference of two layers' edges, a scalar."""
-    return F.mse_loss(edges(a), edges(b))
+    return F.mse_loss(edges(products(a)), edges(products(b)))
 
 
-def edges(x: Tensor) -> Tensor:
-    """Return squared distances of samples in units of the largest, [B, ...] -> [B, B]."""
-    off = ~torch.eye(len(x), dtype=torch.bool, device=x.device)
-    square = squared_distances(upcast(x)).clamp_min(EPS) * off
-    return square / (square.max() + EPS)
+def edge_gaps(s: Sequence[Tensor], t: Sequence[Tensor]) -> list[Tensor]:
+    """Return ``edge_gap`` of layers of the student and of the teacher, a scalar each."""
+    mine, theirs = together(edges, [products(x) for x in s], [products(x) for x in t])
+    return [F.mse_loss(a, b) for a, b in zip(mine, theirs, strict=True)]
+
+
+def products(x: Tensor) -> Tensor:
+    """Return inner products of the centred samples, [B, ...] -> [B, B]."""
+    return centred_gram(upcast(x))
+
+
+def edges(gram: Tensor) -> Tensor:
+    """Return squared distances in units of the largest, from inner products, [..., B, B]."""
+    off = ~torch.eye(gram.shape[-1], dtype=torch.bool, device=gram.device)
+    square = distances(gram).clamp_min(EPS) * off
+    return square / (square.amax((-2, -1), keepdim=True) + EPS)
 
 
 def movement(x: Tensor, y: Tensor) -> Tensor:
@@ -131,7 +143,7 @@ def movement(x: Tensor, y: Tensor) -> Tensor:
     The first map is pooled to the size of the second. If the second has twice as many channels,
     they are averaged in pairs.
     """
-    x, y = F.adaptive_avg_pool2d(upcast(x), (y.shape[2], y.shape[3])), upcast(y)
+    x, y = pool(upcast(x), y.shape[2], y.shape[3]), upcast(y)
     if y.shape[1] > x.shape[1]:
         y = y.unflatten(1, (-1, 2)).mean(2)
     square = (x - y).square().sum((1, 2, 3)).clamp_min(EPS)

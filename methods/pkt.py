@@ -4,10 +4,12 @@ As in the authors' code: each sample is among its own neighbours, and the diverg
 over all pairs.
 """
 
+from functools import partial
+
 from torch import Tensor
 
 from kdbench.method import Batch, Features, Method, Setup
-from kdbench.tensors import affinity, exact, upcast
+from kdbench.tensors import affinities, exact, gram, together, upcast
 
 
 class PKT(Method):
@@ -28,13 +30,19 @@ class PKT(Method):
         # Embeddings after a ReLU have similar directions, so the probabilities hardly differ and
         # float32 keeps only three digits of the differences. float64 is cheap at this size.
         with exact(s.embedding):
-            p_s = neighbours(s.embedding.double(), self.eps)
-            p_t = neighbours(t.embedding.double(), self.eps)
+            (p_s,), (p_t,) = together(
+                partial(neighbours, eps=self.eps),
+                [gram(s.embedding.double())],
+                [gram(t.embedding.double())],
+            )
             loss = (p_t * ((p_t + self.eps).log() - (p_s + self.eps).log())).mean()
         return loss.to(upcast(s.embedding).dtype)
 
 
-def neighbours(embedding: Tensor, eps: float) -> Tensor:
-    """Return the probabilities that row i chooses j, [B, D] -> [B, B]; rows sum to 1."""
-    close = affinity(embedding, eps)
-    return close / close.sum(1, keepdim=True)
+def neighbours(gram: Tensor, eps: float) -> Tensor:
+    """Return the probabilities that sample i chooses j from inner products, [..., B, B].
+
+    Rows sum to 1.
+    """
+    close = affinities(gram, eps)
+    return close / close.sum(-1, keepdim=True)

@@ -1,11 +1,13 @@
 """ReviewKD: knowledge review (Chen et al., CVPR 2021, arXiv:2104.09044), Eqs. 5-7."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdbench.method import Batch, Features, Incompatible, Method, Setup
-from kdbench.tensors import mean_square, upcast
+from kdbench.tensors import mean_square, pool, upcast
 
 
 class ReviewKD(Method):
@@ -68,7 +70,7 @@ class Fusion(nn.Module):
         if fused is not None:
             share = self.share(y, fused)  # [B, 2, H, W]
             fused = F.interpolate(fused, y.shape[2:], mode="nearest")
-            y = torch.addcmul(y * share[:, :1], fused, share[:, 1:])
+            y = Blend.apply(y, fused, share)
         if y.shape[2:] != size:
             y = F.interpolate(y, size, mode="nearest")
         return self.conv2(y), y
@@ -84,6 +86,26 @@ class Fusion(nn.Module):
         theirs = F.conv2d(fused, weight[:, y.shape[1] :])
         share: Tensor = self.att_conv[1](ours + F.interpolate(theirs, y.shape[2:], mode="nearest"))
         return share
+
+
+class Blend(torch.autograd.Function):
+    """Weighted sum of two maps at every position, [B, W, H, W'] x 2, [B, 2, H, W'].
+
+    The gradient of ``torch.addcmul`` makes one more copy of a map. These maps are the largest of a
+    step, and copying them costs as much as a convolution.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, share: Tensor) -> Tensor:
+        ctx.save_for_backward(a, b, share)
+        return torch.addcmul(a * share[:, :1], b, share[:, 1:])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        a, b, share = ctx.saved_tensors
+        of_share = [(grad * x).sum(1, keepdim=True) for x in (a, b)]
+        to_share = torch.cat(of_share, 1, out=torch.empty_like(share))
+        return grad * share[:, :1], grad * share[:, 1:], to_share
 
 
 def convolution(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
@@ -102,7 +124,7 @@ def hierarchical(a: Tensor, b: Tensor) -> Tensor:
             weight /= 2
             # Averages of equal cells can be pooled again; unequal cells overlap.
             equal = all(length % pooled.shape[2] == 0 for length in gap.shape[2:])
-            pooled = F.adaptive_avg_pool2d(pooled if equal else gap, size)
+            pooled = pool(pooled if equal else gap, size, size)
             total = total + weight * mean_square(pooled)
             weights += weight
     return total / weights

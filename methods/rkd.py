@@ -1,11 +1,13 @@
 """Relational knowledge distillation (Park et al., CVPR 2019, arXiv:1904.05068), Eqs. 4-9."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from kdbench.method import Batch, Features, Method, Setup
-from kdbench.tensors import exact, squared_gaps, upcast, zero
+from kdbench.tensors import centred_gram, exact, gaps, on_gpu, squared_gaps, upcast, zero
 
 
 class RKD(Method):
@@ -31,28 +33,50 @@ class RKD(Method):
         if len(s.embedding) < 2:
             return zero(s.embedding)
         with exact(s.embedding):
-            distances_s, angles_s = relations(s.embedding, self.eps)
-            distances_t, angles_t = relations(t.embedding, self.eps)
+            (distances_s, distances_t), (angles_s, angles_t) = both(
+                upcast(s.embedding).flatten(1), upcast(t.embedding).flatten(1), self.eps
+            )
             distance = F.smooth_l1_loss(distances_s, distances_t)
             angle = F.smooth_l1_loss(angles_s, angles_t)
             return self.distance * distance + self.angle * angle
 
 
-def relations(embedding: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """Return distances in units of their mean, [B, B], and cosines at each vertex, [B, B, B].
+def both(s: Tensor, t: Tensor, eps: float) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """Return the distances of student and teacher, and their angles, as ``relations`` does.
 
-    The angle at i between j and k comes from the Gram matrix G of the centred embeddings:
-    ``(G_jk - G_ij - G_ik + G_ii) / (d_ij d_ik)``, in O(B^2 D + B^3).
+    On a GPU both networks are computed at once, with one product each.
     """
-    x = upcast(embedding).flatten(1)
-    x = x - x.mean(0)
-    square = squared_gaps(x)  # [B, B]
+    if on_gpu(s):
+        gram = torch.stack((centred_gram(s), centred_gram(t.detach())))
+        distances, angles = relations(gaps(gram, torch.finfo(s.dtype).eps), gram, eps)
+        return distances.unbind(), angles.unbind()
+    student, teacher = (
+        relations(squared_gaps(x), x @ x.T, eps) for x in (s - s.mean(0), t - t.mean(0))
+    )
+    return (student[0], teacher[0]), (student[1], teacher[1])
+
+
+def relations(square: Tensor, gram: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Return distances in units of their mean, [..., B, B], and cosines at each vertex.
+
+    The angle at i between j and k is ``(G_jk - G_ij - G_ik + G_ii) / (d_ij d_ik)``, in O(B^3).
+
+    Args:
+        square: squared distances of the embeddings, [..., B, B].
+        gram: inner products G of the centred embeddings, [..., B, B].
+        eps: smallest squared distance.
+
+    Returns:
+        Distances, [..., B, B], and cosines, [..., B, B, B], vertex first.
+    """
     apart = square > eps
     distance = torch.where(apart, square, torch.ones_like(square)).sqrt()
     inverse = apart / distance
-    off = ~torch.eye(len(x), dtype=torch.bool, device=x.device)
+    off = ~torch.eye(square.shape[-1], dtype=torch.bool, device=square.device)
     distance = torch.where(apart, distance, off * eps**0.5)
-    gram = x @ x.T
-    inner = gram - gram[:, :, None] - gram[:, None, :] + gram.diagonal()[:, None, None]
-    angle = inner * inverse[:, :, None] * inverse[:, None, :]  # [B, B, B], vertex first
-    return distance / (distance.sum() / off.sum()), angle
+    to_j = gram[..., None]  # created first: the order decides the last bits of the gradient
+    inner = gram[..., None, :, :] - to_j - gram[..., None, :]
+    inner = inner + gram.diagonal(dim1=-2, dim2=-1)[..., None, None]
+    angle = inner * inverse[..., None] * inverse[..., None, :]
+    mean = distance.sum((-2, -1), keepdim=True) / off.sum()
+    return distance / mean, angle

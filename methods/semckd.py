@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdbench.method import Batch, Features, Incompatible, Method, Setup
-from kdbench.tensors import gram, sum_squares, unit_rows, upcast
+from kdbench.tensors import gram, pool, sum_squares, unit_rows, upcast
 
 ATTENTION = ("learned", "equal", "raw", "one_to_one", "hard", "straight_through", "shared")
 PROJECTION = ("full", "linear", "none")
@@ -90,7 +90,7 @@ class SemCKD(Method):
             soft = logits.softmax(2)
         if self.mode not in ("hard", "straight_through"):
             return soft
-        hard = F.one_hot(soft.argmax(2), sizes[2]).to(soft.dtype)
+        hard = torch.zeros_like(soft).scatter_(2, soft.argmax(2, keepdim=True), 1.0)
         return hard if self.mode == "hard" else hard + soft - soft.detach()
 
     def affinity(self, s: Features, t: Features) -> Tensor:
@@ -119,7 +119,7 @@ class SemCKD(Method):
             if key not in pooled:
                 maps = (s if network == "s" else t).stages[i]
                 same = maps.shape[-2:] == (height, width)
-                pooled[key] = maps if same else F.adaptive_avg_pool2d(maps, (height, width))
+                pooled[key] = maps if same else pool(maps, height, width)
             return pooled[key]
 
         errors = []

@@ -7,11 +7,10 @@ projected features. Deployment needs the student's trunk, the projector and this
 import copy
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdbench.method import Batch, Features, Incompatible, Method, Objective, Setup
-from kdbench.tensors import mean_square, same_size, upcast
+from kdbench.tensors import mean_square, pool, same_size, upcast
 
 
 class SimKD(Method):
@@ -57,7 +56,7 @@ class SimKD(Method):
         """Project the student's last map to the teacher's shape, [B, C_t, H, W]."""
         last = upcast(s.stages[-1])
         if last.shape[2] > self.size[0]:
-            last = F.adaptive_avg_pool2d(last, self.size)
+            last = pool(last, *self.size)
         projected: Tensor = self.transfer(last)
         return projected
 
