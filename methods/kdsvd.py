@@ -7,6 +7,10 @@ singular values, scaled to a unit vector. Between consecutive stages, with vecto
 ``R_ij = exp(-(v_i - v'_j)^2 / 8)``; the term is ``sum (R_s - R_t)^2 / B`` over stages and channels.
 R depends on the signs of the teacher's vectors. The benchmarks leave these to the SVD; here they
 are such that the entries of a vector sum to 0 or more.
+
+This method is for CPUs: on a GPU, torch decomposes matrices wider than 32 one at a time, and the
+host waits for each call. 64 float32 matrices took 67.6 ms at width 64 and 137.5 ms at width 128
+(github.com/pytorch/pytorch/issues/175585; not measured with kdbench); a step has two calls a stage.
 """
 
 from itertools import pairwise
@@ -27,6 +31,7 @@ class KDSVD(Method):
     """
 
     family = "feature map"
+    capturable = False
 
     def __init__(self, setup: Setup, *, k: int = 1) -> None:
         super().__init__(setup)

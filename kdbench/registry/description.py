@@ -51,6 +51,7 @@ class Description:
         doc: first line of the file's docstring.
         has_pretrain: whether the method has a pretraining phase.
         external: whether the method is not built in.
+        capturable: False if a step waits for the host on a GPU.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Description:
     doc: str
     has_pretrain: bool
     external: bool
+    capturable: bool = True
 
     def needs_teacher_with(self, hyper: dict[str, Any]) -> bool:
         """Check whether the method needs a teacher with these hyper-parameters."""
@@ -129,6 +131,7 @@ def read(source: MethodSource, modified: int) -> Description:
         doc=doc.strip().partition("\n")[0],
         has_pretrain=_function(cls, "pretrain") is not None,
         external=source.external,
+        capturable=_attribute(source, body, "capturable", True, (bool,)),
     )
 
 
