@@ -379,9 +379,10 @@ def test_version_is_in_the_canonical_form_of_cifar_only() -> None:
     reason="KDBENCH_CIFAR100 names no folder of cifar100/{train,test}/CLASS/*.png",
 )
 def test_real_cifar100() -> None:
-    """Read the real images; channel statistics are the published ones."""
+    """Read the real images. Their mean differs from the papers', in the facts, by up to 0.00015."""
     data = load(Dataset(name="cifar100"), Path(os.environ["KDBENCH_CIFAR100"]))
     assert torch.bincount(data.train_labels).tolist() == [500] * 100
     assert torch.bincount(data.test_labels).tolist() == [100] * 100
     mean = data.train_images.double().div(255).mean((0, 1, 2))
-    torch.testing.assert_close(mean, torch.tensor(data.mean).double(), rtol=0, atol=1e-4)
+    known = torch.tensor([0.50708, 0.48655, 0.44092], dtype=torch.float64)
+    torch.testing.assert_close(mean, known, rtol=0, atol=1e-5)
