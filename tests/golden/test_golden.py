@@ -15,6 +15,8 @@ from golden_cases_more import BUILDERS as MORE
 from golden_check import check
 from golden_models import check_case
 
+from kdbench.device_forms import gpu_forms
+
 SHIPPED = Path(__file__).parent
 FOLDER = Path(os.environ.get("KDBENCH_GOLDEN", SHIPPED))
 CASES = sorted(FOLDER.glob("*/*.npz"))
@@ -41,6 +43,16 @@ def test_golden(path: Path, golden_tally: Callable[[int], None]) -> None:
         golden_tally(check_case(path))
         return
     golden_tally(check(read_case(path)))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in CASES if path.parent.name != "models"],
+    ids=lambda path: f"{path.parent.name}-{path.stem}",
+)
+def test_golden_in_the_form_for_gpus(path: Path) -> None:
+    with gpu_forms():
+        check(read_case(path))
 
 
 def test_wrong_number_is_found() -> None:

@@ -10,7 +10,6 @@ import pytest
 from method_variants import ALL, label
 from step_operations import difference, learner, steps
 
-from kdbench.method import Incompatible
 from kdbench.registry import lookup
 
 TEACHER, STUDENT = "r14w8", "r8w8"
