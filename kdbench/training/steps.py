@@ -143,9 +143,11 @@ class GraphSteps(Steps):
         if replay is None:
             lane = len(self._replays) % self.recorder.lanes
             replay = self._replays[learner.run.id] = Replay(learner, self.recorder, lane)
-        reason = replay.reason
+            told = ""
+        else:
+            told = replay.reason
         replay.step(*self._current)
-        if replay.reason and replay.reason != reason:
+        if replay.reason != told:
             self._say(f"{learner.run.title}, {learner.run.method}", replay.reason)
 
     def join(self) -> None:
