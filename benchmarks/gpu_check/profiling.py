@@ -17,6 +17,8 @@ from kdbench.training.graphs import WARM
 
 TINY_US = 4.0
 """Kernels shorter than this are counted as tiny, too."""
+ANNOTATIONS = ("Optimizer.", "ProfilerStep", "autograd::")
+"""Beginnings of names of spans that contain kernels and are none."""
 KINDS = (
     ("batch norm", ("bn_", "batch_norm", "batchnorm", "bnfw", "bnbw")),
     ("convolution", ("conv", "fprop", "dgrad", "wgrad", "implicit", "cudnn", "nhwc")),
@@ -192,7 +194,7 @@ def kernels_of(profile: Any, cuda: bool) -> Iterable[Kernel]:
         found = [
             Kernel(event.name(), event.start_ns() / 1e3, event.duration_ns() / 1e3)
             for event in raw.events()
-            if event.device_type() == wanted
+            if event.device_type() == wanted and not event.name().startswith(ANNOTATIONS)
         ]
         return [kernel for kernel in found if kernel.us > 0]
     wanted_name = "CUDA" if cuda else "CPU"
