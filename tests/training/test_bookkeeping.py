@@ -203,11 +203,20 @@ def test_gpu_has_done_its_steps_before_their_speed_is_computed(
 def test_waiting_for_the_gpu_does_not_count_as_writing_checkpoints(
     clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Steps of 10 s are still to be done when writing, which takes a quarter of a second, begins."""
+    left = [10.0]
+
     def synchronize(device: torch.device) -> None:
-        clock.now += 10
+        clock.now += left.pop() if left else 0.0
+
+    def save(folder: Path, state: Any) -> None:
+        synchronize(CPU)  # copying to the host waits
+        clock.now += 0.25
 
     monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    monkeypatch.setattr(bookkeeping.checkpoint, "save", save)
+    monkeypatch.setattr(bookkeeping.learner_results, "write_history", lambda folder, learner: None)
     keeper = Bookkeeper(TrainingContext(tmp_path, CPU), [alone()])
     keeper.context = replace(keeper.context, device=torch.device("cuda", 0))
-    keeper.save([])
-    assert keeper.save_seconds == 0.0
+    keeper.save([learner()])
+    assert keeper.save_seconds == 0.25
