@@ -203,7 +203,7 @@ def test_gpu_has_done_its_steps_before_their_speed_is_computed(
 def test_waiting_for_the_gpu_does_not_count_as_writing_checkpoints(
     clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Steps of 10 s are still to be done when writing, which takes a quarter of a second, begins."""
+    """The GPU is 10 s behind when writing begins, which takes a quarter of a second."""
     left = [10.0]
 
     def synchronize(device: torch.device) -> None:
