@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from small_grids import first
+from tape_recorder import TapeRecorder
 
 from kdbench.cost import gpu_speed, rehearsal
 from kdbench.cost.estimate import Estimator, RunCost, data_shape
@@ -15,6 +16,8 @@ from kdbench.cost.rehearsal import BLOCK, Rehearsal, run_seconds, timed
 from kdbench.errors import UserError
 from kdbench.grid.grid import Executor
 from kdbench.grid.run import Run
+from kdbench.training.context import TrainingContext
+from kdbench.training.steps import GraphSteps
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda:1")
 
@@ -100,6 +103,7 @@ def test_gpu_of_a_grid(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_measured_training_is_that_of_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     prepared: list[tuple[torch.device, str]] = []
     monkeypatch.setattr(rehearsal, "prepare", lambda *arguments: prepared.append(arguments))
+    monkeypatch.setattr(rehearsal, "BLOCK", 4)
     run = first("semckd", methods=["semckd"], protocol={"preset": "demo", "precision": "bf16"})
     shape = data_shape(run.dataset)
     loop = Rehearsal([run, replace(run, gamma=0.5)], shape, CPU)
@@ -114,6 +118,31 @@ def test_measured_training_is_that_of_the_engine(monkeypatch: pytest.MonkeyPatch
     for before, learner in zip(weights, loop.learners, strict=True):
         assert not torch.equal(before, learner.student.head.weight)
     loop.close()
+
+
+@pytest.mark.parametrize("method", ["at", "dkd"])  # dkd reads the epoch
+def test_measured_steps_are_the_graphs_of_the_engine(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tape stands in for CUDA graphs."""
+    recorder = TapeRecorder(lanes=2)
+    contexts: list[TrainingContext] = []
+
+    def make(run: Run, data: Any, teacher: Any, context: TrainingContext) -> GraphSteps:
+        contexts.append(context)
+        return GraphSteps(run, data, teacher, context, recorder)
+
+    monkeypatch.setattr(rehearsal, "make_steps", make)
+    monkeypatch.setattr(rehearsal, "BLOCK", 6)
+    run = first(method, methods=[method])
+    runs = [run, replace(run, gamma=0.5)]
+    loop = Rehearsal(runs, data_shape(run.dataset), CPU, graphs="always", streams=2)
+    assert len(loop.rounds(2)) == 2
+    loop.close()
+    assert (contexts[0].graphs, contexts[0].streams) == ("always", 2)
+    assert sorted(recorder.records) == [0, 1, 2]  # two learners, and their batch and teacher
+    # Of 18 steps of two learners and their batches, all but the two warm-up steps.
+    assert recorder.replays == 3 * (3 * 6 - 2)
 
 
 def test_duration_of_a_run_adds_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +175,8 @@ def test_clock_is_read_only_after_waiting_for_the_device(monkeypatch: pytest.Mon
     assert clock[0] == 6.0
 
 
-def test_measuring_leaves_the_generator_as_it_was() -> None:
+def test_measuring_leaves_the_generator_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rehearsal, "BLOCK", 3)
     state = torch.random.get_rng_state()
     run = first("kd")
     assert run_seconds(run, data_shape(run.dataset), CPU, graphs="auto", seconds=0.0) > 0
