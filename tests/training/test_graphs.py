@@ -1,6 +1,7 @@
 """Steps recorded and replayed give the bits of ordinary steps; a tape stands in for CUDA graphs."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ def taped(monkeypatch: pytest.MonkeyPatch) -> Taped:
             lines.extend([line] if line else [])
 
         with monkeypatch.context() as patch:
-            make = lambda *args: GraphSteps(*args, recorder)  # noqa: E731
+            make = partial(GraphSteps, recorder=recorder)
             patch.setattr(cohort, "make_steps", make)
             done = train(runs, folder, report=report, **context)
         return done, recorder, [line for line in lines if "graph" in line]
