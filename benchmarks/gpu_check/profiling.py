@@ -64,8 +64,8 @@ def loaded_card(check: Check, column: Column) -> float:
     with Sampler(check) as sampler:
         began, steps = time.perf_counter(), 0
         while time.perf_counter() - began < seconds:
-            column.run(5)
-            steps += 5
+            column.run(check.sizes.round_steps)
+            steps += check.sizes.round_steps
         ms = 1e3 * (time.perf_counter() - began) / steps
     if sampler.problem:
         check.skip("utilisation, power and clocks", sampler.problem)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from benchmarks.gpu_check.check import Check, Outcome
+from kdbench.training import device as devices
 
 
 class Section(NamedTuple):
@@ -81,6 +82,7 @@ def run_one(check: Check, section: Section, deadline: float, planted: str) -> Ou
     with check.section(section.name, deadline) as outcome:
         try:
             with interrupted_at(max(deadline, time.monotonic()) + 10 + section.budget / 4):
+                devices.prepare(check.device)  # whatever an earlier section has set
                 if section.name == planted:
                     raise RuntimeError(PLANTED)
                 module: Any = importlib.import_module(f"benchmarks.gpu_check.{section.module}")
@@ -90,7 +92,13 @@ def run_one(check: Check, section: Section, deadline: float, planted: str) -> Ou
             check.line(error=outcome.error, trace=traceback.format_exc())
     free(check)
     words = outcome.error or "; ".join(outcome.failed) or outcome.headline
-    check.line(state=outcome.state, seconds=round(outcome.seconds, 1), result=words[:300])
+    check.line(
+        state=outcome.state,
+        seconds=round(outcome.seconds, 1),
+        result=words[:300],
+        failed=outcome.failed,
+        cut=outcome.cut,
+    )
     print(f"{section.name:20} {outcome.state:7}{outcome.seconds:6.1f} s  {words[:300]}", flush=True)
     return outcome
 

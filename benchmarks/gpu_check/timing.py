@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import torch
 
+from kdbench.training.graphs import WARM, CudaRecorder
+
 
 class Marks:
     """Marks in a stream of work, and the milliseconds between them."""
@@ -42,16 +44,13 @@ def repeated(device: torch.device, work: Callable[[], object], times: int) -> Ca
 
     if device.type != "cuda":
         return loop
-    stream = torch.cuda.Stream(device)
-    stream.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(stream):
-        for _ in range(2):
+    # Not torch.cuda.graph, which returns all cached memory to the card first.
+    recorder = CudaRecorder(device, 0)
+    recorder.join()
+    with recorder.on(0):
+        for _ in range(WARM):
             work()
-    torch.cuda.current_stream(device).wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        loop()
-    return graph.replay
+    return recorder.record(0, loop, ())[0]
 
 
 def median_ms(

@@ -16,6 +16,7 @@ from benchmarks.gpu_check.sizes import Sizes
 from benchmarks.gpu_check.ways import Way, graphs_on_a_cpu
 from kdbench.data.dataset import LoadedData
 from kdbench.runs import records
+from kdbench.training import device as devices
 from kdbench.training.cohort import Cohort, Stopped
 from kdbench.training.context import TrainingContext
 from kdbench.training.teacher import LoadedTeacher
@@ -203,6 +204,7 @@ def main(text: str) -> None:
     if device.type == "cpu":
         torch.set_num_threads(1)
         sys.path[:0] = [str(ROOT / "tests" / "support")]
+    devices.prepare(device)
     chosen: Sizes = sizes.small() if wanted["small"] else sizes.real()
     check = Check(device, "", chosen, Path(), Path(), wanted["small"])
     digests = school(check).trained(wanted["methods"], Way(*wanted["way"]))
