@@ -7,25 +7,21 @@ graph. docs/gpu.md lists the rules.
 
 import gc
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from kdbench.method import Batch, Features, Method
-from kdbench.rng import key
 from kdbench.training.learner import Learner
 from kdbench.training.python_state import changed, python_state, restore
+from kdbench.training.watched_batch import NotCapturable, Watch, WatchedBatch
 
 Result = TypeVar("Result")
 
 WARM = 2
 """Ordinary steps before a recording. They make handles, workspaces, momentum and method state."""
-
-
-class NotCapturable(RuntimeError):
-    """A step cannot be a graph; one line says why. It is then run operation by operation."""
 
 
 class Recorder(Protocol):
@@ -85,8 +81,17 @@ class CudaRecorder:
                 graph.capture_begin(pool=self.pools[lane], capture_error_mode="thread_local")
                 try:
                     result = work()
-                finally:
-                    graph.capture_end()
+                except BaseException:
+                    with suppress(RuntimeError):  # what made the capture fail says more
+                        graph.capture_end()
+                    raise
+                graph.capture_end()
+        except BaseException:
+            for generator in (torch.cuda.default_generators[self.device.index or 0], *generators):
+                # A failed capture leaves its generators unable to draw outside of captures.
+                fresh = torch.Generator(self.device)
+                generator.graphsafe_set_state(fresh.graphsafe_get_state())
+            raise
         finally:
             if collecting:
                 gc.enable()
@@ -99,82 +104,6 @@ class CudaRecorder:
     def join(self) -> None:
         """Wait for all lanes."""
         torch.cuda.synchronize(self.device)
-
-
-class WatchedBatch(Batch):
-    """A batch that notes which of its numbers a method reads, and keeps its generators."""
-
-    def __init__(self, batch: Batch, watch: "Watch") -> None:
-        # The dataclass is frozen, and its numbers are properties here.
-        vars(self).update(
-            images=batch.images, labels=batch.labels, index=batch.index, _batch=batch, _watch=watch
-        )
-
-    @property
-    def epoch(self) -> int:
-        """As in ``Batch``; a step whose method reads it is recorded once an epoch."""
-        self._watch.read.add("epoch")
-        return self._batch.epoch
-
-    @property
-    def progress(self) -> float:
-        """As in ``Batch``; a step whose method reads it cannot be recorded."""
-        self._watch.read.add("progress")
-        return self._batch.progress
-
-    @property
-    def step(self) -> int:
-        """As in ``Batch``; a step whose method reads it cannot be recorded."""
-        self._watch.read.add("step")
-        return self._batch.step
-
-    def generator(self, seed: int, *purpose: str | int) -> torch.Generator:
-        """As in ``Batch``; each step seeds the same generators."""
-        return self._watch.lend(self.labels.device, self._batch.step, (seed, *purpose))
-
-    _batch: Batch
-    _watch: "Watch"
-
-
-class Watch:
-    """What the methods of a learner take from a batch besides its tensors.
-
-    Attributes:
-        read: names of the numbers that were read: "epoch", "progress", "step".
-        recording: whether a step is being recorded, when generators cannot be seeded.
-    """
-
-    def __init__(self) -> None:
-        self.read: set[str] = set()
-        self.recording = False
-        self._made: dict[tuple[Any, ...], torch.Generator] = {}
-        self._lent: list[tuple[Any, ...]] = []
-
-    @property
-    def generators(self) -> list[torch.Generator]:
-        """Every generator lent so far."""
-        return list(self._made.values())
-
-    def begin(self) -> None:
-        """Begin a step."""
-        self._lent = []
-
-    def lend(self, device: torch.device, step: int, purpose: tuple[Any, ...]) -> torch.Generator:
-        """Return the generator of a purpose, seeded for a step; a second one if asked again."""
-        name = (*purpose, self._lent.count(purpose))
-        self._lent.append(purpose)
-        if name not in self._made:
-            if self.recording:
-                raise NotCapturable(f"a generator for {purpose} is new in this step")
-            self._made[name] = torch.Generator(device)
-        if not self.recording:
-            self._made[name].manual_seed(key(*purpose, step))
-        return self._made[name]
-
-    def seed(self, step: int) -> None:
-        """Seed every generator for a step."""
-        for name, generator in self._made.items():
-            generator.manual_seed(key(*name[:-1], step))
 
 
 class Replay:
@@ -197,6 +126,7 @@ class Replay:
         self._graph: Callable[[], None] | None = None
         self._features: Features | None = None
         self._key: object = None
+        self._images: Tensor | None = None
         self._traces = any(type(m).trace is not Method.trace for m in learner.terms)
         learner.graphed = self.reason or "yes"
 
@@ -206,8 +136,9 @@ class Replay:
         with self.recorder.on(self.lane):
             x.before_step()
             batch = x.batch(images, labels, index)
-            if self._key != self._now():
+            if self._key != self._now() or self._images is not images:
                 self._forget()
+                self._images = images
             if self._graph is None and x.steps_here >= WARM and not self.reason:
                 self._record(batch, t)
             with x.clock:

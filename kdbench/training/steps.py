@@ -124,17 +124,18 @@ class GraphSteps(Steps):
             self.recorder.join()
             self._feed = Feed(self.recorder, partial(self._work, needed), needed)
         told = self._feed.reason
-        with self.recorder.on(self.own), self.clock:
-            self._row.copy_(self._rows[self._step])
-            made = self._feed.make()
-            if self._feed.reason and not told:
-                self._say("batches and teacher", self._feed.reason)
+        with self.recorder.on(self.own):
+            with self.clock:  # without waiting for the learners
+                self._row.copy_(self._rows[self._step])
+                made = self._feed.make()
             for lane in range(self.recorder.lanes):
                 self.recorder.wait(self.own, lane)
             self._current = self._feed.publish(made)
         for lane in range(self.recorder.lanes):
             self.recorder.wait(lane, self.own)
         self._step += 1
+        if self._feed.reason and not told:
+            self._say("batches and teacher", self._feed.reason)
 
     def train(self, learner: Learner) -> None:
         """Take a learner's step on what was shared last."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from kdbench.training.graphs import NotCapturable
+from kdbench.training.watched_batch import NotCapturable
 
 Result = TypeVar("Result")
 Entry = tuple[Any, tuple[Any, ...], dict[str, Any], list[Tensor]]

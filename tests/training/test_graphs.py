@@ -283,3 +283,21 @@ def test_failed_recording_leaves_no_trace(
         "r14w3 -> r8w3, seed 0, crd",
     ]
     assert_same(runs, eager, graph)
+
+
+def test_inputs_in_other_memory_are_recorded_again(
+    school: tuple[Path, Run], taped: Taped, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eager, graph = (copied(school, tmp_path / name) for name in ("eager", "graph"))
+    runs = [taught(school[1], "kd")]
+    train(runs, eager)
+    begin = GraphSteps.begin_epoch
+
+    def other_memory(self: GraphSteps, *args: Any) -> None:
+        self._feed = None
+        begin(self, *args)
+
+    monkeypatch.setattr(GraphSteps, "begin_epoch", other_memory)
+    _, recorder, _ = taped(runs, graph, lanes=1)
+    assert recorder.records.count(0) == 3
+    assert_same(runs, eager, graph)
