@@ -59,8 +59,8 @@ def prepare(device: torch.device, precision: str = "fp32") -> None:
 def seed(device: torch.device, key: int) -> None:
     """Seed torch's global generators of the CPU and of ``device``.
 
-    The streams are those of ``torch.manual_seed``, which takes fifty times as long, because it also
-    seeds the generators of every kind of device that torch knows.
+    The streams are those of ``torch.manual_seed``, which takes longer than the rest of the host's
+    work for a small step, because it also seeds every other kind of device that torch knows.
     """
     torch.default_generator.manual_seed(key)
     if device.type == "cuda":
