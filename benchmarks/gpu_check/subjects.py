@@ -61,7 +61,7 @@ def run(
     """Return a run of a method with its default weight, beside KD's term if it has a teacher.
 
     Args:
-        method: name of the method, or "student" for a run without one.
+        method: name of the method or path of its file, or "student" for a run without one.
         pair: teacher and student.
         precision: "fp32", "tf32" or "bf16".
         epochs: length of training.
@@ -72,7 +72,8 @@ def run(
     values: dict[str, Any] = {"gamma": 1.0, "alpha": 0.0, "terms": (), "teacher": None}
     if method != ALONE:
         about = lookup.describe(method)
-        values["terms"] = (Term(method, about.beta, about.hyper),)
+        path = str(about.path) if about.external else None
+        values["terms"] = (Term(about.name, about.beta, about.hyper, path=path),)
         values["gamma"] = about.objective.get("gamma", 1.0)
         if about.needs_teacher:
             values["teacher"] = Teacher(pair[0], NO_RUN)

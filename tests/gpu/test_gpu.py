@@ -20,6 +20,18 @@ from kdbench.method import Incompatible
 # Warnings are about the card and its driver, not about this code.
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default"), pytest.mark.timeout(1200)]
 
+WAITS = '''
+"""A method that draws numbers and waits for the device (2020)."""
+import torch
+from kdbench.method import Method
+
+
+class Waits(Method):
+    def loss(self, s, t, batch):
+        drawn = torch.rand(10, generator=batch.generator(1, "waits"), device=s.logits.device)
+        scale = 2.0 if s.logits.sum().item() > 0 else 1.0
+        return scale * (s.logits[:, :10] * drawn).square().mean()
+'''
 PRECISIONS = ("fp32", "tf32", "bf16")
 Found = dict[str, dict[str, str]]
 
@@ -97,6 +109,15 @@ def test_same_bits_in_every_way(check: Check, found: Found, name: str) -> None:
         pytest.skip(first)
     assert ":" not in first, first
     assert set(digests.values()) == {first}, digests
+
+
+def test_failed_capture_disturbs_no_number(pupils: School, tmp_path: Path) -> None:
+    path = tmp_path / "waits.py"
+    path.write_text(WAITS.lstrip())
+    methods = [str(path), "crd", "kd"]
+    found = pupils.trained(methods, Way("fp32", 2))
+    assert not any(":" in value for value in found.values()), found
+    assert found == pupils.trained(methods, Way("fp32"))
 
 
 def test_same_bits_in_another_process(check: Check, pupils: School) -> None:
