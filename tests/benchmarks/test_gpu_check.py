@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,7 @@ def test_check_goes_on_in_a_new_process_if_the_device_is_lost(
     monkeypatch.setattr(command.faulthandler, "dump_traceback_later", lambda *a, **k: None)
     monkeypatch.setattr(command.faulthandler, "enable", lambda: None)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(command, "BEGAN", time.monotonic())  # not when pytest imported it
     command.main(["--out", str(tmp_path), "--device", "cpu", "--small", "--sections", QUICK])
     (words,) = commands
     assert words[words.index("--sections") + 1] == "batches,syncs"
