@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import torch
 
-from kdbench.training.graphs import WARM, CudaRecorder
+from kdbench.training.cuda_recorder import CudaRecorder
+from kdbench.training.graphs import WARM
 
 
 class Marks:

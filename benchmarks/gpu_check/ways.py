@@ -17,7 +17,8 @@ from kdbench.grid.run import Run
 from kdbench.method import Incompatible
 from kdbench.training import checkpoint, cohort, device, steps
 from kdbench.training.context import TrainingContext
-from kdbench.training.graphs import CudaRecorder, Recorder
+from kdbench.training.cuda_recorder import CudaRecorder
+from kdbench.training.graphs import Recorder
 from kdbench.training.learner import Learner
 from kdbench.training.teacher import LoadedTeacher
 

@@ -5,9 +5,8 @@ from Python must be the same in every step: ``Replay`` finds what is not, and th
 graph. docs/gpu.md lists the rules.
 """
 
-import gc
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -50,60 +49,6 @@ class Recorder(Protocol):
 
     def join(self) -> None:
         """Wait for all lanes."""
-
-
-class CudaRecorder:
-    """Lanes and graphs of a GPU. Graphs of one lane never run at once, so they share memory."""
-
-    def __init__(self, device: torch.device, lanes: int) -> None:
-        self.device, self.lanes = device, lanes
-        self.streams = [torch.cuda.Stream(device) for _ in range(lanes + 1)]
-        self.pools = [torch.cuda.graph_pool_handle() for _ in range(lanes + 1)]
-
-    def on(self, lane: int) -> AbstractContextManager[Any]:
-        """Return a context in which operations are sent to a lane."""
-        return torch.cuda.stream(self.streams[lane])
-
-    def record(
-        self, lane: int, work: Callable[[], Result], generators: Sequence[torch.Generator]
-    ) -> tuple[Callable[[], None], Result]:
-        """Record ``work`` as a CUDA graph; the warm-up must have run in the same lane."""
-        graph = torch.cuda.CUDAGraph()
-        for generator in generators:
-            graph.register_generator_state(generator)
-        self.join()
-        # A recording has a pool of its own, and cannot free what ordinary steps left cached.
-        torch.cuda.empty_cache()
-        collecting = gc.isenabled()
-        gc.disable()  # a collected graph or tensor would break the capture
-        try:
-            with self.on(lane):
-                graph.capture_begin(pool=self.pools[lane], capture_error_mode="thread_local")
-                try:
-                    result = work()
-                except BaseException:
-                    with suppress(RuntimeError):  # what made the capture fail says more
-                        graph.capture_end()
-                    raise
-                graph.capture_end()
-        except BaseException:
-            for generator in (torch.cuda.default_generators[self.device.index or 0], *generators):
-                # A failed capture leaves its generators unable to draw outside of captures.
-                fresh = torch.Generator(self.device)
-                generator.graphsafe_set_state(fresh.graphsafe_get_state())
-            raise
-        finally:
-            if collecting:
-                gc.enable()
-        return graph.replay, result
-
-    def wait(self, lane: int, other: int) -> None:
-        """Make later work in ``lane`` wait for the present work in ``other``."""
-        self.streams[lane].wait_stream(self.streams[other])
-
-    def join(self) -> None:
-        """Wait for all lanes."""
-        torch.cuda.synchronize(self.device)
 
 
 class Replay:

@@ -17,7 +17,8 @@ from kdbench.grid.run import Run
 from kdbench.method import Features
 from kdbench.training.clock import Clock
 from kdbench.training.context import TrainingContext
-from kdbench.training.graphs import WARM, CudaRecorder, Recorder, Replay
+from kdbench.training.cuda_recorder import CudaRecorder
+from kdbench.training.graphs import WARM, Recorder, Replay
 from kdbench.training.learner import Learner
 from kdbench.training.teacher import LoadedTeacher
 
@@ -122,12 +123,12 @@ class GraphSteps(Steps):
         needed = self.teacher is not None and any(x.needs_teacher for x in learners)
         if self._feed is None or self._feed.with_teacher != needed:
             self.recorder.join()
-            self._feed = Feed(self.recorder, partial(self._work, needed), needed)
+            self._feed = Feed(self.recorder, needed)
         told = self._feed.reason
         with self.recorder.on(self.own):
             with self.clock:  # without waiting for the learners
                 self._row.copy_(self._rows[self._step])
-                made = self._feed.make()
+                made = self._feed.make(partial(self._work, needed))
             for lane in range(self.recorder.lanes):
                 self.recorder.wait(self.own, lane)
             self._current = self._feed.publish(made)
@@ -178,33 +179,38 @@ class Feed:
 
     Args:
         recorder: its last lane is used.
-        work: makes images, labels, positions and the teacher's features or None.
-        with_teacher: whether the work includes the teacher.
+        with_teacher: whether the results include the teacher's features.
 
     Attributes:
         reason: why the work cannot be recorded; "" if it can, as far as is known.
     """
 
-    def __init__(self, recorder: Recorder, work: Callable[[], Shared], with_teacher: bool) -> None:
-        self.recorder, self.work, self.with_teacher = recorder, work, with_teacher
+    def __init__(self, recorder: Recorder, with_teacher: bool) -> None:
+        self.recorder, self.with_teacher = recorder, with_teacher
         self.reason = ""
         self._warm = 0
         self._replay: Callable[[], None] | None = None
         self._made: Shared | None = None
         self._public: Shared | None = None
 
-    def make(self) -> Shared:
-        """Make the next results, in memory of their own."""
+    def make(self, work: Callable[[], Shared]) -> Shared:
+        """Make the next results, in memory of their own.
+
+        Args:
+            work: makes images, labels, positions and the teacher's features or None; the same in
+                every call. It is not kept: it would keep the steps, and so all memory of a cohort,
+                until Python next looks for cycles.
+        """
         if self._warm < WARM or self.reason:
             self._warm += 1
-            return self.work()
+            return work()
         if self._replay is None:
             try:
-                self._replay, self._made = self.recorder.record(self.recorder.lanes, self.work, ())
+                self._replay, self._made = self.recorder.record(self.recorder.lanes, work, ())
             except Exception as error:
                 self.recorder.join()  # raises if the device itself is lost
                 self.reason = " ".join(str(error).split()) or type(error).__name__
-                return self.work()
+                return work()
         self._replay()
         assert self._made is not None
         return self._made

@@ -1,5 +1,7 @@
 """Steps recorded and replayed give the bits of ordinary steps; a tape stands in for CUDA graphs."""
 
+import gc
+import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -301,3 +303,23 @@ def test_inputs_in_other_memory_are_recorded_again(
     _, recorder, _ = taped(runs, graph, lanes=1)
     assert recorder.records.count(0) == 3
     assert_same(runs, eager, graph)
+
+
+def test_memory_of_a_cohort_is_free_at_its_end(
+    school: tuple[Path, Run], taped: Taped, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copied(school, tmp_path / "runs")
+    steps: list[weakref.ref[GraphSteps]] = []
+    begin = GraphSteps.begin_epoch
+
+    def noted(self: GraphSteps, *args: Any) -> None:
+        steps.append(weakref.ref(self))
+        begin(self, *args)
+
+    monkeypatch.setattr(GraphSteps, "begin_epoch", noted)
+    gc.disable()  # a cycle of references would last until the next collection
+    try:
+        taped([taught(school[1], "kd")], folder)
+        assert steps and not any(ref() for ref in steps)
+    finally:
+        gc.enable()
