@@ -18,6 +18,9 @@ from kdbench.runs import records
 from kdbench.training import checkpoint, compiled
 from kdbench.training.cohort import Stopped
 
+# The inductor of torch 2.11 uses this function of torch itself.
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")
+
 COMPILED = TRAINING.model_copy(update={"compile": True})
 
 
