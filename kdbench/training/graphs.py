@@ -7,6 +7,7 @@ graph. docs/gpu.md lists the rules.
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -108,6 +109,10 @@ class Replay:
 
     def _compute(self, batch: Batch, t: Features | None) -> Features:
         """Run a step operation by operation, and see whether the next ones can be recorded."""
+        # Copies, because a method may keep its inputs, and their memory is soon written again.
+        images, labels, index = (x.clone() for x in (batch.images, batch.labels, batch.index))
+        batch = replace(batch, images=images, labels=labels, index=index)
+        t = t.map(torch.clone) if t is not None else None
         if self.reason:
             return self.learner.compute(batch, t)
         before, drawn = python_state(self._modules()), self._random_state()
@@ -127,7 +132,7 @@ class Replay:
         self._watch.recording = True
         try:
             work = lambda: x.compute(WatchedBatch(batch, self._watch), t)  # noqa: E731
-            replay, features = self.recorder.record(self.lane, work, self._watch.generators)
+            graph, features = self.recorder.record(self.lane, work, self._watch.generators)
             hindrance = changed(before, python_state(self._modules()))
             if hindrance or self._hindrance(drawn):
                 raise NotCapturable(hindrance or self._hindrance(drawn))
@@ -138,7 +143,7 @@ class Replay:
             self._refuse(" ".join(str(error).split()) or type(error).__name__)
             x.before_step()  # seeds again
         else:
-            self._graph, self._key = replay, self._now()
+            self._graph, self._key = graph, self._now()
             self._features = features if self._traces else None
         finally:
             self._watch.recording = False

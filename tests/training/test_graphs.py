@@ -56,6 +56,12 @@ REFUSED = {
         "return (s.logits - (0 if old is None else old)).square().mean()",
         "Memory.last changes from step to step",
     ),
+    "teacher": (
+        "old, self.last = self.last, (t.logits, batch.labels); "
+        "a, b = self.last if old is None else old; "
+        "return (s.logits - a - torch.nn.functional.one_hot(b, 10)).square().mean()",
+        "Teacher.last changes from step to step",
+    ),
     "keeps": (
         "self.seen.append(1); return len(self.seen) * s.logits.square().mean()",
         "Keeps.seen changes from step to step",
