@@ -87,6 +87,9 @@ class Batch:
         epoch: number of the current epoch, from 1.
         progress: share of the training that is done, in [0, 1).
         step: number of optimiser steps before this batch, from 0.
+
+    On a GPU, a step that reads ``progress`` or ``step`` cannot be a CUDA graph, and so is slower;
+    one that reads ``epoch`` is recorded again in each epoch.
     """
 
     images: Tensor
@@ -154,7 +157,8 @@ class Method(nn.Module, ABC):
         objective: default weights of the other two terms, if the method replaces them (SimKD).
         needs_teacher: False for a method that trains without a teacher.
         needs_teacher_when: values of hyper-parameters that make a teacher necessary after all.
-        capturable: False if a step waits for the device, so that it cannot be a CUDA graph.
+        capturable: False if a step waits for the device, so that it cannot be a CUDA graph;
+            docs/gpu.md lists what else a step must not do.
     """
 
     family: str = "other"

@@ -30,7 +30,7 @@ def methods(pair: str | None) -> Group:
         needs = [
             *([] if about.needs_teacher else ["no teacher"]),
             *(["pretraining phase"] if about.has_pretrain else []),
-            *([] if about.capturable else ["for CPUs: waits for the host on a GPU"]),
+            *([] if about.capturable else ["for CPUs: waits for the GPU in each step"]),
             *(f"{key} {value:g}" for key, value in about.objective.items()),
         ]
         text = Text(about.doc)

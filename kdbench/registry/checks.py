@@ -100,7 +100,7 @@ def restores(subject: MethodUnderTest) -> None:
     if not same(expected, other.loss()):
         raise Failed(
             "the loss differs after load_state_dict: keep state in buffers (register_buffer), and "
-            "derive random numbers from setup.seed and batch.step"
+            "draw random numbers in a step from batch.generator(setup.seed)"
         )
 
 
@@ -114,7 +114,8 @@ def repeats(subject: MethodUnderTest) -> None:
     if not same(*losses):
         raise Failed(
             f"the same seed gave {losses[0].item():.9g} and {losses[1].item():.9g}: draw random "
-            "numbers from a torch generator with a fixed seed"
+            "numbers in a step from batch.generator(setup.seed), others from a torch.Generator "
+            "seeded with setup.seed"
         )
 
 

@@ -51,7 +51,7 @@ class Description:
         doc: first line of the file's docstring.
         has_pretrain: whether the method has a pretraining phase.
         external: whether the method is not built in.
-        capturable: False if a step waits for the host on a GPU.
+        capturable: False if a step waits for the device.
     """
 
     name: str

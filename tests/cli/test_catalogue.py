@@ -31,7 +31,7 @@ def test_methods_are_listed(width: int) -> None:
     assert first_words(output) >= set(lookup.names())
     assert "arXiv:2012.03236" in " ".join(output)
     text = " ".join(" ".join(output).split())
-    assert text.count("for CPUs: waits for the host on a GPU") == 1
+    assert text.count("for CPUs: waits for the GPU in each step") == 1
 
 
 def test_methods_are_listed_for_a_pair() -> None:
