@@ -1,6 +1,6 @@
 """Check a GPU: ``python -m benchmarks.gpu_check --out DIR``.
 
-Exit code 0: everything passed or was skipped; 1: a check failed; 2: bad arguments, or no GPU.
+Exit code 0: nothing failed; 1: a check or a section failed; 2: bad arguments, or no GPU.
 """
 
 import argparse
@@ -86,9 +86,11 @@ def device_problem(name: str, small: bool) -> str:
     if device.type != "cuda":
         return f"--device {name}: unknown; accepted: cuda, cuda:N, cpu"
     if not torch.cuda.is_available():
-        return "--device cuda: torch finds no GPU; --device cpu --small runs the same code here"
-    if (device.index or 0) >= torch.cuda.device_count():
-        return f"--device {name}: there are {torch.cuda.device_count()} GPUs, counted from 0"
+        return f"--device {name}: torch finds no GPU; --device cpu --small runs the same code here"
+    gpus = torch.cuda.device_count()
+    if (device.index or 0) >= gpus:
+        accepted = ", ".join(["cuda", *(f"cuda:{i}" for i in range(gpus))])
+        return f"--device {name}: torch finds no such GPU; accepted here: {accepted}"
     return ""
 
 

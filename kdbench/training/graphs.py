@@ -66,8 +66,9 @@ class Replay:
         self.reason = ""
         if not all(method.capturable for method in learner.terms):
             terms = zip(learner.run.terms, learner.terms, strict=True)
-            names = " and ".join(term.method for term, method in terms if not method.capturable)
-            self.reason = f"{names} waits for the device within a step"
+            names = [term.method for term, method in terms if not method.capturable]
+            waits = "waits" if len(names) == 1 else "wait"
+            self.reason = f"{' and '.join(names)} {waits} for the device within a step"
         self._watch = Watch()
         self._graph: Callable[[], None] | None = None
         self._features: Features | None = None
@@ -156,7 +157,9 @@ class Replay:
         """
         names = sorted(self._watch.read & {"progress", "step"})
         if names:
-            return f"a method reads batch.{' and batch.'.join(names)}, which change in every step"
+            changes = "changes" if len(names) == 1 else "change"
+            read = " and batch.".join(names)
+            return f"a method reads batch.{read}, which {changes} in every step"
         if drawn != self._random_state():
             # Graphs in several lanes would share the global generator's seed in memory.
             return "a method draws from torch's global generator; batch.generator can be recorded"

@@ -221,7 +221,7 @@ def test_gpu_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert command.device_problem("cuda:1", False) == (
-        "--device cuda:1: there are 1 GPUs, counted from 0"
+        "--device cuda:1: torch finds no such GPU; accepted here: cuda, cuda:0"
     )
     assert command.device_problem("cuda:0", False) == command.device_problem("cuda", False) == ""
 

@@ -41,11 +41,11 @@ class {name}(Method):
 REFUSED = {
     "progress": (
         "return batch.progress * s.logits.square().mean()",
-        "a method reads batch.progress, which change in every step",
+        "a method reads batch.progress, which changes in every step",
     ),
     "step": (
         "return (batch.step % 3) * s.logits.square().mean()",
-        "a method reads batch.step, which change in every step",
+        "a method reads batch.step, which changes in every step",
     ),
     "counter": (
         "self.count += 1; return self.count * s.logits.square().mean()",
