@@ -1,7 +1,8 @@
 """What GPU steps were predicted to take, and the targets, for the column resnet32x4 -> resnet8x4.
 
-The model: kernels one after another without gaps, each the largest of 2.5 us a kernel, its bytes at
-2.4 TB/s, and its operations at 180 (tf32) or 330 (bf16) TFLOP/s; plus or minus 40 %.
+The model is of an H100: kernels one after another without gaps, each the largest of 2.5 us a
+kernel, its bytes at 2.4 TB/s, and its operations at 180 (tf32) or 330 (bf16) TFLOP/s; plus or minus
+40 %. On another card, read the ratios to it only.
 """
 
 STEP_MS = {

@@ -17,6 +17,8 @@ from kdbench.errors import UserError
 
 WORKSPACE = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 """Variable and value with which products of matrices are the same in every process."""
+OVERRIDE = "NVIDIA_TF32_OVERRIDE"
+"""Variable that makes NVIDIA's libraries ignore whether TF32 was asked for."""
 VARYING = re.compile(r"(\S+) does not have a deterministic implementation")
 """Start of torch's warning for an operation whose result varies in the last bits."""
 
@@ -46,6 +48,7 @@ def prepare(device: torch.device, precision: str = "fp32") -> None:
             )
         return
     os.environ[WORKSPACE[0]] = WORKSPACE[1]
+    os.environ.pop(OVERRIDE, None)
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = precision == "tf32"

@@ -39,14 +39,16 @@ def selected(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[torch.device]]:
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
 def test_gpu_is_deterministic_and_rounds_as_asked(
-    selected: list[torch.device], precision: str
+    selected: list[torch.device], precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv(device.OVERRIDE, "0")
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = precision != "tf32"
     torch.backends.cuda.matmul.allow_tf32 = True
     device.prepare(GPU, precision)
     assert selected == [GPU]
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert device.OVERRIDE not in os.environ
     assert torch.backends.cudnn.deterministic and not torch.backends.cudnn.benchmark
     assert torch.are_deterministic_algorithms_enabled()
     assert torch.is_deterministic_algorithms_warn_only_enabled()
