@@ -102,7 +102,7 @@ FAULTS = [
         init="self.count = 0",
         loss="self.count += 1; term = term * self.count",
     ),
-    Fault("same seed, same loss", "fixed seed", loss="term = term * random.random()"),
+    Fault("same seed, same loss", "seeded with setup.seed", loss="term = term * random.random()"),
     Fault(PRETRAIN, "pretrain returned a str", more=PHASE.format("['adapter']", "0")),
     Fault(PRETRAIN, "neither the student's nor", more=PHASE.format("[nn.Linear(1, 1)]", "0")),
     Fault(
