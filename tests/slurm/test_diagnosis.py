@@ -11,13 +11,17 @@ pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1800)]
 
 
 def test_report_has_the_jobs_of_the_test_and_the_logs(cluster: Cluster) -> None:
-    held = [cluster.sh("sbatch", "--parsable", "--hold", "--wrap=true") for _ in range(2)]
-    report = dict(diagnosis.sections(cluster, frozenset(held[:1])))
-    assert held[0] in report["squeue"]
-    assert f"JobId={held[1]} " in report["jobs of this test, 1 of 1"]
+    submit = ("sbatch", "--parsable", "--hold", "--wrap=true")
+    before = cluster.sh(*submit)
+    earlier = frozenset(diagnosis.jobs(cluster))  # slurmctld also remembers those of other tests
+    assert before in earlier
+    job = cluster.sh(*submit)
+    report = dict(diagnosis.sections(cluster, earlier))
+    assert before in report["squeue"] and job in report["squeue"]
+    assert f"JobId={job} " in report["jobs of this test, 1 of 1"]
     assert "REASON" in report["sinfo -R"]
     assert "Agent queue size" in report["sdiag"]
-    assert f"JobId={held[1]} " in report["slurmctld, last 40 lines"]
+    assert f"JobId={job} " in report["slurmctld, last 40 lines"]
     assert set(report) >= {f"slurmd-n{number}, last 40 lines" for number in range(1, 5)}
 
 
