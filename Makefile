@@ -53,7 +53,7 @@ test: setup ## run the tests
 test-avx2: setup ## run the tests with the kernels of a processor without AVX-512
 	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(MAKE) --no-print-directory test
 
-# An older torch, in an environment of its own. Not in CI: it takes 6 GB.
+# An older torch, in a separate environment. Not in CI: it takes 6 GB.
 test-torch-2.11: ## run the tests with torch 2.11.0, in .venv-2.11
 	@$(MAKE) --no-print-directory test VENV=.venv-2.11 TORCH="torch==2.11.0 torchvision==0.26.0"
 

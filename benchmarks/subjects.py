@@ -32,16 +32,19 @@ def noise(n: int, classes: int = 10, size: int = 32) -> LoadedData:
     return LoadedData("cifar10", "noise", names, images, labels, *test, None, None, mean, std, "")
 
 
-def teacher(data: LoadedData, arch: str = TEACHER) -> LoadedTeacher:
+def teacher(
+    data: LoadedData, arch: str = TEACHER, device: torch.device | str = "cpu"
+) -> LoadedTeacher:
     """Return an untrained teacher, prepared as by the engine; its batch norms have seen noise."""
-    torch.manual_seed(1)
-    network = zoo.create(arch, num_classes=data.num_classes, in_channels=data.channels)
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = None
-    with torch.no_grad():
-        network(torch.randn(64, data.channels, data.size, data.size))
-    fast = folded(network.eval()).to(memory_format=torch.channels_last)
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(1)
+        network = zoo.create(arch, num_classes=data.num_classes, in_channels=data.channels)
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = None
+        with torch.no_grad():
+            network(torch.randn(64, data.channels, data.size, data.size))
+    fast = folded(network.eval()).to(device).to(memory_format=torch.channels_last)
     return LoadedTeacher(network, fast, None, "")
 
 

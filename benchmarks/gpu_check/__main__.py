@@ -128,7 +128,7 @@ def main(arguments: list[str]) -> int:
         done = [outcome.name for outcome in outcomes]
         rest = [name for name in chosen.names if name not in done]
         if rest and lost(check):
-            check.line(what="device lost", note=f"a new process goes on with {rest[0]}")
+            check.line(what="device lost", note=f"a new process starts at section {rest[0]}")
     failed = write_table(path, chosen.out / "table.txt")
     left = chosen.seconds - (time.monotonic() - BEGAN)
     if rest and left > 1:

@@ -8,11 +8,10 @@ import torch
 from benchmarks.gpu_check.check import Check
 from benchmarks.gpu_check.sizes import ALONE
 from benchmarks.subjects import noise
+from benchmarks.subjects import teacher as teacher
 from kdbench.data.dataset import LoadedData
 from kdbench.grid.run import Run, Teacher, Term
 from kdbench.grid.settings import Dataset, Schedule, Training
-from kdbench.models import zoo
-from kdbench.models.fold_batch_norm import folded
 from kdbench.registry import lookup
 from kdbench.training.build import dry_run
 from kdbench.training.learner import Learner
@@ -32,20 +31,6 @@ def on(data: LoadedData, device: torch.device) -> LoadedData:
 def noise_images(check: Check, images: int) -> LoadedData:
     """Return a data set of random images on the device."""
     return on(noise(images, check.sizes.classes), check.device)
-
-
-def teacher(data: LoadedData, arch: str, device: torch.device) -> LoadedTeacher:
-    """Return an untrained teacher; its batch norms have seen noise, so its features are finite."""
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(1)
-        network = zoo.create(arch, num_classes=data.num_classes, in_channels=data.channels)
-        for module in network.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.momentum = None
-        with torch.no_grad():
-            network(torch.randn(64, data.channels, data.size, data.size))
-    fast = folded(network.eval()).to(device).to(memory_format=torch.channels_last)
-    return LoadedTeacher(network, fast, None, "")
 
 
 def run(
