@@ -23,7 +23,7 @@ GRID_paper := experiments/table1.yaml
 GRID = $(GRID_$(PROFILE))
 JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 .DEFAULT_GOAL := help
-.PHONY: help setup table1 demo test test-avx2 test-torch-2.11 test-slow test-slurm test-slurm-slow test-browser test-gpu gpu-check lint types notebooks bench verify-results check smoke wheel clean
+.PHONY: help setup table1 demo test test-avx2 test-torch-2.11 test-slow test-slurm test-slurm-slow test-browser test-gpu fuzz gpu-check lint types notebooks bench verify-results check smoke wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9.-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -65,6 +65,9 @@ test-browser: setup ## test the pages in headless Chromium; KDBENCH_REQUIRE=brow
 
 test-gpu: setup ## test on a GPU that it gives the right numbers; KDBENCH_REQUIRE=gpu fails without one
 	$(BIN)/python -m pytest -q -m gpu
+
+fuzz: setup ## give every reader 2,000 damaged or invented inputs; minutes
+	KDBENCH_FUZZ=2000 $(BIN)/python -m pytest -q -n $(JOBS) --timeout 3600 tests/fuzz
 
 test-slurm: setup ## run the tests that need Slurm; KDBENCH_REQUIRE=slurm installs it (Debian, root)
 	$(BIN)/python -m pytest -q -m "slurm and not slow"
