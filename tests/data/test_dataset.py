@@ -315,7 +315,7 @@ def test_missing_parts_of_a_folder(tmp_path: Path) -> None:
     shutil.rmtree(root / "test" / "emu")
     raises(folder_of(root), tmp_path, "class 'emu' only in train")
     (root / "test" / "emu").mkdir()
-    raises(folder_of(root), tmp_path, "no valid file", "emu")
+    raises(folder_of(root), tmp_path, "test/emu: no images; accepted names end in .jpg")
     for split in ("train", "test"):
         shutil.rmtree(root / split)
         (root / split).mkdir()
