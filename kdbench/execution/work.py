@@ -57,9 +57,7 @@ def check_writable(runs: Path) -> None:
         JobError: the folder cannot be written.
     """
     try:
-        runs.mkdir(parents=True, exist_ok=True)
-        files.write_atomically(runs / ".writable", "")
-        (runs / ".writable").unlink(missing_ok=True)
+        files.check_writable(runs)
     except OSError as error:
         raise JobError(f"{runs}: cannot be written: {error.strerror}") from None
 

@@ -7,6 +7,7 @@ stopped. The lines become part of the run's record. This module does not import 
 from datetime import UTC, datetime
 from pathlib import Path
 
+from kdbench.files import append_line
 from kdbench.runs.records import folder
 
 NAME = "attempts.log"
@@ -17,8 +18,7 @@ def note(runs: Path, run_id: str, text: str) -> None:
     path = folder(runs, run_id) / NAME
     path.parent.mkdir(parents=True, exist_ok=True)
     when = datetime.now(UTC).isoformat(timespec="seconds")
-    with path.open("a", encoding="utf-8") as file:
-        file.write(f"{when} {' '.join(text.split())}\n")
+    append_line(path, f"{when} {' '.join(text.split())}")
 
 
 def read(runs: Path, run_id: str) -> tuple[str, ...]:

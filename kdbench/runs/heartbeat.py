@@ -5,12 +5,12 @@ the same state. This module does not import torch.
 """
 
 import json
-import os
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from kdbench.files import write_atomically
 from kdbench.runs.records import folder
 
 STALE_SECONDS = 120.0
@@ -57,9 +57,7 @@ class Beat:
 def write(runs: Path, beat: Beat) -> None:
     """Write a heartbeat, without syncing it to disk: losing one does no harm."""
     path = folder(runs, beat.run) / "progress.json"
-    temporary = path.with_name(f".progress.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(asdict(beat)))
-    temporary.replace(path)
+    write_atomically(path, json.dumps(asdict(beat)), sync=False)
 
 
 def clear(runs: Path, run_id: str) -> None:

@@ -3,27 +3,31 @@
 import csv
 import io
 from collections.abc import Callable, Container
+from contextlib import nullcontext
 from pathlib import Path
 
-from kdbench.files import write_atomically
+from kdbench.files import Permission, write_atomically
 
 NAME = "history.csv"
 COLUMNS = ("epoch", "train_loss", "train_acc", "test_loss", "test_acc", "test_top5")
 
 
-def write(folder: Path, rows: list[dict[str, float]]) -> None:
+def write(
+    folder: Path, rows: list[dict[str, float]], *, permission: Permission = nullcontext
+) -> None:
     """Write the learning curve of a run.
 
     Args:
         folder: of the run.
         rows: one per epoch; ``val_acc`` and ``seconds`` are optional, other keys are left out.
+        permission: as in ``files.write_atomically``.
     """
     columns = [*COLUMNS, *(["val_acc"] if rows and "val_acc" in rows[0] else []), "seconds"]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, "", "ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_atomically(folder / NAME, text.getvalue())
+    write_atomically(folder / NAME, text.getvalue(), permission=permission)
 
 
 def read(

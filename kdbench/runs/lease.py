@@ -12,7 +12,7 @@ import os
 import socket
 import threading
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -25,6 +25,10 @@ from kdbench.files import write_atomically
 STALE_SECONDS = float(os.environ.get("KDBENCH_STALE_SECONDS", "120"))
 """A lease that was not refreshed for this long can be taken."""
 NAME = "lease.json"
+
+
+class LeaseLost(Exception):
+    """Another process has taken the lease, or has ended the run: this one must not write it."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,23 @@ class Lease:
     def held(self) -> bool:
         """Check that no other process has taken the lease, before every write that matters."""
         return _read(self.path).get("token") == self.token
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Keep other processes from taking the lease while a file of the run is put in place.
+
+        A process may have been stopped for any time since it last checked its lease. So the lease
+        is checked again here, and nobody can take it inside this context. Write and sync before
+        entering: a process that is stopped in here blocks the run.
+
+        Raises:
+            LeaseLost: another process has taken the lease.
+            OSError: the lock cannot be taken.
+        """
+        with _guard(self.path.parent):
+            if not self.held():
+                raise LeaseLost(f"{self.path}: taken over by another process")
+            yield
 
     def release(self) -> None:
         """Release the run."""

@@ -7,6 +7,7 @@ the end of the run, ``record.json``. This module does not import torch, directly
 import json
 import os
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -14,7 +15,7 @@ from typing import Any, Literal, TypeVar
 from pydantic_core import from_json
 
 from kdbench.errors import UserError
-from kdbench.files import write_atomically
+from kdbench.files import Permission, write_atomically, write_once
 from kdbench.grid.run import Run
 
 SCHEMA = 1
@@ -172,26 +173,19 @@ def folder(runs: Path, run_id: str) -> Path:
     return runs / run_id
 
 
-def write(runs: Path, record: Record) -> bool:
+def write(runs: Path, record: Record, *, permission: Permission = nullcontext) -> bool:
     """Write the record of a run atomically, as the last file of the run.
+
+    Args:
+        runs: folder of runs.
+        record: what to write.
+        permission: as in ``files.write_once``.
 
     Returns:
         False if the run already has a record, which then stays.
     """
     path = folder(runs, record.run) / "record.json"
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
-    write_atomically(fresh, record.to_json())
-    try:
-        os.link(fresh, path)  # unlike a rename, fails if the file exists
-    except FileExistsError:
-        return False
-    except OSError:  # a file system without hard links
-        if path.exists():
-            return False
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
-    return True
+    return write_once(path, record.to_json(), permission=permission)
 
 
 def read(runs: Path, run_id: str) -> Record | None:

@@ -9,10 +9,11 @@ import io
 import itertools
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdbench.files import write_atomically
+from kdbench.files import Permission, write_atomically
 from kdbench.grid.run import Term
 from kdbench.runs.records import RecordError
 
@@ -46,8 +47,19 @@ def traced_values(
     return values
 
 
-def write(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
-    """Write the traced values among a history's rows; no file if there are none."""
+def write(
+    folder: Path,
+    history: Sequence[Mapping[str, float]],
+    *,
+    permission: Permission = nullcontext,
+) -> None:
+    """Write the traced values among a history's rows; no file if there are none.
+
+    Args:
+        folder: of the run.
+        history: rows of the run's learning curve.
+        permission: as in ``files.write_atomically``.
+    """
     columns = [name for name in (history[0] if history else ()) if "." in name]
     if not columns:
         return
@@ -55,7 +67,7 @@ def write(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
     writer = csv.DictWriter(text, ["epoch", *columns], extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
-    write_atomically(folder / NAME, text.getvalue())
+    write_atomically(folder / NAME, text.getvalue(), permission=permission)
 
 
 def read(folder: Path) -> dict[str, "np.ndarray[Any, Any]"]:

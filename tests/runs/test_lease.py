@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from kdbench.runs import lease
-from kdbench.runs.lease import Owner
+from kdbench.runs.lease import LeaseLost, Owner
 
 ME = Owner.me()
 OTHER = replace(ME, host="elsewhere", pid=1, job="7_1")
@@ -138,3 +139,25 @@ def test_lease_is_refreshed_in_the_background(
     else:
         pytest.fail("the lease was not refreshed")
     mine.release()
+
+
+# --- putting files in place -----------------------------------------------------------------------
+
+
+def test_lease_cannot_be_taken_while_its_owner_puts_a_file_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guard = lease._guard
+    monkeypatch.setattr(lease, "_guard", lambda folder: FileLock(guard(folder).lock_file, 0.1))
+    mine = lease.acquire(tmp_path, OTHER)
+    assert mine is not None
+    age(tmp_path, 2 * lease.STALE_SECONDS)
+    with mine.writing():
+        assert lease.acquire(tmp_path, ME) is None
+    theirs = lease.acquire(tmp_path, ME)
+    assert theirs is not None
+    with pytest.raises(LeaseLost, match="taken over by another process"), mine.writing():
+        pytest.fail("wrote without the lease")
+    with theirs.writing():
+        pass
+    theirs.release()

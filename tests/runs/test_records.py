@@ -1,7 +1,6 @@
 """Records and run.json on disk."""
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_grids import first
 
-from kdbench import files
 from kdbench.runs import records
 from kdbench.runs.records import Cost, Record, RecordError, Result
 
@@ -134,16 +132,3 @@ def test_error_names_a_damaged_run(tmp_path: Path, values: Any) -> None:
     (tmp_path / "abc" / "run.json").write_text(json.dumps(values))
     with pytest.raises(RecordError, match="not a run"):
         records.read_run(tmp_path, "abc")
-
-
-def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "x"
-    files.write_atomically(path, "old")
-
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        files.write_atomically(path, "new")
-    assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["x"]

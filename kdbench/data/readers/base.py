@@ -1,6 +1,5 @@
 """Types and functions of all readers: splits, seeded class-balanced draws, errors."""
 
-import os
 import pickle
 import zipfile
 import zlib
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from kdbench.errors import UserError
+from kdbench.files import sweep, write_atomically
 from kdbench.rng import generator
 
 UNREADABLE = (
@@ -92,18 +92,11 @@ def resize(images: Tensor, size: int) -> Tensor:
 
 def write(path: Path, content: bytes | np.ndarray) -> None:
     """Write a file, or an .npz with one array ``images``, atomically."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            if isinstance(content, bytes):
-                file.write(content)
-            else:
-                np.savez(file, images=content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    sweep(path.parent)
+    if isinstance(content, bytes):
+        write_atomically(path, content)
+    else:
+        write_atomically(path, lambda file: np.savez(file, images=content))
 
 
 def line(error: BaseException) -> str:
