@@ -87,13 +87,15 @@ def test_permission_is_asked_last_and_held_while_the_file_is_put_in_place(
 
 @pytest.mark.parametrize("write", WRITERS)
 def test_nothing_is_written_without_permission(tmp_path: Path, write: Any) -> None:
-    @contextmanager
-    def refuse() -> Iterator[None]:
-        raise KeyError("no")
-        yield
+    class Refused:
+        def __enter__(self) -> None:
+            raise KeyError("no")
+
+        def __exit__(self, *args: object) -> None:
+            pytest.fail("entered")
 
     with pytest.raises(KeyError):
-        write(tmp_path / "x", "new", permission=refuse)
+        write(tmp_path / "x", "new", permission=Refused)
     assert not names(tmp_path)
 
 
