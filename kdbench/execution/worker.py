@@ -20,7 +20,8 @@ from kdbench.execution.work import JobError, Work, missing
 from kdbench.grid.run import Run, Teacher
 from kdbench.grid.settings import Dataset
 from kdbench.runs import lease, records
-from kdbench.runs.lease import Lease, Owner
+from kdbench.runs.lease import Lease
+from kdbench.runs.owner import Owner
 from kdbench.training import compiled
 from kdbench.training import teacher as teachers
 from kdbench.training.cohort import Cohort, Stopped

@@ -1,97 +1,36 @@
 """Leases: a file in the folder of a run names the only process that may write the run.
 
 The owner refreshes its lease. Another process may take a lease whose owner is dead: the owner's
-process has ended, it belongs to an earlier start or attempt of the same Slurm job, or it has not
-refreshed its lease for ``STALE_SECONDS``. The previous owner notices before its next write, because
-the file holds another token.
+process has ended, it belongs to an earlier start or attempt of the same Slurm job, or it has shown
+no sign of life for ``STALE_SECONDS`` (``kdbench.runs.signs_of_life``). The previous owner notices
+before its next write, because the file holds another token.
 """
 
 import contextlib
 import json
 import os
-import socket
 import threading
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from kdbench.files import write_atomically
+from kdbench.runs import signs_of_life
+from kdbench.runs.owner import Owner
+from kdbench.runs.signs_of_life import Sign
 
-STALE_SECONDS = float(os.environ.get("KDBENCH_STALE_SECONDS", "120"))
-"""A lease that was not refreshed for this long can be taken."""
 NAME = "lease.json"
+GUARD_SECONDS = 2.0
+"""How long to wait for the lock of a run, which a process holds for milliseconds."""
 
 
 class LeaseLost(Exception):
     """Another process has taken the lease, or has ended the run: this one must not write it."""
-
-
-@dataclass(frozen=True)
-class Owner:
-    """A process that trains runs.
-
-    Attributes:
-        host: name of the machine.
-        place: boot id and pid namespace, within which ``pid`` is unique.
-        pid: process id.
-        started: start time of the process in clock ticks, because pids are reused.
-        job: Slurm's id of the job, ``123_4`` for an element of an array; "" outside Slurm.
-        restart: number of earlier starts of this job by Slurm.
-        attempt: number of earlier submissions of the run by the runner.
-    """
-
-    host: str
-    place: str
-    pid: int
-    started: str
-    job: str = ""
-    restart: int = 0
-    attempt: int = 0
-
-    @classmethod
-    def me(cls, attempt: int = 0) -> "Owner":
-        """Describe this process and, inside Slurm, its job."""
-        array, index = (os.environ.get(f"SLURM_ARRAY_{key}_ID") for key in ("JOB", "TASK"))
-        job = f"{array}_{index}" if array else os.environ.get("SLURM_JOB_ID", "")
-        restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
-        pid = os.getpid()
-        return cls(socket.gethostname(), _place(), pid, _started(pid), job, restart, attempt)
-
-    def is_dead(self) -> bool:
-        """Check whether the process has ended; False if this machine cannot tell."""
-        if (self.host, self.place) != (socket.gethostname(), _place()):
-            return False
-        return _started(self.pid) != self.started
-
-    def yields_to(self, other: "Owner") -> bool:
-        """Check whether ``other`` was started to replace this owner."""
-        if self.job and self.job == other.job:
-            return self.restart < other.restart
-        return bool(self.job and other.job) and self.attempt < other.attempt
-
-
-@cache
-def _place() -> str:
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return ""
-
-
-def _started(pid: int) -> str:
-    """Return the start time of a process; "" if it has ended."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return ""
-    fields = text.rpartition(")")[2].split()
-    return "" if fields[0] in "ZX" else fields[19]
 
 
 @dataclass(frozen=True)
@@ -102,7 +41,7 @@ class Lease:
     token: str
 
     def held(self) -> bool:
-        """Check that no other process has taken the lease, before every write that matters."""
+        """Check that no other process has taken the lease."""
         return _read(self.path).get("token") == self.token
 
     @contextlib.contextmanager
@@ -110,14 +49,14 @@ class Lease:
         """Keep other processes from taking the lease while a file of the run is put in place.
 
         A process may have been stopped for any time since it last checked its lease. So the lease
-        is checked again here, and nobody can take it inside this context. Write and sync before
-        entering: a process that is stopped in here blocks the run.
+        is checked again here, and nobody takes it inside this context. Write and sync before
+        entering.
 
         Raises:
             LeaseLost: another process has taken the lease.
             OSError: the lock cannot be taken.
         """
-        with _guard(self.path.parent):
+        with _guard_if_possible(self.path.parent):
             if not self.held():
                 raise LeaseLost(f"{self.path}: taken over by another process")
             yield
@@ -125,19 +64,39 @@ class Lease:
     def release(self) -> None:
         """Release the run."""
         _forget(self)
-        with contextlib.suppress(Timeout, OSError), _guard(self.path.parent):
+        with contextlib.suppress(OSError), _guard_if_possible(self.path.parent):
             if self.held():
                 self.path.unlink(missing_ok=True)
 
 
+@dataclass(frozen=True)
+class Holder:
+    """The process that a lease names, and its last sign of life."""
+
+    owner: Owner
+    sign: Sign
+
+    def is_lost(self) -> bool:
+        """Check whether the process is dead or stale, as far as this machine can tell."""
+        return self.owner.is_dead() or self.sign.looks_stale
+
+    def __str__(self) -> str:
+        """Name the process and the age of its last sign."""
+        return f"{self.owner}, last sign {self.sign}"
+
+
 def acquire(folder: Path, owner: Owner) -> Lease | None:
     """Acquire the lease of the run in ``folder``; None if another process trains the run.
+
+    A run whose holder is silent must be asked for repeatedly: silence is measured between calls.
 
     Raises:
         OSError: the folder is not writable.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / NAME
+    if not _free(path, owner):  # most calls end here; a process that is stopped here blocks nobody
+        return None
     try:
         with _guard(folder):
             if not _free(path, owner):
@@ -146,55 +105,95 @@ def acquire(folder: Path, owner: Owner) -> Lease | None:
             write_atomically(path, json.dumps(asdict(owner) | {"token": lease.token}) + "\n")
     except Timeout:
         return None
+    signs_of_life.forget(path)
     _keep(lease)
     return lease
 
 
-def fresh(folder: Path) -> bool:
-    """Check whether a process holds the run in ``folder``, as far as this machine can tell."""
+def holder(folder: Path) -> Holder | None:
+    """Return the process that holds the run in ``folder``, dead or alive; None: no process."""
     path = folder / NAME
     owner = _owner(_read(path))
-    return owner is not None and not owner.is_dead() and _age(path) < STALE_SECONDS
+    sign = signs_of_life.last(path) if owner else None
+    return Holder(owner, sign) if owner and sign else None
+
+
+def fresh(folder: Path) -> bool:
+    """Check whether a process holds the run in ``folder``, as far as this machine can tell."""
+    found = holder(folder)
+    return found is not None and not found.is_lost()
 
 
 def _free(path: Path, mine: Owner) -> bool:
     theirs = _owner(_read(path))
     if theirs is None or theirs.is_dead() or theirs.yields_to(mine):
         return True
-    return _age(path) >= STALE_SECONDS
-
-
-def _guard(folder: Path) -> FileLock:
-    """Return the lock to hold while a lease is read and written."""
-    return FileLock(folder / "lock", timeout=10)
+    sign = signs_of_life.last(path)
+    return sign is None or sign.is_stale
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}
 
 
 def _owner(values: dict[str, Any]) -> Owner | None:
-    try:
-        return Owner(**{key: value for key, value in values.items() if key != "token"})
-    except TypeError:
-        return None
+    return Owner.parse({key: value for key, value in values.items() if key != "token"})
 
 
-def _age(path: Path) -> float:
-    """Return the seconds since a lease was refreshed, by the clock of its file system.
+# --- the lock of a run, held while its lease is read and written ---
 
-    The clocks of two machines may differ by more than ``STALE_SECONDS``.
+_refused: dict[Path, tuple[int, float]] = {}
+"""By path of a lock, its inode, and when this process was first refused it."""
+
+
+@contextlib.contextmanager
+def _guard(folder: Path) -> Iterator[None]:
+    """Hold the lock of a run.
+
+    A process that was stopped with the lock would block the run for ever, so a lock that was
+    refused for ``STALE_SECONDS`` is replaced by another one. If the stopped process continues, it
+    may overwrite a lease; the owner of that lease then stops.
+
+    Raises:
+        Timeout: another process holds the lock.
     """
-    clock = path.with_name("lock")
+    path = folder / "lock"
+    lock = FileLock(path, timeout=GUARD_SECONDS)
     try:
-        clock.touch()
-        return clock.stat().st_mtime - path.stat().st_mtime
-    except OSError:
-        return 0.0
+        lock.acquire()
+    except Timeout:
+        _replace_if_stuck(path)
+        raise
+    _refused.pop(path, None)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _guard_if_possible(folder: Path) -> Iterator[None]:
+    """Hold the lock of a run unless another process does not release it."""
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(Timeout):
+            held.enter_context(_guard(folder))
+        yield
+
+
+def _replace_if_stuck(path: Path) -> None:
+    now = time.monotonic()
+    with contextlib.suppress(OSError):
+        inode = path.stat().st_ino
+        known, since = _refused.setdefault(path, (inode, now))
+        if known != inode:
+            _refused[path] = inode, now
+        elif now - since >= signs_of_life.STALE_SECONDS:
+            path.unlink()
+            del _refused[path]
 
 
 # --- refreshing leases ---
@@ -225,7 +224,7 @@ def _refresh() -> None:
     """
     pause = threading.Event()
     while True:
-        pause.wait(STALE_SECONDS / 10)
+        pause.wait(signs_of_life.STALE_SECONDS / 10)
         with _changed:
             leases = list(_mine)
             if not leases:

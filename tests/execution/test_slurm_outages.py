@@ -25,7 +25,7 @@ from kdbench.execution.slurm.runner import cancel
 from kdbench.execution.slurm.scheduler import SchedulerError, run_command
 from kdbench.execution.work import JobError
 from kdbench.runs import attempts, lease, records
-from kdbench.runs.lease import Owner
+from kdbench.runs.owner import Owner
 from kdbench.runs.records import Record
 
 __all__ = ["slurm"]

@@ -19,7 +19,8 @@ from kdbench.execution.worker import Worker
 from kdbench.grid.run import Run
 from kdbench.grid.settings import Dataset
 from kdbench.runs import lease, records
-from kdbench.runs.lease import Lease, Owner
+from kdbench.runs.lease import Lease
+from kdbench.runs.owner import Owner
 from kdbench.runs.records import Record
 from kdbench.training.cohort import Cohort
 from tests.whole.test_invariants import RAISES, plugin

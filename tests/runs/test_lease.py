@@ -2,19 +2,43 @@
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
-from kdbench.runs import lease
-from kdbench.runs.lease import LeaseLost, Owner
+from kdbench.runs import lease, signs_of_life
+from kdbench.runs.lease import LeaseLost
+from kdbench.runs.owner import Owner
+from kdbench.runs.signs_of_life import STALE_SECONDS
 
 ME = Owner.me()
 OTHER = replace(ME, host="elsewhere", pid=1, job="7_1")
+
+
+class Clock:
+    """A monotonic clock that a test sets."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return 0.0
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(signs_of_life, "time", clock)
+    monkeypatch.setattr(signs_of_life, "_seen", {})
+    monkeypatch.setattr(lease, "time", clock)
+    monkeypatch.setattr(lease, "_refused", {})
+    return clock
 
 
 def age(folder: Path, seconds: float) -> None:
@@ -41,13 +65,15 @@ def test_held_run_cannot_be_acquired_until_it_is_released(tmp_path: Path) -> Non
     second.release()
 
 
-def test_stale_lease_is_taken_and_its_owner_notices(tmp_path: Path) -> None:
+def test_stale_lease_is_taken_and_its_owner_notices(tmp_path: Path, clock: Clock) -> None:
     theirs = lease.acquire(tmp_path, OTHER)
     assert theirs is not None
-    age(tmp_path, lease.STALE_SECONDS - 5)
+    age(tmp_path, STALE_SECONDS - 5)
     assert lease.acquire(tmp_path, ME) is None
     age(tmp_path, 10)
     assert not lease.fresh(tmp_path)
+    assert lease.acquire(tmp_path, ME) is None  # the stamp may be that of a wrong clock
+    clock.now += signs_of_life.CONFIRM * STALE_SECONDS
     mine = lease.acquire(tmp_path, ME)
     assert mine is not None
     assert mine.held()
@@ -55,6 +81,74 @@ def test_stale_lease_is_taken_and_its_owner_notices(tmp_path: Path) -> None:
     lease.touch([theirs, mine])
     assert lease.fresh(tmp_path)
     mine.release()
+
+
+@pytest.mark.parametrize("wrong", [-86400.0, 86400.0], ids=["a day ahead", "a day behind"])
+def test_wrong_clock_neither_keeps_nor_loses_a_lease(
+    tmp_path: Path, clock: Clock, wrong: float
+) -> None:
+    theirs = lease.acquire(tmp_path, OTHER)
+    assert theirs is not None
+    for _ in range(30):  # renewed often enough, by a machine whose clock is wrong
+        lease.touch([theirs])
+        age(tmp_path, wrong)
+        assert lease.acquire(tmp_path, ME) is None
+        clock.now += STALE_SECONDS / 10
+    lease.touch([theirs])
+    age(tmp_path, wrong)
+    assert lease.acquire(tmp_path, ME) is None
+    clock.now += STALE_SECONDS
+    assert lease.acquire(tmp_path, ME) is not None
+    assert not theirs.held()
+
+
+def test_machine_that_was_suspended_keeps_its_leases(tmp_path: Path, clock: Clock) -> None:
+    """All stamps are hours old then, but the monotonic clock has not moved."""
+    assert lease.acquire(tmp_path, OTHER) is not None
+    assert lease.acquire(tmp_path, ME) is None
+    age(tmp_path, 8 * 3600)
+    assert lease.acquire(tmp_path, ME) is None
+
+
+def test_holder_is_described_with_its_last_sign(tmp_path: Path) -> None:
+    assert lease.holder(tmp_path) is None
+    assert lease.acquire(tmp_path, replace(OTHER, host="node7")) is not None
+    age(tmp_path, 60)
+    assert str(lease.holder(tmp_path)) == "node7 (pid 1, job 7_1), last sign 1.0 min ago"
+    age(tmp_path, -86460)
+    future = "node7 (pid 1, job 7_1), last sign dated 24.0 h in the future by a wrong clock"
+    assert str(lease.holder(tmp_path)) == future
+
+
+HOLD_LOCK = """
+import sys, time, filelock
+lock = filelock.FileLock(sys.argv[1])
+lock.acquire()
+print("held", flush=True)
+time.sleep(1000)
+"""
+
+
+def test_process_stopped_with_the_lock_blocks_a_run_for_a_while_only(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "GUARD_SECONDS", 0.1)
+    mine = lease.acquire(tmp_path, replace(OTHER, restart=0))
+    assert mine is not None
+    code = [sys.executable, "-c", HOLD_LOCK, str(tmp_path / "lock")]
+    with subprocess.Popen(code, stdout=subprocess.PIPE) as stopped:
+        assert stopped.stdout is not None and stopped.stdout.readline() == b"held\n"
+        stopped.send_signal(signal.SIGSTOP)
+        try:
+            with mine.writing():  # the owner is not blocked
+                pass
+            later = replace(OTHER, pid=2, restart=1)
+            assert lease.acquire(tmp_path, later) is None
+            clock.now += STALE_SECONDS
+            assert lease.acquire(tmp_path, later) is None  # the lock is replaced
+            assert lease.acquire(tmp_path, later) is not None
+        finally:
+            stopped.kill()
 
 
 def test_dead_process_holds_no_lease(tmp_path: Path) -> None:
@@ -97,7 +191,14 @@ def test_earlier_start_of_a_job_yields_to_a_later_one(
     assert (got is not None) == free
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"host": "x"}', '{"token": 1, "more": 2}'])
+OWNED = '{"host": "x", "place": "", "pid": %s, "started": "", "token": "t"}'
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", '{"host": "x"}', '{"token": 1, "more": 2}', OWNED % '"7"', OWNED % "null",
+     "[" * 100_000, "\x00\x00"],
+)  # fmt: skip
 def test_damaged_lease_counts_as_none(tmp_path: Path, content: str) -> None:
     (tmp_path / lease.NAME).write_text(content)
     assert not lease.fresh(tmp_path)
@@ -126,7 +227,7 @@ def _want(folder: Path, line: "multiprocessing.synchronize.Barrier", number: int
 def test_lease_is_refreshed_in_the_background(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "STALE_SECONDS", 0.5)
+    monkeypatch.setattr(signs_of_life, "STALE_SECONDS", 0.5)
     monkeypatch.setattr(lease, "_mine", set())
     monkeypatch.setattr(lease, "_refresher", [])  # a separate thread with this interval
     mine = lease.acquire(tmp_path, OTHER)
@@ -145,14 +246,14 @@ def test_lease_is_refreshed_in_the_background(
 
 
 def test_lease_cannot_be_taken_while_its_owner_puts_a_file_in_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    guard = lease._guard
-    monkeypatch.setattr(lease, "_guard", lambda folder: FileLock(guard(folder).lock_file, 0.1))
+    monkeypatch.setattr(lease, "GUARD_SECONDS", 0.1)
     mine = lease.acquire(tmp_path, OTHER)
     assert mine is not None
     lease._forget(mine)  # as a stopped process, it does not refresh the lease
-    age(tmp_path, 2 * lease.STALE_SECONDS)
+    assert lease.acquire(tmp_path, ME) is None
+    clock.now += STALE_SECONDS
     with mine.writing():
         assert lease.acquire(tmp_path, ME) is None
     theirs = lease.acquire(tmp_path, ME)

@@ -17,7 +17,7 @@ from kdbench.execution.worker import Worker
 from kdbench.grid.grid import Executor
 from kdbench.grid.run import Run
 from kdbench.runs import attempts, heartbeat, records
-from kdbench.runs.lease import Owner
+from kdbench.runs.owner import Owner
 from kdbench.training import device, ranks
 from kdbench.training.ranks import World
 
