@@ -26,7 +26,7 @@ class IRG(Method):
         graph: ``semckd``: weight of the embeddings' edges and vertices.
         transform: ``semckd``: weight of the transformations.
         layers_s: ``semckd``: student layers for the transformations, as indices into
-            ``[stem, *stages, embedding]``, taken in pairs; an odd last index is not used.
+            ``[stem, *stages, embedding]``, taken in pairs.
         layers_t: ``semckd``: teacher layers for the transformations.
         edge_transform: ``semckd``: include the edges in the transformations.
         vertex: ``zoo``: weight of the vertices.
@@ -60,6 +60,8 @@ class IRG(Method):
         self.layers_s, self.layers_t = layers_s, layers_t
         if len(layers_s) != len(layers_t):
             raise ValueError(f"layers_s {layers_s} and layers_t {layers_t} differ in number")
+        if len(layers_s) % 2:
+            raise ValueError(f"layers_s has {len(layers_s)} layers, expected pairs")
         if len(stages) != 2:
             raise ValueError(f"stages is {stages}, expected two")
         self.first, self.second = stages

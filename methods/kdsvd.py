@@ -1,9 +1,10 @@
 """Self-supervised distillation using SVD (Lee, Kim & Song, ECCV 2018, arXiv:1807.06819).
 
-The form that common benchmarks use. Each sample's map of a stage, as a matrix [H*W, C], has right
-singular vectors in channel space. Each of the teacher's first ``k`` vectors is matched to the most
-parallel of the student's first ``k + 3``, with equal sign. Both are weighted by the teacher's
-singular values, scaled to a unit vector. Between consecutive stages, with vectors v' and v,
+The form of RepDistiller: each sample's map of a stage, as a matrix [H*W, C], has right singular
+vectors in channel space. (mdistiller's is not implemented: it decomposes [C*H, W], with vectors in
+the space of columns.) Each of the teacher's first ``k`` vectors is matched to the most parallel of
+the student's first ``k + 3``, with equal sign. Both are weighted by the teacher's singular values,
+scaled to a unit vector. Between consecutive stages, with vectors v' and v,
 ``R_ij = exp(-(v_i - v'_j)^2 / 8)``; the term is ``sum (R_s - R_t)^2 / B`` over stages and channels.
 R depends on the signs of the teacher's vectors. The benchmarks leave these to the SVD; here they
 are such that the entries of a vector sum to 0 or more.
@@ -27,7 +28,8 @@ class KDSVD(Method):
     """Match how the maps' main directions in channel space change from stage to stage.
 
     Args:
-        k: number of singular vectors per map.
+        k: number of singular vectors per map; at most the rank that every map can have, the smaller
+            of its channels and its positions.
     """
 
     family = "feature map"
@@ -42,6 +44,11 @@ class KDSVD(Method):
             raise Incompatible(f"KDSVD needs equal channels: student {s}, teacher {t}")
         if depth < 2:
             raise Incompatible(f"KDSVD needs two stages or more: student {s}, teacher {t}")
+        maps = [x for f in (setup.student, setup.teacher) for x in f.stages[:depth]]
+        most = min(min(x.shape[1], x.shape[2] * x.shape[3]) for x in maps)
+        if not 1 <= k <= most:
+            shapes = [list(x.shape[1:]) for x in maps]
+            raise Incompatible(f"KDSVD: k is {k}, expected 1 to {most}: the maps are {shapes}")
 
     def loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
         with exact(s.logits):

@@ -14,7 +14,8 @@ class ReviewKD(Method):
     """Fuse the student's deep features into shallower ones and match each with the teacher's.
 
     Args:
-        width: channels of the fused maps, at most the student embedding's width.
+        width: upper limit of the fused maps' channels, as in the authors' code; the maps have as
+            many as the student's embedding if that is narrower.
         warmup: epochs over which the term grows linearly to its full weight; 0: none.
     """
 

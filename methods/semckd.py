@@ -24,7 +24,7 @@ class SemCKD(Method):
 
     Args:
         soft: temperature of the attention.
-        factor: ratio of the batch size to the width of queries and keys.
+        factor: ratio of the batch size to the width of queries and keys; at most the batch size.
         attention: "learned": the method; "equal": 1/T; "raw": cosine of the similarity rows, no
             networks; "one_to_one": stage i onto stage i; "shared": one attention for the batch,
             from its mean logits; "hard": all weight on the largest learned attention, without a
@@ -61,7 +61,11 @@ class SemCKD(Method):
             if i == j or attention != "one_to_one"
         ]
         learns = attention not in ("equal", "raw", "one_to_one")
-        width = max(1, setup.batch_size // factor)
+        if not 1 <= factor <= setup.batch_size:
+            raise Incompatible(
+                f"SemCKD: factor is {factor}, expected 1 to the batch size, {setup.batch_size}"
+            )
+        width = setup.batch_size // factor
         self.keys = nn.ModuleList(Embed(setup.batch_size, width) for _ in t if learns)
         self.queries = nn.ModuleList(Embed(setup.batch_size, width) for _ in s if learns)
         self.regressors = nn.ModuleList(project(s[i], t[j], projection) for i, j in self.pairs)

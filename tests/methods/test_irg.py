@@ -39,9 +39,9 @@ def test_vertices_are_left_out_if_widths_differ() -> None:
 
 @pytest.mark.parametrize("edge_transform", [True, False])
 def test_value_of_transformations(edge_transform: bool) -> None:
-    """Layers 0 and 1 have equal shapes, 1 and 2 do not; the third of three is not used."""
+    """Layers 0 and 1 have equal shapes, 1 and 2 do not."""
     s, t = (features(3, (2, 3), (4, 2), seed=i, dtype=torch.float64) for i in (0, 1))
-    for layers, same in (((0, 1, 2), True), ((1, 2), False)):
+    for layers, same in (((0, 1), True), ((1, 2), False)):
         nodes = [(f.stem, *f.stages) for f in (s, t)]
         expected = 0.0
         for a, b in [layers[:2]]:
@@ -117,3 +117,5 @@ def test_incompatible_setups_are_refused() -> None:
         build("irg", s, s, layers_s=(0, 9), layers_t=(0, 1))
     with pytest.raises(ValueError, match="differ in number"):
         build("irg", s, s, layers_s=(0, 1))
+    with pytest.raises(ValueError, match="layers_s has 3 layers, expected pairs"):
+        build("irg", s, s, layers_s=(0, 1, 2), layers_t=(0, 1, 2))

@@ -100,3 +100,14 @@ def test_unequal_channels_are_refused() -> None:
         build("kdsvd", features(), features(channels=(4, 7, 8)))
     with pytest.raises(Incompatible, match="two stages"):
         build("kdsvd", features(channels=(4,)), features(channels=(4,)))
+
+
+@pytest.mark.parametrize("k", [0, 5])
+def test_more_vectors_than_a_map_has_are_refused(k: int) -> None:
+    """Four channels, or four positions, have four singular vectors."""
+    for sizes in ((4, 4, 4), (4, 4, 2)):
+        channels = (4, 6, 8) if sizes[2] == 4 else (6, 7, 8)
+        s = features(channels=channels, sizes=sizes)
+        with pytest.raises(Incompatible, match=rf"KDSVD: k is {k}, expected 1 to 4: the maps are"):
+            build("kdsvd", s, s, k=k)
+        assert build("kdsvd", s, s, k=4).loss(s, s, batch()).isfinite()

@@ -184,6 +184,13 @@ def test_unknown_ablations_are_refused() -> None:
         build("semckd", s, t, projection="half")
 
 
+@pytest.mark.parametrize("factor", [0, 5])
+def test_factor_beyond_the_batch_is_refused(factor: int) -> None:
+    s, t = pair(4)
+    with pytest.raises(Incompatible, match=f"factor is {factor}, expected 1 to the batch size, 4"):
+        build("semckd", s, t, factor=factor)
+
+
 def test_smaller_batch_is_padded_with_zeros() -> None:
     """Zero samples have zero similarity to all others; the attention of the rest is unchanged."""
     s, t = pair(8)
@@ -220,7 +227,7 @@ def test_zero_embedding_gives_finite_loss_and_gradient() -> None:
 
 def test_regressors_of_eleven_stages_have_distinct_names() -> None:
     s = features(2, [2] * 11, [2] * 11)
-    method = build("semckd", s, s, projection="linear")
+    method = build("semckd", s, s, projection="linear", factor=1)
     assert sum(name.startswith("regressors") for name, _ in method.named_parameters()) == 121
 
 
