@@ -157,6 +157,9 @@ class Method(nn.Module, ABC):
         objective: default weights of the other two terms, if the method replaces them (SimKD).
         needs_teacher: False for a method that trains without a teacher.
         needs_teacher_when: values of hyper-parameters that make a teacher necessary after all.
+        pretrains_when: values of hyper-parameters with which ``pretrain`` returns modules; empty if
+            it always does.
+        version: raised by a change of a built-in method's results, which gives its runs new ids.
         capturable: False if a step waits for the device, so that it cannot be a CUDA graph;
             docs/gpu.md lists what else a step must not do.
     """
@@ -166,6 +169,8 @@ class Method(nn.Module, ABC):
     objective: Objective = Objective()
     needs_teacher: bool = True
     needs_teacher_when: ClassVar[dict[str, Any]] = {}
+    pretrains_when: ClassVar[dict[str, Any]] = {}
+    version: int = 1
     capturable: bool = True
 
     def __init__(self, setup: Setup) -> None:

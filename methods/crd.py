@@ -23,8 +23,8 @@ class CRD(Method):
     """Distinguish a sample's own pair of embeddings from pairs with other samples.
 
     Args:
-        k: negatives per sample, distinct and of other labels; at most the number of training
-            samples outside the largest class.
+        k: negatives per sample, of other labels: distinct ones, or drawn with replacement for a
+            sample whose label has fewer than ``k`` samples of other labels.
         tau: temperature of the scores.
         momentum: share of the old entry when a bank entry is updated.
         width: width of the embeddings, which are learned for both networks.
@@ -33,6 +33,7 @@ class CRD(Method):
 
     family = "contrastive"
     beta = 0.8
+    version = 2
     memory_v1: Tensor  # [N, width], the student's bank
     memory_v2: Tensor  # [N, width], the teacher's bank
     z: Tensor  # [2], normalisers of student and teacher anchors; -1: not yet known
@@ -54,11 +55,14 @@ class CRD(Method):
         if tau < 0.02:
             raise ValueError(f"tau is {tau}, expected 0.02 or more: exp(1/tau) leaves float32")
         counts = torch.bincount(setup.train_labels.cpu(), minlength=setup.num_classes)
+        if k < 1:
+            raise ValueError(f"k is {k}, expected 1 or more negatives per sample")
         n = len(setup.train_labels)
-        self.k = min(k, n - int(counts.max()))
-        if self.k < 1:
-            classes = int((counts > 0).sum())
-            raise Incompatible(f"CRD finds no negatives: k = {k}, {n} samples in {classes} classes")
+        others = {n - int(count) for count in counts if count}
+        if min(others) < 1:
+            raise Incompatible(f"CRD finds no negatives: {n} samples in one class")
+        self.k = k
+        self.distinct, self.repeated = max(others) >= k, min(others) < k
         self.relax = one_of("mode", mode, "exact", "relax") == "relax"
         self.tau, self.momentum, self.seed = tau, momentum, setup.seed
         self.embed_s = nn.Linear(setup.student.embedding.shape[1], width)
@@ -71,7 +75,7 @@ class CRD(Method):
         self.register_buffer("labels", labels, persistent=False)
         self.register_buffer("order", labels.argsort(stable=True), persistent=False)
         self.register_buffer("counts", counts, persistent=False)
-        self.tries = tries(n, self.k, counts)
+        self.tries = tries(n, k, counts)
         self.z_known = False
         self.register_load_state_dict_post_hook(reset_z_known)
 
@@ -158,6 +162,33 @@ class CRD(Method):
         return self.order[start[label] + (share * self.counts[label]).long()], negatives
 
     def draw_negatives(self, label: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw ``k`` samples of other labels per label, [B] -> [B, N].
+
+        They are distinct if there are ``k`` of other labels, and else drawn with replacement.
+
+        Returns:
+            Number of times that each sample is drawn, [B, N].
+        """
+        if not self.repeated:
+            return self.draw_distinct(label, generator)
+        repeated = self.draw_repeated(label, generator)
+        if not self.distinct:
+            return repeated
+        enough = len(self.labels) - self.counts[label.long()] >= self.k
+        return torch.where(enough[:, None], self.draw_distinct(label, generator), repeated)
+
+    def draw_repeated(self, label: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw ``k`` samples of other labels per label with replacement, [B] -> [B, N]."""
+        n, b, device = len(self.labels), len(label), self.labels.device
+        share = torch.rand(b, self.k, generator=generator, device=device, dtype=torch.float64)
+        own, start = (x[label.long()] for x in (self.counts, self.counts.cumsum(0) - self.counts))
+        place = (share * (n - own)[:, None]).long()  # [B, k], among the samples of other labels
+        place += own[:, None] * (place >= start[:, None])  # in ``order``, past those of the label
+        times = torch.zeros(b, n, dtype=torch.int32, device=device)
+        once = torch.ones((), dtype=torch.int32, device=device).expand(place.shape)
+        return times.scatter_add_(1, self.order[place], once)
+
+    def draw_distinct(self, label: Tensor, generator: torch.Generator) -> Tensor:
         """Draw a uniformly random set of ``k`` samples of other labels per label, [B] -> [B, N].
 
         First, each sample is chosen independently with about the right probability, rounded to
@@ -192,9 +223,9 @@ def chunk(bank: Tensor) -> int:
 
 
 def tries(n: int, k: int, counts: Tensor) -> int:
-    """Return how many samples ``draw_negatives`` must try to reach k, but for 1 case in 1e15."""
+    """Return how many samples ``draw_distinct`` must try to reach k, but for 1 case in 1e15."""
     most = 0.0
-    for others in {n - int(c) for c in counts.tolist() if c}:
+    for others in {n - int(c) for c in counts.tolist() if c and n - c >= k}:
         share = min(max(round(256 * k / others), 1), 256) / 256
         off = abs(others * share - k) + 8 * (others * share * (1 - share)) ** 0.5 + 16
         dropped = share if others * share + 8 * others**0.5 > k else 1.0

@@ -5,6 +5,7 @@ matches the sizes. The paper has no batch norm and two phases: ``stages="two", n
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -26,6 +27,7 @@ class FitNets(Method):
 
     family = "feature map"
     beta = 100.0
+    pretrains_when: ClassVar = {"stages": "two"}
 
     def __init__(
         self,

@@ -151,6 +151,7 @@ def _rows(grid: Grid) -> list[_Plan]:
                 given = merged(given, option_tree(option, value))
             try:
                 plan = _plan(grid.protocol, row, given)
+                _check_phase(row, plan)
             except UserError as error:
                 errors.append(f"{grid.source}: methods.{row.short}: {error}")
                 break
@@ -161,6 +162,24 @@ def _rows(grid: Grid) -> list[_Plan]:
     if errors:
         raise GridError(errors)
     return plans
+
+
+def _check_phase(row: Row, plan: _Plan) -> None:
+    """Refuse settings of a pretraining phase that the row does not have.
+
+    Raises:
+        UserError: the row sets the phase's length or rate.
+    """
+    given = [key for key in ("pretrain_epochs", "pretrain_lr") if row.options.get(key) is not None]
+    if given and not plan.pretrains:
+        about = [lookup.describe(built_in_path(part)) for part in row.parts]
+        phases = [
+            f"{method.label} has a pretraining phase only with "
+            + " or ".join(f"{key}: {value}" for key, value in method.pretrains_when.items())
+            for method in about
+            if method.has_pretrain
+        ]
+        raise UserError(f"{given[0]}: {'; '.join(phases)}")
 
 
 def _plan(protocol: Protocol, row: Row, given: dict[str, Any]) -> _Plan:
@@ -188,7 +207,10 @@ def _plan(protocol: Protocol, row: Row, given: dict[str, Any]) -> _Plan:
             methods[part].needs_teacher_with(term.hyper)
             for part, term in zip(row.parts, terms, strict=True)
         ),
-        pretrains=any(method.has_pretrain for method in methods.values()),
+        pretrains=any(
+            methods[part].pretrains_with(term.hyper)
+            for part, term in zip(row.parts, terms, strict=True)
+        ),
         options=options,
         **weights,
     )
@@ -242,6 +264,7 @@ def _term(
         hyper={key: _normalised(value, method.hyper[key]) for key, value in hyper.items()},
         source=method.sha256 if method.external else None,
         path=path,
+        version=1 if method.external else method.version,
     )
 
 

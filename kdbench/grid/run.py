@@ -30,8 +30,9 @@ class Term:
         beta: weight of the term.
         hyper: all hyper-parameters of the method, defaults included.
         source: sha256 of a plugin's file, which determines its results. None for built-in methods,
-            whose version is ``kdbench.NUMERICS``.
+            whose versions are ``kdbench.NUMERICS`` and ``version``.
         path: of the plugin; not part of the id.
+        version: of a built-in method's results; part of the id if it is above 1.
     """
 
     method: str
@@ -39,6 +40,7 @@ class Term:
     hyper: dict[str, Any] = field(default_factory=dict)
     source: str | None = None
     path: str | None = None
+    version: int = 1
 
     @property
     def canonical(self) -> dict[str, Any]:
@@ -46,6 +48,8 @@ class Term:
         values: dict[str, Any] = {"method": self.method, "beta": self.beta, "hyper": self.hyper}
         if self.source:
             values["source"] = self.source
+        if self.version > 1:
+            values["version"] = self.version
         return values
 
     @property

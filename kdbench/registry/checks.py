@@ -123,6 +123,13 @@ def pretraining_phase(subject: MethodUnderTest) -> None:
     """Check that a pretraining phase has valid modules and a loss that trains them."""
     toy = subject.toy_setup()
     modules = toy.method.pretrain(toy.student)
+    hyper = subject.description.hyper | subject.hyper
+    if bool(modules) != subject.description.pretrains_with(hyper):
+        given = "modules" if modules else "no modules"
+        raise Failed(
+            f"pretrain returned {given}: set pretrains_when to the values of hyper-parameters with "
+            "which it returns modules, so that plans and pages describe the phase"
+        )
     if not modules:
         return
     for module in modules:

@@ -5,7 +5,7 @@ So plans and tables need neither torch nor the plugin.
 
 import ast
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -49,9 +49,12 @@ class Description:
         objective: the values of gamma, alpha and temperature that the method sets.
         hyper: hyper-parameters and their defaults.
         doc: first line of the file's docstring.
-        has_pretrain: whether the method has a pretraining phase.
+        has_pretrain: whether the method has a pretraining phase, at least with some
+            hyper-parameters.
+        pretrains_when: values of hyper-parameters with which it has one; empty: with any.
         external: whether the method is not built in.
         capturable: False if a step waits for the device.
+        version: of the method's results.
     """
 
     name: str
@@ -69,11 +72,20 @@ class Description:
     has_pretrain: bool
     external: bool
     capturable: bool = True
+    version: int = 1
+    pretrains_when: dict[str, Any] = field(default_factory=dict)
 
     def needs_teacher_with(self, hyper: dict[str, Any]) -> bool:
         """Check whether the method needs a teacher with these hyper-parameters."""
         return self.needs_teacher or any(
             hyper.get(key) == value for key, value in self.needs_teacher_when.items()
+        )
+
+    def pretrains_with(self, hyper: dict[str, Any]) -> bool:
+        """Check whether the method has a pretraining phase with these hyper-parameters."""
+        return self.has_pretrain and (
+            not self.pretrains_when
+            or any(hyper.get(key) == value for key, value in self.pretrains_when.items())
         )
 
 
@@ -132,6 +144,8 @@ def read(source: MethodSource, modified: int) -> Description:
         has_pretrain=_function(cls, "pretrain") is not None,
         external=source.external,
         capturable=_attribute(source, body, "capturable", True, (bool,)),
+        version=_attribute(source, body, "version", 1, (int,)),
+        pretrains_when=_attribute(source, body, "pretrains_when", {}, (dict,)),
     )
 
 

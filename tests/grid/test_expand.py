@@ -116,6 +116,26 @@ def test_pretraining_settings_come_from_protocol_or_method() -> None:
     assert first("kd").pretrain is None
 
 
+def test_versions_of_built_in_methods_are_their_classes() -> None:
+    assert {name: first(name, methods=[name]).terms[0].version for name in ("kd", "crd")} == {
+        "kd": 1, "crd": 2,
+    }  # fmt: skip
+
+
+def test_only_runs_that_pretrain_have_the_phase() -> None:
+    """FitNets has a phase in its two-stage form only; the other form has the same id without it."""
+    assert first("fitnets", methods=["fitnets"]).pretrain is None
+    two = {"fitnets": {"stages": "two"}}
+    assert first("fitnets", methods=[two]).pretrain == (10, 0.05)
+    assert first("fitnets+at", methods=["fitnets+at"]).pretrain is None
+    both = {"fitnets+at": {"fitnets": {"stages": "two"}}}
+    assert first("fitnets+at", methods=[both]).pretrain == (10, 0.05)
+    with pytest.raises(
+        GridError, match=r"methods\.fitnets: pretrain_epochs: FitNets has .* only w"
+    ):
+        expand(small(methods=[{"fitnets": {"pretrain_epochs": 3}}]))
+
+
 # --- weights --------------------------------------------------------------------------------------
 
 

@@ -25,7 +25,9 @@ hypers = st.dictionaries(
     max_size=3,
 )
 terms = st.lists(
-    st.builds(Term, names, numbers, hypers), max_size=3, unique_by=lambda term: term.method
+    st.builds(Term, names, numbers, hypers, version=st.integers(1, 3)),
+    max_size=3,
+    unique_by=lambda term: term.method,
 ).map(tuple)
 runs = st.builds(
     Run,
@@ -91,6 +93,19 @@ def test_cohort_shares_all_but_the_objective(run: Run) -> None:
     assert replace(run, seed=run.seed + 1).shared != run.shared
     batch = run.training.model_copy(update={"batch_size": 7})
     assert replace(run, training=batch).shared != run.shared
+
+
+def test_version_of_a_method_is_part_of_the_id_above_one() -> None:
+    """Adding the field moved no id; raising it moves those of the method's runs alone."""
+    run = Run(
+        "r8w3", Teacher("r8w4", "a"), Dataset(name="digits"), Training(), 1.0, 0.0, 4.0,
+        (Term("crd", 1.0), Term("kd", 1.0)), 0,
+    )  # fmt: skip
+    assert run.canonical["terms"][0] == {"method": "crd", "beta": 1.0, "hyper": {}}
+    newer = replace(run, terms=(replace(run.terms[0], version=2), run.terms[1]))
+    assert newer.id != run.id
+    assert newer.canonical["terms"][0]["version"] == 2
+    assert newer.canonical["terms"][1] == run.canonical["terms"][1]
 
 
 def test_temperature_has_no_effect_with_a_weight_of_zero() -> None:

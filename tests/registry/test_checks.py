@@ -103,6 +103,14 @@ FAULTS = [
         loss="self.count += 1; term = term * self.count",
     ),
     Fault("same seed, same loss", "seeded with setup.seed", loss="term = term * random.random()"),
+    Fault(
+        PRETRAIN, "pretrain returned no modules: set pretrains_when", more=PHASE.format("[]", "0")
+    ),
+    Fault(
+        PRETRAIN,
+        "pretrain returned modules: set pretrains_when",
+        more="    pretrains_when = {'scale': 7.0}\n" + PHASE.format("[self.adapter]", "0"),
+    ),
     Fault(PRETRAIN, "pretrain returned a str", more=PHASE.format("['adapter']", "0")),
     Fault(PRETRAIN, "neither the student's nor", more=PHASE.format("[nn.Linear(1, 1)]", "0")),
     Fault(

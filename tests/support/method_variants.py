@@ -7,7 +7,7 @@ from kdbench.registry import lookup
 OTHERS: dict[str, list[dict[str, Any]]] = {
     "ab": [{"main": True}],
     "cc": [{"variant": "paper"}],
-    "crd": [{"mode": "relax"}],
+    "crd": [{"mode": "relax"}, {"k": 20}],
     "dist": [{"standardise": True}],
     "dkd": [{"standardise": True}, {"warmup": 0}],
     "fitnets": [{"stages": "two"}, {"relu": False}],
