@@ -1,6 +1,7 @@
 """Published accuracies from ``reference/results.csv``, looked up by kdbench's names.
 
-``reference/protocols.csv`` gives the reported epoch and the objective of each kind of row.
+``reference/protocols.csv`` gives the reported epoch and the objective of each kind of row,
+``reference/settings.csv`` the hyper-parameters that the authors set for single pairs.
 
 A published figure is shown next to kdbench's but never compared in a test, because protocols differ
 (last or best epoch, with or without a KL term, other teachers).
@@ -8,6 +9,7 @@ A published figure is shown next to kdbench's but never compared in a test, beca
 
 import csv
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -19,6 +21,10 @@ OUR_NAMES = {"fitnet": "fitnets", "kr": "reviewkd"}
 """Published name of a method -> kdbench's, both in lower case; other names differ only in case.
 
 torchdistill calls ReviewKD KR."""
+
+
+FIGURE = ("paper", "table", "method", "teacher", "student")
+"""Columns that identify the figure of a setting."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,7 @@ class Published:
         epoch: ``last``, ``best`` (on the test set), or a remark if the source does not state it.
         objective: family of the objective. ``crd``: KD is 0.1 CE + 0.9 KD, other methods have no KD
             term; ``semckd``: every method has CE and KD at weight 1.
+        setting: hyper-parameters, named as kdbench's, that the authors set for this pair.
     """
 
     mean: float
@@ -43,6 +50,7 @@ class Published:
     dataset: str
     epoch: str
     objective: str
+    setting: Mapping[str, float]
 
 
 def references() -> list[str]:
@@ -116,6 +124,10 @@ def _tables() -> dict[str, dict[tuple[str, str, str], list[Published]]]:
         (row["paper"], row["table"], row["notes"]): (row["epoch"], row["objective"])
         for row in _rows("protocols.csv")
     }
+    settings: dict[tuple[str, ...], dict[str, float]] = {}
+    for row in _rows("settings.csv"):
+        setting = settings.setdefault(tuple(row[name] for name in FIGURE), {})
+        setting[row["option"]] = float(row["value"])
     for row in _rows("results.csv"):
         epoch, objective = rules[row["paper"], row["table"], row["notes"]]
         figure = Published(
@@ -126,6 +138,7 @@ def _tables() -> dict[str, dict[tuple[str, str, str], list[Published]]]:
             dataset=row["dataset"],
             epoch=epoch,
             objective="CE alone" if row["method"] in BASELINES else objective,
+            setting=settings.get(tuple(row[name] for name in FIGURE), {}),
         )
         table = tables.setdefault(f"{row['paper']}/{row['table']}", {})
         key = (_method_key(row["method"]), row["teacher"], row["student"])

@@ -211,8 +211,20 @@ def _published(grid: Grid, cell: Cell, accuracy: float) -> dict[str, Any]:
         "published_source": figure.source,
         "published_notes": figure.notes,
         "published_epoch": figure.epoch,
-        "published_objective": figure.objective,
+        "published_objective": "; ".join([figure.objective, *_setting(cell, figure)]),
     }
+
+
+def _setting(cell: Cell, figure: published.Published) -> list[str]:
+    """Describe the hyper-parameters of a published figure, and the cell's where they differ."""
+    ours: dict[str, Any] = {}
+    for run in cell.runs[:1]:
+        for term in run.terms:
+            ours |= term.hyper
+    return [
+        f"{key} {value:g}" + (f", here {ours[key]:g}" if ours.get(key, value) != value else "")
+        for key, value in figure.setting.items()
+    ]
 
 
 def _seconds(costs: Sequence[Cost]) -> tuple[float, float]:

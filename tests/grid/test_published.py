@@ -7,6 +7,7 @@ import pytest
 
 from kdbench.grid import published
 from kdbench.grid.published import lookup
+from kdbench.registry import lookup as registry
 
 TABLE1 = "SemCKD (AAAI 2021)/Table 1"
 
@@ -120,3 +121,27 @@ def test_every_row_can_be_looked_up() -> None:
         figure = lookup(reference, *names, dataset=row["dataset"])
         assert figure is not None and figure.mean == float(row["top1_mean"]), row
     assert len(published.references()) == len({(row["paper"], row["table"]) for row in rows})
+
+
+def test_dkd_has_the_setting_of_its_authors_configurations() -> None:
+    """The misprinted pair of the README is that of the configuration, of the same figures."""
+    reference = "DKD / mdistiller (CVPR 2022)/README CIFAR-100 table"
+    assert lookup(f"{reference} 2", "dkd", "resnet32x4", "MobileNetV2") is None
+    figure = lookup(f"{reference} 2", "dkd", "resnet32x4", "ShuffleV2")
+    kd = lookup("CRD / RepDistiller (ICLR 2020)/README table 2", "kd", "resnet32x4", "ShuffleV2")
+    copied = lookup(f"{reference} 2", "kd", "resnet32x4", "ShuffleV2")
+    assert figure and kd and copied
+    assert (figure.mean, figure.setting, copied.mean) == (77.07, {"rest": 8}, kd.mean)
+    first = lookup(f"{reference} 1", "dkd", "resnet56", "resnet20")
+    assert first and first.setting == {"rest": 2}
+    assert copied.setting == {}
+
+
+def test_every_setting_belongs_to_a_figure_and_a_hyper_parameter() -> None:
+    folder = Path(published.__file__).parent / "reference"
+    with (folder / "settings.csv").open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            names = (row["method"], row["teacher"], row["student"])
+            figure = lookup(f"{row['paper']}/{row['table']}", *names)
+            assert figure and figure.setting[row["option"]] == float(row["value"])
+            assert row["option"] in registry.describe(row["method"].lower()).hyper

@@ -1,5 +1,7 @@
 from fake_grids import aggregate_of, make_cells, make_grid, make_records, row_of, typical
+from small_grids import small
 
+from kdbench.grid.expand import expand
 from kdbench.grid.grid import Report
 from kdbench.grid.settings import Dataset
 from kdbench.report.tables.published import _letter, published_figures
@@ -36,6 +38,28 @@ def test_published_figures_of_other_data_are_not_shown() -> None:
     frame = aggregate_of(grid, cells, make_records(cells, typical)).frame
     assert frame["published_mean"].isna().all()
     assert published_figures(frame, "x").rows.empty
+
+
+def test_setting_of_a_figure_is_stated_and_where_ours_differs() -> None:
+    reference = "DKD / mdistiller (CVPR 2022)/README CIFAR-100 table 1"
+    grid = small(
+        dataset="cifar100",
+        protocol="dkd",
+        pairs=[
+            {"teacher": "resnet56", "student": "resnet20", "options": {"dkd": {"rest": 2}}},
+            "vgg13 -> vgg8",
+        ],
+        methods=["dkd"],
+        report={"reference": reference},
+    )
+    cells = expand(grid).cells
+    frame = aggregate_of(grid, cells, make_records(cells, lambda run: 70.0)).frame
+    table = published_figures(frame, reference)
+    by_mark = {note[0]: note for note in table.notes[2:]}
+    row = row_of(table, "dkd")
+    same, other = (by_mark[row[pair][-1]] for pair in ("resnet56 → resnet20", "vgg13 → vgg8"))
+    assert "objective: own: DKD's weights; rest 2; source" in same
+    assert "objective: own: DKD's weights; rest 6, here 8; source" in other
 
 
 def test_cell_without_a_result_is_not_counted() -> None:
