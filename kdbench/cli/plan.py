@@ -1,7 +1,7 @@
 """``kdbench plan``: the estimated cost of a grid before training."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,7 +100,7 @@ def render(
     )
     return "\n".join(
         [
-            *_table(lines, device, lanes),
+            *_table(lines, device, lanes, {str(pair): pair.options_text for pair in grid.pairs}),
             "",
             f"{grid.name}: {len(expansion.runs):,} runs ({count(state_of.values())}); "
             f"{len(todo):,} to train in {len(groups):,} cohorts",
@@ -183,8 +183,10 @@ def _line(
     return PlanLine(pair, cell.method, len(cell.runs), state, cost, seconds / 3600)
 
 
-def _table(lines: Sequence[PlanLine], device: PlannedDevice, lanes: int) -> Iterable[str]:
-    """Format lines under the names of their pairs, in 80 columns unless names are long."""
+def _table(
+    lines: Sequence[PlanLine], device: PlannedDevice, lanes: int, options: Mapping[str, str]
+) -> Iterable[str]:
+    """Format lines under their pairs' names and options, in 80 columns unless names are long."""
     method_width = min(28, max((len(line.method) for line in lines), default=0))
     state_width = max((len(line.state) for line in lines), default=0)
     yield (
@@ -196,6 +198,8 @@ def _table(lines: Sequence[PlanLine], device: PlannedDevice, lanes: int) -> Iter
         if line.pair != last:
             last = line.pair
             yield last
+            if options.get(last):
+                yield f"  ({options[last]})"
         start = f"  {line.method:<{method_width}}  {line.runs:>4}  {line.state:<{state_width}}"
         if line.cost.problem:
             yield start.rstrip()

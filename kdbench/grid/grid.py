@@ -31,15 +31,30 @@ class Pair(Strict):
         teacher: architecture.
         student: architecture.
         lr: learning rate of this student; None: the protocol's.
+        options: row -> options of that row on this pair, over its own; a row is named by its label
+            or by its method, which names all rows of that method that have no such label.
     """
 
     teacher: str
     student: str
     lr: Rate | None = None
+    options: dict[str, dict[str, Any]] = Field(default={})
 
     def __str__(self) -> str:
         """Return ``TEACHER -> STUDENT``."""
         return pair_name(self.teacher, self.student)
+
+    @property
+    def options_text(self) -> str:
+        """The options in words, ``dkd: rest 2; kd: alpha 3``; "" if there are none."""
+        return "; ".join(f"{row}: {_words(options)}" for row, options in self.options.items())
+
+
+def _words(options: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{key} ({_words(value)})" if isinstance(value, Mapping) else f"{key} {value}"
+        for key, value in options.items()
+    )
 
 
 class TeacherSpec(Strict):
@@ -181,6 +196,12 @@ class Row(Strict):
             swept = ", ".join(f"{key}={value}" for key, value in point)
             rows.append((f"{self.label}({swept})" if swept else self.label, point))
         return rows
+
+
+def named_rows(rows: Sequence[Row], name: str) -> list[Row]:
+    """Return the row with this label, or else the rows of the method of this name."""
+    labelled = [row for row in rows if row.label == name]
+    return labelled or [row for row in rows if row.sorted_name == sorted_name(name)]
 
 
 class Grid(Strict):

@@ -43,7 +43,9 @@ def schema() -> Schema:
     parts["Protocol"]["properties"] |= {"preset": preset, "methods": named}
     parts["Protocol"] = _either({"enum": presets()}, parts["Protocol"])
     arch = _either({"enum": zoo.names()}, {"type": "string"})
-    parts["Pair"]["properties"] |= {"teacher": arch, "student": arch}
+    of_row = {"type": "object", "properties": methods, "additionalProperties": {"type": "object"}}
+    of_row["description"] = "Row -> its options on this pair."
+    parts["Pair"]["properties"] |= {"teacher": arch, "student": arch, "options": of_row}
     arrow = {"type": "string", "pattern": "->", "description": "TEACHER -> STUDENT"}
     parts["Pair"] = _either(arrow, parts["Pair"])
     parts["Row"] = _either(

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kdbench.errors import UserError, did_you_mean
-from kdbench.grid.grid import Executor, Pair, Row, short, sorted_name
+from kdbench.grid.grid import Executor, Pair, Row, named_rows, short, sorted_name
 from kdbench.grid.mistakes import shorten, unknown, validated
 from kdbench.grid.run import BASELINES
-from kdbench.grid.settings import OPTIONS, MethodOptions, Protocol
+from kdbench.grid.settings import OPTIONS, PHASE, MethodOptions, Protocol
 from kdbench.grid.yaml_tree import option_tree
 from kdbench.models import zoo
 from kdbench.registry import lookup
@@ -28,14 +28,52 @@ def model_errors(name: str) -> list[str]:
 def pair_errors(pairs: Mapping[int, Pair]) -> list[str]:
     """Return unknown architectures and repeated pairs; ``pairs`` are by position in the list."""
     errors = []
-    seen: set[Pair] = set()
+    seen: set[tuple[str, str, float | None]] = set()
     for i, pair in pairs.items():
         for role, name in (("teacher", pair.teacher), ("student", pair.student)):
             errors += [f"pairs.{i}.{role}: {line}" for line in model_errors(name)]
-        if pair in seen:
+        key = (pair.teacher, pair.student, pair.lr)
+        if key in seen:
             errors.append(f"pairs.{i}: {pair} is given twice")
-        seen.add(pair)
+        seen.add(key)
     return errors
+
+
+def pair_option_errors(pairs: Mapping[int, Pair], rows: Sequence[Row], sweep: Any) -> list[str]:
+    """Return mistakes in the options of pairs; ``pairs`` are by position in the list.
+
+    An option must be one that the row itself may have, except for ``label``, and not be swept.
+    """
+    errors = []
+    swept = sweep if isinstance(sweep, dict) else {}
+    for i, pair in pairs.items():
+        for name, options in pair.options.items():
+            where = f"pairs.{i}.options.{name}"
+            found = named_rows(rows, name)
+            if not found:
+                accepted = [known for row in rows for known in (row.label, row.short)]
+                errors.append(f"{where}: {unknown(name, accepted)}")
+            if "label" in options:
+                errors.append(f"{where}.label: a row has one label on all pairs")
+            lines = [line for row in found for line in options_errors(row.parts, options)]
+            lines += [
+                f"{option}: also swept, by sweep.{key}"
+                for row in found
+                for key in swept
+                if (option := row.option(str(key))) and _contains(options, option)
+            ]
+            errors += [f"{where}: {line}" for line in dict.fromkeys(lines)]
+    return errors
+
+
+def _contains(options: Mapping[str, Any], option: str) -> bool:
+    """Check whether options set a dotted option."""
+    value: Any = options
+    for key in option.split("."):
+        if not isinstance(value, Mapping) or key not in value:
+            return False
+        value = value[key]
+    return True
 
 
 def row_errors(rows: Sequence[Row]) -> list[str]:
@@ -173,8 +211,10 @@ def _contradictions(options: MethodOptions, descriptions: Sequence[Description])
     errors = []
     labels = "+".join(method.label for method in descriptions)
     if not any(method.has_pretrain for method in descriptions):
-        given = [key for key in ("pretrain_epochs", "pretrain_lr") if getattr(options, key)]
+        given = [key for key in PHASE if getattr(options, key)]
         errors += [f"{key}: {labels} has no pretraining phase" for key in given]
+    for student in options.pretrain_lr_of or {}:
+        errors += [f"pretrain_lr_of: {line}" for line in model_errors(student)]
     if not any(method.needs_teacher for method in descriptions):
         name = "+".join(short(method.name) for method in descriptions)
         mistake = f"{labels} trains without a teacher; combine it: {name}+kd"

@@ -67,6 +67,7 @@ def parse(tree: Tree, *, source: str, folders: Sequence[Path] = ()) -> Grid:
         errors += name_checks.rank_errors(executor, teacher.protocol, "teacher.protocol")
     errors += name_checks.rank_errors(executor, protocol, "protocol")
     errors += name_checks.row_errors(rows)
+    errors += name_checks.pair_option_errors(pairs, rows, tree.get("sweep", {}))
     if isinstance(tree.get("sweep", {}), dict):
         errors += name_checks.sweep_errors(tree.get("sweep", {}), rows)
     named = {key: getattr(report, key) for key in report.model_fields_set & {"baseline", "ari_of"}}
@@ -148,15 +149,33 @@ def _pairs(value: Any, errors: list[str]) -> dict[int, Pair]:
         where, values = f"pairs.{i}", entry
         if isinstance(entry, str):
             values = dict(zip(("teacher", "student"), _split_arrow(entry), strict=False))
-        if not isinstance(values, dict) or not all(values.values()) or len(values) < 2:
+        named = isinstance(values, dict) and {k: v for k, v in values.items() if k != "options"}
+        if not named or not all(named.values()) or len(named) < 2:
             expected = "expected TEACHER -> STUDENT or {teacher: ..., student: ..., lr: ...}"
             errors.append(f"{where}: {shorten(entry)}: {expected}")
             continue
+        if isinstance(values.get("options"), dict):
+            values = values | {"options": _short_names(values["options"])}
         pair = validated(Pair, values, where, errors)
         pairs |= {i: pair} if pair else {}
     if not pairs and not any(line.startswith("pairs") for line in errors):
         errors.append("pairs: missing; expected a list of TEACHER -> STUDENT")
     return pairs
+
+
+def _short_names(options: dict[Any, Any]) -> dict[str, Any]:
+    """Return a pair's options under names without folders, and mappings in place of null."""
+    return {
+        "+".join(short(part.strip()) for part in str(row).split("+"))
+        if str(row).endswith(".py")
+        else str(row): {
+            short(str(key)) if str(key).endswith(".py") else str(key): value
+            for key, value in given.items()
+        }
+        if isinstance(given, dict)
+        else ({} if given is None else given)
+        for row, given in options.items()
+    }
 
 
 def _split_arrow(text: str) -> list[str]:

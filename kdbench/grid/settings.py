@@ -176,6 +176,7 @@ class MethodOptions(Strict):
         temperature: T.
         pretrain_epochs: length of the pretraining phase.
         pretrain_lr: learning rate of the pretraining phase.
+        pretrain_lr_of: student name -> learning rate of that phase; ``pretrain_lr`` replaces it.
         auxiliary: auxiliary teacher, which replaces the pair's teacher (HKD).
         label: name of the row in tables.
     """
@@ -186,11 +187,14 @@ class MethodOptions(Strict):
     temperature: Rate | None = None
     pretrain_epochs: Count | None = None
     pretrain_lr: Rate | None = None
+    pretrain_lr_of: dict[str, Rate] | None = None
     auxiliary: Auxiliary | None = None
     label: Annotated[str, Field(min_length=1)] | None = None
 
 
 OPTIONS = tuple(MethodOptions.model_fields)
+PHASE = ("pretrain_epochs", "pretrain_lr", "pretrain_lr_of")
+"""Options of a pretraining phase."""
 
 
 class Training(Strict):

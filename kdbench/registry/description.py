@@ -12,7 +12,10 @@ from typing import Any, NamedTuple, NoReturn
 
 from kdbench.errors import UserError
 
-RESERVED = ("alpha", "auxiliary", "beta", "gamma", "label", "pretrain_epochs", "pretrain_lr")
+RESERVED = (
+    *("alpha", "auxiliary", "beta", "gamma", "label"),
+    *("pretrain_epochs", "pretrain_lr", "pretrain_lr_of"),
+)
 """Keys that a grid accepts for every method; no hyper-parameter may have such a name.
 
 ``temperature`` is not reserved: a method's hyper-parameter ``temperature`` is the objective's.

@@ -38,6 +38,14 @@ def test_plan_fits_eighty_columns_and_adds_up(
     assert lines[12].startswith("largest cohort: 0.")
 
 
+def test_options_of_a_pair_are_shown_under_its_name(tmp_path: Path) -> None:
+    options = {"dkd": {"rest": 2}}
+    pairs = ["r8w4 -> r8w3", {"teacher": "r8w4", "student": "v5w4", "options": options}]
+    lines = rendered(tmp_path, methods=["dkd"], pairs=pairs)
+    assert lines[lines.index("r8w4 -> v5w4") + 1] == "  (dkd: rest 2)"
+    assert lines[lines.index("r8w4 -> r8w3") + 1].split()[0] == "student"
+
+
 def test_largest_cohort_holds_all_learners_and_one_step(tmp_path: Path) -> None:
     def largest(**executor: object) -> tuple[float, float, float]:
         changes: dict[str, object] = {

@@ -11,6 +11,7 @@ LITERATURE = {
     "semckd": {
         "fitnets": 100, "at": 1000, "sp": 3000, "vid": 1, "cc": 0.02, "rkd": 1, "pkt": 30000,
         "crd": 0.8, "irg": 0.005, "hkd": 1, "semckd": 400, "srrl": 1, "simkd": 1,
+        "ft": 200,
     },
     "crd": {
         "fitnets": 100, "at": 1000, "sp": 3000, "vid": 1, "cc": 0.02, "rkd": 1, "pkt": 30000,

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from kdbench.grid.run import Cell
+from kdbench.grid.run import Cell, Run
 from kdbench.report.numbers import number
 from kdbench.report.tables.table import Table, rows_of, wide
 from kdbench.wording import counted
@@ -53,23 +53,34 @@ def best_epoch(frame: "pd.DataFrame") -> Table:
 
 
 def objectives(cells: Iterable[Cell]) -> Table:
-    """Tabulate the weights of each row's objective, from its first run."""
+    """Tabulate the weights of each row's objective; those that differ between pairs, for each."""
     import pandas as pd
 
-    rows = []
-    first = {cell.method: cell.runs[0] for cell in reversed(list(cells)) if cell.runs}
-    for method, run in reversed(first.items()):
-        weights = [f"{run.gamma:g}"]
-        weights += [f"{run.alpha:g}", f"{run.temperature:g}"] if run.alpha else ["0", "–"]
-        terms = []
-        for term in run.terms:
-            hyper = ", ".join(f"{key}={value}" for key, value in sorted(term.hyper.items()))
-            terms.append(f"{term.beta:g} · {term.method}" + (f"({hyper})" if hyper else ""))
-        phase = (
-            f"; pretraining phase: {counted(run.pretrain[0], 'epoch')} at {run.pretrain[1]:g}"
-            if run.pretrain
-            else ""
-        )
-        rows.append([method, *weights, " + ".join(terms) + phase])
+    trained = [cell for cell in cells if cell.runs]
+    pairs: dict[str, dict[tuple[str, ...], dict[str, None]]] = {}
+    for cell in trained:
+        objective = _objective(cell.runs[0])
+        pairs.setdefault(cell.method, {}).setdefault(objective, {})[cell.pair] = None
+    rows = [
+        [method if len(pairs[method]) == 1 else f"{method} ({', '.join(on)})", *objective]
+        for method in reversed(dict.fromkeys(cell.method for cell in reversed(trained)))
+        for objective, on in pairs[method].items()
+    ]
     columns = ["Method", "gamma (CE)", "alpha (T²·KL)", "T", "beta · term"]
     return Table("Objectives", pd.DataFrame(rows, columns=columns))
+
+
+def _objective(run: Run) -> tuple[str, ...]:
+    """Describe a run's objective: gamma, alpha, T, and terms with the pretraining phase."""
+    weights = [f"{run.gamma:g}"]
+    weights += [f"{run.alpha:g}", f"{run.temperature:g}"] if run.alpha else ["0", "–"]
+    terms = []
+    for term in run.terms:
+        hyper = ", ".join(f"{key}={value}" for key, value in sorted(term.hyper.items()))
+        terms.append(f"{term.beta:g} · {term.method}" + (f"({hyper})" if hyper else ""))
+    phase = (
+        f"; pretraining phase: {counted(run.pretrain[0], 'epoch')} at {run.pretrain[1]:g}"
+        if run.pretrain
+        else ""
+    )
+    return (*weights, " + ".join(terms) + phase)

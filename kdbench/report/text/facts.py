@@ -35,6 +35,7 @@ def fact_lines(aggregate: Aggregate) -> list[tuple[str, str]]:
         ("Data", _data(grid, first_result(cells, records), aggregate.data)),
         ("Protocol", protocol(grid)),
         ("Objective", _objective(grid)),
+        *_pair_options(grid),
         (
             "Headline",
             "top-1 accuracy on the test set after the last epoch, in percent; no epoch, method or "
@@ -91,6 +92,12 @@ def _objective(grid: Grid) -> str:
         f"gamma {p.gamma:g}, alpha {p.alpha:g}, T {p.temperature:g} unless a method says otherwise "
         "(see Objectives)"
     )
+
+
+def _pair_options(grid: Grid) -> list[tuple[str, str]]:
+    """Describe the options that methods have on single pairs."""
+    texts = [f"{pair}: {pair.options_text}" for pair in grid.pairs if pair.options]
+    return [("Options of pairs", " | ".join(texts))] if texts else []
 
 
 def _teachers(

@@ -11,7 +11,9 @@ from fake_grids import (
     row_of,
     typical,
 )
+from small_grids import small
 
+from kdbench.grid.expand import expand
 from kdbench.grid.run import Cell, Teacher
 from kdbench.report.tables import accuracy, supplementary
 from kdbench.report.text.markdown import render
@@ -219,3 +221,21 @@ def test_objectives_show_the_weights_of_each_row() -> None:
         "Method": "student", "gamma (CE)": "1", "alpha (T²·KL)": "0", "T": "–", "beta · term": "",
     }  # fmt: skip
     assert row_of(table, "semckd+at")["beta · term"] == "2 · semckd(p=2) + 2 · at(p=2)"
+
+
+def test_objectives_that_differ_between_pairs_are_all_shown() -> None:
+    """Values of the first pair alone would be wrong for the others."""
+    grid = small(
+        protocol={"preset": "crd", "epochs": 1},
+        pairs=["resnet56 -> resnet20", "vgg13 -> vgg8", "resnet110 -> resnet32"],
+        methods=["ft", "kd"],
+    )
+    table = supplementary.objectives(expand(grid).cells)
+    assert table.rows["Method"].tolist() == [
+        "teacher", "student",
+        "ft (resnet56 -> resnet20, resnet110 -> resnet32)", "ft (vgg13 -> vgg8)", "kd",
+    ]  # fmt: skip
+    terms = [text for text in table.rows["beta · term"] if text.startswith("200 · ft")]
+    assert [text.partition("; ")[2] for text in terms] == [
+        "pretraining phase: 30 epochs at 0.01", "pretraining phase: 30 epochs at 0.05",
+    ]  # fmt: skip
