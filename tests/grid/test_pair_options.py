@@ -12,8 +12,8 @@ from kdbench.runs.archive import _grid
 from kdbench.runs.evidence import Evidence
 
 
-def pair(student: str = "v5w4", **options: Any) -> dict[str, Any]:
-    return {"teacher": "r8w4", "student": student, "options": options}
+def pair(**options: Any) -> dict[str, Any]:
+    return {"teacher": "r8w4", "student": "v5w4", "options": options}
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,8 @@ def test_null_and_empty_options_change_nothing() -> None:
 def test_plugin_is_named_without_its_folder_and_none_is_archived(tmp_path: Any) -> None:
     (tmp_path / "mine.py").write_text(PLUGIN)
     (tmp_path / "grid.yaml").write_text(
-        "name: small\ndataset: synthetic\nprotocol: demo\nseeds: [0]\nmethods: [mine.py, kd+mine.py]\n"
+        "name: small\ndataset: synthetic\nprotocol: demo\nseeds: [0]\n"
+        "methods: [mine.py, kd+mine.py]\n"
         "pairs: [{teacher: r8w4, student: v5w4, options: {mine.py: {width: 3}, "
         "kd+mine.py: {mine.py: {width: 4}}}}]\n"
     )

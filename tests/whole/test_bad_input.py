@@ -117,7 +117,8 @@ def lines(**changes: Any) -> list[str]:
         ({"methods": ["at+at"]}, "methods.at+at: a method is combined with itself"),
         ({"methods": [{"rkd": {"angel": 3}}]},
          "methods.rkd: angel: unknown; RKD takes distance, angle, eps; every method takes beta, "
-         "gamma, alpha, temperature, pretrain_epochs, pretrain_lr, pretrain_lr_of, auxiliary, label "
+         "gamma, alpha, temperature, pretrain_epochs, pretrain_lr, pretrain_lr_of, auxiliary, "
+         "label "
          "(did you mean angle?)"),
         ({"methods": [{"at": {"betta": 3}}]},
          "methods.at: betta: unknown; AT takes p; every method takes beta, "),
