@@ -18,6 +18,7 @@ from kdbench.execution.events import Event
 from kdbench.grid.expand import Expansion
 from kdbench.grid.grid import Executor, Grid
 from kdbench.grid.run import Run
+from kdbench.registry import lookup
 from kdbench.runs import records
 from kdbench.runs.records import Record
 
@@ -35,6 +36,8 @@ def train(
     total = len(expansion.runs)
     recorded = total - len(todo)
     click.echo(f"{grid.name}: {total} runs, {recorded} recorded, {len(todo)} to train")
+    if executor.kind != "slurm":
+        _import_plugins(todo)
     events = _events(grid, expansion, runs, data, executor)
     try:
         live_view.show(events, todo, Console())
@@ -55,6 +58,18 @@ def train(
     if failed:
         click.echo(f"{failed} runs failed: kdbench status --grid {grid.source}", err=True)
         sys.exit(1)
+
+
+def _import_plugins(todo: Sequence[Run]) -> None:
+    """Import the plugins of runs before anything is trained.
+
+    Not for Slurm, whose nodes may have packages that this machine lacks.
+
+    Raises:
+        RegistryError: a plugin cannot be imported.
+    """
+    for plugin in sorted({term.where for run in todo for term in run.terms if term.source}):
+        lookup.load(plugin)
 
 
 def submit(grid: Grid, expansion: Expansion, runs: Path, data: Path, executor: Executor) -> None:

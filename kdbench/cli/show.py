@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from kdbench.grid.train_command import Commands
+from kdbench.grid.repeat_command import Commands
 from kdbench.runs import heartbeat, history, records, short_ids
 
 

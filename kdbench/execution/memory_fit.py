@@ -88,10 +88,14 @@ class MemoryFit:
 
     def _cost(self, run: Run) -> "RunCost":
         if run.seedless not in self._costs:
-            from kdbench.cost.estimate import Estimator  # imports torch
+            from kdbench.cost.estimate import Estimator, upper_bound  # imports torch
 
             self._estimator = self._estimator or Estimator(SECONDS)
-            self._costs[run.seedless] = self._estimator(run)
+            try:
+                cost = self._estimator(run)
+            except Exception:  # of a plugin, whose run will fail alone with this error
+                cost = upper_bound(run)
+            self._costs[run.seedless] = cost
         return self._costs[run.seedless]
 
     def _warn(self, run: Run, needed: float) -> None:

@@ -29,8 +29,9 @@ class Term:
         method: name of the method; for a plugin given by its path, the file's without ``.py``.
         beta: weight of the term.
         hyper: all hyper-parameters of the method, defaults included.
-        source: sha256 of a plugin's file, which determines its results. None for built-in methods,
-            whose versions are ``kdbench.NUMERICS`` and ``version``.
+        source: sha256 of a plugin's file and of the local files that it imports; they determine its
+            results. None for built-in methods, whose versions are ``kdbench.NUMERICS`` and
+            ``version``.
         path: of the plugin; not part of the id.
         version: of a built-in method's results; part of the id if it is above 1.
     """

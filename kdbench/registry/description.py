@@ -5,6 +5,7 @@ So plans and tables need neither torch nor the plugin.
 
 import ast
 import hashlib
+import os
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -45,7 +46,8 @@ class Description:
         family: what the method matches, such as "relation".
         uses: fields of ``Features``, ``Batch`` and ``Setup`` that the file reads.
         path: path of the file.
-        sha256: hash of the file's content.
+        sha256: hash of the file's content and of the local files that it imports.
+        local: the files that it imports from its own folder or package.
         beta: default weight of the term.
         needs_teacher: False for a method that trains without a teacher.
         needs_teacher_when: values of hyper-parameters that make a teacher necessary after all.
@@ -77,6 +79,7 @@ class Description:
     capturable: bool = True
     version: int = 1
     pretrains_when: dict[str, Any] = field(default_factory=dict)
+    local: tuple[Path, ...] = ()
 
     def needs_teacher_with(self, hyper: dict[str, Any]) -> bool:
         """Check whether the method needs a teacher with these hyper-parameters."""
@@ -111,12 +114,15 @@ class MethodSource(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def read(source: MethodSource, modified: int) -> Description:
+def read(
+    source: MethodSource, modified: tuple[int, ...], local: tuple[Path, ...] = ()
+) -> Description:
     """Read a method's file.
 
     Args:
         source: place of the file.
-        modified: modification time of the file; part of the cache key.
+        modified: modification times of the file and of ``local``; part of the cache key.
+        local: the files that it imports from its own folder or package.
 
     Raises:
         RegistryError: the file violates the contract.
@@ -137,7 +143,7 @@ def read(source: MethodSource, modified: int) -> Description:
         family=_attribute(source, body, "family", "other", (str,)),
         uses=_uses(tree),
         path=source.path,
-        sha256=hashlib.sha256(content).hexdigest(),
+        sha256=_digest(source, content, local),
         beta=float(_attribute(source, body, "beta", 1.0, (int, float))),
         needs_teacher=_attribute(source, body, "needs_teacher", True, (bool,)),
         needs_teacher_when=_attribute(source, body, "needs_teacher_when", {}, (dict,)),
@@ -149,7 +155,20 @@ def read(source: MethodSource, modified: int) -> Description:
         capturable=_attribute(source, body, "capturable", True, (bool,)),
         version=_attribute(source, body, "version", 1, (int,)),
         pretrains_when=_attribute(source, body, "pretrains_when", {}, (dict,)),
+        local=local,
     )
+
+
+def _digest(source: MethodSource, content: bytes, local: tuple[Path, ...]) -> str:
+    """Hash a method's file; with local files, also their names, relative to it, and contents."""
+    own = hashlib.sha256(content)
+    if not local:
+        return own.hexdigest()
+    total = hashlib.sha256(f"{own.hexdigest()}\n".encode())
+    for file in local:
+        name = Path(os.path.relpath(file, source.path.parent)).as_posix()
+        total.update(f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return total.hexdigest()
 
 
 def _uses(tree: ast.Module) -> tuple[str, ...]:

@@ -11,7 +11,8 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache, lru_cache
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import EntryPoint, entry_points
@@ -20,14 +21,22 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from kdbench.errors import did_you_mean
-from kdbench.registry import description
+from kdbench.registry import description, plugin_import
 from kdbench.registry.description import Description, MethodSource, RegistryError
+from kdbench.registry.local_imports import local_files
 
 if TYPE_CHECKING:
     from kdbench.method import Method
 
 GROUP = "kdbench.methods"
 """Entry-point group of third-party methods, and package of the built-in ones."""
+
+
+PLUGIN = "kdbench_plugin_"
+"""Beginning of the module names of methods that are given by their paths."""
+_stand_ins: dict[str, Description] = {}
+_loaded: dict[str, str] = {}
+"""Modules of such methods, and the sha256 of what they were loaded from."""
 
 
 def names() -> list[str]:
@@ -41,12 +50,29 @@ def describe(name: str) -> Description:
     Raises:
         RegistryError: the method cannot be found or violates the contract.
     """
+    if name in _stand_ins:
+        return _stand_ins[name]
     source = find(name)
+    local: tuple[Path, ...] = ()
+    if source.external:
+        by_path = source.module.startswith(PLUGIN)
+        local = local_files(source.path, "" if by_path else source.module)
     try:
-        modified = source.path.stat().st_mtime_ns
-    except OSError:
-        raise RegistryError(f"{source.path}: no such file") from None
-    return description.read(source, modified)
+        modified = tuple(file.stat().st_mtime_ns for file in (source.path, *local))
+    except OSError as error:
+        raise RegistryError(f"{error.filename}: no such file") from None
+    return description.read(source, modified, local)
+
+
+@contextmanager
+def standing_in(descriptions: Mapping[str, Description]) -> Iterator[None]:
+    """Let ``describe`` return these descriptions by name: the methods' files may be elsewhere."""
+    _stand_ins.update(descriptions)
+    try:
+        yield
+    finally:
+        for name in descriptions:
+            _stand_ins.pop(name, None)
 
 
 def load(name: str) -> type["Method"]:
@@ -56,9 +82,10 @@ def load(name: str) -> type["Method"]:
         RegistryError: the method cannot be found or imported, or violates the contract.
     """
     source = find(name)
-    label = describe(name).label
+    about = describe(name)
+    label = about.label
     try:
-        module = _import(source)
+        module = _import(source, about)
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise RegistryError(f"{source.path}: cannot be imported: {reason}") from error
@@ -145,7 +172,7 @@ def find(name: str) -> MethodSource:
         # Two plugins with the same file name must not share a module.
         digest = hashlib.sha256(str(path).encode()).hexdigest()[:12]
         stem = re.sub(r"\W", "_", path.stem)
-        return MethodSource(name, path, f"kdbench_plugin_{stem}_{digest}", external=True)
+        return MethodSource(name, path, f"{PLUGIN}{stem}_{digest}", external=True)
     places = _places()
     if name not in places:
         raise RegistryError(
@@ -173,34 +200,19 @@ def _locate(module: str) -> ModuleSpec | None:
     return spec
 
 
-def _import(source: MethodSource) -> ModuleType:
+def _import(source: MethodSource, about: Description) -> ModuleType:
+    if source.module.startswith(PLUGIN):
+        # A notebook may load a file, and load it again after a change.
+        if _loaded.get(source.module) != about.sha256:
+            plugin_import.run_with_local_files(source.module, source.path, about.local)
+            _loaded[source.module] = about.sha256
+        return sys.modules[source.module]
     if source.module in sys.modules:
         return sys.modules[source.module]
-    if source.module.startswith("kdbench_plugin_"):
-        return _run(source.module, source.path)
     if source.module.startswith(f"{GROUP}.") and GROUP not in sys.modules:
         # In a checkout, the folder of this package is not on Python's search path.
-        _run(GROUP, folder() / "__init__.py")
+        plugin_import.run(GROUP, folder() / "__init__.py")
     return importlib.import_module(source.module)
-
-
-def _run(name: str, path: Path) -> ModuleType:
-    """Run a file as the module ``name``, an ``__init__.py`` as a package."""
-    search = [str(path.parent)] if path.name == "__init__.py" else None
-    spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=search)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    package, _, last = name.rpartition(".")
-    if package in sys.modules:
-        setattr(sys.modules[package], last, module)
-    return module
 
 
 # --- hyper-parameters -----------------------------------------------------------------------------

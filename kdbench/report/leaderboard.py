@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from kdbench.files import write_atomically
 from kdbench.grid import published
 from kdbench.grid.grid import Grid
-from kdbench.grid.train_command import Commands
+from kdbench.grid.repeat_command import Commands
 from kdbench.report.page import html
 from kdbench.report.plots import pictures
 from kdbench.report.plots.in_background import Draw, GetPictures, draw_here

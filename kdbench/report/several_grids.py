@@ -58,6 +58,7 @@ def merged(grids: Sequence[Evidence], *, mix: bool = False) -> Evidence | None:
         tuple(cell for evidence in grids for cell in evidence.cells),
         {key: record for evidence in grids for key, record in evidence.records.items()},
         any_history([evidence.history for evidence in grids]),
+        {source: facts for evidence in grids for source, facts in evidence.plugins.items()},
     )
 
 

@@ -17,7 +17,7 @@ from kdbench.errors import UserError
 from kdbench.files import write_atomically
 from kdbench.grid.grid import Grid, short
 from kdbench.grid.run import Cell, Run
-from kdbench.runs.evidence import Evidence, History, public, publishable_path
+from kdbench.runs.evidence import Evidence, History, public, publishable_path, publishable_plugin
 from kdbench.runs.records import Record, RecordError
 
 if TYPE_CHECKING:
@@ -101,7 +101,10 @@ def load(path: Path) -> Evidence:
     if wrong:
         raise ArchiveError(f"{path}: damaged: the content of run {wrong[0]} has another id")
     curves = dict(zip(rows["id"], rows["history"], strict=True))
-    return Evidence(grid, cells, records, lambda run_id: _rows(curves.get(run_id)))
+    plugins = {
+        source: (family, doc) for source, (family, doc) in metadata.get("plugins", {}).items()
+    }
+    return Evidence(grid, cells, records, lambda run_id: _rows(curves.get(run_id)), plugins)
 
 
 def _read(path: Path) -> tuple[dict[str, list[Any]], dict[str, Any]]:
@@ -138,7 +141,8 @@ def _grid(evidence: Evidence) -> dict[str, Any]:
     _remove_local_path(grid["dataset"])
     _remove_local_path(grid.get("teacher", {}).get("dataset"))
     cells = [[c.method, c.teacher, c.student, [run.id for run in c.runs]] for c in evidence.cells]
-    return {"schema": SCHEMA, "numerics": NUMERICS, "grid": grid, "cells": cells}
+    plugins = {"plugins": evidence.plugins} if evidence.plugins else {}
+    return {"schema": SCHEMA, "numerics": NUMERICS, "grid": grid, "cells": cells, **plugins}
 
 
 def _remove_local_path(dataset: dict[str, Any] | None) -> None:
@@ -161,10 +165,9 @@ def _run_texts(cells: Any) -> dict[str, str]:
                 continue
             if not rest or run.seedless != cell.runs[0].seedless:
                 first = run.to_json()
-                first["terms"] = [
-                    {key: value for key, value in term.items() if key != "path"}
-                    for term in first["terms"]
-                ]
+                for term in first["terms"]:
+                    if "path" in term:
+                        term["path"] = publishable_plugin(term["path"])
                 _remove_local_path(first["dataset"])
                 rest = _json({k: v for k, v in first.items() if k not in ("id", "seed")})[1:]
             texts[run.id] = f'{{"id":"{run.id}","seed":{run.seed},{rest}'

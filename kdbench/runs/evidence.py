@@ -1,13 +1,16 @@
 """The evidence of a report: a grid, its cells, and the records and learning curves of its runs."""
 
+import contextlib
 import marshal
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from kdbench.errors import UserError
 from kdbench.grid.grid import Grid
 from kdbench.grid.run import Cell, Run
+from kdbench.registry import lookup
 from kdbench.runs import history, records
 from kdbench.runs.records import Record
 
@@ -17,6 +20,8 @@ six significant digits, no timings."""
 
 PRIVATE = ("host", "started", "ended")
 """Keys of a record's environment that decide no number and may be private."""
+ELSEWHERE = "/PATH"
+"""Stands in published commands for the folder of a plugin, which is the reader's to fill in."""
 TIMINGS = frozenset({"seconds"})
 
 
@@ -32,12 +37,14 @@ class Evidence:
         records: run id -> record; runs without a record are missing. Records with equal
             environments share one dictionary.
         history: run id -> learning curve, read on demand; empty for a run without one.
+        plugins: ``Term.source`` of methods outside kdbench -> family and first line of their file.
     """
 
     grid: Grid
     cells: Sequence[Cell]
     records: Mapping[str, Record]
     history: Callable[[str], History]
+    plugins: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def gather(grid: Grid, cells: Sequence[Cell], runs: Path) -> Evidence:
@@ -54,7 +61,19 @@ def gather(grid: Grid, cells: Sequence[Cell], runs: Path) -> Evidence:
         environment = shared.setdefault(marshal.dumps(environment, 2), environment)
         object.__setattr__(record, "environment", environment)
         by_id[key] = public(record)
-    return Evidence(grid, cells, by_id, lambda run_id: _curve(runs, run_id))
+    return Evidence(grid, cells, by_id, lambda run_id: _curve(runs, run_id), _plugins(cells))
+
+
+def _plugins(cells: Sequence[Cell]) -> dict[str, tuple[str, str]]:
+    """Describe the methods outside kdbench that cells use, as far as their files are unchanged."""
+    terms = {term.source: term for cell in cells for run in cell.runs for term in run.terms}
+    facts = {}
+    for source, term in terms.items():
+        with contextlib.suppress(UserError):
+            about = lookup.describe(term.where) if source else None
+            if about and about.sha256 == source:
+                facts[source] = (about.family, about.doc)
+    return dict(sorted(facts.items()))
 
 
 def _curve(runs: Path, run_id: str) -> History:
@@ -90,10 +109,18 @@ def publishable_path(root: str) -> str:
     return Path(root).resolve().name if path.is_absolute() or ".." in path.parts else root
 
 
+def publishable_plugin(path: str) -> str:
+    """Return the path of a plugin as it may be published: its name, in a folder that is none."""
+    return f"{ELSEWHERE}/{Path(path).name}"
+
+
 def without_local_paths(run: Run) -> Run:
     """Return the run without local paths; its id is the same."""
     dataset = run.dataset
     if dataset.root:
         dataset = dataset.model_copy(update={"root": publishable_path(dataset.root)})
-    terms = tuple(replace(term, path=None) for term in run.terms)
+    terms = tuple(
+        replace(term, path=publishable_plugin(term.path)) if term.path else term
+        for term in run.terms
+    )
     return replace(run, dataset=dataset, terms=terms)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_grids import PLUGIN
 from tiny_runs import CPU, alone, numbers, taught
 
 from kdbench.cost import cohort_memory
@@ -161,3 +162,12 @@ def test_card_too_small_gives_a_line_and_no_dead_grid() -> None:
     assert [len(piece) for piece in pieces] == [1, 1, 1]
     assert len(lines) == 3
     assert all("GB of GPU memory, but 1.0 GB are available; it is trained" in x for x in lines)
+
+
+def test_plugin_that_cannot_be_counted_stops_no_worker(tmp_path: Path) -> None:
+    """Its run fails alone, when it is built."""
+    path = tmp_path / "mine.py"
+    path.write_text(PLUGIN)
+    runs = [taught(TEACHER, "kd"), taught(TEACHER, str(path))]
+    path.write_text(f"import nowhere_to_be_found\n{PLUGIN}")
+    assert MemoryFit(8 * GB).pieces(runs) == [tuple(runs)]

@@ -2,8 +2,9 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from fake_grids import PAIRS, aggregate_of, make_cells, make_grid, make_records, typical
-from small_grids import kdbench
+from small_grids import PLUGIN, kdbench, tree
 
 from kdbench.report import leaderboard, verify
 
@@ -24,6 +25,23 @@ def test_unchanged_results_are_verified(results: Path) -> None:
     assert verify.differing(results / "fake") == []
     done = kdbench("verify", "--results", results)
     assert done.exit_code == 0 and "checked fake; 0 files differ" in done.stdout
+
+
+def test_results_of_a_plugin_are_verified_without_its_file(tmp_path: Path) -> None:
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(PLUGIN)
+    grid = tmp_path / "small.yaml"
+    grid.write_text(yaml.safe_dump(tree(methods=["kd", "./mine.py"])))
+    folders = ("--runs", tmp_path / "runs", "--results", tmp_path / "results")
+    done = kdbench("report", "--grid", grid, *folders)
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "results" / "small" / "index.html").read_text()
+    assert "Mine (Somebody, 2024)." in page and "kdbench train --method /PATH/mine.py" in page
+    assert str(plugin) not in page
+    plugin.unlink()
+    done = kdbench("verify", "--results", tmp_path / "results")
+    assert done.exit_code == 0, done.output
+    assert "checked small; 0 files differ" in done.stdout
 
 
 def test_changed_number_is_reported(results: Path) -> None:

@@ -9,7 +9,7 @@ from small_grids import cell, kdbench, write
 
 from kdbench.grid.expand import expand
 from kdbench.grid.parsing import load
-from kdbench.grid.train_command import Commands
+from kdbench.grid.repeat_command import Commands
 from kdbench.models import zoo
 from kdbench.runs import records
 

@@ -420,3 +420,13 @@ def test_missing_data_folder_is_reported_in_one_line(tmp_path: Path) -> None:
 
 def test_unchanged_grid_is_valid() -> None:
     assert small().source == "grid.yaml"
+
+
+def test_plugin_that_cannot_be_imported_is_told_before_training(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(f"import nowhere_to_be_found\n{PLUGIN}")
+    grid = write(tmp_path, methods=["kd", "./mine.py"])
+    runs = tmp_path / "runs"
+    done = kdbench("run", "--grid", grid, "--runs", runs, "--results", tmp_path / "results")
+    assert done.exit_code == 2
+    assert "mine.py: cannot be imported: ModuleNotFoundError: No module named" in done.output
+    assert not list(runs.glob("*/record.json"))

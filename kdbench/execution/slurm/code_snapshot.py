@@ -29,6 +29,7 @@ def take(runs: Path, todo: Iterable[Run]) -> Path:
 
     Raises:
         OSError: the snapshot cannot be written.
+        RegistryError: a plugin cannot be read.
     """
     files = dict(_files(todo))
     digest = hashlib.sha256()
@@ -64,7 +65,11 @@ def _files(todo: Iterable[Run]) -> Iterator[tuple[str, Path]]:
     plugins = {(term.source, term.path) for run in todo for term in run.terms}
     for source, plugin in plugins:
         if source and plugin:
-            yield _plugin_name(source, plugin), Path(plugin)
+            name, path = _plugin_name(source, plugin), Path(plugin)
+            yield name, path
+            for file in lookup.describe(plugin).local:
+                beside = file.relative_to(path.resolve().parent).as_posix()
+                yield f"{name.rpartition('/')[0]}/{beside}", file
 
 
 def _plugin_name(source: str, path: str) -> str:

@@ -171,7 +171,7 @@ def rows(aggregate: Aggregate, *, bars: bool = True) -> list[TableRow]:
     names.sort(key=lambda name: BASELINES.index(name) if name in BASELINES else len(BASELINES))
     out = []
     for name in names:
-        family, year, paper = about.described(name, aggregate.evidence.cells)
+        family, year, paper = about.described(name, aggregate.evidence)
         cells = tuple(table_cells.get((name, pair), TableCell(None)) for pair in pairs)
         have = [pair for pair in pairs if accuracies.get((name, pair))]
         compared = [p for p in have if accuracies.get((baseline or "", p))] if baseline else []

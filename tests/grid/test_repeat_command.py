@@ -1,5 +1,6 @@
 """``kdbench train``: from flags to runs, and from each run to a command that repeats it."""
 
+import hashlib
 import shlex
 from dataclasses import replace
 from functools import partial
@@ -10,11 +11,13 @@ import pytest
 from small_grids import PLUGIN, cell, expanded, first, kdbench, small
 
 from kdbench.cli import main
-from kdbench.grid import train_command
+from kdbench.grid import repeat_command
 from kdbench.grid.expand import expand
+from kdbench.grid.repeat_command import Commands
 from kdbench.grid.run import Run, Teacher
-from kdbench.grid.train_command import Commands, TrainFlags, one_cell
+from kdbench.grid.train_command import TrainFlags, one_cell
 from kdbench.runs import records
+from kdbench.runs.evidence import without_local_paths
 
 
 def parsed_command(run: Run, runs: Path) -> tuple[Run, str]:
@@ -110,19 +113,35 @@ def test_commands_of_plugins_and_combinations(tmp_path: Path) -> None:
     )
 
 
+def test_published_command_of_a_plugin_does_not_depend_on_its_file(tmp_path: Path) -> None:
+    """The command is that of a run with the same id, if the reader has the file with the sha256."""
+    path = tmp_path / "mine.py"
+    path.write_text(PLUGIN)
+    grid = small(methods=[{f"kd+{path}": {"mine": {"width": 3, "beta": 5}, "alpha": 0.25}}])
+    expansion = expand(grid)
+    run = cell(expansion, "kd+mine").runs[0]
+    line = Commands.of_grid(grid, expansion.cells, without_local_paths)(run)
+    command, _, needs = line.partition("  # ")
+    assert needs == f"/PATH/mine.py with sha256 {hashlib.sha256(PLUGIN.encode()).hexdigest()[:16]}"
+    assert str(tmp_path) not in line
+    assert one_cell_of(command.replace("/PATH", str(tmp_path))).id == run.id
+    path.unlink()
+    assert Commands.of_grid(grid, expansion.cells, without_local_paths)(run) == line
+
+
 def test_commands_of_a_grid_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     row = {"hkd": {"auxiliary": {"student": "r8w8", "method": "pkt"}}}
     grid = small(methods=[row], teacher={"seed": 2})
     cells = expand(grid).cells
     run = cell(expand(grid), "hkd").runs[0]
     calls: list[TrainFlags] = []
-    trial = train_command.one_cell
+    trial = repeat_command.one_cell
 
     def counted(flags: TrainFlags) -> Any:
         calls.append(flags)
         return trial(flags)
 
-    monkeypatch.setattr(train_command, "one_cell", counted)
+    monkeypatch.setattr(repeat_command, "one_cell", counted)
     commands = Commands.of_grid(grid, cells, lambda run: replace(run, protocol="public"))
     line = commands(run)
     trials = len(calls)
