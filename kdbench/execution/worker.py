@@ -7,10 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 
 from kdbench.data.dataset import LoadedData, load
 from kdbench.data.readers.base import DataError
@@ -137,8 +135,11 @@ class Worker:
     ) -> tuple[str, list[Run]]:
         """Lease the runs of a cohort that can be trained now.
 
+        The cohort has a lease, too, so that two workers do not split its runs between them, each
+        computing the teacher's forward. It becomes stale with the leases of the runs.
+
         Args:
-            held: receives the cohort's lock and the leases, to release them.
+            held: receives the leases, to release them.
             leases: receives the leases by the runs' ids.
 
         Returns:
@@ -155,13 +156,18 @@ class Worker:
                 return "waiting", []
             if record.status != "done":
                 return "ended", []  # blocked, as ``kdbench status`` and the tables report
-        if not _try_lock(runs / ".cohorts" / f"{cohort[0].id}.lock", held):
+        together = runs / ".cohorts" / cohort[0].id
+        folders = {run.id: records.folder(runs, run.id) for run in todo}
+        lease.watch((together, *folders.values()))
+        whole = lease.acquire(together, owner)
+        if whole is None:
             return "waiting", []
-        for run in todo:
-            acquired = lease.acquire(records.folder(runs, run.id), owner)
+        held.callback(whole.release)
+        for run_id, folder in folders.items():
+            acquired = lease.acquire(folder, owner)
             if acquired is not None:
                 held.callback(acquired.release)
-                leases[run.id] = acquired
+                leases[run_id] = acquired
         # Another worker may have written a record just before its lease was taken here.
         claimed = missing((run for run in todo if run.id in leases), runs)
         return ("trained" if claimed else "waiting"), claimed
@@ -237,13 +243,3 @@ def _usable(device: torch.device) -> Iterator[None]:
     except RuntimeError as error:
         reason = str(error).partition("\n")[0]
         raise JobError(f"executor.device: {device}: torch cannot use it: {reason}") from error
-
-
-def _try_lock(path: Path, held: contextlib.ExitStack) -> bool:
-    """Take a lock until ``held`` closes; False if another process has it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        held.enter_context(FileLock(path).acquire(timeout=0))
-    except Timeout:
-        return False
-    return True

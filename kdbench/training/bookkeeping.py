@@ -4,8 +4,6 @@ Only the first of several ranks writes; the others wait for it if the order matt
 """
 
 import json
-import os
-import socket
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,6 +16,7 @@ from kdbench.data.dataset import LoadedData
 from kdbench.grid.run import Run
 from kdbench.runs import attempts, environment, heartbeat, records
 from kdbench.runs.heartbeat import Beat
+from kdbench.runs.owner import Owner
 from kdbench.runs.records import Record
 from kdbench.training import checkpoint, learner_results, learner_state
 from kdbench.training.context import TrainingContext
@@ -129,7 +128,7 @@ class Bookkeeper:
         if not self.world.first:
             return
         elapsed = max(now - self.epoch_began, 1e-9)
-        beats = []
+        beats, me = [], Owner.me()
         for x in group:
             if x.status != "running" or x.phase == "end":
                 continue
@@ -148,9 +147,10 @@ class Bookkeeper:
                 images_per_s=round(self.images / elapsed, 1),
                 acc=x.history[-1]["test_acc"] if x.history else None,
                 eta=round(left * per_epoch, 1) if self.step else None,
-                pid=os.getpid(),
-                host=socket.gethostname(),
+                pid=me.pid,
+                host=me.host,
                 at=time.time(),
+                process=me.process,
             )
             heartbeat.write(self.context.runs, beat)
             beats.append(beat)
