@@ -82,8 +82,8 @@ def submit(grid: Grid, expansion: Expansion, runs: Path, data: Path, executor: E
         raise UserError("--detach needs Slurm: add --executor slurm")
     from kdbench.execution.slurm.runner import SlurmRunner
 
-    work.check_writable(runs)
     cluster = SlurmRunner(expansion.runs, grid.name, runs, data, executor)
+    work.check_writable(runs)
     for event in cluster.submit_all():
         if event.line:
             click.echo(event.line)
@@ -102,8 +102,9 @@ def _events(
         return runner.run_all(expansion.runs, runs, data, executor)
     from kdbench.execution.slurm.runner import SlurmRunner
 
+    cluster = SlurmRunner(expansion.runs, grid.name, runs, data, executor)
     work.check_writable(runs)
-    return SlurmRunner(expansion.runs, grid.name, runs, data, executor).events()
+    return cluster.events()
 
 
 def _interrupted(
@@ -115,9 +116,17 @@ def _interrupted(
         click.echo("stopping after the current step ...", err=True)
     events.close()  # type: ignore[attr-defined]
     missing = len(work.missing(expansion.runs, runs))
-    state = "stopped" if local else "jobs on Slurm continue"
+    state = "stopped" if local else _on_slurm(expansion, runs)
     click.echo(f"{state}; {missing} runs left; repeat the command to resume", err=True)
     sys.exit(130)
+
+
+def _on_slurm(expansion: Expansion, runs: Path) -> str:
+    from kdbench.execution.slurm.jobs_of_grid import jobs_known
+
+    if jobs_known(expansion.runs, runs):
+        return "jobs on Slurm continue"
+    return "stopped, without any job on Slurm"
 
 
 def run_cell(grid: Grid, runs: Sequence[Run], folder: Path, data: Path) -> Record:
