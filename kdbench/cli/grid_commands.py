@@ -128,7 +128,7 @@ def run(
 @grid_options
 def cancel(**flags: Any) -> None:
     """Cancel a grid's Slurm jobs. Checkpoints remain, and ``kdbench run`` resumes from them."""
-    from kdbench.execution.slurm.runner import cancel as cancel_jobs
+    from kdbench.execution.slurm.jobs_of_grid import cancel as cancel_jobs
 
     request = GridRequest(**flags)
     _, expansion = request.expanded()

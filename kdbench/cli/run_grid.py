@@ -12,8 +12,8 @@ from rich.console import Console
 from kdbench.cli import live_view
 from kdbench.cli.options import display
 from kdbench.errors import UserError
-from kdbench.execution import leftovers, work
 from kdbench.execution import local as runner
+from kdbench.execution import work
 from kdbench.execution.events import Event
 from kdbench.grid.expand import Expansion
 from kdbench.grid.grid import Executor, Grid
@@ -32,7 +32,6 @@ def train(
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
-    leftovers.sweep(expansion.runs, runs)
     todo = work.missing(expansion.runs, runs)
     total = len(expansion.runs)
     recorded = total - len(todo)
@@ -83,8 +82,8 @@ def submit(grid: Grid, expansion: Expansion, runs: Path, data: Path, executor: E
         raise UserError("--detach needs Slurm: add --executor slurm")
     from kdbench.execution.slurm.runner import SlurmRunner
 
-    work.check_writable(runs)
     cluster = SlurmRunner(expansion.runs, grid.name, runs, data, executor)
+    work.check_writable(runs)
     for event in cluster.submit_all():
         if event.line:
             click.echo(event.line)
@@ -103,8 +102,9 @@ def _events(
         return runner.run_all(expansion.runs, runs, data, executor)
     from kdbench.execution.slurm.runner import SlurmRunner
 
+    cluster = SlurmRunner(expansion.runs, grid.name, runs, data, executor)
     work.check_writable(runs)
-    return SlurmRunner(expansion.runs, grid.name, runs, data, executor).events()
+    return cluster.events()
 
 
 def _interrupted(
@@ -116,9 +116,17 @@ def _interrupted(
         click.echo("stopping after the current step ...", err=True)
     events.close()  # type: ignore[attr-defined]
     missing = len(work.missing(expansion.runs, runs))
-    state = "stopped" if local else "jobs on Slurm continue"
+    state = "stopped" if local else _on_slurm(expansion, runs)
     click.echo(f"{state}; {missing} runs left; repeat the command to resume", err=True)
     sys.exit(130)
+
+
+def _on_slurm(expansion: Expansion, runs: Path) -> str:
+    from kdbench.execution.slurm.jobs_of_grid import jobs_known
+
+    if jobs_known(expansion.runs, runs):
+        return "jobs on Slurm continue"
+    return "stopped, without any job on Slurm"
 
 
 def run_cell(grid: Grid, runs: Sequence[Run], folder: Path, data: Path) -> Record:

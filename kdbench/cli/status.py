@@ -15,12 +15,13 @@ from kdbench.execution.slurm import queued_runs
 from kdbench.grid.expand import Expansion
 from kdbench.grid.grid import Grid
 from kdbench.grid.run import Cell, Run
-from kdbench.runs import heartbeat, records
+from kdbench.runs import heartbeat, lease, records
 from kdbench.runs.heartbeat import Beat
+from kdbench.runs.lease import Holder
 from kdbench.runs.records import Record
 from kdbench.wording import duration
 
-ORDER = ("done", "running", "queued", "pending", "blocked", "diverged", "failed", "skipped")
+ORDER = ("done", "running", "queued", "held", "pending", "blocked", "diverged", "failed", "skipped")
 
 
 def states(
@@ -28,14 +29,19 @@ def states(
     loaded: Mapping[str, Record],
     beats: Mapping[str, Beat],
     queued: Collection[str] = (),
+    held: Collection[str] = (),
 ) -> dict[str, str]:
-    """Return the state of each run: its record's status, or running, queued, pending or blocked.
+    """Return the state of each run: its record's status, or the first of these that applies.
+
+    running: it has a recent heartbeat; queued; held: a process has its lease, but no recent
+    heartbeat; blocked: its teacher has no result and never will; pending.
 
     Args:
         runs: runs, teachers before their students.
         loaded: records by run id.
         beats: recent heartbeats by run id.
         queued: ids of runs that wait in Slurm's queue.
+        held: ids of runs with a lease.
     """
     state: dict[str, str] = {}
     for run in runs:
@@ -46,10 +52,12 @@ def states(
             state[run.id] = "running"
         elif run.id in queued:
             state[run.id] = "queued"
+        elif run.id in held:
+            state[run.id] = "held"
         else:
             # A student is blocked if its teacher has failed or can never be trained.
             teacher = state.get(run.teacher.run, "done") if run.teacher else "done"
-            possible = teacher in ("done", "running", "queued", "pending")
+            possible = teacher in ("done", "running", "queued", "held", "pending")
             state[run.id] = "pending" if possible else "blocked"
     return state
 
@@ -81,7 +89,9 @@ def render(grid: Grid, expansion: Expansion, runs: Path) -> Group:
     ids = [run.id for run in expansion.runs]
     loaded = records.load(runs, ids)
     beats = heartbeat.load(runs, (i for i in ids if i not in loaded))
-    state_of = states(expansion.runs, loaded, beats, queued_runs.queued(runs))
+    silent = (i for i in ids if i not in loaded and i not in beats)
+    holders = {i: found for i in silent if (found := lease.holder(records.folder(runs, i)))}
+    state_of = states(expansion.runs, loaded, beats, queued_runs.queued(runs), holders)
     table = Table(
         Column("pair", no_wrap=True),
         Column("method", no_wrap=True),
@@ -94,7 +104,7 @@ def render(grid: Grid, expansion: Expansion, runs: Path) -> Group:
     for pair, cell in rows(expansion):
         if pair != last and last:
             table.add_section()
-        state = Text(_describe_cell(cell, state_of, loaded, beats))
+        state = Text(_describe_cell(cell, state_of, loaded, beats, holders))
         table.add_row(
             Text(pair if pair != last else ""), Text(cell.method), str(len(cell.runs)), state
         )
@@ -104,7 +114,11 @@ def render(grid: Grid, expansion: Expansion, runs: Path) -> Group:
 
 
 def _describe_cell(
-    cell: Cell, state_of: Mapping[str, str], loaded: Mapping[str, Record], beats: Mapping[str, Beat]
+    cell: Cell,
+    state_of: Mapping[str, str],
+    loaded: Mapping[str, Record],
+    beats: Mapping[str, Beat],
+    holders: Mapping[str, Holder],
 ) -> str:
     parts = [count(state_of[run.id] for run in cell.runs)]
     accs = [r.result.test_acc for run in cell.runs if (r := loaded.get(run.id)) and r.result]
@@ -119,6 +133,10 @@ def _describe_cell(
                 f"seed {run.seed}: {phase}epoch {beat.epoch}/{beat.epochs}, {acc}"
                 f"{duration(beat.eta)} to go"
             )
+        holder = holders.get(run.id)
+        if holder and state_of[run.id] == "held":
+            end = ", which has ended" if holder.owner.is_dead() else ""
+            parts.append(f"seed {run.seed}: held by {holder}{end}")
     reasons: dict[str, list[int]] = {}
     for run in cell.runs:
         record = loaded.get(run.id)

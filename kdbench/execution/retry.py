@@ -6,14 +6,15 @@ from pathlib import Path
 from kdbench.grid.expand import Expansion
 from kdbench.grid.run import Run
 from kdbench.runs import records
-from kdbench.runs.records import RecordError
+from kdbench.runs.records import Record, RecordError
 
 
 def forget(expansion: Expansion, runs: Path, statuses: Iterable[str]) -> list[Run]:
     """Rename damaged records and those with certain statuses, so that their runs are missing.
 
-    The records of teachers whose checkpoint is missing or damaged are renamed too, since no
-    student could learn from them.
+    The records of teachers whose checkpoint is missing, damaged or not the one that the record
+    describes are renamed too, since no student could learn from them. Such a checkpoint stays if
+    training can resume from it, and is renamed otherwise.
 
     Returns:
         The runs that are missing now.
@@ -27,19 +28,28 @@ def forget(expansion: Expansion, runs: Path, statuses: Iterable[str]) -> list[Ru
             bad = record is not None and record.status in statuses
             done = record is not None and record.status == "done"
         except RecordError:
-            bad, done = True, False
-        if bad or (done and run.id in taught and not _usable(runs, run)):
+            record, bad, done = None, True, False
+        if record is not None and done and run.id in taught:
+            bad = bad or not _mend_checkpoint(runs, record)
+        if bad:
             path = records.folder(runs, run.id) / "record.json"
             path.replace(path.with_name("record.previous.json"))
             forgotten.append(run)
     return forgotten
 
 
-def _usable(runs: Path, run: Run) -> bool:
-    """Check whether a run's trained network can be loaded."""
-    from kdbench.training.checkpoint import CheckpointDamaged, read  # imports torch
+def _mend_checkpoint(runs: Path, record: Record) -> bool:
+    """Return False if a run's trained network is not there, so that it has to be trained again."""
+    from kdbench.training import checkpoint  # imports torch
 
+    path = records.folder(runs, record.run) / checkpoint.NAME
     try:
-        return "model" in read(records.folder(runs, run.id) / "checkpoint.pt")
-    except CheckpointDamaged:
+        checkpoint.trained(path, record)
+    except checkpoint.OtherWeights:
+        # A backup, or another machine's copy: training must not end with it.
+        if "optimizer" not in checkpoint.read(path):
+            path.replace(path.with_name("checkpoint.other.pt"))
         return False
+    except checkpoint.CheckpointDamaged:
+        return False
+    return True

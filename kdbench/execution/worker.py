@@ -7,10 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 
 from kdbench.data.dataset import LoadedData, load
 from kdbench.data.readers.base import DataError
@@ -119,11 +117,8 @@ class Worker:
         Returns:
             "ended": nothing is left to train. "trained": some runs were trained, perhaps not to
             their end. "waiting": the teacher has no record yet, or another worker trains the rest.
-
-        Raises:
-            JobError: data is missing, the disk is full, the teacher is damaged.
         """
-        with _disk_errors_in_one_line(self.task.runs), contextlib.ExitStack() as held:
+        with contextlib.ExitStack() as held:
             leases: dict[str, Lease] = {}
             claim = partial(self._claim, cohort, owner or Owner.me(), held, leases)
             state, claimed = self.world.first_rank_runs(claim)
@@ -140,8 +135,11 @@ class Worker:
     ) -> tuple[str, list[Run]]:
         """Lease the runs of a cohort that can be trained now.
 
+        The cohort has a lease, too, so that two workers do not split its runs between them, each
+        computing the teacher's forward. It becomes stale with the leases of the runs.
+
         Args:
-            held: receives the cohort's lock and the leases, to release them.
+            held: receives the leases, to release them.
             leases: receives the leases by the runs' ids.
 
         Returns:
@@ -158,13 +156,18 @@ class Worker:
                 return "waiting", []
             if record.status != "done":
                 return "ended", []  # blocked, as ``kdbench status`` and the tables report
-        if not _try_lock(runs / ".cohorts" / f"{cohort[0].id}.lock", held):
+        together = runs / ".cohorts" / cohort[0].id
+        folders = {run.id: records.folder(runs, run.id) for run in todo}
+        lease.watch((together, *folders.values()))
+        whole = lease.acquire(together, owner)
+        if whole is None:
             return "waiting", []
-        for run in todo:
-            acquired = lease.acquire(records.folder(runs, run.id), owner)
+        held.callback(whole.release)
+        for run_id, folder in folders.items():
+            acquired = lease.acquire(folder, owner)
             if acquired is not None:
                 held.callback(acquired.release)
-                leases[run.id] = acquired
+                leases[run_id] = acquired
         # Another worker may have written a record just before its lease was taken here.
         claimed = missing((run for run in todo if run.id in leases), runs)
         return ("trained" if claimed else "waiting"), claimed
@@ -185,17 +188,19 @@ class Worker:
             load = partial(self._load, runs[0])
             data, teacher = self.world.run_or_fail_together(load, patient=True)
             # Only the first of several ranks holds leases, and only it writes.
-            context = replace(
-                self.context,
-                held=lambda i: i not in leases or leases[i].held(),
-                writing=lambda i: leases[i].writing() if i in leases else contextlib.nullcontext(),
-            )
+            context = replace(self.context, held=lambda i: i not in leases or leases[i].held())
             for cohort in self.world.first_rank_runs(partial(self.memory_fit.pieces, runs)):
                 Cohort(cohort, teacher, data, context).train()
         except Stopped:
             return
-        except (DataError, TeacherError, RanksError) as error:
+        except (DataError, TeacherError, RanksError, PeerFailed) as error:
             raise JobError(str(error)) from error
+        except OSError as error:
+            what = "disk full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
+            raise JobError(
+                f"{error.filename or self.task.runs}: {what}; checkpoints and records so far are "
+                "intact, the same command resumes from them"
+            ) from error
 
     def _load(self, run: Run) -> tuple[LoadedData, LoadedTeacher | None]:
         self.world.rows(run.training.batch_size)
@@ -231,21 +236,6 @@ def _memory_fit(task: Work, device: torch.device) -> MemoryFit:
 
 
 @contextlib.contextmanager
-def _disk_errors_in_one_line(runs: Path) -> Iterator[None]:
-    """Turn an error in writing, here or on another rank, into a ``JobError``."""
-    try:
-        yield
-    except PeerFailed as error:
-        raise JobError(str(error)) from error
-    except OSError as error:
-        what = "disk full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
-        raise JobError(
-            f"{error.filename or runs}: {what}; checkpoints and records so far are intact, the "
-            "same command resumes from them"
-        ) from error
-
-
-@contextlib.contextmanager
 def _usable(device: torch.device) -> Iterator[None]:
     """Turn an error in the first calls to a device into a ``JobError``."""
     try:
@@ -253,13 +243,3 @@ def _usable(device: torch.device) -> Iterator[None]:
     except RuntimeError as error:
         reason = str(error).partition("\n")[0]
         raise JobError(f"executor.device: {device}: torch cannot use it: {reason}") from error
-
-
-def _try_lock(path: Path, held: contextlib.ExitStack) -> bool:
-    """Take a lock until ``held`` closes; False if another process has it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        held.enter_context(FileLock(path).acquire(timeout=0))
-    except Timeout:
-        return False
-    return True

@@ -14,7 +14,7 @@ from kdbench.files import write_atomically
 from kdbench.runs.records import folder
 
 STALE_SECONDS = 120.0
-"""Age at which a heartbeat is ignored."""
+"""Age at which a heartbeat is ignored, also if it is that far in the future."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Beat:
         pid: process id.
         host: name of the machine.
         at: time of the heartbeat in Unix seconds.
+        process: identity of the process (``Owner.process``); others may have its pid and host name.
     """
 
     run: str
@@ -52,6 +53,7 @@ class Beat:
     pid: int
     host: str
     at: float
+    process: str = ""
 
 
 def write(runs: Path, beat: Beat) -> None:
@@ -71,7 +73,8 @@ def read(runs: Path, run_id: str, *, fresh: bool = True) -> Beat | None:
         beat = Beat(**json.loads((folder(runs, run_id) / "progress.json").read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
-    return beat if not fresh or time.time() - beat.at < STALE_SECONDS else None
+    # The time of another host may be ahead; a heartbeat from the far future proves nothing.
+    return beat if not fresh or abs(time.time() - beat.at) < STALE_SECONDS else None
 
 
 def load(runs: Path, ids: Iterable[str]) -> dict[str, Beat]:

@@ -118,6 +118,15 @@ def holder(folder: Path) -> Holder | None:
     return Holder(owner, sign) if owner and sign else None
 
 
+def watch(folders: Iterable[Path]) -> None:
+    """Look for signs of life of the holders of several leases at the same moment.
+
+    Leases of a process that has stopped then become stale together.
+    """
+    for folder in folders:
+        signs_of_life.last(folder / NAME)
+
+
 def fresh(folder: Path) -> bool:
     """Check whether a process holds the run in ``folder``, as far as this machine can tell."""
     found = holder(folder)

@@ -4,7 +4,7 @@ import os
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,11 @@ class Owner:
         array, index = (os.environ.get(f"SLURM_ARRAY_{key}_ID") for key in ("JOB", "TASK"))
         job = f"{array}_{index}" if array else os.environ.get("SLURM_JOB_ID", "")
         restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
-        started = _started("self")
-        return cls(socket.gethostname(), _place(), os.getpid(), started, job, restart, attempt)
+        return replace(cls.of_child(os.getpid()), job=job, restart=restart, attempt=attempt)
 
     @classmethod
     def of_child(cls, pid: int) -> "Owner":
-        """Describe a living child of this process, outside Slurm."""
+        """Describe a living child of this process, without its job."""
         started = _started(pid) if _sees_own_processes() else ""
         return cls(socket.gethostname(), _place(), pid, started)
 

@@ -68,11 +68,21 @@ def load(
     try:
         state = trained(path, record)["model"]
     except OtherWeights as error:
-        raise TeacherError(str(error)) from None
+        way_out = f"bring back the checkpoint of that record, or {_again(runs, teacher)}"
+        raise TeacherError(f"{error}; {way_out}") from None
     except CheckpointDamaged as damage:
-        raise TeacherError(f"{damage}; `kdbench retry` trains the teacher again") from None
+        raise TeacherError(f"{damage}; {_again(runs, teacher)}") from None
     network = zoo.create(teacher.arch, num_classes=num_classes, in_channels=in_channels)
     network.load_state_dict(state)
     network.eval().requires_grad_(False)
     fast = folded(network).to(device).to(memory_format=torch.channels_last)
     return LoadedTeacher(network, fast, record.result.test_acc, record.result.weights)
+
+
+def _again(runs: Path, teacher: Teacher) -> str:
+    """Tell how to get a teacher's checkpoint again."""
+    try:
+        records.read_run(runs, teacher.run)
+    except records.RecordError:  # it was not trained by kdbench
+        return "import the teacher again with `kdbench teacher import`"
+    return "train the teacher again: `kdbench retry` with this grid, then `kdbench run`"

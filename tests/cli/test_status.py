@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +17,9 @@ from kdbench.cli import show, status
 from kdbench.execution import retry as retrying
 from kdbench.grid.expand import Expansion
 from kdbench.grid.run import Run
-from kdbench.runs import heartbeat, records
+from kdbench.runs import heartbeat, lease, records
 from kdbench.runs.heartbeat import Beat
+from kdbench.runs.owner import Owner
 from kdbench.runs.records import Record
 from kdbench.training import checkpoint
 
@@ -60,6 +62,25 @@ def test_states_of_runs(grid: Expansion) -> None:
     assert status.count(states.values()) == (
         "2 done, 1 running, 2 pending, 4 blocked, 1 diverged, 1 failed, 1 skipped"
     )
+
+
+def test_status_names_the_holder_of_a_run_without_heartbeat(
+    grid: Expansion, tmp_path: Path
+) -> None:
+    run = cell(grid, "kd").runs[1]
+    theirs = lease.acquire(tmp_path / run.id, Owner("node7", "another boot", 1, "1"))
+    assert theirs is not None
+    tomorrow = time.time() + 86460
+    os.utime(theirs.path, (tomorrow, tomorrow))
+    heartbeat.write(tmp_path, beat(run, at=tomorrow))  # proves nothing
+    config = small(methods=["kd", "at"], seeds=[0, 1], pairs=["r8w4 -> r8w3", "v5w4 -> r8w3"])
+    output = text(status.render(config, grid, tmp_path), 200)
+    assert (
+        "1 held, 1 pending; seed 1: held by node7 (pid 1), last sign dated 24.0 h in the future by "
+        "a wrong clock"
+    ) in output
+    assert "12 runs: 1 held, 11 pending" in output
+    theirs.release()
 
 
 def test_student_of_a_blocked_teacher_is_blocked() -> None:
@@ -135,7 +156,10 @@ def test_retry_includes_damaged_teachers(grid: Expansion, tmp_path: Path) -> Non
     good, bad = cell(grid, "teacher").runs[0], cell(grid, "teacher", 1).runs[0]
     for run in (good, bad):
         records.write_run(tmp_path, run)
-        records.write(tmp_path, make_record(run, 90.0))
+        record = make_record(run, 90.0)
+        assert record.result is not None
+        result = replace(record.result, weights=checkpoint.digest({}))
+        records.write(tmp_path, replace(record, result=result))
         checkpoint.save(tmp_path / run.id, {"model": {}}, final=True)
     (tmp_path / bad.id / "checkpoint.pt").write_bytes(b"PK damaged")
     assert retrying.forget(grid, tmp_path, {"failed"}) == [bad]

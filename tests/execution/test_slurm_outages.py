@@ -21,7 +21,7 @@ from tiny_runs import alone
 from kdbench.errors import UserError
 from kdbench.execution import work
 from kdbench.execution.slurm import submissions, submit
-from kdbench.execution.slurm.runner import cancel
+from kdbench.execution.slurm.jobs_of_grid import cancel
 from kdbench.execution.slurm.scheduler import SchedulerError, run_command
 from kdbench.execution.work import JobError
 from kdbench.runs import attempts, lease, records

@@ -16,7 +16,7 @@ from fake_slurm import (
 from tiny_runs import alone, taught
 
 from kdbench.execution import work
-from kdbench.execution.slurm.runner import cancel
+from kdbench.execution.slurm.jobs_of_grid import cancel
 from kdbench.execution.work import JobError
 from kdbench.runs import records
 from kdbench.runs.records import Record

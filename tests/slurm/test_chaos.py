@@ -1,4 +1,7 @@
-"""Two minutes of random faults, after which every run has one record, with unchanged results."""
+"""Two minutes of random faults, after which every run has one record, with unchanged results.
+
+``KDBENCH_CHAOS_SEEDS=1,2,3 pytest -s tests/slurm/test_chaos.py`` repeats them with these seeds.
+"""
 
 import os
 import random
@@ -14,7 +17,7 @@ from tests.slurm.site import Site, killed_at_exit
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1800)]
 SECONDS = 120.0
-SEED = int(os.environ.get("KDBENCH_CHAOS_SEED", "20261122"))
+SEEDS = [int(seed) for seed in os.environ.get("KDBENCH_CHAOS_SEEDS", "20261122").split(",")]
 
 
 class Chaos:
@@ -100,13 +103,14 @@ class Chaos:
         return "killed the runner"
 
 
-def test_no_run_is_lost_or_recorded_twice(cluster: Cluster, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", SEEDS)
+def test_no_run_is_lost_or_recorded_twice(cluster: Cluster, tmp_path: Path, seed: int) -> None:
     site = Site(
         tmp_path, cluster, seeds=[0, 1, 2], methods=["kd", "at", "semckd", "vid"],
         pairs=["r8w4 -> r8w3", "r8w4 -> v5w4"], protocol={"preset": "demo", "epochs": 60},
         slurm={"retries": 50},
     )  # fmt: skip
-    chaos = Chaos(cluster, site, SEED)
+    chaos = Chaos(cluster, site, seed)
     records: dict[str, int] = {}
     runner = site.start()
     end = time.monotonic() + SECONDS
@@ -128,6 +132,6 @@ def test_no_run_is_lost_or_recorded_twice(cluster: Cluster, tmp_path: Path) -> N
     expected = {run.id for run in site.expanded()}
     assert {path.parent.name for path in site.runs.glob("*/record.json")} == expected
     assert site.results() == site.undisturbed()
-    summary = f"seed {SEED}: {len(faults)} faults; {len(expected)} runs, lost 0, duplicated 0"
+    summary = f"seed {seed}: {len(faults)} faults; {len(expected)} runs, lost 0, duplicated 0"
     (tmp_path / "summary.txt").write_text(summary)
     print(summary)  # noqa: T201 - the figure this test is for; shown by pytest -s

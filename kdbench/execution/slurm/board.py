@@ -183,6 +183,11 @@ class Board:
             return None
         return self.tracks[claim[0]].element(claim[1])
 
+    def say(self, line: str) -> None:
+        """Show a line, unless it is empty."""
+        if line:
+            self.lines.append(line)
+
     def say_once(self, line: str) -> None:
         """Show a line, unless it was the last one shown by this method."""
         if line != self.trouble:

@@ -7,9 +7,7 @@ Queued jobs run the code that was submitted, even if the checkout changes. A sna
 import hashlib
 import json
 import shutil
-import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -21,8 +19,6 @@ from kdbench.registry import lookup
 from kdbench.runs import environment
 
 NAME = "snapshot.json"
-COPY_SECONDS = 86_400
-"""A copy that was begun longer ago was left by a killed process."""
 
 
 def take(runs: Path, todo: Iterable[Run]) -> Path:
@@ -42,7 +38,6 @@ def take(runs: Path, todo: Iterable[Run]) -> Path:
     target = (runs / ".code" / digest.hexdigest()[:16]).resolve()
     if (target / NAME).exists():
         return target
-    _sweep(target.parent)
     copy = target.with_name(f".{target.name}.{uuid4().hex[:8]}")
     for name, path in files.items():
         destination = copy / name
@@ -57,14 +52,6 @@ def take(runs: Path, todo: Iterable[Run]) -> Path:
         if not (target / NAME).exists():
             raise
     return target
-
-
-def _sweep(folder: Path) -> None:
-    """Delete copies that killed processes have left."""
-    for copy in folder.glob(".*"):
-        with suppress(OSError):
-            if time.time() - copy.stat().st_mtime > COPY_SECONDS:
-                shutil.rmtree(copy)
 
 
 def _files(todo: Iterable[Run]) -> Iterator[tuple[str, Path]]:

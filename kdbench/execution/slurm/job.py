@@ -12,6 +12,7 @@ from kdbench.execution import crashes, work
 from kdbench.execution.slurm import code_snapshot, submissions
 from kdbench.execution.slurm.stop_signals import StopSignals
 from kdbench.execution.slurm.submissions import Submission
+from kdbench.execution.waiting import Waiting
 from kdbench.execution.work import JobError, Work
 from kdbench.execution.worker import Worker
 from kdbench.grid.grid import Executor
@@ -99,7 +100,7 @@ def _train_or_leave(task: Work, owner: Owner, signals: StopSignals, world: World
 def _train_cohort(task: Work, owner: Owner, signals: StopSignals, world: World) -> bool:
     number = int(os.environ.get("SLURM_LOCALID", "0"))
     worker = Worker(task, number, lambda: signals.stop, lambda beats, line: _print(line), world)
-    progressed, since = False, time.monotonic()
+    progressed, since, waiting = False, time.monotonic(), Waiting(task.runs)
     while not world.any_rank(signals.stop)[0]:
         state = worker.attempt(task.cohorts[0], owner)
         if state == "ended":
@@ -109,6 +110,8 @@ def _train_cohort(task: Work, owner: Owner, signals: StopSignals, world: World) 
         elif world.any_rank(time.monotonic() - since > WAIT_SECONDS)[0]:
             break
         else:
+            if world.first:
+                _print(waiting.line(task.cohorts[0]))
             time.sleep(1.0)
     return progressed
 

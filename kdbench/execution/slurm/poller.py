@@ -1,7 +1,9 @@
 """Queries of Slurm about a board's jobs, and the conclusions from the answers; submits nothing."""
 
+import sys
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 
 from kdbench.execution import crashes
 from kdbench.execution.slurm import job_fate
@@ -11,7 +13,8 @@ from kdbench.execution.slurm.scheduler import Ended, Queued, Scheduler, Schedule
 from kdbench.execution.slurm.submissions import Submission
 from kdbench.execution.work import JobError
 from kdbench.grid.resources import Slurm
-from kdbench.runs import attempts, records
+from kdbench.runs import attempts, lease, records
+from kdbench.runs.owner import Owner
 from kdbench.runs.records import Record
 
 LOOKUP_SECONDS = 20.0
@@ -200,8 +203,19 @@ class Poller:
             if self.losses[run_id] > self.slurm.retries:
                 reason = f"lost {self.losses[run_id]} times without progress, last: {text}"
                 reason += crashes.remedy(signal, run)
-                history = attempts.read(self.board.runs, run_id)
-                records.write(self.board.runs, Record(run_id, "failed", reason, attempts=history))
+                self._record_failure(run_id, job or "", reason)
+
+    def _record_failure(self, run_id: str, job: str, reason: str) -> None:
+        """Record a run as failed, unless a process outside the lost job trains it by now."""
+        later = replace(Owner.me(), job=job, restart=sys.maxsize)  # the job's lease yields to it
+        acquired = lease.acquire(records.folder(self.board.runs, run_id), later)
+        if acquired is None:
+            return
+        try:
+            history = attempts.read(self.board.runs, run_id)
+            records.write(self.board.runs, Record(run_id, "failed", reason, attempts=history))
+        finally:
+            acquired.release()
 
     def _error_of(self, submission: Submission, index: int) -> str:
         try:

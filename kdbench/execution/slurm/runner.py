@@ -11,16 +11,17 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from kdbench.errors import UserError
 from kdbench.execution import work
 from kdbench.execution.events import Event
 from kdbench.execution.memory_fit import JobSizing
-from kdbench.execution.slurm import code_snapshot, submissions, submit
+from kdbench.execution.slurm import code_snapshot, submit
 from kdbench.execution.slurm.board import Board, Track
 from kdbench.execution.slurm.poller import Poller
-from kdbench.execution.slurm.scheduler import Scheduler, SchedulerError
+from kdbench.execution.slurm.scheduler import Scheduler, SchedulerError, check_commands
+from kdbench.execution.slurm.silence import Silence
 from kdbench.execution.slurm.submissions import FOLDER, Submission
 from kdbench.execution.slurm.submit import NotNow
+from kdbench.execution.waiting import Waiting
 from kdbench.execution.work import JobError
 from kdbench.grid.grid import Executor
 from kdbench.grid.resources import Resources
@@ -42,6 +43,9 @@ class SlurmRunner:
         data: folder of data sets.
         executor: settings of the grid.
         scheduler: calls Slurm's commands.
+
+    Raises:
+        UserError: this machine lacks Slurm's commands.
     """
 
     def __init__(
@@ -53,11 +57,16 @@ class SlurmRunner:
         executor: Executor,
         scheduler: Scheduler | None = None,
     ) -> None:
+        if scheduler is None:
+            check_commands()
+            scheduler = Scheduler()
         self.grid, self.runs, self.data, self.executor = grid, runs.resolve(), data, executor
-        self.scheduler = scheduler or Scheduler()
+        self.scheduler = scheduler
         self.board = Board(expanded, self.runs)
         self.poller = Poller(self.board, executor.slurm, self.scheduler)
         self.next_submit = 0.0
+        self.waiting = Waiting(self.runs)
+        self.silence = Silence(self.board)
         self._limit: int | None = None
         self._checked: dict[Resources, Resources] = {}
         self._job_sizing = JobSizing(executor, lambda line: self.board.lines.append(line))
@@ -111,9 +120,12 @@ class SlurmRunner:
             if now >= self.next_submit:
                 self._submit_due(now)
             ended = self.board.collect(time.monotonic())
+            if not self.board.claims:
+                self.board.say(self.waiting.line(self.board.pending.values()))
             yield self._event(ended)
             if not self.board.pending or self.board.hopeless():
                 return
+            self.silence.check(now)
             time.sleep(min(1.0, self.executor.slurm.poll_seconds))
 
     def _watch_only(self) -> Iterator[Event]:
@@ -167,10 +179,12 @@ class SlurmRunner:
                         len(cohort) for element in array.elements for cohort in element
                     )
                 cohorts = [cohort for cohort in cohorts if cohort[0].id not in self.board.claims]
+            self.silence.over()
         except NotNow as error:
             self.board.load(now)  # to look up a submission without an answer before repeating it
             self.next_submit = now + 2 * self.executor.slurm.poll_seconds
-            self.board.say_once(f"not submitted yet: {error}")
+            limit = self.silence.note(error, now)
+            self.board.say_once(f"not submitted yet, trying again: {error}{limit}")
         if submitted:
             self.board.lines.append(f"{submitted} runs submitted")
 
@@ -203,7 +217,7 @@ class SlurmRunner:
             try:
                 partitions = self.scheduler.partitions()
             except SchedulerError as error:
-                raise NotNow(str(error)) from None
+                raise NotNow(str(error), silent=True) from None
             self._checked[requested] = submit.check(
                 self.executor.slurm, self.executor.ranks, requested, partitions
             )
@@ -215,33 +229,6 @@ class SlurmRunner:
             try:
                 size = self.scheduler.config().get("MaxArraySize", "1001")
             except SchedulerError as error:
-                raise NotNow(str(error)) from None
+                raise NotNow(str(error), silent=True) from None
             self._limit = max(1, int(size) - 1)
         return min(self.executor.slurm.chunk, self._limit)
-
-
-def cancel(expanded: Sequence[Run], runs: Path, scheduler: Scheduler | None = None) -> list[str]:
-    """Cancel the jobs that train these runs; checkpoints remain.
-
-    Returns:
-        The ids of the jobs.
-
-    Raises:
-        UserError: Slurm does not answer.
-    """
-    ids = {run.id for run in expanded}
-    names = []
-    for submission in submissions.unfinished(runs):
-        job = submission.job()
-        for index in range(len(submission.elements)):
-            name = submission.element(job, index)
-            if name and ids & set(submission.ids(index)):
-                names.append(name)
-    if names:
-        try:
-            (scheduler or Scheduler()).cancel(names)
-        except SchedulerError as error:
-            raise UserError(
-                f"Slurm does not answer, jobs may continue; try again: {error}"
-            ) from None
-    return names

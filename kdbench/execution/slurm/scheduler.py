@@ -12,12 +12,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from kdbench.errors import UserError
 from kdbench.execution import crashes
 
 GAP_SECONDS = 0.5
 TIMEOUT_SECONDS = 30.0
 PREFIX = "kdb-"
 """Prefix of the names of all kdbench jobs."""
+COMMANDS = ("sbatch", "squeue", "sinfo", "scontrol", "scancel")
+"""Commands without which no job can be submitted and watched."""
 TERMINAL = frozenset(
     {
         *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED"),
@@ -205,9 +208,27 @@ class Scheduler:
         return {key.strip(): value.strip() for key, value in pairs}
 
 
+def absent_commands() -> list[str]:
+    """Return those of Slurm's commands that this machine lacks."""
+    return [name for name in COMMANDS if not shutil.which(name)]
+
+
+def check_commands() -> None:
+    """Check that this machine has Slurm's commands.
+
+    Raises:
+        UserError: it lacks some.
+    """
+    if absent := absent_commands():
+        raise UserError(
+            f"executor.kind: slurm: this machine lacks Slurm's commands ({', '.join(absent)}); "
+            "expected auto, local or debug here (--executor), or a machine of the cluster"
+        )
+
+
 def has_slurm() -> bool:
     """Check whether this machine has Slurm's commands."""
-    return bool(shutil.which("sbatch") and shutil.which("squeue"))
+    return not {"sbatch", "squeue"}.intersection(absent_commands())
 
 
 def _leading_int(text: str) -> int:

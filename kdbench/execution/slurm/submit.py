@@ -30,7 +30,16 @@ LIMITED = re.compile(r"job submit limit|max\w*submit|maxjobs|temporarily|try aga
 
 
 class NotNow(Exception):
-    """sbatch did not answer, or there are too many jobs; probably nothing was submitted."""
+    """sbatch did not answer, or there are too many jobs; probably nothing was submitted.
+
+    Args:
+        reason: one line.
+        silent: Slurm did not answer.
+    """
+
+    def __init__(self, reason: str, *, silent: bool) -> None:
+        super().__init__(reason)
+        self.silent = silent
 
 
 @dataclass(frozen=True)
@@ -121,7 +130,7 @@ def submit(
         submission.submitted(_sbatch(submission, parameters, scheduler))
     except SchedulerError as error:
         _raise_if_refused(str(error), submission)
-        raise NotNow(str(error)) from None
+        raise NotNow(str(error), silent=not LIMITED.search(str(error))) from None
     return submission
 
 
