@@ -90,7 +90,7 @@ notebooks: setup ## run the notebooks from the first cell to the last
 verify-results: setup ## make every leaderboard in results/ again and compare byte by byte
 	$(BIN)/kdbench verify
 
-BENCHMARKS := startup data table compiled growth memory scaling methods plan report slurm
+BENCHMARKS := startup data table compiled growth memory scaling methods plan report slurm kills
 
 bench: setup ## run the benchmarks: one JSON line per figure; an hour on an idle machine
 	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit 1; done

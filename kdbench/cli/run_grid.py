@@ -12,8 +12,8 @@ from rich.console import Console
 from kdbench.cli import live_view
 from kdbench.cli.options import display
 from kdbench.errors import UserError
+from kdbench.execution import leftovers, work
 from kdbench.execution import local as runner
-from kdbench.execution import work
 from kdbench.execution.events import Event
 from kdbench.grid.expand import Expansion
 from kdbench.grid.grid import Executor, Grid
@@ -32,6 +32,7 @@ def train(
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
+    leftovers.sweep(expansion.runs, runs)
     todo = work.missing(expansion.runs, runs)
     total = len(expansion.runs)
     recorded = total - len(todo)

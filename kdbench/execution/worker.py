@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -117,8 +118,11 @@ class Worker:
         Returns:
             "ended": nothing is left to train. "trained": some runs were trained, perhaps not to
             their end. "waiting": the teacher has no record yet, or another worker trains the rest.
+
+        Raises:
+            JobError: data is missing, the disk is full, the teacher is damaged.
         """
-        with contextlib.ExitStack() as held:
+        with _disk_errors_in_one_line(self.task.runs), contextlib.ExitStack() as held:
             leases: dict[str, Lease] = {}
             claim = partial(self._claim, cohort, owner or Owner.me(), held, leases)
             state, claimed = self.world.first_rank_runs(claim)
@@ -188,19 +192,17 @@ class Worker:
             load = partial(self._load, runs[0])
             data, teacher = self.world.run_or_fail_together(load, patient=True)
             # Only the first of several ranks holds leases, and only it writes.
-            context = replace(self.context, held=lambda i: i not in leases or leases[i].held())
+            context = replace(
+                self.context,
+                held=lambda i: i not in leases or leases[i].held(),
+                writing=lambda i: leases[i].writing() if i in leases else contextlib.nullcontext(),
+            )
             for cohort in self.world.first_rank_runs(partial(self.memory_fit.pieces, runs)):
                 Cohort(cohort, teacher, data, context).train()
         except Stopped:
             return
-        except (DataError, TeacherError, RanksError, PeerFailed) as error:
+        except (DataError, TeacherError, RanksError) as error:
             raise JobError(str(error)) from error
-        except OSError as error:
-            what = "disk full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
-            raise JobError(
-                f"{error.filename or self.task.runs}: {what}; checkpoints and records so far are "
-                "intact, the same command resumes from them"
-            ) from error
 
     def _load(self, run: Run) -> tuple[LoadedData, LoadedTeacher | None]:
         self.world.rows(run.training.batch_size)
@@ -233,6 +235,21 @@ def _memory_fit(task: Work, device: torch.device) -> MemoryFit:
     gpus = torch.cuda.device_count() if ":" not in task.executor.device else 1
     share = free_gpu_memory(device) / math.ceil(task.workers / max(1, gpus))
     return MemoryFit.on_gpu(share, task.executor)
+
+
+@contextlib.contextmanager
+def _disk_errors_in_one_line(runs: Path) -> Iterator[None]:
+    """Turn an error in writing, here or on another rank, into a ``JobError``."""
+    try:
+        yield
+    except PeerFailed as error:
+        raise JobError(str(error)) from error
+    except OSError as error:
+        what = "disk full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
+        raise JobError(
+            f"{error.filename or runs}: {what}; checkpoints and records so far are intact, the "
+            "same command resumes from them"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -13,7 +13,7 @@ COLUMNS = ("epoch", "train_loss", "train_acc", "test_loss", "test_acc", "test_to
 
 
 def write(
-    folder: Path, rows: list[dict[str, float]], *, permission: Permission = nullcontext
+    folder: Path, rows: Sequence[Mapping[str, float]], *, permission: Permission = nullcontext
 ) -> None:
     """Write the learning curve of a run.
 

@@ -3,25 +3,29 @@
 Only the first of several ranks writes; the others wait for it if the order matters.
 """
 
-import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 import torch
 
+from kdbench import files
 from kdbench.data.dataset import LoadedData
 from kdbench.grid.run import Run
-from kdbench.runs import attempts, environment, heartbeat, records
+from kdbench.runs import environment, heartbeat, history, records
 from kdbench.runs.heartbeat import Beat
+from kdbench.runs.lease import LeaseLost
 from kdbench.runs.owner import Owner
 from kdbench.runs.records import Record
-from kdbench.training import checkpoint, learner_results, learner_state
+from kdbench.training import checkpoint, learner_results, learner_state, traces
 from kdbench.training.context import TrainingContext
 from kdbench.training.gpu_facts import gpu_facts, step_facts
 from kdbench.training.learner import Learner
+from kdbench.training.run_end import RunEnd
 from kdbench.training.teacher import LoadedTeacher
 
 SAVING = 0.01
@@ -93,16 +97,20 @@ class Bookkeeper:
         began = time.monotonic()
         self.drop_lost(learners)
 
-        def write() -> None:
-            for learner in learners:
-                if learner.status == "running":
-                    folder = records.folder(self.context.runs, learner.run.id)
-                    checkpoint.save(folder, learner_state.state_of(learner))
-                    learner_results.write_history(folder, learner)
+        def write() -> list[str]:
+            running = [x for x in learners if x.status == "running"]
+            return [x.run.id for x in running if self._lost(partial(self._save, x))]
 
-        self.world.first_rank_runs(write)
+        self._drop(learners, self.world.first_rank_runs(write))
         self.last_save = time.monotonic()
         self.save_seconds = self.last_save - began
+
+    def _save(self, learner: Learner) -> None:
+        folder = records.folder(self.context.runs, learner.run.id)
+        writing = partial(self._writing, learner.run.id)
+        checkpoint.save(folder, learner_state.state_of(learner), permission=writing)
+        history.write(folder, learner.history, permission=writing)
+        traces.write(folder, learner.history, permission=writing)
 
     def _wait_for_device(self) -> None:
         """Wait until a GPU, which works behind the host, has done all steps so far."""
@@ -112,12 +120,37 @@ class Bookkeeper:
     def drop_lost(self, learners: list[Learner]) -> None:
         """Stop writing runs whose lease another process has taken, assuming this one dead."""
         ids = [x.run.id for x in learners if x.status != "lost"]
-        lost = set(self.world.first_rank_runs(lambda: [i for i in ids if not self.context.held(i)]))
+        lost = self.world.first_rank_runs(lambda: [i for i in ids if not self.context.held(i)])
+        self._drop(learners, lost)
+
+    def _drop(self, learners: list[Learner], lost: Collection[str]) -> None:
         for learner in learners:
             if learner.run.id in lost:
                 learner.status = "lost"
-                line = f"{learner.run.title}, {learner.run.method}: taken over by another process"
-                self.context.report((), line)
+                self._report_lost(learner.run)
+
+    def _report_lost(self, run: Run) -> None:
+        self.context.report((), f"{run.title}, {run.method}: taken over by another process")
+
+    @contextmanager
+    def _writing(self, run_id: str) -> Iterator[None]:
+        """Enter the context in which a file of a run is put in place.
+
+        Raises:
+            LeaseLost: another process has taken the lease, or has written the run's record.
+        """
+        with self.context.writing(run_id):
+            if records.has_record(self.context.runs, run_id):
+                raise LeaseLost(f"{run_id}: another process has written the record")
+            yield
+
+    def _lost(self, write: Callable[[], object]) -> bool:
+        """Write files of a run; True if another process has taken the run."""
+        try:
+            write()
+        except LeaseLost:
+            return True
+        return False
 
     def beat(self, group: list[Learner]) -> None:
         """Write a heartbeat of each running learner in ``group``, and report them all."""
@@ -152,61 +185,95 @@ class Bookkeeper:
                 at=time.time(),
                 process=me.process,
             )
-            heartbeat.write(self.context.runs, beat)
+            with suppress(OSError):  # losing one does no harm; a full disk ends the next checkpoint
+                if self.context.held(x.run.id):
+                    heartbeat.write(self.context.runs, beat)
             beats.append(beat)
         self.context.report(beats, "")
 
-    # -- the end ----------------------------------------------------------------------------
+    # -- the beginning and the end of a run -------------------------------------------------
+
+    def open_run(
+        self, run: Run, data: LoadedData, teacher: LoadedTeacher | None
+    ) -> tuple[bool, dict[str, Any] | None]:
+        """Prepare the folder of a run; write its record if only that is missing.
+
+        Returns:
+            Whether the run has ended, and the checkpoint to resume from; None: from the beginning.
+        """
+        return self.world.first_rank_runs(partial(self._open_run, run, data, teacher))
+
+    def _open_run(
+        self, run: Run, data: LoadedData, teacher: LoadedTeacher | None
+    ) -> tuple[bool, dict[str, Any] | None]:
+        runs, folder = self.context.runs, records.folder(self.context.runs, run.id)
+        records.write_run(runs, run)
+        files.sweep(folder)  # only this process writes here, as long as it holds the lease
+        state = checkpoint.load(folder)
+        if state is None or "optimizer" in state:
+            return False, state
+        end = RunEnd.of(state, run.id, data, teacher)
+        if end is None:
+            return False, None
+        done = (*end.record.attempts, "finished from the final checkpoint")
+        self._end_run(run, RunEnd(replace(end.record, attempts=done), end.history))
+        return True, None
 
     def finish(self, learner: Learner, data: LoadedData, teacher: LoadedTeacher | None) -> None:
         """Write the final checkpoint, history and record of a learner that has ended.
 
-        The record comes last, so that a run with a record has all its other files.
+        The record comes last, so that a run with a record has all its other files. Until then, the
+        run can be finished from its final checkpoint.
         """
         self.drop_lost([learner])
         if learner.status != "lost":
             learner.status = "done" if learner.status == "running" else learner.status
-            self.world.first_rank_runs(partial(self._write_results, learner, data, teacher))
+            self.world.first_rank_runs(partial(self._finish, learner, data, teacher))
 
-    def _write_results(
-        self, learner: Learner, data: LoadedData, teacher: LoadedTeacher | None
-    ) -> None:
-        status = learner.status
-        folder = records.folder(self.context.runs, learner.run.id)
+    def _finish(self, learner: Learner, data: LoadedData, teacher: LoadedTeacher | None) -> None:
+        run, status = learner.run, learner.status
         weights = checkpoint.digest(learner.student.state_dict())
-        if status == "done":
-            final = {
-                "model": learner.student.state_dict(),
-                "methods": learner.methods.state_dict(),
-                "epoch": learner.run.training.epochs,
-                "run": json.dumps(learner.run.to_json()),
-            }
-            checkpoint.save(folder, final, final=True)
-        learner_results.write_history(folder, learner)
-        if self.context.tensorboard:
-            learner_results.write_tensorboard(folder, learner)
-        self.write(
-            learner.run,
-            Record(
-                run=learner.run.id,
-                status=status,  # type: ignore[arg-type]
-                reason=learner.reason,
-                result=learner_results.result(learner, weights, data, teacher),
-                cost=learner_results.cost(learner, data),
-                traceback=learner.trace,
-                attempts=tuple(learner.attempts),
-            ),
-            learner,
+        record = Record(
+            run=run.id,
+            status=status,  # type: ignore[arg-type]
+            reason=learner.reason,
+            result=learner_results.result(learner, weights, data, teacher),
+            cost=learner_results.cost(learner, data),
+            traceback=learner.trace,
+            environment=self._environment(learner),
+            attempts=tuple(learner.attempts),
         )
+        self._end_run(run, RunEnd(record, learner.history), learner if status == "done" else None)
 
-    def write(self, run: Run, record: Record, learner: Learner | None = None) -> None:
-        """Write a run's record with the environment and times of its training, and report it.
+    def write(self, run: Run, record: Record) -> None:
+        """Write the record of a run that did not begin."""
+        end = RunEnd(replace(record, environment=self._environment()), None)
+        self.world.first_rank_runs(partial(self._end_run, run, end))
+
+    def _end_run(self, run: Run, end: RunEnd, learner: Learner | None = None) -> None:
+        """Write the files of a run that has ended, its record last, and report it.
 
         Args:
-            learner: None if the run did not begin.
+            learner: whose final checkpoint is written first; None: no checkpoint.
         """
-        if not self.world.first:
+        runs, writing = self.context.runs, partial(self._writing, run.id)
+
+        def write() -> None:
+            if learner:
+                folder, state = records.folder(runs, run.id), end.final_state(learner)
+                checkpoint.save(folder, state, final=True, permission=writing)
+            end.write(runs, tensorboard=self.context.tensorboard, permission=writing)
+
+        if self._lost(write):
+            self._report_lost(run)
             return
+        record = end.record
+        acc = f" {record.result.test_acc:.2f} %" if record.result else ""
+        reason = f" ({record.reason})" if record.reason else ""
+        self.context.report((), f"{run.title}, {run.method}: {record.status}{acc}{reason}")
+
+    def _environment(self, learner: Learner | None = None) -> dict[str, Any]:
+        """Describe where and when this training takes place, as in a record."""
         device = self.context.device
         gpu = gpu_facts(device)
         if gpu:
@@ -219,11 +286,4 @@ class Bookkeeper:
         )
         trained_on |= {"started": self.started}
         trained_on |= {"ended": datetime.now(UTC).isoformat(timespec="seconds")}
-        trained_on |= {"ranks": self.world.size} if self.world.size > 1 else {}
-        all_attempts = (*attempts.read(self.context.runs, record.run), *record.attempts)
-        record = replace(record, environment=trained_on, attempts=all_attempts)
-        records.write(self.context.runs, record)
-        heartbeat.clear(self.context.runs, record.run)
-        acc = f" {record.result.test_acc:.2f} %" if record.result else ""
-        reason = f" ({record.reason})" if record.reason else ""
-        self.context.report((), f"{run.title}, {run.method}: {record.status}{acc}{reason}")
+        return trained_on | ({"ranks": self.world.size} if self.world.size > 1 else {})

@@ -1,28 +1,30 @@
 """Checkpoints that a kill, a full disk or a flipped bit cannot turn into a wrong number.
 
-A checkpoint is written to a temporary file, synced, and renamed; the previous checkpoint is kept
-until then. The file has torch's zip format. Its checksums are verified before it is loaded, and
-loading never unpickles code.
+A checkpoint is written to a temporary file, synced, and renamed; the one before is kept as the
+previous checkpoint until the run's end. The file has torch's zip format. Its checksums are verified
+before it is loaded, and loading never unpickles code.
 """
 
 import copy
 import hashlib
 import io
 import logging
-import os
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from kdbench.files import write_atomically
+from kdbench.files import Permission, keep_as, sync_folder, write_atomically
 from kdbench.runs.records import Record
 
 NAME, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
+NEW = "checkpoint.new.pt"
+"""Earlier versions wrote this file first; after a kill it may be the newest checkpoint."""
 
 log = logging.getLogger(__name__)
 
@@ -35,28 +37,46 @@ class OtherWeights(CheckpointDamaged):
     """The checkpoint is complete, but its weights are not those of the run's record."""
 
 
-def save(folder: Path, state: dict[str, Any], *, final: bool = False) -> None:
+def save(
+    folder: Path,
+    state: dict[str, Any],
+    *,
+    final: bool = False,
+    permission: Permission = nullcontext,
+) -> None:
     """Write ``folder/checkpoint.pt``, and keep the previous checkpoint.
 
     Args:
         folder: the run's folder.
         state: tensors, numbers, strings, and lists and dicts of them.
         final: training has ended; the previous checkpoint is deleted.
+        permission: entered before the existing checkpoint is replaced.
 
     Raises:
         OSError: the file cannot be written; the existing checkpoints are unchanged.
+        Exception: what ``permission`` raises; likewise.
     """
     buffer = io.BytesIO()
     torch.save(to_host(state), buffer)
-    new = folder / "checkpoint.new.pt"
-    write_atomically(new, buffer.getvalue())
-    current, previous = folder / NAME, folder / PREVIOUS
-    if current.exists() and not final:
-        current.replace(previous)
-    new.replace(current)
+    current = folder / NAME
+
+    @contextmanager
+    def keeping_previous() -> Iterator[None]:
+        with permission():
+            if current.exists() and not final:
+                keep_as(current, folder / PREVIOUS)
+            yield
+
+    write_atomically(current, buffer.getvalue(), permission=keeping_previous)
+    sync_folder(folder)
     if final:
-        previous.unlink(missing_ok=True)
-    _sync(folder)
+        remove_previous(folder)
+
+
+def remove_previous(folder: Path) -> None:
+    """Delete the checkpoints that a final checkpoint replaces."""
+    for name in (PREVIOUS, NEW):
+        (folder / name).unlink(missing_ok=True)
 
 
 def to_host(state: dict[str, Any]) -> dict[str, Any]:
@@ -84,15 +104,6 @@ def _to_host(value: Any, gpus: set[torch.device]) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(_to_host(item, gpus) for item in value)
     return value
-
-
-def _sync(folder: Path) -> None:
-    """Sync a folder, so that renames in it survive a power failure."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -136,8 +147,7 @@ def load(folder: Path) -> dict[str, Any] | None:
 
     A damaged checkpoint is reported in the log, and the previous checkpoint is loaded.
     """
-    # checkpoint.new.pt is complete, too, if the process was killed between the two renames.
-    for name in (NAME, "checkpoint.new.pt", PREVIOUS):
+    for name in (NAME, NEW, PREVIOUS):
         path = folder / name
         if path.exists():
             try:

@@ -14,9 +14,8 @@ from kdbench.data.batches import eval_batches
 from kdbench.data.dataset import LoadedData
 from kdbench.grid.run import Run
 from kdbench.method import Features, Incompatible
-from kdbench.runs import records
 from kdbench.runs.records import Record
-from kdbench.training import checkpoint, evaluation, learner_state
+from kdbench.training import evaluation, learner_state
 from kdbench.training.bookkeeping import Bookkeeper
 from kdbench.training.build import dry_run
 from kdbench.training.context import TrainingContext
@@ -139,12 +138,12 @@ class Cohort:
                 world=self.world,
             )
 
-        folder = records.folder(self.context.runs, run.id)
-        self.world.first_rank_runs(partial(records.write_run, self.context.runs, run))
+        ended, state = self.bookkeeper.open_run(run, self.data, self.teacher)
+        if ended:  # killed between the final checkpoint and the record
+            return
         try:
             learner = self.world.run_or_fail_together(build)
-            state = self.world.first_rank_runs(partial(checkpoint.load, folder))
-            if state is not None and "optimizer" in state:
+            if state is not None:
                 learner_state.restore(learner, state)
                 resumed_at = f"{learner.phase} epoch {learner.epoch}, step {learner.step}"
                 learner.attempts.append(f"resumed at {resumed_at}")
@@ -158,7 +157,7 @@ class Cohort:
             self.bookkeeper.write(run, record)
             return
         self.learners.append(learner)
-        if learner.phase == "end":  # killed between the last epoch and the record
+        if learner.phase == "end":  # a checkpoint of an earlier version, after the last epoch
             self._finish(learner)
 
     # -- steps of the loop ------------------------------------------------------------------

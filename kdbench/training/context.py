@@ -1,6 +1,7 @@
 """Folder, device and callbacks of a training; none changes a result."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,9 @@ class TrainingContext:
         stop: called after every step; training stops if it returns True.
         report: called with the learners' heartbeats, and with a line for every run that ends.
         held: returns whether this process still holds a run's lease, by the run's id; called
-            before a checkpoint or record is written.
+            before a file is written.
+        writing: returns the context in which a file of a run is put in place, by the run's id;
+            entering it raises ``LeaseLost`` if another process has taken the lease.
         world: the ranks that train together; only the first writes and reports.
     """
 
@@ -40,4 +43,5 @@ class TrainingContext:
     stop: Callable[[], bool] = lambda: False
     report: Callable[[Sequence[Beat], str], None] = lambda beats, line: None
     held: Callable[[str], bool] = lambda run_id: True
+    writing: Callable[[str], AbstractContextManager[object]] = lambda run_id: nullcontext()
     world: World = ALONE

@@ -1,15 +1,12 @@
-"""Result, cost and curves of a learner that has ended."""
+"""Result and cost of a learner that has ended."""
 
 import resource
-from pathlib import Path
 
 import torch
 
 from kdbench.data.dataset import LoadedData
 from kdbench.models import size
-from kdbench.runs import history
 from kdbench.runs.records import Cost, Result
-from kdbench.training import traces
 from kdbench.training.learner import Learner
 from kdbench.training.teacher import LoadedTeacher
 
@@ -72,19 +69,3 @@ def cost(learner: Learner, data: LoadedData) -> Cost:
         peak_mb=round(peak, 1),
         peak_reserved_mb=reserved,
     )
-
-
-def write_history(folder: Path, learner: Learner) -> None:
-    """Write ``history.csv``, and ``trace.csv`` if a method traces values."""
-    history.write(folder, learner.history)
-    traces.write(folder, learner.history)
-
-
-def write_tensorboard(folder: Path, learner: Learner) -> None:
-    """Write curves for TensorBoard, once at the end, so that resuming repeats no point."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    with SummaryWriter(str(folder / "tensorboard")) as writer:
-        for row in learner.history:
-            for name in set(row) - {"epoch"}:
-                writer.add_scalar(name, row[name], int(row["epoch"]))

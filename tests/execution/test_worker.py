@@ -88,11 +88,11 @@ def test_full_disk_is_reported_in_one_line_and_loses_nothing(
     original = files.write_atomically
     calls = [0]
 
-    def fails_later(path: Path, content: str | bytes) -> None:
+    def fails_later(path: Path, content: str | bytes, **options: Any) -> None:
         calls[0] += 1
         if calls[0] > 8:
             raise OSError(28, "No space left on device", str(path))
-        original(path, content)
+        original(path, content, **options)
 
     monkeypatch.setattr(records, "write_atomically", fails_later)
     monkeypatch.setattr("kdbench.training.checkpoint.write_atomically", fails_later)

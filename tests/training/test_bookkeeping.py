@@ -127,11 +127,11 @@ def _saving(
 ) -> Bookkeeper:
     """Return a bookkeeper that has just written checkpoints, which took ``takes`` seconds."""
 
-    def save(folder: Path, state: Any) -> None:
+    def save(folder: Path, state: Any, **options: Any) -> None:
         clock.now += takes
 
     monkeypatch.setattr(bookkeeping.checkpoint, "save", save)
-    monkeypatch.setattr(bookkeeping.learner_results, "write_history", lambda folder, learner: None)
+    monkeypatch.setattr(bookkeeping.history, "write", lambda folder, rows, **options: None)
     one = learner()
     keeper = Bookkeeper(TrainingContext(tmp_path, CPU, checkpoint_seconds=every), [one.run])
     keeper.save([one])
@@ -209,13 +209,13 @@ def test_waiting_for_the_gpu_does_not_count_as_writing_checkpoints(
     def synchronize(device: torch.device) -> None:
         clock.now += left.pop() if left else 0.0
 
-    def save(folder: Path, state: Any) -> None:
+    def save(folder: Path, state: Any, **options: Any) -> None:
         synchronize(CPU)  # copying to the host waits
         clock.now += 0.25
 
     monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
     monkeypatch.setattr(bookkeeping.checkpoint, "save", save)
-    monkeypatch.setattr(bookkeeping.learner_results, "write_history", lambda folder, learner: None)
+    monkeypatch.setattr(bookkeeping.history, "write", lambda folder, rows, **options: None)
     keeper = Bookkeeper(TrainingContext(tmp_path, CPU), [alone()])
     keeper.context = replace(keeper.context, device=torch.device("cuda", 0))
     keeper.save([learner()])

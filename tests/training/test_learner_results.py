@@ -54,12 +54,6 @@ def test_earlier_epoch_wins_a_tie() -> None:
     assert result.best_epoch == 1
 
 
-def test_tensorboard_curves_are_written_once(tmp_path: Any) -> None:
-    pytest.importorskip("tensorboard")
-    learner_results.write_tensorboard(tmp_path, learner([row(1, 70.0, 60.0), row(2, 90.0, 70.0)]))
-    assert len(list((tmp_path / "tensorboard").iterdir())) == 1
-
-
 def test_peaks_of_a_gpu_are_what_is_allocated_and_what_is_reserved(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -7,7 +7,9 @@ Queued jobs run the code that was submitted, even if the checkout changes. A sna
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -19,6 +21,8 @@ from kdbench.registry import lookup
 from kdbench.runs import environment
 
 NAME = "snapshot.json"
+COPY_SECONDS = 86_400
+"""A copy that was begun longer ago was left by a killed process."""
 
 
 def take(runs: Path, todo: Iterable[Run]) -> Path:
@@ -38,6 +42,7 @@ def take(runs: Path, todo: Iterable[Run]) -> Path:
     target = (runs / ".code" / digest.hexdigest()[:16]).resolve()
     if (target / NAME).exists():
         return target
+    _sweep(target.parent)
     copy = target.with_name(f".{target.name}.{uuid4().hex[:8]}")
     for name, path in files.items():
         destination = copy / name
@@ -52,6 +57,14 @@ def take(runs: Path, todo: Iterable[Run]) -> Path:
         if not (target / NAME).exists():
             raise
     return target
+
+
+def _sweep(folder: Path) -> None:
+    """Delete copies that killed processes have left."""
+    for copy in folder.glob(".*"):
+        with suppress(OSError):
+            if time.time() - copy.stat().st_mtime > COPY_SECONDS:
+                shutil.rmtree(copy)
 
 
 def _files(todo: Iterable[Run]) -> Iterator[tuple[str, Path]]:

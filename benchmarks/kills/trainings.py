@@ -1,0 +1,303 @@
+"""Tiny trainings that end or stop early in a process of their own, with a fault on the way."""
+
+import multiprocessing
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.kills.file_faults import Fault, FileFaults
+from kdbench.data.dataset import load
+from kdbench.execution.slurm import job, submissions
+from kdbench.execution.slurm.stop_signals import StopSignals
+from kdbench.execution.slurm.submissions import Submission
+from kdbench.execution.work import JobError, Work
+from kdbench.execution.worker import Worker
+from kdbench.grid.expand import expand
+from kdbench.grid.parsing import parse
+from kdbench.grid.run import Run
+from kdbench.runs import records
+from kdbench.training import checkpoint, ranks
+from kdbench.training.learner import Learner
+from kdbench.training.ranks import RankLost
+
+GRID: dict[str, Any] = {
+    "name": "kills",
+    "dataset": {"name": "digits", "per_class": 7},
+    "protocol": {"preset": "demo", "epochs": 2, "batch_size": 16},
+    "seeds": [0],
+    "pairs": ["r8w4 -> r8w3"],
+    "methods": ["kd", "at", "sp"],
+    "report": {"baseline": "student"},
+    "executor": {"kind": "debug", "device": "cpu"},
+}
+"""70 images: 4 steps an epoch."""
+SECONDS = 120.0
+"""After this time a process counts as hanging."""
+FAILED, LOST, STOPPED = 2, 9, 143
+"""Exit codes: training cannot continue for a reason in ``message``; another rank is gone; stopped
+after the steps that were asked for."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A training to end at each of its file operations.
+
+    Attributes:
+        methods: of the runs, which train as one cohort.
+        ranks: number of processes that train together.
+        slurm: train as a job of Slurm does.
+        before: steps of each run before the operations that count.
+        steps: steps of each run during which they count; None: until all runs have ended.
+        checkpoint_seconds: as in a grid's executor.
+    """
+
+    methods: tuple[str, ...] = ("kd",)
+    ranks: int = 1
+    slurm: bool = False
+    before: int = 6
+    steps: int | None = None
+    checkpoint_seconds: float = 60.0
+
+
+COHORT = ("kd", "at", "sp")
+SCENARIOS = {
+    "end, one run": Scenario(),
+    "end, cohort of three": Scenario(COHORT),
+    "end, two ranks": Scenario(ranks=2),
+    "end, Slurm job": Scenario(slurm=True),
+    "checkpoint, one run": Scenario(before=2, steps=3, checkpoint_seconds=0.0),
+    "checkpoint, cohort of three": Scenario(COHORT, before=2, steps=2, checkpoint_seconds=0.0),
+    "checkpoint, two ranks": Scenario(ranks=2, before=2, steps=2, checkpoint_seconds=0.0),
+}
+
+
+@dataclass
+class Outcome:
+    """What a training process did.
+
+    Attributes:
+        code: its exit code, negative for a signal.
+        trained: steps that it trained, by run.
+        safe: steps in the last checkpoint that it completed, by run; -1: none.
+        operations: its file operations in the folder of runs.
+        message: why training could not continue.
+    """
+
+    code: int
+    trained: list[int]
+    safe: list[int]
+    operations: list[str] = field(default_factory=list)
+    message: str = ""
+
+
+class Trainings:
+    """Trainings of a scenario in folders of runs below ``folder``."""
+
+    def __init__(self, scenario: Scenario, folder: Path) -> None:
+        """Train the runs' teacher."""
+        torch.set_num_threads(1)
+        self.scenario, self.folder = scenario, folder
+        runs = expand(parse(GRID, source="benchmarks.kills")).runs
+        self.runs = [run for run in runs if run.method in scenario.methods]
+        self.teacher = next(run for run in runs if run.teacher is None and run.student == "r8w4")
+        grid = parse(GRID, source="benchmarks.kills")
+        changes = {"ranks": scenario.ranks, "checkpoint_seconds": scenario.checkpoint_seconds}
+        self.executor = grid.executor.model_copy(update=changes)
+        # Imports take seconds: once, before forking. The first optimiser imports torch._dynamo.
+        load(grid.dataset, Path("data"), torch.device("cpu"))
+        torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])
+        self.base = folder / "base"
+        self._check(self.train(self.base, [self.teacher]))
+        self.before = [0] * len(self.runs)
+
+    @property
+    def total(self) -> int:
+        """Steps of each run."""
+        return self.runs[0].training.epochs * (70 // self.runs[0].training.batch_size)
+
+    def stop_before(self) -> None:
+        """Train the runs in ``base`` to the checkpoint before the operations that count."""
+        outcome = self.train(self.base, self.runs, steps=self.scenario.before)
+        self._check(outcome)
+        self.before = outcome.trained
+
+    def fresh(self, name: str) -> Path:
+        """Return a copy of ``base``."""
+        target = self.folder / name
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(self.base, target)
+        return target
+
+    @staticmethod
+    def _check(outcome: Outcome) -> None:
+        if outcome.code:
+            raise RuntimeError(f"training without faults: exit code {outcome.code}: {outcome}")
+
+    def train(
+        self,
+        folder: Path,
+        runs: Sequence[Run],
+        *,
+        steps: int | None = None,
+        at: int | None = None,
+        fault: Fault = "kill",
+    ) -> Outcome:
+        """Train runs in processes of their own; only the first has the fault.
+
+        Args:
+            folder: of the runs.
+            runs: to train as one cohort.
+            steps: stop after so many steps; None: train to the end.
+            at: number of the file operation that fails; None: none.
+            fault: how it fails.
+        """
+        fork = multiprocessing.get_context("fork")  # torch is imported already
+        tally = fork.Array("i", [0] * len(runs) + [-1] * len(runs), lock=False)
+        notes = self.folder / "notes"
+        notes.write_text("")
+        size = 1 if runs == [self.teacher] else self.scenario.ranks
+        slurm = self.scenario.slurm and runs != [self.teacher]
+        submission = self._submission(folder, runs) if slurm else None
+        port = _free_port()
+        processes: list[BaseProcess] = []
+        for rank in range(size):
+            faults = FileFaults(folder, at if rank == 0 else None, fault)
+            stop = partial(_reached, tally, steps or SECONDS)
+            train = partial(self._train, folder, runs, submission, stop)
+            variables = _variables(rank, size, port) if size > 1 else {}
+            target = partial(_child, train, runs, faults, tally, notes if rank == 0 else None)
+            processes.append(fork.Process(target=target, args=(variables,), daemon=True))
+        sys.stdout.flush()
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(SECONDS)
+            if process.is_alive():
+                process.kill()
+                raise RuntimeError(f"operation {at} ({fault}): a process hangs")
+        operations, _, message = notes.read_text().partition("\0")
+        trained, safe = list(tally[: len(runs)]), list(tally[len(runs) :])
+        code = processes[0].exitcode
+        assert code is not None
+        return Outcome(code, trained, safe, operations.split("\n"), message)
+
+    def _train(
+        self, folder: Path, runs: Sequence[Run], submission: Path | None, stop: Callable[[], bool]
+    ) -> int:
+        """Train runs in this process; return the exit code."""
+        if submission:
+            os.environ |= {"SLURM_JOB_ID": "7", "SLURM_PROCID": "0"}
+            code = job.train(submission, 0, _Signals(stop))
+            return 0 if code == STOPPED else code
+        task = Work((tuple(runs),), folder, Path("data"), self.executor)
+        with ranks.join_ranks("cpu", 20.0) as world:
+            Worker(task, 0, stop, lambda beats, line: None, world).run()
+        return 0
+
+    def _submission(self, folder: Path, runs: Sequence[Run]) -> Path:
+        """Write what a runner writes before it submits a job; return the submission's folder."""
+        ids = tuple(run.id for run in runs)
+        name = submissions.name_of("kills")
+        executor = self.executor.model_dump(mode="json")
+        values: tuple[Any, ...] = (name, "kills", str(folder), "data", "", executor, ((ids,),), {})
+        submission = Submission(*values)
+        submissions.write(submission, {run.id: run for run in runs})
+        return submission.folder
+
+    def numbers(self, folder: Path) -> list[Any]:
+        """Return all that must be equal bit for bit: results, curves and weights of the runs."""
+        found: list[Any] = []
+        for run in self.runs:
+            record = records.read(folder, run.id)
+            assert record is not None
+            checkpoint.trained(records.folder(folder, run.id) / checkpoint.NAME, record)
+            lines = (folder / run.id / "history.csv").read_text().splitlines()
+            curve = [line.rpartition(",")[0] for line in lines]  # without seconds
+            found.append((repr(record.result), record.status, curve))
+        return found
+
+    def files(self, folder: Path) -> list[str]:
+        """List the files of the runs."""
+        return sorted(
+            f"{run.id}/{path.name}" for run in self.runs for path in (folder / run.id).iterdir()
+        )
+
+
+class _Signals(StopSignals):
+    """Signals to a job that come after some steps."""
+
+    def __init__(self, reached: Callable[[], bool]) -> None:
+        super().__init__()
+        self.reached = reached
+
+    def __getattribute__(self, name: str) -> Any:
+        return self.reached() if name == "stop" else super().__getattribute__(name)
+
+
+def _reached(tally: Any, steps: float) -> bool:
+    return bool(tally[0] >= steps)
+
+
+def _child(
+    train: Callable[[], int],
+    runs: Sequence[Run],
+    faults: FileFaults,
+    tally: Any,
+    notes: Path | None,
+    variables: Mapping[str, str],
+) -> None:
+    """Train with the fault, note what was done, and end the process."""
+    os.environ |= variables
+    torch.set_num_threads(1)
+    if notes:
+        _count_steps(runs, tally)
+    faults.install()
+    message = ""
+    try:
+        code = train()
+    except JobError as error:
+        code, message = FAILED, str(error)
+    except RankLost:
+        code = LOST
+    faults.at = None
+    if notes:
+        notes.write_text("\n".join(faults.done) + "\0" + message)
+    os._exit(code)
+
+
+def _count_steps(runs: Sequence[Run], tally: Any) -> None:
+    """Count the steps that this process trains, and those in completed checkpoints."""
+    place = {run.id: i for i, run in enumerate(runs)}
+    after_step, save = Learner.after_step, checkpoint.save
+
+    def counted(self: Learner, *args: Any) -> None:
+        after_step(self, *args)
+        tally[place[self.run.id]] += 1
+
+    def noted(folder: Path, state: Mapping[str, Any], **options: Any) -> None:
+        save(folder, dict(state), **options)
+        i = place[folder.name]
+        tally[len(runs) + i] = state.get("steps_done", 1 << 20)  # the final one has them all
+
+    Learner.after_step = counted  # type: ignore[method-assign, assignment]
+    checkpoint.save = noted
+
+
+def _variables(rank: int, size: int, port: int) -> dict[str, str]:
+    values = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_PORT": port}
+    return {"MASTER_ADDR": "127.0.0.1"} | {key: str(value) for key, value in values.items()}
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
