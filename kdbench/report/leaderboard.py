@@ -139,7 +139,8 @@ def _other_files(*, archived: bool) -> str:
         "[.parquet](leaderboard.parquet)), per cell with all seeds' accuracies and run ids, and "
         f"in [across.csv](across.csv), over pairs. {records} [leaderboard.tex](leaderboard.tex) is "
         "the main table for a paper. `kdbench show ID` prints a run and the command that repeats "
-        "it.\n"
+        "it. Departures from the authors' recipes: "
+        f"[docs/departures.md]({html.DEPARTURES}) in kdbench's source.\n"
     )
 
 

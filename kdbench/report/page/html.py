@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 CELLS = 5_000
 """Most cells with details on the page; with more it would have tens of megabytes."""
+DEPARTURES = "../../docs/departures.md"
+"""Link from a folder of results in a checkout."""
 
 
 def render(
@@ -61,6 +63,7 @@ def render(
         "page.html.j2",
         ("theme.js", "sort.js", "main_table.js", "cell_details.js"),
         title=grid.title,
+        departures=DEPARTURES,
         introduction=_introduction(grid, rows, columns),
         answers=answers.answers(aggregate, rows, columns),
         supports=supports,
