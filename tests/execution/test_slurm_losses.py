@@ -11,6 +11,7 @@ from fake_slurm import (
     ends_once,
     history,
     lines_of,
+    make_runner,
     run_to_end,
     slurm,
     slurm_executor,
@@ -19,7 +20,9 @@ from fake_slurm import (
 from tiny_runs import alone
 
 from kdbench.execution import work
-from kdbench.runs import attempts, records
+from kdbench.runs import attempts, lease, records
+from kdbench.runs.lease import Lease
+from kdbench.runs.owner import Owner
 from kdbench.runs.records import Record
 
 __all__ = ["slurm"]
@@ -124,6 +127,27 @@ def test_run_fails_after_its_retries_and_keeps_its_history(
     assert "lost 3 times without progress" in record.reason
     assert len(history(tmp_path, runs[1].id)) == 3
     assert records.load(tmp_path, [runs[2].id])[runs[2].id].status == "done"
+
+
+def test_lost_run_that_another_process_trains_by_now_is_not_recorded_as_failed(
+    slurm: FakeSlurm, tmp_path: Path
+) -> None:
+    run = alone()
+    theirs: list[Lease] = []
+
+    def on_start(name: str, job: Job) -> str | None:
+        taken = lease.acquire(tmp_path / run.id, Owner("node7", "another boot", 1, "1"))
+        theirs.extend([taken] if taken else [])
+        return "NODE_FAIL"
+
+    slurm.on_start = on_start
+    for _ in make_runner([run], tmp_path, slurm, slurm_executor(retries=0)).events():
+        if slurm.clock.now > 2000:
+            break
+    assert len(slurm.submissions) == 1
+    assert not records.has_record(tmp_path, run.id)
+    assert theirs[0].held()
+    theirs[0].release()
 
 
 def test_crash_in_native_code_is_named_in_the_record(slurm: FakeSlurm, tmp_path: Path) -> None:
