@@ -12,6 +12,7 @@ from kdbench.cli.options import (
     display,
     folder_options,
     grid_option,
+    replace_option,
     set_option,
 )
 
@@ -93,12 +94,14 @@ def plan(tflops: float | None, exact: bool, **flags: Any) -> None:
 )
 @click.option("--detach", is_flag=True, help="Submit to Slurm and return at once.")
 @click.option("--dry-run", is_flag=True, help="List the missing runs without training.")
+@replace_option
 def run(
     data: Path,
     executor: str | None,
     workers: int | None,
     detach: bool,
     dry_run: bool,
+    replace: bool,
     **flags: Any,
 ) -> None:
     """Train missing runs, teachers first, then write the leaderboard.
@@ -117,11 +120,16 @@ def run(
             click.echo(f"{todo.id}  {todo.title}, {todo.method}")
         return
     from kdbench.cli.run_grid import submit, train
+    from kdbench.report import results_folder
 
+    # Before training, so that no training ends without a place for its leaderboard.
+    results_folder.check_place(request.results, grid.name)
+    if not replace:
+        results_folder.check_kept(request.results, grid.name, expansion.cells, None)
     if detach:
         submit(grid, expansion, runs, data, chosen)
     else:
-        train(grid, expansion, runs, request.results, data, chosen)
+        train(grid, expansion, runs, request.results, data, chosen, replace=replace)
 
 
 @click.command()

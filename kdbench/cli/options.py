@@ -87,6 +87,11 @@ folder_options = combined(
 )
 """--runs and --results, for commands that read or write runs."""
 
+replace_option = click.option(
+    "--replace", is_flag=True, help="Replace a leaderboard even if results in it are lost."
+)
+"""--replace, for commands that write leaderboards."""
+
 data_option = click.option(
     "--data", type=PATH, default=Path("data"), show_default=True, help="Folder of data sets."
 )

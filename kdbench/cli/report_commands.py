@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kdbench.cli.options import PATH, combined, display, folder_options, grid_option, set_option
+from kdbench.cli.options import (
+    PATH,
+    combined,
+    display,
+    folder_options,
+    grid_option,
+    replace_option,
+    set_option,
+)
 
 if TYPE_CHECKING:
     from kdbench.runs.evidence import Evidence
@@ -120,9 +128,10 @@ def without_blas_threads() -> Iterator[None]:
 
 @click.command()
 @report_options
+@replace_option
 @without_garbage_collection()
 @without_blas_threads()
-def report(**flags: Any) -> None:
+def report(replace: bool, **flags: Any) -> None:
     """Write the leaderboard of a grid to results/GRID, without training."""
     from kdbench.report.plots import in_background
 
@@ -134,7 +143,7 @@ def report(**flags: Any) -> None:
 
         merged = several_grids.merged(grids, mix=request.mix)
         if merged is None:
-            click.echo(f"{several_grids.write(grids, request.results)}")
+            click.echo(f"{several_grids.write(grids, request.results, replace=replace)}")
             return
         evidence = merged
     with in_background.drawing_process(evidence) as draw:
@@ -144,7 +153,7 @@ def report(**flags: Any) -> None:
         from kdbench.stats.aggregate import aggregate
 
         statistics = aggregate(evidence)
-        page = leaderboard.write(statistics, request.results, draw)
+        page = leaderboard.write(statistics, request.results, draw, replace=replace)
     display(Terminal(statistics))
     click.echo(f"{page}")
 

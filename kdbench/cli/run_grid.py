@@ -24,9 +24,26 @@ from kdbench.runs.records import Record
 
 
 def train(
-    grid: Grid, expansion: Expansion, runs: Path, results: Path, data: Path, executor: Executor
+    grid: Grid,
+    expansion: Expansion,
+    runs: Path,
+    results: Path,
+    data: Path,
+    executor: Executor,
+    *,
+    replace: bool = False,
 ) -> None:
-    """Train missing runs and write the leaderboard; exit if interrupted or if a run has failed."""
+    """Train missing runs and write the leaderboard; exit if interrupted or if a run has failed.
+
+    Args:
+        grid: the grid.
+        expansion: its runs.
+        runs: folder of runs.
+        results: folder of leaderboards.
+        data: folder of data sets.
+        executor: in place of the grid's.
+        replace: replace the leaderboard even if results in it are lost.
+    """
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -51,7 +68,7 @@ def train(
 
     evidence = gather(grid, expansion.cells, runs)
     statistics = aggregate(evidence)
-    page = leaderboard.write(statistics, results)
+    page = leaderboard.write(statistics, results, replace=replace)
     display(Terminal(statistics))
     click.echo(f"{page}")
     loaded = [evidence.records[run.id] for run in expansion.runs if run.id in evidence.records]

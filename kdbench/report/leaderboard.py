@@ -13,6 +13,7 @@ from kdbench.files import write_atomically
 from kdbench.grid import published
 from kdbench.grid.grid import Grid
 from kdbench.grid.repeat_command import Commands
+from kdbench.report import results_folder
 from kdbench.report.page import html
 from kdbench.report.plots import pictures
 from kdbench.report.plots.in_background import Draw, GetPictures, draw_here
@@ -37,16 +38,29 @@ COMMANDS = 400
 """Most cells with a command on the page; finding one takes some milliseconds."""
 
 
-def write(aggregate: Aggregate, results: Path, draw: Draw = draw_here) -> Path:
+def write(
+    aggregate: Aggregate, results: Path, draw: Draw = draw_here, *, replace: bool = False
+) -> Path:
     """Write ``files`` to ``results/<grid>/``, and the index of all grids to ``results/``.
+
+    Args:
+        aggregate: the grid's statistics.
+        results: folder of leaderboards.
+        draw: how to draw the plots.
+        replace: write even if results in the folder are lost.
 
     Returns:
         The path of ``leaderboard.md``.
 
     Raises:
+        ResultsError: without ``replace``, results in the folder would be lost; nothing is written.
         OSError: the folder cannot be written; each file is then either the old or the new one.
     """
-    target = results / aggregate.evidence.grid.name
+    evidence = aggregate.evidence
+    target = results / evidence.grid.name
+    results_folder.check_place(results, evidence.grid.name)
+    if not replace:
+        results_folder.check_kept(results, evidence.grid.name, evidence.cells, evidence.records)
     contents = files(aggregate, draw)
     (target / "plots").mkdir(parents=True, exist_ok=True)
     # The page last: the files that it links to exist by then.

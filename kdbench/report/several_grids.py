@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from kdbench.files import write_atomically
 from kdbench.grid.grid import Grid
 from kdbench.grid.run import BASELINES
+from kdbench.report import results_folder
 from kdbench.report.compare import differing
 from kdbench.report.tables import accuracy
 from kdbench.report.tables.table import Table
@@ -67,12 +68,25 @@ def name(grids: Sequence[Evidence]) -> str:
     return "-and-".join(evidence.grid.name for evidence in grids)
 
 
-def write(grids: Sequence[Evidence], results: Path) -> Path:
+def write(grids: Sequence[Evidence], results: Path, *, replace: bool = False) -> Path:
     """Write grids with different protocols to ``results/<A>-and-<B>/mixed.{md,csv}``.
+
+    Args:
+        grids: the grids.
+        results: folder of leaderboards.
+        replace: write even if results in the folder are lost.
 
     Returns:
         Path of the page.
+
+    Raises:
+        ResultsError: without ``replace``, results in the folder would be lost; nothing is written.
     """
+    results_folder.check_place(results, name(grids))
+    if not replace:
+        cells = [cell for evidence in grids for cell in evidence.cells]
+        records = {key: record for evidence in grids for key, record in evidence.records.items()}
+        results_folder.check_kept(results, name(grids), cells, records)
     table, frame = side_by_side([aggregate(evidence) for evidence in grids])
     target = results / name(grids)
     target.mkdir(parents=True, exist_ok=True)

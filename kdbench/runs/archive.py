@@ -107,6 +107,23 @@ def load(path: Path) -> Evidence:
     return Evidence(grid, cells, records, lambda run_id: _rows(curves.get(run_id)), plugins)
 
 
+def load_runs(path: Path) -> dict[str, tuple[dict[str, Any], Record]]:
+    """Load the runs that have a record: id -> (the run as JSON, its record), of any numerics.
+
+    Raises:
+        ArchiveError: as for ``load``.
+    """
+    rows, _ = _read(path)
+    try:
+        return {
+            run_id: (json.loads(run), Record.from_json(record))
+            for run_id, run, record in zip(rows["id"], rows["run"], rows["record"], strict=True)
+            if record is not None
+        }
+    except (RecordError, TypeError, ValueError) as error:
+        raise ArchiveError(f"{path}: damaged: {type(error).__name__}: {error}") from error
+
+
 def _read(path: Path) -> tuple[dict[str, list[Any]], dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
