@@ -16,6 +16,7 @@ from kdbench.method import Method, Setup
 from kdbench.models import zoo
 from kdbench.models.network import Network
 from kdbench.runs import records, short_ids
+from kdbench.runs.data_digests import MadeOf, check_loaded
 from kdbench.runs.records import Record
 from kdbench.training import teacher as teachers
 from kdbench.training.build import build_methods, dry_run
@@ -50,7 +51,8 @@ class Library:
         the same student, or else of the first that has one.
 
         Raises:
-            UserError: a run has not finished, or its checkpoint or data is missing.
+            UserError: a run has not finished, its checkpoint or data is missing, or its data have
+                changed.
         """
         runs = self.finished(ids)
         distilled = [run for run in runs if run.teacher]
@@ -73,7 +75,11 @@ class Library:
         return list(runs.values())
 
     def network(self, run: Run) -> Network:
-        """Return the network that a run trained, on the device, frozen and in eval mode."""
+        """Return the network that a run trained, on the device, frozen and in eval mode.
+
+        Raises:
+            UserError: its checkpoint is missing, or its data have changed.
+        """
         return self._loaded(run)[0]
 
     def data(self, dataset: Dataset) -> LoadedData:
@@ -109,6 +115,10 @@ class Library:
     def _loaded(self, run: Run) -> tuple[Network, dict[str, dict[str, Tensor]]]:
         """Return a run's network and the content of its checkpoint."""
         data = self.data(run.dataset)
+        record = _finished_record(self.runs, run.id)
+        if record.result:
+            made_of = {run.dataset: MadeOf(record.result.data, (run.id,), 1)}
+            check_loaded(run.dataset, data.digest, made_of)
         state = _checkpoint(self.runs, run)
         network = zoo.create(run.student, num_classes=data.num_classes, in_channels=data.channels)
         _fill(run, network, state, "model")

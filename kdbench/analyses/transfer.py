@@ -103,14 +103,15 @@ def run(library: Library, student_run: Run, transfer: Transfer) -> TransferResul
     """Return the transfer result of a run, stored earlier or computed and stored now.
 
     Raises:
-        UserError: the images have other channels than the network expects, or data is missing.
+        UserError: the images have other channels than the network expects, data is missing, or the
+            run was trained on other images.
     """
     path = records.folder(library.runs, student_run.id) / "transfer" / f"{transfer.key}.json"
     record = records.read(library.runs, student_run.id)
     assert record is not None and record.result is not None  # Library.finished() has checked it
     weights = record.result.weights
     stored = _read(path)
-    if stored is not None and stored.weights == weights:
+    if stored is not None and stored.weights == weights and _same_images(library, transfer, stored):
         return stored
     source, target = library.data(student_run.dataset), library.data(transfer.dataset)
     network = library.network(student_run)
@@ -139,6 +140,12 @@ def run(library: Library, student_run: Run, transfer: Transfer) -> TransferResul
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_atomically(path, json.dumps(asdict(result), indent=1) + "\n")
     return result
+
+
+def _same_images(library: Library, transfer: Transfer, stored: TransferResult) -> bool:
+    """Check that a stored result is of the present images, which two folders of one name share."""
+    named = transfer.dataset.name != "imagefolder"
+    return named or library.data(transfer.dataset).digest == stored.data
 
 
 def _read(path: Path) -> TransferResult | None:

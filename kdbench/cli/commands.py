@@ -178,6 +178,13 @@ def import_(
 
     adopted = import_checkpoint(checkpoint, arch, dataset, runs, data)
     click.echo(f"{adopted.arch}: {adopted.acc:.2f} % on {adopted.dataset}")
+    if adopted.near_chance:
+        click.echo(
+            f"kdbench: warning: {adopted.acc:.2f} % is close to chance, "
+            f"{100 / adopted.classes:.3g} % for {adopted.classes} classes; check that the "
+            "checkpoint was trained on this data set, with the same order of classes and the same normalisation",
+            err=True,
+        )
     click.echo(f"in a grid:\n  teachers: {{{adopted.arch}: {adopted.id}}}")
 
 

@@ -15,7 +15,16 @@ from kdbench.execution.devices import check_possible, choose_device
 from kdbench.execution.events import Event
 from kdbench.execution.pool import Pool
 from kdbench.execution.waiting import Waiting
-from kdbench.execution.work import JobError, Work, check_writable, cohorts, missing, tuned, workers
+from kdbench.execution.work import (
+    JobError,
+    Work,
+    check_writable,
+    cohorts,
+    made_of,
+    missing,
+    tuned,
+    workers,
+)
 from kdbench.execution.worker import Worker
 from kdbench.grid.grid import Executor
 from kdbench.grid.run import Run
@@ -49,7 +58,9 @@ def run_all(expanded: Sequence[Run], runs: Path, data: Path, executor: Executor)
     groups = cohorts(todo, most=executor.cohort, workers=n)
     n = min(n, len(groups))
     free = free_memory()
-    task = Work(tuple(groups), runs, data, executor, n, free / n if free else None)
+    task = Work(
+        tuple(groups), runs, data, executor, n, free / n if free else None, made_of(expanded, runs)
+    )
     if measured := tuned(executor):
         yield Event(left=len(todo), line=_describe_split(*measured))
     if executor.kind == "debug":

@@ -9,8 +9,8 @@ import math
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kdbench import files
@@ -19,7 +19,9 @@ from kdbench.cost.saved_tuning import MeasuredSplit
 from kdbench.errors import UserError
 from kdbench.grid.grid import Executor
 from kdbench.grid.run import Run
-from kdbench.runs import environment, records
+from kdbench.grid.settings import Dataset
+from kdbench.runs import data_digests, environment, records
+from kdbench.runs.data_digests import MadeOf
 
 DRIVER = (Path("/proc/driver/nvidia"), Path("/dev/nvidiactl"), Path("/dev/dxg"))
 """Files of NVIDIA's driver: on Linux, in containers that hide ``/proc/driver``, and on WSL."""
@@ -40,6 +42,7 @@ class Work:
         executor: settings of the grid.
         workers: number of workers that share this machine.
         memory: bytes of main memory for each worker; None: unknown.
+        made_of: the data that the grid's recorded runs were made of.
     """
 
     cohorts: tuple[tuple[Run, ...], ...]
@@ -48,6 +51,7 @@ class Work:
     executor: Executor
     workers: int = 1
     memory: float | None = None
+    made_of: Mapping[Dataset, MadeOf] = field(default_factory=dict)
 
 
 def check_writable(runs: Path) -> None:
@@ -65,6 +69,17 @@ def check_writable(runs: Path) -> None:
 def missing(expanded: Iterable[Run], runs: Path) -> list[Run]:
     """Return the runs that have no record yet, in their order."""
     return [run for run in expanded if not records.has_record(runs, run.id)]
+
+
+def made_of(expanded: Sequence[Run], runs: Path) -> dict[Dataset, MadeOf]:
+    """Return the data that recorded runs were made of, which missing runs must be trained on.
+
+    Raises:
+        DataChanged: recorded runs on one data set were made of different data.
+        RecordError: a record is damaged.
+    """
+    loaded = records.load(runs, (run.id for run in expanded))
+    return data_digests.recorded(str(runs), expanded, loaded)
 
 
 def cohorts(

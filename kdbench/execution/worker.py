@@ -18,10 +18,11 @@ from kdbench.execution.memory_fit import MemoryFit
 from kdbench.execution.work import JobError, Work, missing
 from kdbench.grid.run import Run, Teacher
 from kdbench.grid.settings import Dataset
-from kdbench.runs import lease, records
+from kdbench.runs import data_digests, lease, records
+from kdbench.runs.data_digests import DataChanged
 from kdbench.runs.lease import Lease
 from kdbench.runs.owner import Owner
-from kdbench.training import compiled
+from kdbench.training import compiled, teacher_accuracy
 from kdbench.training import teacher as teachers
 from kdbench.training.cohort import Cohort, Stopped
 from kdbench.training.context import TrainingContext
@@ -83,7 +84,7 @@ class Worker:
             prepare(self.device)
             self.memory_fit = _memory_fit(task, self.device)  # before anything is loaded
         self._data: dict[Dataset, LoadedData] = {}
-        self._teacher: tuple[Teacher, LoadedTeacher] | None = None
+        self._teacher: tuple[Teacher, Dataset, LoadedTeacher] | None = None
 
     def run(self) -> None:
         """Train cohorts until this worker can train none of those that are left.
@@ -183,7 +184,7 @@ class Worker:
             leases: the leases that this process holds, by the runs' ids.
 
         Raises:
-            JobError: data is missing, the disk is full, the teacher is damaged.
+            JobError: data is missing or has changed, the disk is full, the teacher is damaged.
         """
         prepare(self.device, runs[0].training.precision)
         if any(run.training.compile for run in runs):
@@ -201,22 +202,24 @@ class Worker:
                 Cohort(cohort, teacher, data, context).train()
         except Stopped:
             return
-        except (DataError, TeacherError, RanksError) as error:
+        except (DataError, DataChanged, TeacherError, RanksError) as error:
             raise JobError(str(error)) from error
 
     def _load(self, run: Run) -> tuple[LoadedData, LoadedTeacher | None]:
         self.world.rows(run.training.batch_size)
         data = self._load_data(run.dataset)
-        return data, self._load_teacher(run.teacher, data) if run.teacher else None
+        return data, self._load_teacher(run.teacher, run.dataset, data) if run.teacher else None
 
     def _load_data(self, dataset: Dataset) -> LoadedData:
         if dataset not in self._data:
             self._data.clear()  # keep only one data set: it is in the device's memory
-            self._data[dataset] = load(dataset, self.task.data, self.device)
+            data = load(dataset, self.task.data, self.device)
+            data_digests.check_loaded(dataset, data.digest, self.task.made_of)
+            self._data[dataset] = data
         return self._data[dataset]
 
-    def _load_teacher(self, teacher: Teacher, data: LoadedData) -> LoadedTeacher:
-        if self._teacher is None or self._teacher[0] != teacher:
+    def _load_teacher(self, teacher: Teacher, dataset: Dataset, data: LoadedData) -> LoadedTeacher:
+        if self._teacher is None or self._teacher[:2] != (teacher, dataset):
             loaded = teachers.load(
                 self.task.runs,
                 teacher,
@@ -224,8 +227,11 @@ class Worker:
                 in_channels=data.channels,
                 device=self.device,
             )
-            self._teacher = (teacher, loaded)
-        return self._teacher[1]
+            loaded = teacher_accuracy.on_data(
+                loaded, self.task.runs, teacher, dataset, data, self.device
+            )
+            self._teacher = (teacher, dataset, loaded)
+        return self._teacher[2]
 
 
 def _memory_fit(task: Work, device: torch.device) -> MemoryFit:

@@ -10,6 +10,7 @@ from kdbench.grid.mistakes import unknown
 from kdbench.grid.run import Run
 from kdbench.report.numbers import interval, signed, with_interval
 from kdbench.runs import records
+from kdbench.runs.data_digests import SHOWN, recorded, way_out
 from kdbench.runs.evidence import Evidence
 from kdbench.runs.records import Record
 from kdbench.stats import Difference, over_pairs, over_seeds
@@ -58,6 +59,7 @@ def methods(
 
     Raises:
         CompareError: unknown row; the same row twice; different protocols without ``mix``.
+        DataChanged: runs on one data set were made of different data.
     """
     second = second or evidence
     labels = (_row(evidence, name), _row(second, other))
@@ -65,6 +67,7 @@ def methods(
         same = f"both are the row {labels[0]}"
         raise CompareError(f"{name}, {other}: {same}; name two different rows")
     protocols = _protocols(evidence, second, mix)
+    check_same_data([evidence, second])
     summaries_of_first = summaries(evidence.cells, evidence.records)
     summaries_of_second = summaries(second.cells, second.records)
     pairs, lacking = {}, {}
@@ -105,6 +108,17 @@ def differing(first: Evidence, second: Evidence) -> list[str]:
     if first.grid.dataset.canonical != second.grid.dataset.canonical:
         differences.insert(0, f"data {first.grid.dataset.title} and {second.grid.dataset.title}")
     return differences
+
+
+def check_same_data(grids: Sequence[Evidence]) -> None:
+    """Check that the runs of several grids on one data set were made of the same data.
+
+    Raises:
+        DataChanged: they were not.
+    """
+    source = ", ".join(dict.fromkeys(evidence.grid.source for evidence in grids))
+    runs = (run for evidence in grids for cell in evidence.cells for run in cell.runs)
+    recorded(source, runs, {k: v for evidence in grids for k, v in evidence.records.items()})
 
 
 def _as_text(value: object) -> str:
@@ -213,7 +227,12 @@ def two_runs(runs: Path, name: str, other: str, *, mix: bool = False) -> list[st
     left, right = first_record.result, second_record.result
     assert left and right
     if left.data != right.data:
-        raise CompareError(f"{first.id}, {second.id}: measured on different data")
+        same = first.dataset.canonical == second.dataset.canonical
+        raise CompareError(
+            f"{first.id}, {second.id}: measured on different data (digests "
+            f"{left.data[:SHOWN]} and {right.data[:SHOWN]})"
+            + (f"; {way_out(second.dataset)}" if same else "")
+        )
     differences = _differing_settings(first, second)
     if differences and not mix:
         raise CompareError(

@@ -138,7 +138,7 @@ def _losses_of_table(
     try:
         table = pd.read_csv(path, usecols=["method", "pair", "n", "status", "runs"], dtype=str)
         rows = [
-            (str(row.method), str(row.pair), int(row.n), str(row.runs).split())
+            (str(row.method), str(row.pair), int(str(row.n)), str(row.runs).split())
             for row in table.fillna("").itertuples()
             if row.status != "imported"
         ]

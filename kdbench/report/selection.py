@@ -13,6 +13,7 @@ from kdbench.grid.grid import Grid
 from kdbench.grid.run import BASELINES, Cell
 from kdbench.runs.records import Record
 from kdbench.stats import over_seeds
+from kdbench.stats.aggregate import check_data
 from kdbench.wording import counted
 
 
@@ -70,8 +71,10 @@ def render(grid: Grid, cells: Sequence[Cell], records: Mapping[str, Record]) -> 
     """Show a table of ``choices``.
 
     Raises:
-        UserError: the grid has no held-out images, or no run has finished.
+        UserError: the grid has no held-out images, no run has finished, or runs used different
+            data.
     """
+    check_data(grid, cells, records)
     if not grid.dataset.validation:
         raise UserError(f"{grid.source}: dataset.validation: missing; e.g. 0.1 to hold out a tenth")
     rows = choices(cells, records)

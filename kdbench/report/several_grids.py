@@ -9,7 +9,7 @@ from kdbench.files import write_atomically
 from kdbench.grid.grid import Grid
 from kdbench.grid.run import BASELINES
 from kdbench.report import results_folder
-from kdbench.report.compare import differing
+from kdbench.report.compare import check_same_data, differing
 from kdbench.report.tables import accuracy
 from kdbench.report.tables.table import Table
 from kdbench.report.text.facts import protocol
@@ -81,7 +81,9 @@ def write(grids: Sequence[Evidence], results: Path, *, replace: bool = False) ->
 
     Raises:
         ResultsError: without ``replace``, results in the folder would be lost; nothing is written.
+        DataChanged: runs on one data set were made of different data.
     """
+    check_same_data(grids)
     results_folder.check_place(results, name(grids))
     if not replace:
         cells = [cell for evidence in grids for cell in evidence.cells]

@@ -13,6 +13,7 @@ from kdbench.grid.run import Cell, Run
 from kdbench.registry import lookup
 from kdbench.runs import history, records
 from kdbench.runs.records import Record
+from kdbench.runs.trained_teachers import leave_out_foreign_accuracies
 
 History = Sequence[Mapping[str, float]]
 """A row per epoch: ``epoch``, ``train_loss``, ``train_acc``, ``test_loss``, ``test_acc``, ...;
@@ -61,6 +62,7 @@ def gather(grid: Grid, cells: Sequence[Cell], runs: Path) -> Evidence:
         environment = shared.setdefault(marshal.dumps(environment, 2), environment)
         object.__setattr__(record, "environment", environment)
         by_id[key] = public(record)
+    leave_out_foreign_accuracies(grid, cells, by_id, runs)
     return Evidence(grid, cells, by_id, lambda run_id: _curve(runs, run_id), _plugins(cells))
 
 

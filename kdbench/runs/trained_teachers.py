@@ -1,11 +1,16 @@
 """Check the trained teachers that a grid names by run id."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from kdbench.grid.dataset_facts import DATASETS, ImageShape
 from kdbench.grid.grid import Grid, GridError
+from kdbench.grid.run import Cell
+from kdbench.grid.settings import Dataset
 from kdbench.runs import records
+from kdbench.runs.data_digests import choice_of_test_images
+from kdbench.runs.records import Record
 
 
 def check_teachers(grid: Grid, runs: Path) -> None:
@@ -22,6 +27,45 @@ def check_teachers(grid: Grid, runs: Path) -> None:
     ]
     if errors:
         raise GridError(errors)
+
+
+def leave_out_foreign_accuracies(
+    grid: Grid, cells: Iterable[Cell], by_id: dict[str, Record], runs: Path
+) -> None:
+    """Remove the accuracies of teachers that were measured on other test images than the grid's.
+
+    Earlier versions stored in the students' records the accuracy in the teacher's record, whatever
+    data that was measured on. This version measures it again where the data differ.
+
+    Args:
+        grid: the grid; only the trained teachers that it names are checked.
+        cells: its cells.
+        by_id: their records, which this changes.
+        runs: folder of runs.
+    """
+    foreign = {
+        (run_id, acc)
+        for run_id in grid.teachers.values()
+        if (acc := _foreign_accuracy(runs, run_id, grid.dataset)) is not None
+    }
+    for run in (run for cell in cells for run in cell.runs if foreign):
+        record = by_id.get(run.id)
+        result = record.result if record else None
+        if record and result and run.teacher and (run.teacher.run, result.teacher_acc) in foreign:
+            by_id[run.id] = replace(record, result=replace(result, teacher_acc=None))
+
+
+def _foreign_accuracy(runs: Path, run_id: str, dataset: Dataset) -> float | None:
+    """Return the accuracy in a teacher's record if it is on other test images, else None."""
+    try:
+        record = records.read(runs, run_id)
+        trained_on = Dataset(**records.read_run_json(runs, run_id)["dataset"])
+    except (KeyError, TypeError, ValueError):
+        return None  # a report does not need the teacher's files
+    if record is None or record.result is None:
+        return None
+    same = choice_of_test_images(trained_on) == choice_of_test_images(dataset)
+    return None if same else record.result.test_acc
 
 
 def _misfit(runs: Path, arch: str, run_id: str, shape: ImageShape | None) -> Iterator[str]:

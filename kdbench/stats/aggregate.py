@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from kdbench.errors import UserError
 from kdbench.grid.grid import Grid
 from kdbench.grid.run import Cell
+from kdbench.runs.data_digests import DataChanged, recorded
 from kdbench.runs.evidence import Evidence
 from kdbench.runs.records import Record
 from kdbench.stats.cell_summary import Summaries, summaries
@@ -58,31 +59,15 @@ def aggregate(evidence: Evidence) -> Aggregate:
 
 
 def check_data(grid: Grid, cells: Iterable[Cell], records: Mapping[str, Record]) -> str | None:
-    """Return the digest of the data that all records used; None without records.
+    """Return the digest of the data that the students' records used; None without records.
 
     Raises:
-        LeaderboardError: records used different data.
+        LeaderboardError: records on one data set used different data.
     """
-    same_teacher_data = grid.teacher.dataset in (None, grid.dataset)
-    digests = [
-        (record.result.data, run.id)
-        for cell in cells
-        if cell.method != "teacher" or same_teacher_data
-        for run in cell.runs
-        if (record := records.get(run.id)) and record.result
-    ]
-    if len({digest for digest, _ in digests}) > 1:
-        runs: dict[str, dict[str, None]] = {}
-        for digest, run_id in digests:
-            runs.setdefault(digest, {})[run_id] = None
-        *few, most = sorted(runs.items(), key=lambda item: (len(item[1]), item[0]))
-        differing = "; ".join(
-            f"{', '.join(list(ids)[:5])}{', ...' if len(ids) > 5 else ''} "
-            f"{'has' if len(ids) == 1 else 'have'} {digest[:12]}"
-            for digest, ids in few
-        )
-        raise LeaderboardError(
-            f"{grid.source}: runs used different data and cannot be combined in one table: "
-            f"{differing}; the other {len(most[1])} (e.g. {next(iter(most[1]))}) {most[0][:12]}"
-        )
-    return digests[0][0] if digests else None
+    cells = list(cells)
+    try:
+        made_of = recorded(grid.source, (run for cell in cells for run in cell.runs), records)
+    except DataChanged as error:
+        raise LeaderboardError(str(error)) from None
+    students = (run.dataset for cell in cells if cell.method != "teacher" for run in cell.runs[:1])
+    return next((made_of[dataset].digest for dataset in students if dataset in made_of), None)

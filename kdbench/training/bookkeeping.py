@@ -40,6 +40,7 @@ class Bookkeeper:
     Attributes:
         context: where to write and report.
         runs: the cohort's runs.
+        data: digest of their data.
         epoch_began: monotonic time at which the current epoch began.
         epoch_seconds: duration of the last epoch; 0 before its end.
         save_seconds: how long the last checkpoints took to write; 0 before the first.
@@ -47,8 +48,8 @@ class Bookkeeper:
         images: images of the current epoch so far, counted once per learner.
     """
 
-    def __init__(self, context: TrainingContext, runs: Sequence[Run]) -> None:
-        self.context, self.world, self.runs = context, context.world, runs
+    def __init__(self, context: TrainingContext, runs: Sequence[Run], data: str) -> None:
+        self.context, self.world, self.runs, self.data = context, context.world, runs, data
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         self.last_save = self.last_beat = self.epoch_began = time.monotonic()
         self.epoch_seconds = self.save_seconds = 0.0
@@ -108,7 +109,8 @@ class Bookkeeper:
     def _save(self, learner: Learner) -> None:
         folder = records.folder(self.context.runs, learner.run.id)
         writing = partial(self._writing, learner.run.id)
-        checkpoint.save(folder, learner_state.state_of(learner), permission=writing)
+        state = learner_state.state_of(learner) | {"data": self.data}
+        checkpoint.save(folder, state, permission=writing)
         history.write(folder, learner.history, permission=writing)
         traces.write(folder, learner.history, permission=writing)
 

@@ -4,9 +4,10 @@ Each learner ends with a record. A learner that fails or diverges does not affec
 """
 
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from kdbench.data.batches import eval_batches
 from kdbench.data.dataset import LoadedData
 from kdbench.grid.run import Run
 from kdbench.method import Features, Incompatible
+from kdbench.runs.data_digests import DataChanged, MadeOf, check_loaded
 from kdbench.runs.records import Record
 from kdbench.training import evaluation, learner_state
 from kdbench.training.bookkeeping import Bookkeeper
@@ -53,6 +55,7 @@ class Cohort:
 
         Raises:
             Stopped: the context asked to stop; every learner has a checkpoint.
+            DataChanged: a run was begun on other images.
             OSError: the disk is full or cannot be written; files written before are complete.
             RankLost: another rank is gone; the last checkpoints are valid.
             DeviceLost: the GPU refuses all further work; likewise.
@@ -111,7 +114,7 @@ class Cohort:
         self.world = self.context.world
         if len({run.shared for run in self.runs}) != 1:
             raise ValueError("the runs of a cohort share teacher, data, batches and seed")
-        self.bookkeeper = Bookkeeper(self.context, self.runs)
+        self.bookkeeper = Bookkeeper(self.context, self.runs, self.data.digest)
         self.steps = make_steps(self.runs[0], self.data, self.teacher, self.context)
         self.assigned_seconds = 0.0
         teacher_features = None
@@ -144,9 +147,12 @@ class Cohort:
         try:
             learner = self.world.run_or_fail_together(build)
             if state is not None:
+                self._check_data(run, state)
                 learner_state.restore(learner, state)
                 resumed_at = f"{learner.phase} epoch {learner.epoch}, step {learner.step}"
                 learner.attempts.append(f"resumed at {resumed_at}")
+        except DataChanged:
+            raise
         except Incompatible as reason:
             self.bookkeeper.write(run, Record(run.id, "skipped", reason=_one_line(reason)))
             return
@@ -159,6 +165,16 @@ class Cohort:
         self.learners.append(learner)
         if learner.phase == "end":  # a checkpoint of an earlier version, after the last epoch
             self._finish(learner)
+
+    def _check_data(self, run: Run, state: Mapping[str, Any]) -> None:
+        """Check that a run was begun on the same data.
+
+        Raises:
+            DataChanged: it was begun on others. Earlier versions did not store their digest.
+        """
+        begun_on = state.get("data", self.data.digest)
+        made_of = {run.dataset: MadeOf(begun_on, (run.id,), 1)}
+        check_loaded(run.dataset, self.data.digest, made_of)
 
     # -- steps of the loop ------------------------------------------------------------------
 

@@ -33,18 +33,33 @@ class ImportedTeacher:
         arch: architecture.
         acc: test accuracy in percent, measured here.
         dataset: title of the data set.
+        classes: number of classes of the data set.
     """
 
     id: str
     arch: str
     acc: float
     dataset: str
+    classes: int
+
+    @property
+    def near_chance(self) -> bool:
+        """Whether the accuracy is so low that the import is probably wrong.
+
+        That is below three times chance, or, for few classes, halfway from chance to 100 %.
+        """
+        chance = 100 / self.classes
+        return self.acc < min(3 * chance, (100 + chance) / 2)
 
 
 def import_checkpoint(
     path: Path, arch: str | None, dataset: str, runs: Path, data_root: Path
 ) -> ImportedTeacher:
     """Read a published checkpoint, measure its accuracy, and store it as a run for grids.
+
+    The run's id depends on the architecture and the weights only. If they were imported before, the
+    accuracy on another data set is measured, and the run stays as it is: grids on other data than
+    those of its record measure the accuracy again.
 
     Args:
         path: the checkpoint file.
@@ -82,12 +97,15 @@ def import_checkpoint(
     source = hashlib.sha256(path.read_bytes()).hexdigest()
     identity = hashlib.sha256(f"{name} {weights}".encode()).hexdigest()
     run_id = f"import-{identity[:16]}"
+    imported = ImportedTeacher(run_id, name, acc, grid.dataset.title, data.num_classes)
     folder = records.folder(runs, run_id)
     folder.mkdir(parents=True, exist_ok=True)
+    checkpoint.save(folder, {"model": network.state_dict()}, final=True)
+    if records.read(runs, run_id):
+        return imported
     run: dict[str, Any] = {"id": run_id, "method": "teacher", "student": name, "file": str(path)}
     run |= {"sha256": source, "dataset": grid.dataset.model_dump(exclude_none=True)}
     files.write_atomically(folder / "run.json", json.dumps(run, indent=1) + "\n")
-    checkpoint.save(folder, {"model": network.state_dict()}, final=True)
     result = Result(
         epoch=0, steps=0, train_loss=float("nan"), train_acc=float("nan"), test_loss=loss,
         test_acc=acc, test_top5=top5, best_acc=acc, best_epoch=0, weights=weights,
@@ -101,4 +119,4 @@ def import_checkpoint(
     )
     measured_on |= {"ended": datetime.now(UTC).isoformat(timespec="seconds")}
     records.write(runs, Record(run_id, "done", result=result, cost=cost, environment=measured_on))
-    return ImportedTeacher(run_id, name, acc, grid.dataset.title)
+    return imported

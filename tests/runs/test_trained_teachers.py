@@ -1,15 +1,21 @@
 """Teachers that a grid names by run id."""
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from small_grids import small
+from fake_grids import make_record
+from small_grids import cell, small
 
+from kdbench.grid.expand import expand
 from kdbench.grid.grid import GridError
 from kdbench.runs import records
+from kdbench.runs.evidence import gather
 from kdbench.runs.records import Record
 from kdbench.runs.trained_teachers import check_teachers
+from kdbench.stats.cell_summary import teacher_accuracy
 
 
 def adopted(runs: Path, run_id: str, about: str, status: Any = "done") -> None:
@@ -37,3 +43,33 @@ def test_imported_teachers_must_exist_and_fit(tmp_path: Path) -> None:
         "v5w4: 0123: this run is diverged: ",
         "v5w4: 0123: trained on digits, with 10 classes and 1 channels, not 10 and 3",
     ]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "acc", "shown"),
+    [
+        ("{}", 95.0, True),
+        ('{"size": 16}', 95.0, False),  # stored by an earlier version
+        ('{"size": 16}', 94.0, True),  # measured again
+        ('{"label_noise": 0.3}', 95.0, True),
+    ],
+)
+def test_accuracies_on_other_images_are_not_reported(
+    tmp_path: Path, dataset: str, acc: float, shown: bool
+) -> None:
+    grid = small(teachers={"r8w4": "import-a"})
+    expansion = expand(grid)
+    student = cell(expansion, "kd").runs[0]
+    for run_id in ("import-a", student.id):
+        (tmp_path / run_id).mkdir()
+    given = '{"name": "synthetic", ' + dataset.removeprefix("{")
+    (tmp_path / "import-a" / "run.json").write_text(
+        f'{{"student": "r8w4", "dataset": {given.replace(", }", "}")}}}'
+    )
+    made = make_record(student, 95.0)
+    assert made.result
+    records.write(tmp_path, replace(made, run="import-a"))
+    records.write(tmp_path, replace(made, result=replace(made.result, teacher_acc=acc)))
+    evidence = gather(grid, expansion.cells, tmp_path)
+    found = teacher_accuracy(expansion.cells, evidence.records)
+    assert found == acc if shown else math.isnan(found)

@@ -49,7 +49,8 @@ def train(folder: Path, index: int, signals: StopSignals) -> int:
     )
     executor = Executor(**submission.executor)
     workers = 1 if together else int(os.environ.get("SLURM_NTASKS", "1"))
-    task = Work((cohort,), runs, Path(submission.data), executor, workers)
+    made_of = submission.recorded_data()
+    task = Work((cohort,), runs, Path(submission.data), executor, workers, made_of=made_of)
     owner = Owner.me(max(submission.attempts.get(run_id, 0) for run_id in ids))
     try:
         progressed, code = _train_with_ranks(task, owner, signals)

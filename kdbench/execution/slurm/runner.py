@@ -63,6 +63,7 @@ class SlurmRunner:
         self.grid, self.runs, self.data, self.executor = grid, runs.resolve(), data, executor
         self.scheduler = scheduler
         self.board = Board(expanded, self.runs)
+        self._made_of = work.made_of(expanded, self.runs)
         self.poller = Poller(self.board, executor.slurm, self.scheduler)
         self.next_submit = 0.0
         self.waiting = Waiting(self.runs)
@@ -204,6 +205,7 @@ class SlurmRunner:
             code=code,
             executor=self.executor,
             attempts=self.board.tries,
+            made_of=self._made_of,
         )
 
     def _kept_apart(self, run: Run) -> tuple[Resources, str]:

@@ -12,7 +12,9 @@ from typing import Any
 
 from kdbench.files import write_atomically
 from kdbench.grid.run import Run
+from kdbench.grid.settings import Dataset
 from kdbench.runs import records
+from kdbench.runs.data_digests import MadeOf
 
 FOLDER = ".slurm"
 SCHEMA = 1
@@ -35,6 +37,7 @@ class Submission:
         elements: ids of the runs of each array element.
         attempts: by a run's id, how often the run had been submitted before.
         ranks: number of processes that train a cohort together.
+        made_of: [data set, what recorded runs on it were made of] as JSON, for ``Work.made_of``.
     """
 
     name: str
@@ -47,6 +50,14 @@ class Submission:
     attempts: dict[str, int]
     ranks: int = 1
     schema: int = SCHEMA
+    made_of: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = ()
+
+    def recorded_data(self) -> dict[Dataset, MadeOf]:
+        """Return the data that recorded runs were made of when this was submitted."""
+        return {
+            Dataset(**dataset): MadeOf(**{**values, "runs": tuple(values["runs"])})
+            for dataset, values in self.made_of
+        }
 
     @property
     def folder(self) -> Path:

@@ -18,6 +18,8 @@ from kdbench.execution.work import JobError
 from kdbench.grid.grid import Executor
 from kdbench.grid.resources import Resources, Slurm
 from kdbench.grid.run import Run
+from kdbench.grid.settings import Dataset
+from kdbench.runs.data_digests import MadeOf
 
 REFUSED = re.compile(
     r"invalid|not available|not found|specification|unrecognized|unknown|not permitted|denied"
@@ -101,6 +103,7 @@ def submit(
     code: Path,
     executor: Executor,
     attempts: Mapping[str, int],
+    made_of: Mapping[Dataset, MadeOf],
 ) -> Submission:
     """Submit an array, once.
 
@@ -123,6 +126,9 @@ def submit(
         elements=elements,
         attempts={run_id: attempts[run_id] for run_id in todo if attempts.get(run_id)},
         ranks=executor.ranks,
+        made_of=tuple(
+            (dataset.model_dump(exclude_none=True), vars(made)) for dataset, made in made_of.items()
+        ),
     )
     submissions.write(submission, todo)
     parameters = _parameters(array, submission, executor)
