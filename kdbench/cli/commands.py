@@ -182,7 +182,8 @@ def import_(
         click.echo(
             f"kdbench: warning: {adopted.acc:.2f} % is close to chance, "
             f"{100 / adopted.classes:.3g} % for {adopted.classes} classes; check that the "
-            "checkpoint was trained on this data set, with the same order of classes and the same normalisation",
+            "checkpoint was trained on this data set, with the same order of classes and the "
+            "same normalisation",
             err=True,
         )
     click.echo(f"in a grid:\n  teachers: {{{adopted.arch}: {adopted.id}}}")

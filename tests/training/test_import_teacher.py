@@ -94,7 +94,7 @@ def test_accuracy_of_a_named_run_is_that_on_the_data_of_the_grid(tmp_path: Path)
     folders = ("--runs", tmp_path / "runs", "--results", tmp_path / "results")
     assert kdbench("run", "--grid", first, *folders).exit_code == 0
     teacher = cell(expand(load(first)), "teacher").runs[0]
-    dataset = {"name": "digits", "per_class": 10, "size": 16}
+    dataset: dict[str, Any] = {"name": "digits", "per_class": 10, "size": 16}
     changes = {"name": "other", "dataset": dataset, "teachers": {"r8w4": teacher.id}}
     second = write(tmp_path, **changes)
     assert kdbench("run", "--grid", second, *folders).exit_code == 0
