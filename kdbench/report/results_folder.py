@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kdbench.errors import UserError
-from kdbench.files import write_atomically
+from kdbench.files import check_writable
 from kdbench.grid.run import Cell, Run, pair_name
 from kdbench.runs import archive
 from kdbench.runs.archive import ArchiveError
@@ -36,10 +36,8 @@ def check_place(results: Path, name: str) -> None:
     if name.casefold() == INDEX:
         raise ResultsError(f"{folder}: this name is that of the page over all grids; {way_out}")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for place in (results, folder):
-            write_atomically(place / ".writable", "")
-            (place / ".writable").unlink(missing_ok=True)
+            check_writable(place)
         _check_kinds([results / INDEX, folder / INDEX, folder / archive.NAME], folder / "plots")
     except OSError as error:
         raise ResultsError(
