@@ -40,7 +40,7 @@ class Bookkeeper:
     Attributes:
         context: where to write and report.
         runs: the cohort's runs.
-        data: digest of their data.
+        data: digest of their data, for checkpoints.
         epoch_began: monotonic time at which the current epoch began.
         epoch_seconds: duration of the last epoch; 0 before its end.
         save_seconds: how long the last checkpoints took to write; 0 before the first.
@@ -48,7 +48,7 @@ class Bookkeeper:
         images: images of the current epoch so far, counted once per learner.
     """
 
-    def __init__(self, context: TrainingContext, runs: Sequence[Run], data: str) -> None:
+    def __init__(self, context: TrainingContext, runs: Sequence[Run], data: str = "") -> None:
         self.context, self.world, self.runs, self.data = context, context.world, runs, data
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         self.last_save = self.last_beat = self.epoch_began = time.monotonic()

@@ -172,7 +172,7 @@ class Cohort:
         Raises:
             DataChanged: it was begun on others. Earlier versions did not store their digest.
         """
-        begun_on = state.get("data", self.data.digest)
+        begun_on = state.get("data") or self.data.digest
         made_of = {run.dataset: MadeOf(begun_on, (run.id,), 1)}
         check_loaded(run.dataset, self.data.digest, made_of)
 
