@@ -14,60 +14,19 @@ difference is more than 1e-9 and more than 1000 times the authors' own.
 
 import argparse
 import json
-import os
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .cases import CASES, REPOSITORIES, SKIPPED, Case, Repository
-from .differences import FLOOR, PARTS, Differences, differences, explained
-from .matching import starting
-from .ours import Ours, Trajectory, batch_size
-from .ours import train as train_ours
-from .peer import Job
+from kdbench.models import zoo
 
-PERTURBATION = 1e-15
-REPOSITORY_ROOT = Path(__file__).resolve().parents[2]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The comparison of one case.
-
-    Attributes:
-        case: what was compared.
-        pair: teacher and student.
-        found: the differences; None if nothing was compared.
-        sensitivity: the authors' own differences after a perturbation, if measured.
-        reason: why nothing was compared.
-    """
-
-    case: Case
-    pair: tuple[str, str]
-    found: Differences | None = None
-    sensitivity: Differences | None = None
-    reason: str = ""
-
-    @property
-    def verdict(self) -> str:
-        """One word or a reason, for the table."""
-        if self.found is None:
-            return self.reason
-        own = self.sensitivity.largest if self.sensitivity else 0.0
-        if explained(self.found.largest, own):
-            return "equal"
-        return f"departs: {self.case.departs}" if self.case.departs else "DIFFERS"
-
-    @property
-    def wrong(self) -> bool:
-        """Whether the case claims to be equal and is not, or could not run."""
-        return self.verdict == "DIFFERS" or self.reason.startswith("FAILED")
+from .cases import CASES, REPOSITORIES, SKIPPED
+from .comparison import Outcome, compare
+from .differences import PARTS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -94,6 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         problem = f"--methods: {unknown[0]} is none of {', '.join(known)}"
     elif options.epochs < 1 or options.steps < 1:
         problem = "--epochs and --steps: 1 or more"
+    elif options.pair and (len({*options.pair} & {*zoo.names()}) < 2):
+        problem = f"--pair: two different networks that kdbench has, not {' '.join(options.pair)}"
+    elif options.json and not options.json.parent.is_dir():
+        problem = f"--json: {options.json.parent} is no folder"
     if problem:
         print(f"benchmarks.trajectories: {problem}", file=sys.stderr)
         return 2
@@ -108,7 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if case.repository == repository and case.row in (options.methods or known)
         ]
         pair = tuple(options.pair or repository.pair)
-        for outcome in compare(options.peers, repository, cases, pair, options.epochs, options.steps):
+        length = (options.epochs, options.steps)
+        for outcome in compare(options.peers / repository.name, cases, pair, *length):
             outcomes.append(outcome)
             print(line(outcome), flush=True)
     if not options.methods:
@@ -119,101 +83,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lines = [as_json(outcome) | settings for outcome in outcomes]
         options.json.write_text("".join(f"{json.dumps(x)}\n" for x in lines))
     return int(any(outcome.wrong for outcome in outcomes))
-
-
-def compare(
-    peers: Path,
-    repository: Repository,
-    cases: Sequence[Case],
-    pair: tuple[str, str],
-    epochs: int,
-    steps: int,
-) -> Iterator[Outcome]:
-    """Train all cases of a repository by kdbench, each by the authors' code, and compare."""
-    if not cases:
-        return
-    rows = {case.row: case.options for case in cases}
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        ours = train_ours(
-            rows, repository.preset, pair, epochs=epochs, steps=steps, folder=folder / "ours"
-        )
-        for i, case in enumerate(cases):
-            if case.row in ours.skipped:
-                yield Outcome(case, pair, reason=f"skipped: {ours.skipped[case.row]}")
-                continue
-            job = job_of(case, ours, peers / repository.name, pair, epochs, batch_size(steps))
-            try:
-                theirs = trained(job, folder / f"{i}")
-                found = differences(compared(ours.after[case.row], case), compared(theirs, case))
-                sensitivity = None
-                if not found.largest <= FLOOR:
-                    again = trained(replace(job, perturbed=PERTURBATION), folder / f"{i}-perturbed")
-                    sensitivity = differences(compared(again, case), compared(theirs, case))
-            except (ValueError, RuntimeError) as error:
-                yield Outcome(case, pair, reason=f"FAILED: {error}")
-            else:
-                yield Outcome(case, pair, found, sensitivity)
-
-
-def job_of(
-    case: Case, ours: Ours, checkout: Path, pair: tuple[str, str], epochs: int, batch: int
-) -> Job:
-    """Return what the authors' code needs to train a case."""
-    s, t = ours.features
-    values = {"teacher": pair[0], "student": pair[1], "epochs": epochs, "batch": batch}
-    values |= {"teacher_file": "{teacher_file}"}
-    for name, f in (("s", s), ("t", t)):
-        values[f"{name}_width"] = f.embedding.shape[1]
-        values[f"{name}_channels"] = [*(x.shape[1] for x in f.stages), f.embedding.shape[1]]
-        values[f"{name}_sizes"] = [1, *(x.shape[2] for x in reversed(f.stages))]
-    before, after = ours.before[case.row], ours.after[case.row]
-    per_epoch = len(ours.batches["train"][0])
-    phases = ["train"] if len(after.losses) == epochs * per_epoch else ["pretrain", "train"]
-    return Job(
-        checkout=checkout.resolve(),
-        case=case,
-        flags=[flag.format(**values) for flag in (*case.repository.flags, *case.flags)],
-        pair=pair,
-        teacher=ours.teacher,
-        before=replace(before, modules=starting(before.modules, case.modules)),
-        epochs=[epoch for phase in phases for epoch in ours.batches[phase]],
-        test=ours.test,
-        negatives=ours.negatives[case.row],
-    )
-
-
-def trained(job: Job, folder: Path) -> Trajectory:
-    """Run the authors' code in a process of its own.
-
-    Raises:
-        RuntimeError: it failed; the message is its last line.
-    """
-    folder.mkdir()
-    torch.save(job, folder / "job.pt")
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.trajectories.peer", "job.pt", "result.pt"],
-        cwd=folder,
-        env=os.environ
-        | {
-            "PYTHONPATH": os.pathsep.join([str(REPOSITORY_ROOT), os.environ.get("PYTHONPATH", "")]),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "OMP_NUM_THREADS": "1",
-        },
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        raise RuntimeError((done.stderr.strip().splitlines() or ["no message"])[-1])
-    result: Trajectory = torch.load(folder / "result.pt", weights_only=False)
-    return result
-
-
-def compared(trajectory: Trajectory, case: Case) -> Trajectory:
-    """Return a training with the tensors that are compared."""
-    student = {k: x for k, x in trajectory.student.items() if not k.startswith(tuple(case.unused))}
-    modules = starting(trajectory.modules, case.modules)
-    return replace(trajectory, student=student, modules=modules)
 
 
 def header() -> str:

@@ -12,6 +12,8 @@ FLOOR = 1e-9
 """Differences up to here need no explanation."""
 FACTOR = 1000.0
 """Differences up to here, in units of the authors' own sensitivity, are rounding."""
+CHAOTIC = 1e-6
+"""A training is too sensitive to be compared if rounding alone changes it by more."""
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 PARTS = ("weights", "statistics", "modules", "losses")
 
@@ -86,6 +88,15 @@ def worst(gaps: Mapping[str, float]) -> float:
     return float(torch.tensor([0.0, *gaps.values()], dtype=torch.float64).max())
 
 
-def explained(difference: float, sensitivity: float) -> bool:
-    """Check whether rounding explains a difference; NaN never."""
-    return difference <= FLOOR or difference <= FACTOR * sensitivity
+def verdict(difference: float, sensitivity: float) -> str:
+    """Return whether a difference is rounding.
+
+    Returns:
+        "equal", "rounding" (up to ``FACTOR`` times the sensitivity), "DIFFERS", or "undecided" if
+        the sensitivity is so large that a mistake would not be noticed.
+    """
+    if difference <= FLOOR:
+        return "equal"
+    if sensitivity > CHAOTIC:
+        return "undecided"
+    return "rounding" if difference <= FACTOR * sensitivity else "DIFFERS"

@@ -45,8 +45,6 @@ def without(state: Mapping[str, Tensor], pattern: str) -> State:
     return {name: x for name, x in state.items() if not (pattern and re.fullmatch(pattern, name))}
 
 
-def starting(state: Mapping[str, Tensor], beginnings: Sequence[str]) -> State:
-    """Return the tensors whose names start so, in the order of ``beginnings``."""
-    return {
-        name: x for start in beginnings for name, x in state.items() if name.startswith(start)
-    }
+def selected(state: Mapping[str, Tensor], patterns: Sequence[str]) -> State:
+    """Return the tensors whose names match a pattern at their start, ordered by the patterns."""
+    return {name: x for pattern in patterns for name, x in state.items() if re.match(pattern, name)}

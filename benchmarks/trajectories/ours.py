@@ -1,19 +1,14 @@
-"""kdbench's side: a grid is parsed, expanded and trained by cohorts, in float64.
-
-Images and their labels are made here: 100 classes, because the authors' code expects CIFAR-100.
-"""
+"""kdbench's side: a grid is parsed, expanded and trained by cohorts, in float64."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from kdbench.data.batches import eval_batches, train_batches
@@ -29,9 +24,11 @@ from kdbench.training.cohort import Cohort
 from kdbench.training.context import TrainingContext
 from kdbench.training.learner import Learner
 
+from .images import CLASSES, batch_size, write_images
 from .matching import State
 
-CLASSES = 100
+TEACHER_EPOCHS = 5
+"""Enough for batch norms whose running statistics suit the images."""
 CPU = torch.device("cpu")
 Epoch = list[tuple[Tensor, ...]]
 """Batches of images, labels and positions in the training set."""
@@ -109,24 +106,6 @@ class RecordedLearner(Learner):
         return positive, counts
 
 
-def batch_size(steps: int) -> int:
-    """Return a batch size at which ``steps`` batches hold an image of every class."""
-    return max(32, -(-CLASSES // steps))
-
-
-def write_images(folder: Path, count: int) -> None:
-    """Write ``count`` training images and one test image of each class, 32x32, in colour."""
-    random = np.random.default_rng(0)
-    coarse = random.integers(64, 192, (CLASSES, 8, 8, 3)).repeat(4, 1).repeat(4, 2)
-    for part, n in (("train", count), ("test", CLASSES)):
-        for i in range(n):
-            label = i % CLASSES
-            noisy = coarse[label] + random.integers(-64, 64, coarse[label].shape)
-            file = folder / part / f"{label:02}" / f"{i:05}.png"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(noisy.astype(np.uint8)).save(file)
-
-
 def train(
     rows: Mapping[str, Mapping[str, Any]],
     preset: str,
@@ -151,12 +130,13 @@ def train(
     """
     size = batch_size(steps)
     write_images(folder / "images", steps * size)
-    recipe = {"preset": preset, "batch_size": size, "schedule": {"milestones": [1]}}
+    recipe = {"preset": preset, "batch_size": size}
+    phases = {"epochs": epochs, "pretrain_epochs": epochs, "schedule": {"milestones": [1]}}
     tree = {
         "name": "trajectories",
         "dataset": {"name": "imagefolder", "root": str(folder / "images")},
-        "protocol": recipe | {"epochs": epochs, "pretrain_epochs": epochs},
-        "teacher": {"protocol": recipe | {"epochs": 1}},
+        "protocol": recipe | phases,
+        "teacher": {"protocol": recipe | {"epochs": TEACHER_EPOCHS}},
         "seeds": [1],
         "pairs": [f"{pair[0]} -> {pair[1]}"],
         "methods": [{row: dict(options) | {"label": row}} for row, options in rows.items()],
@@ -169,15 +149,16 @@ def train(
         _cohort([runs["teacher"]], None, data, context)
         first = runs[next(iter(rows))].teacher
         assert first is not None
-        teacher = teachers.load(
-            context.runs, first, num_classes=CLASSES, in_channels=3, device=CPU
-        )
+        teacher = teachers.load(context.runs, first, num_classes=CLASSES, in_channels=3, device=CPU)
         batches: dict[str, list[Epoch]] = {"pretrain": [], "train": []}
         with recording(batches):
             learners = _cohort([runs[row] for row in rows], teacher, data, context)
         result = Ours(
             teacher.network.state_dict(),
-            (dry_run(next(iter(learners.values())).student, 3, 32), dry_run(teacher.network, 3, 32)),
+            (
+                dry_run(next(iter(learners.values())).student, 3, 32),
+                dry_run(teacher.network, 3, 32),
+            ),
             batches=batches,
             test=[tuple(x) for x in _test(data)],
         )
@@ -226,11 +207,14 @@ def float64() -> Iterator[None]:
     """Train whole runs in float64, in which rounding stays far below any mistake."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
+    wide = {
+        "kdbench.training.steps.train_batches": partial(train_batches, dtype=torch.float64),
+        "kdbench.training.cohort.eval_batches": partial(eval_batches, dtype=torch.float64),
+    }
     try:
-        with (
-            patch("kdbench.training.steps.train_batches", partial(train_batches, dtype=torch.float64)),
-            patch("kdbench.training.cohort.eval_batches", partial(eval_batches, dtype=torch.float64)),
-        ):
+        with ExitStack() as patches:
+            for name, batches in wide.items():
+                patches.enter_context(patch(name, batches))
             yield
     finally:
         torch.set_default_dtype(before)

@@ -15,8 +15,9 @@ from torch import nn
 
 from . import shims
 from .cases import Case
+from .images import CLASSES
 from .matching import State, matched, without
-from .ours import CLASSES, Epoch, Trajectory
+from .ours import Epoch, Trajectory
 
 LEARNED = (
     *("ConvReg", "LinearEmbed", "VIDLoss", "CRDLoss", "Connector", "Paraphraser", "Translator"),
@@ -111,6 +112,8 @@ def run(job: Job) -> Trajectory:
     """Train by the authors' main, and return what it led to under kdbench's names."""
     losses: list[float] = []
     shims.install(losses)
+    if job.case.signs:
+        shims.give_signs()
     student = Filled(perturbed(job.before.student, job.perturbed))
     modules = Filled(perturbed(job.before.modules, job.perturbed), job.case.unmatched)
     by_name = {"train_student.py": train_student, "tools/train.py": mdistiller}
@@ -143,7 +146,7 @@ def train_student(job: Job, student: Filled, modules: Filled) -> None:
 
 def mdistiller(job: Job, student: Filled, modules: Filled) -> None:
     """Run the main of mdistiller."""
-    shims._stub("mdistiller.dataset", get_dataset=None)
+    shims.stub("mdistiller.dataset", get_dataset=None)
     main = _module(job.checkout, "tools/train.py")
     count = sum(len(batch[1]) for batch in job.epochs[0])
     train, test = shims.Loader(job.epochs, 3, job.negatives), shims.Loader([job.test], 2)
@@ -156,6 +159,8 @@ def mdistiller(job: Job, student: Filled, modules: Filled) -> None:
     main.cfg.merge_from_list(job.flags)
 
     def fill(distiller: Any) -> None:
+        # FitNet and VID have passed a random image through the teacher in train mode.
+        distiller.teacher.load_state_dict(weights)
         student.fill(distiller.student)
         modules.fill(distiller, r"(student|teacher)\..*")
 

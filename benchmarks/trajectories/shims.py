@@ -33,7 +33,7 @@ def install(losses: list[float]) -> None:
     anything.cuda.device_count = lambda: 0
     anything.Tensor.cuda = lambda self, *args, **named: self
     anything.Tensor.float = lambda self, *args, **named: self.double()
-    nn.Module.cuda = lambda self, *args, **named: self  # type: ignore[method-assign,assignment]
+    nn.Module.cuda = lambda self, *args, **named: self  # type: ignore[method-assign]
     view, backward = torch.Tensor.view, torch.Tensor.backward
 
     def view_or_copy(self: Tensor, *shape: Any) -> Tensor:
@@ -54,14 +54,30 @@ def install(losses: list[float]) -> None:
     for name, kind in (("int", int), ("float", float), ("bool", bool)):
         if name not in vars(np):
             setattr(np, name, kind)
-    _stub("tensorboard_logger", Logger=Silent)
-    _stub("tensorboardX", SummaryWriter=Silent)
-    _stub("tqdm", tqdm=Silent)
-    _stub("yacs")
-    _stub("yacs.config", CfgNode=Configuration)
+    stub("tensorboard_logger", Logger=Silent)
+    stub("tensorboardX", SummaryWriter=Silent)
+    stub("tqdm", tqdm=Silent)
+    stub("yacs")
+    stub("yacs.config", CfgNode=Configuration)
 
 
-def _stub(name: str, **contents: Any) -> None:
+def give_signs() -> None:
+    """Let ``torch.svd`` return right vectors whose entries sum to 0 or more, as in kdbench.
+
+    The authors' loss depends on these signs, which a decomposition is free to choose.
+    """
+    svd, anything = torch.svd, torch
+
+    def signed(matrix: Tensor, *args: Any, **named: Any) -> tuple[Tensor, Tensor, Tensor]:
+        u, values, v = svd(matrix, *args, **named)
+        sign = torch.where(v.detach().sum(-2, keepdim=True) < 0, -1.0, 1.0)
+        return u * sign, values, v * sign
+
+    vars(anything)["svd"] = signed
+
+
+def stub(name: str, **contents: Any) -> None:
+    """Replace a module, or add it, with these contents."""
     module = types.ModuleType(name)
     module.__spec__ = ModuleSpec(name, None)  # torch asks for it
     vars(module).update(contents)
@@ -160,12 +176,12 @@ def stub_data(train: Loader, test: Loader, count: int, *, counted: bool) -> None
     def sampling(*args: Any, **named: Any) -> tuple[Any, ...]:
         return train, test, count
 
-    _stub("dataset")
-    _stub(
+    stub("dataset")
+    stub(
         "dataset.cifar100",
         get_cifar100_dataloaders=plain,
         get_cifar100_dataloaders_sample=sampling,
     )
     unused = dict.fromkeys(("get_imagenet_dataloader", "get_dataloader_sample", "imagenet_list"))
-    _stub("dataset.imagenet", **(unused | {"imagenet_list": ()}))
-    _stub("dataset.imagenet_dali", get_dali_data_loader=None)
+    stub("dataset.imagenet", **(unused | {"imagenet_list": ()}))
+    stub("dataset.imagenet_dali", get_dali_data_loader=None)
