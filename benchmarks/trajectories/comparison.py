@@ -146,6 +146,7 @@ def trained(job: Job, folder: Path) -> Trajectory:
 
 def compared(trajectory: Trajectory, case: Case) -> Trajectory:
     """Return a training with the tensors that are compared."""
-    student = {k: x for k, x in trajectory.student.items() if not k.startswith(tuple(case.unused))}
+    unused = selected(trajectory.student, tuple(case.unused))
+    student = {name: x for name, x in trajectory.student.items() if name not in unused}
     modules = selected(trajectory.modules, case.modules)
     return replace(trajectory, student=student, modules=modules)

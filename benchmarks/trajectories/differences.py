@@ -40,8 +40,7 @@ class Differences:
     @property
     def largest(self) -> float:
         """The largest of all; NaN if one is."""
-        values = torch.tensor([self.weights, self.statistics, self.modules, self.losses])
-        return float(values.double().max())
+        return worst(vars(self))
 
 
 def differences(a: Trajectory, b: Trajectory) -> Differences:

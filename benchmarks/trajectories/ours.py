@@ -19,7 +19,7 @@ from kdbench.grid.run import Run
 from kdbench.method import Batch, Features
 from kdbench.runs import records
 from kdbench.training import teacher as teachers
-from kdbench.training.build import dry_run
+from kdbench.training.build import build_network, dry_run
 from kdbench.training.cohort import Cohort
 from kdbench.training.context import TrainingContext
 from kdbench.training.learner import Learner
@@ -153,12 +153,10 @@ def train(
         batches: dict[str, list[Epoch]] = {"pretrain": [], "train": []}
         with recording(batches):
             learners = _cohort([runs[row] for row in rows], teacher, data, context)
+        student = build_network(runs["student"], num_classes=CLASSES, in_channels=3)
         result = Ours(
             teacher.network.state_dict(),
-            (
-                dry_run(next(iter(learners.values())).student, 3, 32),
-                dry_run(teacher.network, 3, 32),
-            ),
+            (dry_run(student, 3, 32), dry_run(teacher.network, 3, 32)),
             batches=batches,
             test=[tuple(x) for x in _test(data)],
         )

@@ -101,7 +101,7 @@ def perturbed(state: State, size: float) -> State:
     """Change each number by ``size`` of itself, up or down at random."""
     random = torch.Generator().manual_seed(0)
     return {
-        name: x * (1 + size * (2 * torch.randint(2, x.shape, generator=random) - 1))
+        name: x * (1 + size * (2 * torch.randint(2, x.shape, generator=random).to(x) - 1))
         if size and x.is_floating_point()
         else x
         for name, x in state.items()

@@ -17,8 +17,6 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from .ours import Epoch
-
 
 def install(losses: list[float]) -> None:
     """Make the authors' code compute in float64 on the CPU, and record the losses of its steps.
@@ -144,7 +142,12 @@ class Loader:
         more: a further column, by the step: CRD's samples.
     """
 
-    def __init__(self, epochs: Sequence[Epoch], columns: int, more: Sequence[Tensor] = ()) -> None:
+    def __init__(
+        self,
+        epochs: Sequence[Sequence[tuple[Tensor, ...]]],
+        columns: int,
+        more: Sequence[Tensor] = (),
+    ) -> None:
         self.epochs, self.columns, self.more = epochs, columns, more
         self.epoch = self.step = 0
 
