@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         problem = f"--methods: {unknown[0]} is none of {', '.join(known)}"
     elif options.epochs < 1 or options.steps < 1:
         problem = "--epochs and --steps: 1 or more"
-    elif options.pair and (len({*options.pair} & {*zoo.names()}) < 2):
+    elif options.pair and len({x for x in options.pair if zoo.known(x)}) < 2:
         problem = f"--pair: two different networks that kdbench has, not {' '.join(options.pair)}"
     elif options.json and not options.json.parent.is_dir():
         problem = f"--json: {options.json.parent} is no folder"

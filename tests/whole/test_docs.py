@@ -180,7 +180,8 @@ def check_make(words: list[str]) -> None:
 
 def check_module(name: str, options: list[str]) -> None:
     """Check a benchmark and its options, without importing it."""
-    source = (ROOT / f"{name.replace('.', '/')}.py").read_text()
+    path = ROOT / name.replace(".", "/")
+    source = (path / "__main__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
     for option in options:
         assert not option.startswith("--") or f'"{option}"' in source, f"{name} {option}"
 
