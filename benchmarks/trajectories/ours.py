@@ -27,8 +27,6 @@ from kdbench.training.learner import Learner
 from .images import CLASSES, batch_size, write_images
 from .matching import State
 
-TEACHER_EPOCHS = 5
-"""Enough for batch norms whose running statistics suit the images."""
 CPU = torch.device("cpu")
 Epoch = list[tuple[Tensor, ...]]
 """Batches of images, labels and positions in the training set."""
@@ -136,7 +134,7 @@ def train(
         "name": "trajectories",
         "dataset": {"name": "imagefolder", "root": str(folder / "images")},
         "protocol": recipe | phases,
-        "teacher": {"protocol": recipe | {"epochs": TEACHER_EPOCHS}},
+        "teacher": {"protocol": recipe | {"epochs": 1}},
         "seeds": [1],
         "pairs": [f"{pair[0]} -> {pair[1]}"],
         "methods": [{row: dict(options) | {"label": row}} for row, options in rows.items()],

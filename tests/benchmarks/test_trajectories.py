@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from fake_authors import write_repository
 from torch import nn
 
-from benchmarks.trajectories import comparison, ours, shims
+from benchmarks.trajectories import comparison, shims
 from benchmarks.trajectories.__main__ import main
 from benchmarks.trajectories.cases import CASES, REPDISTILLER
 from benchmarks.trajectories.differences import differences, verdict
@@ -201,14 +201,8 @@ def plain_loop(job: Job, folder: Path, *, decay: float = 5e-4) -> Trajectory:
     return Trajectory(student.state_dict(), {}, losses)
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train teachers for one epoch only."""
-    monkeypatch.setattr(ours, "TEACHER_EPOCHS", 1)
-
-
 def test_equal_loop_is_equal_and_planted_decay_is_not(
-    quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = comparison.train({"kd": {}}, "crd", PAIR, epochs=2, steps=2, folder=tmp_path)
     monkeypatch.setattr(comparison, "train", lambda *args, **named: result)
@@ -221,7 +215,7 @@ def test_equal_loop_is_equal_and_planted_decay_is_not(
         assert departing.verdict == ("equal" if word == "equal" else "departs: on purpose")
 
 
-def test_pair_that_cannot_work_is_skipped(quick: None, tmp_path: Path) -> None:
+def test_pair_that_cannot_work_is_skipped(tmp_path: Path) -> None:
     fsp = next(case for case in CASES if case.row == "fsp")
     (outcome,) = comparison.compare(tmp_path, [fsp], PAIR, 1, 1)
     assert outcome.verdict.startswith("skipped: FSP needs equal channels")
