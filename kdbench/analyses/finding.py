@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdbench.files import write_atomically
+from kdbench.files import sweep, write_atomically
 from kdbench.report.plots import pictures
 from kdbench.report.plots.style import COLOURS
 
@@ -45,6 +45,7 @@ class Finding:
             The PNG.
         """
         folder.mkdir(parents=True, exist_ok=True)
+        sweep(folder)
         csv = self.frame.to_csv(index=False, lineterminator="\n", float_format="%.6g")
         write_atomically(folder / f"{self.name}.csv", csv)
         write_atomically(folder / f"{self.name}.svg", pictures.svg(self.figure))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdbench.files import write_atomically
+from kdbench.files import sweep, write_atomically
 from kdbench.grid import published
 from kdbench.grid.grid import Grid
 from kdbench.grid.repeat_command import Commands
@@ -63,6 +63,7 @@ def write(
         results_folder.check_kept(results, evidence.grid.name, evidence.cells, evidence.records)
     contents = files(aggregate, draw)
     (target / "plots").mkdir(parents=True, exist_ok=True)
+    sweep(results, target, target / "plots")
     # The page last: the files that it links to exist by then.
     for name in sorted(contents, key=lambda name: name == PAGE):
         write_atomically(target / name, contents[name])

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdbench.files import write_atomically
+from kdbench.files import sweep, write_atomically
 from kdbench.grid.grid import Grid
 from kdbench.grid.run import BASELINES
 from kdbench.report import results_folder
@@ -92,6 +92,7 @@ def write(grids: Sequence[Evidence], results: Path, *, replace: bool = False) ->
     table, frame = side_by_side([aggregate(evidence) for evidence in grids])
     target = results / name(grids)
     target.mkdir(parents=True, exist_ok=True)
+    sweep(target)
     csv = frame.to_csv(index=False, lineterminator="\n", float_format="%.10g")
     write_atomically(target / "mixed.csv", csv)
     title = escape("; ".join(evidence.grid.title for evidence in grids))

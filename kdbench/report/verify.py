@@ -4,6 +4,7 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 
+from kdbench.files import is_temporary
 from kdbench.report import leaderboard
 from kdbench.report.page import html
 from kdbench.runs import archive
@@ -22,7 +23,8 @@ def differing(folder: Path) -> list[str]:
 
     Text and SVG are compared byte by byte. Parquet files are compared by content, since their bytes
     contain the library's version. PNG files only have to exist, since their bytes depend on the
-    libraries. Unexpected extra files are reported as well.
+    libraries. Unexpected extra files are reported as well, except temporary files, which a killed
+    `kdbench report` leaves and the next one deletes.
 
     Raises:
         ArchiveError: the records cannot be read.
@@ -56,7 +58,8 @@ def _difference(folder: Path, name: str, expected: bytes) -> str:
 def _extra(folder: Path, expected: Iterable[str]) -> list[str]:
     known = {folder / name for name in expected}
     paths = sorted(path for path in folder.rglob("*") if not path.is_dir())
-    return [f"{path}: not produced by the records" for path in paths if path not in known]
+    extra = (path for path in paths if path not in known and not is_temporary(path))
+    return [f"{path}: not produced by the records" for path in extra]
 
 
 def _same_table(one: bytes, other: bytes) -> bool:
