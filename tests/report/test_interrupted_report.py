@@ -31,17 +31,25 @@ def statistics() -> tuple[Aggregate, Aggregate]:
     return aggregate_of(grid, cells, earlier), aggregate_of(grid, cells, records)
 
 
-@pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch, statistics: tuple[Aggregate, ...]) -> tuple[Content, ...]:
+@pytest.fixture(scope="module")
+def versions(statistics: tuple[Aggregate, ...]) -> tuple[Content, ...]:
     """Make each version's files once, because plots take seconds."""
-    versions = [leaderboard.files(one) for one in statistics]
-    by_number = {
-        len(one.evidence.records): files for one, files in zip(statistics, versions, strict=True)
-    }
+    return tuple(leaderboard.files(one) for one in statistics)
+
+
+@pytest.fixture
+def made(
+    monkeypatch: pytest.MonkeyPatch,
+    statistics: tuple[Aggregate, ...],
+    versions: tuple[Content, ...],
+) -> tuple[Content, ...]:
+    """Have reports and verifications use ``versions``."""
+    numbers = [len(one.evidence.records) for one in statistics]
+    by_number = dict(zip(numbers, versions, strict=True))
     monkeypatch.setattr(
         leaderboard, "files", lambda one, draw=None: by_number[len(one.evidence.records)]
     )
-    return tuple(versions)
+    return versions
 
 
 def content(folder: Path) -> Content:
