@@ -23,6 +23,10 @@ class Incompatible(ValueError):
     """A method cannot work on this pair; the run is recorded as skipped, with the message."""
 
 
+class ContractBroken(RuntimeError):
+    """A method does what the contract forbids; the run is recorded as failed, with the message."""
+
+
 @dataclass(frozen=True)
 class Features:
     """The outputs of a network on one batch.

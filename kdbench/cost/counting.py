@@ -21,7 +21,7 @@ from kdbench.method import Batch, Features, Incompatible, Method, Setup
 from kdbench.models import size as cost
 from kdbench.models import zoo
 from kdbench.models.pointwise import replace_strided_pointwise
-from kdbench.registry import lookup
+from kdbench.registry import lookup, process_state
 from kdbench.registry.lookup import built_in_path
 
 log = logging.getLogger(__name__)
@@ -257,7 +257,8 @@ def _count(
     s = _features(student, shape, b)
     t = _features(teacher, shape, b) if teacher else s
     labels = torch.arange(shape.train) % shape.classes
-    with torch.random.fork_rng(devices=()):
+    # A method that changes the process fails in its own training; this process counts others.
+    with process_state.kept("", silent=True), torch.random.fork_rng(devices=()):
         head = nn.Linear(t.embedding.shape[1], shape.classes).requires_grad_(False)
         setup_s, setup_t = (f.map(lambda x: x[:2]) for f in (s, t))
         setup = Setup(setup_s, setup_t, labels, b, shape.classes, head if teacher else None)

@@ -11,8 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kdbench.method import ContractBroken
 from kdbench.registry import lookup
+from kdbench.registry.conduct import late_layers, layout, loss_fault, untrained_layers
 from kdbench.registry.edge_cases import architectures, batch_sizes, duplicates, half, zeros
+from kdbench.registry.process_state import kept
+from kdbench.registry.shared_tensors import of_batch
 from kdbench.registry.toy_networks import Failed, MethodUnderTest, one_line, scalar
 
 MAX_TRACE_SIZE = 1024
@@ -53,14 +57,19 @@ def gradient(subject: MethodUnderTest) -> None:
     """Check that gradients reach the student and every trained parameter of the method."""
     toy = subject.toy_setup()
     reached = False
-    for loss in toy.losses().values():
-        if not loss.requires_grad:
-            raise Failed("the loss has no gradient: is something detached, or under no_grad?")
+    for what, loss in toy.losses().items():
+        fault = loss_fault(what, loss, gradient=True)
+        if fault:
+            raise Failed(fault)
         loss.backward()
         grads = [x.grad for _, x in toy.s.named() if x.grad is not None]
         reached = reached or any(bool(grad.any()) for grad in grads)
     if not reached:
         raise Failed("no gradient reaches any of the student's features")
+    trained = [*toy.student.parameters(), *toy.method.parameters()]
+    fault = untrained_layers(subject.cls.__name__, toy.method, trained)
+    if fault:
+        raise Failed(fault)
     idle = [name for name, p in toy.method.named_parameters() if p.requires_grad and p.grad is None]
     if idle:
         raise Failed(
@@ -70,17 +79,25 @@ def gradient(subject: MethodUnderTest) -> None:
 
 
 def untouched(subject: MethodUnderTest) -> None:
-    """Check that the method does not change the features or the teacher."""
-    toy = subject.toy_setup()
-    watched = {f"the student's {name}": x for name, x in toy.s.named()}
-    watched |= {f"the teacher's {name}": x for name, x in toy.t.named()}
-    head = toy.setup.teacher_head
-    assert head is not None
-    watched |= {f"the teacher head's {name}": x for name, x in head.named_parameters()}
-    before = {name: x.detach().clone() for name, x in watched.items()}
-    for loss in toy.losses().values():
-        if loss.requires_grad:
-            loss.backward()
+    """Check that the method does not change its inputs, the teacher or the process.
+
+    Everything that a training watches is watched here, by the same functions.
+    """
+    who = subject.cls.__name__
+    with kept(who):
+        toy = subject.toy_setup()
+        toy.given.check(f"{who}.__init__")
+        watched = {f"the student's {name}": x for name, x in toy.s.named()}
+        watched |= {f"the teacher's {name}": x for name, x in toy.t.named()}
+        head = toy.setup.teacher_head
+        assert head is not None
+        watched |= {f"the teacher head's {name}": x for name, x in head.named_parameters()}
+        before = {name: x.detach().clone() for name, x in watched.items()}
+        shared = of_batch(toy.batch, None, contents=True)
+        for loss in toy.losses().values():
+            if loss.requires_grad:
+                loss.backward()
+        shared.check(who)
     for name, x in watched.items():
         if not torch.equal(before[name], x):
             raise Failed(f"{name} changed: work on a copy, not in place")
@@ -91,7 +108,11 @@ def untouched(subject: MethodUnderTest) -> None:
 def restores(subject: MethodUnderTest) -> None:
     """Check that ``state_dict`` holds the method's whole state."""
     first = subject.toy_setup()
+    before = layout(first.method)
     first.losses()
+    fault = late_layers(subject.cls.__name__, first.method, before)
+    if fault:
+        raise Failed(fault)
     other = subject.toy_setup(seed=2)
     other.method.load_state_dict(first.method.state_dict())
     torch.manual_seed(3)
@@ -184,7 +205,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("finite scalar loss", finite_scalar),
     ("defaults can be given", defaults),
     ("gradient reaches what learns", gradient),
-    ("features and teacher untouched", untouched),
+    ("inputs and process untouched", untouched),
     ("state restores", restores),
     ("same seed, same loss", repeats),
     ("pretraining phase", pretraining_phase),
@@ -223,8 +244,9 @@ def result(name: str, check: Check, subject: MethodUnderTest) -> CheckResult:
     """Run one check on a method."""
     state = torch.get_rng_state()
     try:
-        check(subject)
-    except Failed as error:
+        with kept(name, silent=True):  # ``untouched`` reports it
+            check(subject)
+    except (Failed, ContractBroken) as error:
         return CheckResult(name, False, str(error))
     except Exception as error:
         return CheckResult(name, False, one_line(error, subject))

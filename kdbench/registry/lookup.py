@@ -84,12 +84,19 @@ def load(name: str) -> type["Method"]:
     source = find(name)
     about = describe(name)
     label = about.label
+    from kdbench.method import ContractBroken, Method  # imports torch
+    from kdbench.registry.process_state import kept
+
     try:
-        module = _import(source, about)
+        with kept("the import"):
+            module = _import(source, about)
+    except ContractBroken as error:
+        sys.modules.pop(source.module, None)  # so that the next attempt finds the same
+        _loaded.pop(source.module, None)
+        raise RegistryError(f"{source.path}: {error}") from error
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise RegistryError(f"{source.path}: cannot be imported: {reason}") from error
-    from kdbench.method import Method  # imports torch
 
     cls = getattr(module, label, None)
     if not (isinstance(cls, type) and issubclass(cls, Method)):

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from kdbench.method import Batch, Features, Incompatible, Method, Setup
 from kdbench.models.pointwise import replace_strided_pointwise
+from kdbench.registry.conduct import loss_fault
 from kdbench.registry.description import Description
+from kdbench.registry.shared_tensors import SharedTensors, of_setup
 
 CLASSES, SAMPLES, SIZE = 5, 40, 8
 
@@ -69,7 +71,11 @@ def convolution(inputs: int, outputs: int, stride: int) -> nn.Module:
 
 @dataclass(frozen=True)
 class ToySetup:
-    """A pair of toy networks, their features on a batch, and the method built for them."""
+    """A pair of toy networks, their features on a batch, and the method built for them.
+
+    Attributes:
+        given: what the method was built from, as it was before.
+    """
 
     method: Method
     student: Toy
@@ -77,6 +83,7 @@ class ToySetup:
     t: Features
     batch: Batch
     setup: Setup
+    given: SharedTensors
 
     def loss(self) -> Tensor:
         """Return the method's loss term, checked by ``scalar``."""
@@ -132,6 +139,7 @@ class MethodUnderTest:
             index = torch.randperm(SAMPLES)[:batch_size]
             head = large.head.requires_grad_(False)
             setup = Setup(s, t, labels, batch_size, CLASSES, teacher_head=head, seed=0)
+            given = of_setup(setup)
             torch.manual_seed(seed)
             try:
                 method = replace_strided_pointwise(self.cls(setup, **self.hyper))
@@ -141,18 +149,16 @@ class MethodUnderTest:
                 continue
             batch = Batch(images, labels[index], index)
             leaves = s.map(lambda x: x.detach().clone().requires_grad_())
-            return ToySetup(method, small, leaves, t, batch, setup)
+            return ToySetup(method, small, leaves, t, batch, setup, given)
         raise AssertionError("unreachable")
 
 
 def scalar(what: str, value: Any) -> Tensor:
     """Return ``value`` if it is a finite floating-point scalar, else raise ``Failed``."""
-    if not isinstance(value, Tensor):
-        raise Failed(f"{what} returned {type(value).__name__}, expected a tensor")
-    if value.ndim != 0:
-        raise Failed(f"{what} has shape {list(value.shape)}, expected a scalar: average it")
-    if not value.is_floating_point():
-        raise Failed(f"{what} is of type {value.dtype}, expected a floating-point number")
+    fault = loss_fault(what, value, gradient=False)
+    if fault:
+        raise Failed(fault)
+    assert isinstance(value, Tensor)
     if not value.isfinite():
         raise Failed(f"{what} is {value.item()}, expected a finite number")
     return value

@@ -1,5 +1,8 @@
 """A run's network and methods before the first step, and the shapes of a network's features."""
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 import torch
 from torch import nn
 
@@ -9,7 +12,11 @@ from kdbench.models import zoo
 from kdbench.models.network import Network
 from kdbench.models.pointwise import replace_strided_pointwise
 from kdbench.registry import lookup
+from kdbench.registry.process_state import kept
+from kdbench.registry.shared_tensors import of_setup
 from kdbench.rng import key
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def build_network(run: Run, *, num_classes: int, in_channels: int) -> Network:
@@ -33,17 +40,33 @@ def build_methods(run: Run, setup: Setup) -> list[Method]:
     """Build the methods of a run's terms, each initialised from its own random stream.
 
     Raises:
+        ContractBroken: a method changes what it is built from, or the state of the process.
         Incompatible: a method cannot work on this pair.
         ValueError: a plugin's file has changed since the run's id was computed.
     """
-    methods = []
+    classes = []
     for term in run.terms:
         if term.source and lookup.describe(term.where).sha256 != term.source:
             raise ValueError(
                 f"{term.where}: changed since this run was created; run the grid again"
             )
-        with torch.random.fork_rng(devices=()):
+        classes.append(lookup.load(term.where))
+    return built(run, setup, classes)
+
+
+def built(run: Run, setup: Setup, classes: Sequence[type[Method]]) -> list[Method]:
+    """Build the methods of a run's terms from their classes; see ``build_methods``."""
+    methods = []
+    for term, cls in zip(run.terms, classes, strict=True):
+        shared = of_setup(setup)
+        with kept(cls.__name__), torch.random.fork_rng(devices=()):
             torch.manual_seed(key(run.seed, "method", term.method))
-            method = lookup.load(term.where)(setup, **term.hyper)
+            method = cls(setup, **term.hyper)
+        shared.check(f"{cls.__name__}.__init__")
         methods.append(replace_strided_pointwise(method))
     return methods
+
+
+def on_device(module: Module, device: torch.device) -> Module:
+    """Move a module to a device, and its maps to the engine's memory format; return it."""
+    return module.to(device).to(memory_format=torch.channels_last)

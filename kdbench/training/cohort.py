@@ -14,7 +14,7 @@ from torch import Tensor
 from kdbench.data.batches import eval_batches
 from kdbench.data.dataset import LoadedData
 from kdbench.grid.run import Run
-from kdbench.method import Features, Incompatible
+from kdbench.method import ContractBroken, Features, Incompatible
 from kdbench.runs.data_digests import DataChanged, MadeOf, check_loaded
 from kdbench.runs.records import Record
 from kdbench.training import evaluation, learner_state
@@ -87,6 +87,8 @@ class Cohort:
             # Forward, backward and optimiser step of each learner.
             for learner in learners:
                 self._run_or_fail(learner, partial(self.steps.train, learner))
+                if learner.status != "running":
+                    self.steps.share_again(learners)
 
             # Heartbeat and checkpoints if due, or stop.
             self.bookkeeper.step_done(learners, group[0].run.training.batch_size)
@@ -253,4 +255,5 @@ def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if is_out_of_memory(error):
         text += " (out of memory: a smaller executor.cohort or batch_size needs less)"
-    return text if isinstance(error, Incompatible) else f"{type(error).__name__}: {text}"
+    plain = isinstance(error, Incompatible | ContractBroken)
+    return text if plain else f"{type(error).__name__}: {text}"

@@ -4,6 +4,7 @@ A learner does not depend on the other learners of its cohort, and shares no ran
 them, so its results are the same alone and in a cohort.
 """
 
+import copy
 import math
 from collections.abc import Iterable
 from contextlib import nullcontext
@@ -14,9 +15,10 @@ from torch import Tensor, nn
 
 from kdbench.grid.run import Run
 from kdbench.method import Batch, Features, Method, Setup
+from kdbench.registry.process_state import kept
 from kdbench.rng import key
 from kdbench.training import evaluation, objective, traces
-from kdbench.training.build import build_methods, build_network, dry_run
+from kdbench.training.build import build_methods, build_network, built, dry_run, on_device
 from kdbench.training.clock import Clock
 from kdbench.training.compiled import compiled
 from kdbench.training.device import noting_varying_operations, seed
@@ -25,6 +27,7 @@ from kdbench.training.global_batch_norm import convert
 from kdbench.training.phases import Phase, Phases
 from kdbench.training.ranks import ALONE, World
 from kdbench.training.schedule import Rate, learning_rate
+from kdbench.training.step_guard import StepGuard
 
 
 class Learner:
@@ -81,8 +84,8 @@ class Learner:
         student_features = dry_run(self.student, in_channels, size)
         setup = Setup(
             student=student_features,
-            teacher=teacher or student_features,
-            train_labels=train_labels.cpu(),  # as the modules, until they are moved
+            teacher=teacher.map(torch.clone) if teacher else student_features,
+            train_labels=train_labels.cpu().clone(),  # on the CPU as the modules, until they move
             batch_size=run.training.batch_size,
             num_classes=num_classes,
             teacher_head=teacher_head,
@@ -93,7 +96,9 @@ class Learner:
         replacing = [m for m in self.terms if type(m).predict is not Method.predict]
         self.predictor = replacing[0] if replacing else None
         for module in (self.student, self.methods):
-            module.to(device).to(memory_format=torch.channels_last)
+            on_device(module, device)
+        trained = [*self.phases.learnable, *self.student.parameters()]
+        self.guard = StepGuard(self.terms, trained, partial(self._rebuild, setup))
         self.forward = compiled(self.student) if run.training.compile else self.student
         has_phase = self.phases.first and run.pretrain and run.pretrain[0] > 0
         self.phase: Phase = "pretrain" if has_phase else "train"
@@ -111,6 +116,12 @@ class Learner:
         self.graphed, self.varying = "no", set[str]()
         self.steps_here = 0  # of this phase in this process
         self.optimizer = self.phases.optimizer(self.phase, run.training)
+
+    def _rebuild(self, setup: Setup) -> list[Method]:
+        """Build the methods again, as a resumed run does, without effects on the student."""
+        methods = built(self.run, setup, [type(method) for method in self.terms])
+        Phases(copy.deepcopy(self.student), nn.ModuleList(methods))
+        return [on_device(method, self.device) for method in methods]
 
     @property
     def terms(self) -> list[Method]:
@@ -159,7 +170,7 @@ class Learner:
         """
         noted = noting_varying_operations(self.varying) if self._first_steps() else nullcontext()
         bf16 = self.run.training.precision == "bf16"
-        with noted:
+        with noted, self.guard.step(batch, t, self.steps_here):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
                 s: Features = self.world.gather(self.forward(batch.images[self.rows]))
                 compute_loss = partial(self._loss, s, t or s.detached(), batch)
@@ -169,9 +180,9 @@ class Learner:
                 self.world.sum_gradients(self.phases.learnable)
                 self.optimizer.step()
                 self.optimizer.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            correct = (self._train_logits(s).argmax(1) == batch.labels).sum()
-            self.sums.add(loss.detach(), correct)
+            with torch.no_grad():
+                correct = (self._train_logits(s).argmax(1) == batch.labels).sum()
+                self.sums.add(loss.detach(), correct)
         return s
 
     def _first_steps(self) -> bool:
@@ -183,17 +194,18 @@ class Learner:
         self.steps_done += 1
         self.steps_here += 1
         if self.step == self.steps and s is not None:
-            self.traced = traces.traced_values(self.run.terms, self.terms, s, t or s.detached())
+            with self.guard.tracing(t):
+                self.traced = traces.traced_values(self.run.terms, self.terms, s, t or s.detached())
 
     def _loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
         run = self.run
+        again = partial(self.batch, batch.images, batch.labels, batch.index)
+        losses = partial(self.guard.losses, s=s, t=t, batch=batch, again=again)
         if self.phase == "pretrain":
-            return torch.stack([m.pretrain_loss(s, t, batch) for m in self.phases.pretrained]).sum()
-        terms = [
-            (term.beta, method.loss(s, t, batch))
-            for term, method in zip(run.terms, self.terms, strict=True)
-            if term.beta != 0
-        ]
+            return torch.stack(losses("pretrain_loss", self.phases.pretrained)).sum()
+        used = [(x.beta, m) for x, m in zip(run.terms, self.terms, strict=True) if x.beta != 0]
+        values = losses("loss", [method for _, method in used])
+        terms = [(beta, value) for (beta, _), value in zip(used, values, strict=True)]
         return objective.total(
             s.logits,
             batch.labels,
@@ -235,7 +247,9 @@ class Learner:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
                 return self._predict(self.student(images)).float()
 
-        with self.clock:
+        # A prediction that draws random numbers must not depend on the learner before.
+        seed(self.device, key(self.run.seed, "evaluate", self.phase, self.epoch))
+        with self.clock, kept(self.guard.who):
             return evaluation.evaluate(logits, batches, self.device, self.world)
 
     def diverged(self) -> bool:

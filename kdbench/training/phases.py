@@ -8,6 +8,7 @@ from torch import nn
 
 from kdbench.grid.settings import Training
 from kdbench.method import Method
+from kdbench.registry.process_state import kept
 
 Phase = Literal["pretrain", "train", "end"]
 
@@ -28,7 +29,8 @@ class Phases:
         self.first: list[nn.Module] = []
         for method in methods:
             assert isinstance(method, Method)
-            modules = list(method.pretrain(student))
+            with kept(f"{type(method).__name__}.pretrain"):
+                modules = list(method.pretrain(student))
             self.first += modules
             self.pretrained += [method] if modules else []
         self.learnable = [p for p in self._all().parameters() if p.requires_grad]

@@ -38,9 +38,11 @@ class Steps:
         self.world, self.clock = context.world, Clock(context.device)
         self._batches: Iterator[tuple[Tensor, Tensor, Tensor]] = iter(())
         self._current: tuple[Tensor, Tensor, Tensor, Features | None] | None = None
+        self._epoch, self._step = ("", 0), 0
 
     def begin_epoch(self, phase: str, epoch: int, first: int) -> None:
         """Prepare the batches of an epoch from step ``first`` on."""
+        self._epoch, self._step = (phase, epoch), first
         self._batches = train_batches(
             self.data,
             batch_size=self.run.training.batch_size,
@@ -58,6 +60,12 @@ class Steps:
             images, labels, index = next(self._batches)
             needed = any(x.needs_teacher for x in learners)
             self._current = (images, labels, index, self._teacher(images) if needed else None)
+        self._step += 1
+
+    def share_again(self, learners: Sequence[Learner]) -> None:
+        """Make the present batch and features anew: a failed learner may have written into them."""
+        self.begin_epoch(*self._epoch, self._step - 1)
+        self.share(learners)
 
     def train(self, learner: Learner) -> None:
         """Take a learner's step on what was shared last."""
@@ -102,7 +110,6 @@ class GraphSteps(Steps):
         training = run.training
         self._make = BatchMaker(data, training.crop_pad, training.flip)
         self._rows = self._row = torch.empty(0)
-        self._step = 0
         self._feed: Feed | None = None
         self._replays: dict[str, Replay] = {}
 
@@ -113,7 +120,7 @@ class GraphSteps(Steps):
         self._rows = epoch_rows(
             self.data, run.training.batch_size, run.seed, epoch, phase, run.training.crop_pad
         )
-        self._step = first
+        self._epoch, self._step = (phase, epoch), first
         if self._row.numel() == 0:
             self._row = self._rows[0].clone()
         self.recorder.join()  # they are copied outside the lanes

@@ -71,7 +71,7 @@ TRACE = """
 """
 
 SCALAR, GRADIENT = "finite scalar loss", "gradient reaches what learns"
-SAME, PRETRAIN = "features and teacher untouched", "pretraining phase"
+SAME, PRETRAIN = "inputs and process untouched", "pretraining phase"
 OTHERS = "other architectures"
 
 FAULTS = [

@@ -35,6 +35,12 @@ class {name}(Method):
         self.last = None
         self.seen = []
 
+    def get_extra_state(self):
+        return {{"count": self.count, "last": self.last, "seen": list(self.seen)}}
+
+    def set_extra_state(self, state):
+        self.count, self.last, self.seen = state["count"], state["last"], list(state["seen"])
+
     def loss(self, s, t, batch):
         {body}
 '''
