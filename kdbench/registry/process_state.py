@@ -63,9 +63,6 @@ def _settings() -> Iterator[Setting]:
         "torch.autograd.set_detect_anomaly", torch.is_anomaly_enabled, torch.set_anomaly_enabled
     )
     yield Setting("torch.set_flush_denormal", _flushes, torch.set_flush_denormal)
-    if hasattr(c, "_get_fp32_precision_getter"):
-        for backend, operation in (("generic", "all"), ("cuda", "matmul"), ("cuda", "conv")):
-            yield _fp32_precision(backend, operation)
     yield Setting(
         "torch.set_float32_matmul_precision",
         _or_error(c._get_float32_matmul_precision),
@@ -84,6 +81,10 @@ def _settings() -> Iterator[Setting]:
         get, put = getattr(c, f"_get_{flag}", None), getattr(c, f"_set_{flag}", None)
         if get and put:
             yield Setting(name, _or_error(get), put)
+    # After the older names of the same settings, because those write into these.
+    if hasattr(c, "_get_fp32_precision_getter"):
+        for backend, operation in (("generic", "all"), ("cuda", "matmul"), ("cuda", "conv")):
+            yield _fp32_precision(backend, operation)
     yield Setting("os.chdir", os.getcwd, os.chdir, slow=True)
     for number in (signal.SIGINT, signal.SIGTERM):
         yield Setting("signal.signal", _handler(number), _set_handler(number), slow=True)
@@ -94,9 +95,14 @@ def _settings() -> Iterator[Setting]:
     yield Setting("warnings.filters", lambda: tuple(warnings.filters), _set_filters, allowed=True)
 
 
+_NEVER_LEFT: list[torch.inference_mode] = []
+
+
 def _leave_inference(before: bool) -> None:
-    # There is no function that sets it; a context that is never left does.
-    torch.inference_mode(before).__enter__()
+    # There is no function that sets it; a context that is never left does, while it exists.
+    context = torch.inference_mode(before)
+    context.__enter__()
+    _NEVER_LEFT.append(context)
 
 
 def _default_device() -> object:
