@@ -155,6 +155,11 @@ class Method(nn.Module, ABC):
     trained parts as submodules and state as buffers; devices, checkpoints and the optimiser then
     need no further code.
 
+    A cohort's methods share the batch, the teacher's features and the process. A method must not
+    write into tensors that it is given, nor change settings of torch or of the process; its run
+    would fail (``ContractBroken``). The same holds for layers that are made after ``__init__`` and
+    for state in Python that neither ``state_dict`` nor ``get_extra_state`` holds.
+
     Attributes:
         family: what the method matches: logit, feature map, embedding, relation or contrastive.
         beta: default weight of the term.

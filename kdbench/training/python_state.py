@@ -9,10 +9,10 @@ from typing import Any
 
 from torch import nn
 
+from kdbench.registry.conduct import INTERNAL
+
 State = list[tuple[nn.Module, str, Any, int | None]]
 """Module, attribute, value and, for containers, number of entries."""
-
-INTERNAL = {*vars(nn.Module()), "training"}
 
 
 def python_state(modules: Sequence[nn.Module]) -> State:
