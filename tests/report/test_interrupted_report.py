@@ -12,13 +12,14 @@ import pytest
 from fake_grids import PAIRS, aggregate_of, make_cells, make_grid, make_records, typical
 
 from benchmarks.kills.file_faults import Fault, FileFaults
+from kdbench.errors import UserError
 from kdbench.files import is_temporary
 from kdbench.report import leaderboard, verify
 from kdbench.stats.aggregate import Aggregate
 
 Content = dict[str, bytes]
 FULL = 3
-"""Exit code after an ``OSError``."""
+"""Exit code after an error."""
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def in_child(work: Callable[[], object], faults: FileFaults, count: Any) -> int:
         faults.install()
         try:
             work()
-        except OSError:
+        except (OSError, UserError):
             os._exit(FULL)
         count.value = len(faults.done)
         os._exit(0)

@@ -56,12 +56,14 @@ def train(folder: Path, index: int, signals: StopSignals) -> int:
         progressed, code = _train_with_ranks(task, owner, signals)
     except JobError as error:
         sys.stderr.write(f"kdbench: {error}\n")
-        files.write_atomically(folder / f"{index}.error", f"{error}\n")
+        with contextlib.suppress(OSError):  # the disk may be full
+            files.write_atomically(folder / f"{index}.error", f"{error}\n")
         return 2
     left = work.missing(cohort, runs)
     if signals.stop and left:
         return _stopped(submission, process, left, signals, progressed=progressed)
-    _marker(submission, "ended", process).touch()
+    with contextlib.suppress(OSError):  # all runs have their records
+        _marker(submission, "ended", process).touch()
     return code
 
 
