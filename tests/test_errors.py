@@ -7,9 +7,10 @@ from click.testing import CliRunner
 
 from kdbench import models
 from kdbench.cli import main
-from kdbench.errors import did_you_mean, nearest
+from kdbench.errors import UserError, did_you_mean, nearest, visible
 from kdbench.grid import published
 from kdbench.grid.mistakes import unknown
+from kdbench.models import zoo
 from kdbench.registry import lookup
 
 
@@ -23,6 +24,22 @@ def test_nearest_names_come_first() -> None:
 def test_case_is_ignored() -> None:
     assert nearest("RKD", ["kd", "rkd"]) == ["rkd"]
     assert nearest("wrn_16_2", ["WRN_16_2"]) == ["WRN_16_2"]
+
+
+def test_other_capitals_come_before_another_depth() -> None:
+    assert zoo.suggest("resnet18")[0] == "ResNet18"
+    assert zoo.suggest("resnet9")[0] == "resnet8"
+
+
+def test_long_names_are_not_compared() -> None:
+    assert nearest("x" * 10**6, ["x" * 10**6]) == []
+
+
+def test_messages_are_short_lines_without_control_characters() -> None:
+    text = str(UserError(f"\x1b[31m{'x' * 10_000}: unknown\nsecond line"))
+    assert text.startswith("\\x1b[31mxxx") and text.endswith("x: unknown\nsecond line")
+    assert all(len(line) < 2000 and line.isprintable() for line in text.splitlines())
+    assert visible("a\u202eb\xa0c\u2028") == "a\\u202eb c\\u2028"
 
 
 def test_lower_cutoff_gives_more_names() -> None:

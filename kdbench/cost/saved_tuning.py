@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from kdbench.files import write_atomically
-from kdbench.grid.settings import Positive, Rate, Strict
+from kdbench.grid.value_types import Positive, Rate, Strict
 from kdbench.runs import environment
 from kdbench.runs.environment import cores
 

@@ -10,6 +10,10 @@ from kdbench.grid.row_plan import RowPlan, check_phase, plan_row
 from kdbench.grid.run import Cell, Run, Teacher
 from kdbench.grid.settings import Auxiliary, Protocol
 from kdbench.grid.yaml_tree import merged, option_tree
+from kdbench.wording import counted
+
+MOST_RUNS = 200_000
+"""Runs of students in a grid."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,10 @@ def expand(grid: Grid) -> Expansion:
     trained once; in each cell it has the label of that cell's row.
 
     Raises:
-        GridError: the methods of a row have different weights, or rows have the same label.
+        GridError: the methods of a row have different weights, rows have the same label, or there
+            are too many runs.
     """
+    _check_number(grid)
     common = _rows(grid)
     cells: list[Cell] = []
     runs: dict[str, Run] = {}
@@ -62,6 +68,20 @@ def expand(grid: Grid) -> Expansion:
                 source = Teacher(helper.student, helper.id)
             cell(row.label, pair, _student(grid.protocol, row, source, alone), grid.seeds)
     return Expansion(tuple(cells), tuple(runs.values()))
+
+
+def _check_number(grid: Grid) -> None:
+    """Refuse a grid that no memory holds, before it is expanded."""
+    rows = sum(row.number_of_points(grid.sweep) for row in grid.methods)
+    runs = len(grid.pairs) * (rows + 1) * len(grid.seeds)
+    if runs > MOST_RUNS:
+        raise GridError(
+            [
+                f"{grid.source}: {counted(runs, 'run')} ({counted(len(grid.pairs), 'pair')}, "
+                f"{counted(rows + 1, 'row')}, {counted(len(grid.seeds), 'seed')}); at most "
+                f"{MOST_RUNS:,} are accepted: split the grid"
+            ]
+        )
 
 
 def _imported(grid: Grid, pair: Pair) -> Teacher | None:

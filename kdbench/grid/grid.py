@@ -4,24 +4,56 @@
 """
 
 import itertools
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from kdbench.errors import UserError
+from kdbench.errors import UserError, readable
 from kdbench.grid.resources import Slurm
 from kdbench.grid.run import pair_name
-from kdbench.grid.settings import Count, Dataset, Positive, Protocol, Rate, Strict, Weight
+from kdbench.grid.settings import Dataset, Protocol
+from kdbench.grid.value_types import Count, Form, Line, Positive, Rate, Strict, Weight
+
+MOST_PROCESSES = 1024
+"""Processes, and threads of a process, that no machine exceeds with profit."""
+LONGEST_NAME = 100
+"""Characters of a grid's name: a folder of several grids has all their names."""
+IN_RESULTS = ("analyses", "index.html", "transfer")
+"""Files and folders in ``results/`` that are not a grid's."""
+DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
+"""Names that Windows gives to devices, in small letters; no file can have them there."""
 
 
 class GridError(UserError):
     """All mistakes in a grid, one line each."""
 
     def __init__(self, lines: Sequence[str]) -> None:
-        super().__init__("\n".join(lines))
-        self.lines = tuple(lines)
+        self.lines = tuple(map(readable, lines))  # a line break in a name does not end the line
+        super().__init__("\n".join(self.lines))
+
+
+def _usable(name: str) -> str:
+    """Refuse names that a folder in ``results/`` cannot have on every system."""
+    if len(name) > LONGEST_NAME:
+        raise ValueError(f"expected at most {LONGEST_NAME} characters")
+    if name.casefold() in IN_RESULTS:
+        listed = ", ".join(IN_RESULTS)
+        raise ValueError(f"{name}: results/ has other files of this name; not accepted: {listed}")
+    if DEVICES.fullmatch(name.casefold()) or name.endswith("."):
+        raise ValueError(f"{name}: Windows accepts no folder of this name; choose another")
+    return name
+
+
+Name = Annotated[
+    str,
+    Form("[A-Za-z0-9][A-Za-z0-9._-]*", "letters, digits and . _ -, the first a letter or a digit"),
+    AfterValidator(_usable),
+]
+Device = Annotated[str, Form("auto|cpu|cuda(:[0-9]{1,3})?", "auto, cpu, cuda or cuda:N")]
+RunId = Annotated[str, Form("[A-Za-z0-9][A-Za-z0-9._-]{0,99}", "the id of a run")]
 
 
 class Pair(Strict):
@@ -97,14 +129,14 @@ class Executor(Strict):
     """
 
     kind: Literal["auto", "local", "debug", "slurm"] = "auto"
-    workers: Positive | None = None
-    threads: Positive = 1
-    ranks: Positive = 1
+    workers: Annotated[Positive, Field(le=MOST_PROCESSES)] | None = None
+    threads: Annotated[Positive, Field(le=MOST_PROCESSES)] = 1
+    ranks: Annotated[Positive, Field(le=MOST_PROCESSES)] = 1
     cohort: Positive = 16
     checkpoint_seconds: Weight = 60.0
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    device: Device = "auto"
     graphs: Literal["auto", "always", "never"] = "auto"
-    streams: Positive = 4
+    streams: Annotated[Positive, Field(le=MOST_PROCESSES)] = 4
     tensorboard: bool = False
     slurm: Slurm = Slurm()
 
@@ -189,13 +221,21 @@ class Row(Strict):
 
         A row that is not swept gives its own label and no options.
         """
-        options = {key: option for key in sweep if (option := self.option(key)) is not None}
+        options = self._swept(sweep)
         axes = [[(option, value) for value in sweep[key]] for key, option in options.items()]
         rows = []
         for point in itertools.product(*axes):
             swept = ", ".join(f"{key}={value}" for key, value in point)
             rows.append((f"{self.label}({swept})" if swept else self.label, point))
         return rows
+
+    def number_of_points(self, sweep: Mapping[str, Sequence[Any]]) -> int:
+        """Return how many rows ``points`` gives."""
+        return math.prod(len(sweep[key]) for key in self._swept(sweep))
+
+    def _swept(self, sweep: Mapping[str, Sequence[Any]]) -> dict[str, str]:
+        """Return the keys of a sweep that concern this row, and the option of each."""
+        return {key: option for key in sweep if (option := self.option(key)) is not None}
 
 
 def named_rows(rows: Sequence[Row], name: str) -> list[Row]:
@@ -215,8 +255,8 @@ class Grid(Strict):
         source: the grid file, for messages.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    title: str
+    name: Name
+    title: Annotated[Line, Field(max_length=500)]
     dataset: Dataset
     protocol: Protocol
     seeds: tuple[Count, ...] = Field(min_length=1)
@@ -224,7 +264,7 @@ class Grid(Strict):
     methods: tuple[Row, ...] = ()
     sweep: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
     teacher: TeacherSpec = TeacherSpec()
-    teachers: dict[str, str] = Field(default_factory=dict)
+    teachers: dict[str, RunId] = Field(default_factory=dict)
     executor: Executor = Executor()
     report: Report = Report()
     source: str = "grid"

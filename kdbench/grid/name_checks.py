@@ -1,12 +1,12 @@
 """Checks of the names in a grid: models, methods, options, sweeps, rows of the report."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from kdbench.errors import UserError, did_you_mean
+from kdbench.errors import UserError, did_you_mean, short_text
 from kdbench.grid.grid import Executor, Pair, Row, named_rows, short, sorted_name
-from kdbench.grid.mistakes import shorten, unknown, validated
+from kdbench.grid.mistakes import LISTED, distinct, repetitions, shorten, unknown, validated
 from kdbench.grid.run import BASELINES
 from kdbench.grid.settings import OPTIONS, PHASE, MethodOptions, Protocol
 from kdbench.grid.yaml_tree import option_tree
@@ -15,6 +15,11 @@ from kdbench.registry import lookup
 from kdbench.registry.description import Description
 from kdbench.registry.lookup import built_in_path
 
+MOST_VALUES = 1_000
+"""Values of one key of a sweep, and methods of a protocol."""
+MOST_OPTIONS = 100
+"""Options of a row, and methods of a combination."""
+
 
 def model_errors(name: str) -> list[str]:
     """Return the mistake in an architecture's name, if any."""
@@ -22,39 +27,41 @@ def model_errors(name: str) -> list[str]:
         return []
     near = zoo.suggest(name)
     hint = f" (did you mean {near[0]}?)" if near else ""
-    return [f"{name}: unknown model; accepted: any name in `kdbench models`{hint}"]
+    text = short_text(name)
+    return [f"{text}: unknown model; accepted: any name in `kdbench models`{hint}"]
 
 
-def pair_errors(pairs: Mapping[int, Pair]) -> list[str]:
-    """Return unknown architectures and repeated pairs; ``pairs`` are by position in the list."""
-    errors = []
+def pair_errors(pairs: Mapping[int, Pair]) -> Iterator[str]:
+    """Yield unknown architectures and repeated pairs; ``pairs`` are by position in the list."""
     seen: set[tuple[str, str, float | None]] = set()
     for i, pair in pairs.items():
         for role, name in (("teacher", pair.teacher), ("student", pair.student)):
-            errors += [f"pairs.{i}.{role}: {line}" for line in model_errors(name)]
+            yield from (f"pairs.{i}.{role}: {line}" for line in model_errors(name))
         key = (pair.teacher, pair.student, pair.lr)
         if key in seen:
-            errors.append(f"pairs.{i}: {pair} is given twice")
+            yield f"pairs.{i}: {pair} is given twice"
         seen.add(key)
-    return errors
 
 
-def pair_option_errors(pairs: Mapping[int, Pair], rows: Sequence[Row], sweep: Any) -> list[str]:
-    """Return mistakes in the options of pairs; ``pairs`` are by position in the list.
+def pair_option_errors(pairs: Mapping[int, Pair], rows: Sequence[Row], sweep: Any) -> Iterator[str]:
+    """Yield mistakes in the options of pairs; ``pairs`` are by position in the list.
 
     An option must be one that the row itself may have, except for ``label``, and not be swept.
     """
-    errors = []
+    given = sum(len(pair.options) for pair in pairs.values())
+    if given > MOST_VALUES:
+        yield f"pairs: {given:,} methods with options; at most {MOST_VALUES:,} over all pairs"
+        return
     swept = sweep if isinstance(sweep, dict) else {}
     for i, pair in pairs.items():
         for name, options in pair.options.items():
-            where = f"pairs.{i}.options.{name}"
+            where = f"pairs.{i}.options.{short_text(name)}"
             found = named_rows(rows, name)
             if not found:
                 accepted = [known for row in rows for known in (row.label, row.short)]
-                errors.append(f"{where}: {unknown(name, accepted)}")
+                yield f"{where}: {unknown(name, accepted)}"
             if "label" in options:
-                errors.append(f"{where}.label: a row has one label on all pairs")
+                yield f"{where}.label: a row has one label on all pairs"
             lines = [line for row in found for line in options_errors(row.parts, options)]
             lines += [
                 f"{option}: also swept, by sweep.{key}"
@@ -62,8 +69,7 @@ def pair_option_errors(pairs: Mapping[int, Pair], rows: Sequence[Row], sweep: An
                 for key in swept
                 if (option := row.option(str(key))) and _contains(options, option)
             ]
-            errors += [f"{where}: {line}" for line in dict.fromkeys(lines)]
-    return errors
+            yield from (f"{where}: {line}" for line in distinct(lines))
 
 
 def _contains(options: Mapping[str, Any], option: str) -> bool:
@@ -76,53 +82,48 @@ def _contains(options: Mapping[str, Any], option: str) -> bool:
     return True
 
 
-def row_errors(rows: Sequence[Row]) -> list[str]:
-    """Return unknown methods and options, and rows with the same label."""
-    errors = []
+def row_errors(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield unknown methods and options, and rows with the same label."""
     taken: dict[str, int] = {}
     for i, row in enumerate(rows):
-        where = f"methods.{row.short}"
-        errors += [f"{where}: {line}" for line in options_errors(row.parts, row.options)]
+        where = f"methods.{short_text(row.short)}"
+        yield from (f"{where}: {line}" for line in options_errors(row.parts, row.options))
         label = row.label if "label" in row.options else row.sorted_name
         if label in taken:
-            errors.append(
+            yield (
                 f"{where}: given twice, as entries {taken[label] + 1} and {i + 1}; "
                 "give one of them a `label`"
             )
         if label in BASELINES:
-            errors.append(f"{where}: every table already has a row {label}; give another `label`")
+            yield f"{where}: every table already has a row {label}; give another `label`"
         taken.setdefault(label, i)
-    return errors
 
 
-def sweep_errors(sweep: dict[Any, Any], rows: Sequence[Row]) -> list[str]:
-    """Return sweeps of unknown methods or options, without values, or with repeated values."""
-    errors = []
+def sweep_errors(sweep: dict[Any, Any], rows: Sequence[Row]) -> Iterator[str]:
+    """Yield sweeps of unknown methods or options, without values, or with repeated values."""
     for key, values in sweep.items():
-        where = f"sweep.{key}"
+        where = f"sweep.{short_text(str(key))}"
         swept = [(row, option) for row in rows if (option := row.option(str(key))) is not None]
         if not swept:
             names = [row.label for row in rows]
             hint = did_you_mean(str(key).partition(".")[0], names)
-            errors.append(
-                f"{where}: expected METHOD.OPTION; methods: {', '.join(names) or 'none'}{hint}"
-            )
+            listed = ", ".join(names[:LISTED]) or "none"
+            yield f"{where}: expected METHOD.OPTION; methods: {listed}{hint}"
         elif not isinstance(values, list | tuple) or not values:
-            errors.append(f"{where}: expected a list of values, not {shorten(values)}")
+            yield f"{where}: expected a list of values, not {shorten(values)}"
+        elif len(values) * len(swept) > MOST_VALUES:
+            yield f"{where}: {len(values):,} values; at most {MOST_VALUES:,} over all rows"
         else:
-            errors += [
-                f"{where}: {shorten(value)} is given twice"
-                for i, value in enumerate(values)
-                if value in values[:i]
-            ]
-            lines = [
+            yield from (
+                f"{where}: {shorten(value)} is given twice" for value in repetitions(values)
+            )
+            lines = (
                 line
                 for row, option in swept
                 for value in values
                 for line in options_errors(row.parts, option_tree(option, value))
-            ]
-            errors += [f"{where}: {line}" for line in dict.fromkeys(lines)]
-    return errors
+            )
+            yield from (f"{where}: {line}" for line in distinct(lines))
 
 
 def rank_errors(executor: Executor, protocol: Protocol, where: str) -> list[str]:
@@ -138,13 +139,16 @@ def rank_errors(executor: Executor, protocol: Protocol, where: str) -> list[str]
     return errors
 
 
-def protocol_errors(protocol: Protocol, where: str) -> list[str]:
-    """Return unknown methods, options and students in a protocol."""
-    errors = [f"{where}.lr_of: {line}" for name in protocol.lr_of for line in model_errors(name)]
+def protocol_errors(protocol: Protocol, where: str) -> Iterator[str]:
+    """Yield unknown methods, options and students in a protocol."""
+    for name in protocol.lr_of:
+        yield from (f"{where}.lr_of: {line}" for line in model_errors(name))
+    if len(protocol.methods) > MOST_VALUES:
+        yield f"{where}.methods: {len(protocol.methods):,} entries; at most {MOST_VALUES:,}"
+        return
     for name, options in protocol.methods.items():
         lines = options_errors(name.split("+"), options)
-        errors += [f"{where}.methods.{name}: {line}" for line in lines]
-    return errors
+        yield from (f"{where}.methods.{short_text(name)}: {line}" for line in lines)
 
 
 def report_errors(named: dict[str, str], rows: Sequence[Row]) -> list[str]:
@@ -157,12 +161,14 @@ def report_errors(named: dict[str, str], rows: Sequence[Row]) -> list[str]:
         base = name.partition("(")[0]  # of a swept row: semckd(beta=100)
         if not {name, wanted, base} & {*known, *BASELINES}:
             accepted = [row.label for row in rows]
-            errors.append(f"report.{key}: {name}: {unknown(name, accepted)}")
+            errors.append(f"report.{key}: {short_text(name)}: {unknown(name, accepted)}")
     return errors
 
 
 def options_errors(parts: Sequence[str], options: dict[str, Any]) -> list[str]:
     """Return the mistakes in the methods and options of one row."""
+    if max(len(options), len(parts)) > MOST_OPTIONS:
+        return [f"{len(options):,} options of {len(parts):,} methods; at most {MOST_OPTIONS} each"]
     descriptions, errors = _described(parts)
     if errors:
         return errors
@@ -181,8 +187,8 @@ def options_errors(parts: Sequence[str], options: dict[str, Any]) -> list[str]:
     for name, values in own.items():
         if name not in names:
             accepted = [*names, *(key for key in OPTIONS if key != "beta")]
-            errors.append(f"{name}: {unknown(name, accepted)}")
-        elif not isinstance(values, dict):
+            errors.append(f"{short_text(name)}: {unknown(name, accepted)}")
+        elif not isinstance(values, dict) or len(values) > MOST_OPTIONS:
             errors.append(f"{name}: expected a mapping of options, not {shorten(values)}")
         else:
             part = names[name]
@@ -242,7 +248,7 @@ def _hyper_errors(
             accepted = ", ".join(description.hyper) or "no hyper-parameters"
             hint = did_you_mean(key, [*description.hyper, *general])
             errors.append(
-                f"{key}: unknown; {description.label} takes {accepted}; "
+                f"{short_text(str(key))}: unknown; {description.label} takes {accepted}; "
                 f"every method takes {', '.join(general)}{hint}"
             )
             continue

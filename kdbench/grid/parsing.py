@@ -3,15 +3,21 @@
 Imports no torch: methods are described from their source, models from a table of names.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from kdbench.errors import short_text
 from kdbench.grid import name_checks, published
-from kdbench.grid.grid import Executor, Grid, GridError, Pair, Report, Row, TeacherSpec, short
-from kdbench.grid.mistakes import shorten, unknown, validated
+from kdbench.grid.grid import Executor, Grid, Pair, Report, Row, TeacherSpec, short
+from kdbench.grid.mistakes import Mistakes, repetitions, shorten, unknown, validated
 from kdbench.grid.settings import Dataset, Protocol
 from kdbench.grid.yaml_tree import SHORT, Tree, merged, preset, presets, read, set_value
+
+LENGTHS = {"seeds": 100_000, "pairs": 10_000, "methods": 1_000, "sweep": 100}
+"""Key -> largest number of entries."""
+PARTS = 20
+"""Methods of a combination."""
 
 
 def load(path: Path, overrides: Iterable[str] = ()) -> Grid:
@@ -42,11 +48,13 @@ def parse(tree: Tree, *, source: str, folders: Sequence[Path] = ()) -> Grid:
     Raises:
         GridError: all mistakes, one line each.
     """
-    errors: list[str] = []
+    errors = Mistakes(source)
     accepted = [name for name in Grid.model_fields if name != "source"]
-    errors += [
-        f"{key}: {unknown(key, [*accepted, 'extends'])}" for key in tree if key not in accepted
-    ]
+    errors.extend(
+        f"{short_text(str(key))}: {unknown(key, [*accepted, 'extends'])}"
+        for key in tree
+        if key not in accepted
+    )
     tree = {key: value for key, value in tree.items() if key in accepted and value is not None}
     tree.setdefault("title", str(tree.get("name", "")))
     tree["dataset"] = _dataset(tree.get("dataset"), "dataset", errors, folders)
@@ -54,54 +62,79 @@ def parse(tree: Tree, *, source: str, folders: Sequence[Path] = ()) -> Grid:
     pairs = _pairs(tree.get("pairs"), errors)
     # A placeholder if there are no pairs, so that the rest can be checked; the error is recorded.
     tree["pairs"] = list(pairs.values()) or [Pair(teacher="r8w16", student="r8w3")]
+    before = len(errors)
     rows = tree["methods"] = _rows(tree.get("methods"), errors, folders)
+    complete = len(errors) == before
     teacher = tree["teacher"] = _teacher(tree.get("teacher", {}), errors, folders)
     report = tree["report"] = _part(Report, tree.get("report", {}), "report", errors)
     executor = tree["executor"] = _part(Executor, tree.get("executor", {}), "executor", errors)
+    _check_lengths(tree, errors)
     grid = validated(Grid, tree | {"source": source}, "", errors)
-    errors += _repeated_seeds(tree.get("seeds"))
-    errors += name_checks.pair_errors(pairs)
-    errors += name_checks.protocol_errors(protocol, "protocol")
+    errors.extend(_repeated_seeds(tree.get("seeds")))
+    errors.extend(name_checks.pair_errors(pairs))
+    errors.extend(name_checks.protocol_errors(protocol, "protocol"))
     if teacher.protocol:
-        errors += name_checks.protocol_errors(teacher.protocol, "teacher.protocol")
-        errors += name_checks.rank_errors(executor, teacher.protocol, "teacher.protocol")
-    errors += name_checks.rank_errors(executor, protocol, "protocol")
-    errors += name_checks.row_errors(rows)
-    errors += name_checks.pair_option_errors(pairs, rows, tree.get("sweep", {}))
-    if isinstance(tree.get("sweep", {}), dict):
-        errors += name_checks.sweep_errors(tree.get("sweep", {}), rows)
-    named = {key: getattr(report, key) for key in report.model_fields_set & {"baseline", "ari_of"}}
-    errors += name_checks.report_errors({k: v for k, v in named.items() if v}, rows)
-    errors += _reference(report)
+        errors.extend(name_checks.protocol_errors(teacher.protocol, "teacher.protocol"))
+        errors.extend(name_checks.rank_errors(executor, teacher.protocol, "teacher.protocol"))
+    errors.extend(name_checks.rank_errors(executor, protocol, "protocol"))
+    errors.extend(name_checks.row_errors(rows))
+    sweep = tree.get("sweep", {})
+    if complete:  # otherwise a name may be that of a row with a mistake
+        if isinstance(sweep, dict):
+            errors.extend(name_checks.sweep_errors(sweep, rows))
+        errors.extend(name_checks.pair_option_errors(pairs, rows, sweep))
+        named = {key: getattr(report, key) for key in ("baseline", "ari_of")}
+        given = {key: named[key] for key in report.model_fields_set & set(named) if named[key]}
+        errors.extend(name_checks.report_errors(given, rows))
+    errors.extend(_reference(report))
     if isinstance(tree.get("teachers", {}), dict) and pairs:
-        known = [pair.teacher for pair in pairs.values()]
-        errors += [
-            f"teachers.{arch}: {unknown(arch, known)}"
+        known = {pair.teacher for pair in pairs.values()}
+        errors.extend(
+            f"teachers.{short_text(arch)}: {unknown(arch, known)}"
             for arch in tree.get("teachers", {})
             if arch not in known
-        ]
+        )
     if errors or grid is None:
-        raise GridError([f"{source}: {line}" for line in dict.fromkeys(errors)])
+        raise errors.error()
     return grid
 
 
-def _part(model: type[Any], values: Any, where: str, errors: list[str]) -> Any:
+def _check_lengths(tree: Tree, errors: Mistakes) -> None:
+    """Refuse lists that no grid has, before checks that would take long.
+
+    Raises:
+        GridError: a list is too long.
+    """
+    for key, most in LENGTHS.items():
+        value = tree.get(key)
+        if isinstance(value, list | dict) and len(value) > most:
+            errors.append(f"{key}: {len(value):,} entries; at most {most:,} are accepted")
+            raise errors.error()
+
+
+def _part(model: type[Any], values: Any, where: str, errors: Mistakes) -> Any:
     """Validate one part of a grid; return its defaults on errors, so that the rest is checked."""
     return validated(model, values, where, errors) or model()
 
 
-def _dataset(value: Any, where: str, errors: list[str], folders: Sequence[Path]) -> Dataset:
+def _dataset(value: Any, where: str, errors: Mistakes, folders: Sequence[Path]) -> Dataset:
     """Validate a data set, given by name or as a mapping."""
     values = {SHORT["dataset"]: value} if isinstance(value, str) else value
     if values is None:
         errors.append(f"{where}: missing")
         return Dataset(name="synthetic")
-    if isinstance(values, dict) and isinstance(values.get("root"), str):
-        values = values | {"root": str(_locate(Path(values["root"]).expanduser(), folders))}
+    if isinstance(values, dict) and isinstance(values.get("root"), str) and values["root"]:
+        try:
+            root = _locate(Path(values["root"]).expanduser(), folders)
+            root.resolve()
+        except (OSError, RuntimeError) as error:  # a name that is too long, ~ of nobody
+            errors.append(f"{where}.root: {short_text(values['root'])}: {_reason(error)}")
+            return Dataset(name="synthetic")
+        values = values | {"root": str(root)}
     return validated(Dataset, values, where, errors) or Dataset(name="synthetic")
 
 
-def _protocol(value: Any, where: str, errors: list[str]) -> Protocol:
+def _protocol(value: Any, where: str, errors: Mistakes) -> Protocol:
     """Validate a protocol: a preset, a preset with changes, or a mapping."""
     values = {SHORT["protocol"]: value} if isinstance(value, str) else value
     if not isinstance(values, dict):
@@ -114,7 +147,7 @@ def _protocol(value: Any, where: str, errors: list[str]) -> Protocol:
     name = values.pop("preset", None)
     if name is not None:
         if name not in presets():
-            errors.append(f"{where}.preset: {name}: {unknown(name, presets())}")
+            errors.append(f"{where}.preset: {short_text(str(name))}: {unknown(name, presets())}")
             return Protocol()
         changed = sorted(set(values) - {"name"})
         values = merged(preset(name) | {"name": name}, values)
@@ -123,7 +156,7 @@ def _protocol(value: Any, where: str, errors: list[str]) -> Protocol:
     return validated(Protocol, values, where, errors) or Protocol()
 
 
-def _teacher(value: Any, errors: list[str], folders: Sequence[Path]) -> TeacherSpec:
+def _teacher(value: Any, errors: Mistakes, folders: Sequence[Path]) -> TeacherSpec:
     values = value
     if isinstance(value, dict):
         values = {key: given for key, given in value.items() if given is not None}
@@ -135,17 +168,17 @@ def _teacher(value: Any, errors: list[str], folders: Sequence[Path]) -> TeacherS
     return spec
 
 
-def _list(value: Any, key: str, errors: list[str]) -> list[Any]:
+def _list(value: Any, key: str, errors: Mistakes) -> list[Any]:
     if value is None or isinstance(value, list):
         return value or []
     errors.append(f"{key}: expected a list, not {shorten(value)}")
     return []
 
 
-def _pairs(value: Any, errors: list[str]) -> dict[int, Pair]:
+def _pairs(value: Any, errors: Mistakes) -> dict[int, Pair]:
     """Return the valid pairs by their position in the list."""
     pairs: dict[int, Pair] = {}
-    for i, entry in enumerate(_list(value, "pairs", errors)):
+    for i, entry in enumerate(_list(value, "pairs", errors)[: LENGTHS["pairs"] + 1]):
         where, values = f"pairs.{i}", entry
         if isinstance(entry, str):
             values = dict(zip(("teacher", "student"), _split_arrow(entry), strict=False))
@@ -183,10 +216,10 @@ def _split_arrow(text: str) -> list[str]:
     return parts if len(parts) == 2 else []
 
 
-def _rows(value: Any, errors: list[str], folders: Sequence[Path]) -> list[Row]:
+def _rows(value: Any, errors: Mistakes, folders: Sequence[Path]) -> list[Row]:
     """Return the rows of the right form, with absolute paths for plugins."""
     rows = []
-    for i, entry in enumerate(_list(value, "methods", errors)):
+    for i, entry in enumerate(_list(value, "methods", errors)[: LENGTHS["methods"] + 1]):
         name: Any = entry
         options: Any = {}
         if isinstance(entry, dict) and len(entry) == 1:
@@ -197,17 +230,19 @@ def _rows(value: Any, errors: list[str], folders: Sequence[Path]) -> list[Row]:
             expected = "expected NAME, NAME+NAME or {NAME: {key: value}}"
             errors.append(f"methods.{i}: {shorten(entry)}: {expected}")
             continue
-        parts = [
-            str(_locate(Path(part).expanduser(), folders).resolve())
-            if part.endswith(".py")
-            else part
-            for part in names
-        ]
+        if len(names) > PARTS:
+            errors.append(f"methods.{i}: {len(names):,} methods; at most {PARTS} can be combined")
+            continue
+        try:
+            parts = [_plugin(part, folders) if part.endswith(".py") else part for part in names]
+        except (OSError, RuntimeError) as error:  # a name that is too long, ~ of nobody
+            errors.append(f"methods.{i}: {short_text(name)}: {_reason(error)}")
+            continue
         with_plus = [path for path in parts if "+" in path]
-        errors += [
+        errors.extend(
             f"methods.{i}: {path}: a path must not contain +, which combines methods"
             for path in with_plus
-        ]
+        )
         options = {
             short(str(key)) if key in names and len(names) > 1 else str(key): option
             for key, option in options.items()
@@ -215,6 +250,16 @@ def _rows(value: Any, errors: list[str], folders: Sequence[Path]) -> list[Row]:
         if not with_plus:
             rows.append(Row(name="+".join(parts), options=options))
     return rows
+
+
+def _plugin(name: str, folders: Sequence[Path]) -> str:
+    """Return the absolute path of a method's file."""
+    return str(_locate(Path(name).expanduser(), folders).resolve())
+
+
+def _reason(error: OSError | RuntimeError) -> str:
+    """Return why a path cannot be used, without the path."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _locate(path: Path, folders: Sequence[Path]) -> Path:
@@ -231,7 +276,7 @@ def _reference(report: Report) -> list[str]:
     return []
 
 
-def _repeated_seeds(seeds: Any) -> list[str]:
-    if not isinstance(seeds, list | tuple):
-        return []
-    return [f"seeds: {seed} is given twice" for i, seed in enumerate(seeds) if seed in seeds[:i]]
+def _repeated_seeds(seeds: Any) -> Iterator[str]:
+    if isinstance(seeds, list | tuple):
+        repeated = repetitions(seeds)
+        yield from (f"seeds: {shorten(seed)} is given twice" for seed in repeated)

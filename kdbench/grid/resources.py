@@ -6,9 +6,9 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from kdbench.grid.run import Run
-from kdbench.grid.settings import Count, Positive, Rate, Strict
+from kdbench.grid.value_types import Count, Form, Positive, Rate, Strict
 
-Memory = Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?(MB|GB|TB)$")]
+Memory = Annotated[str, Form(r"[0-9]{1,9}(\.[0-9]{1,9})? ?(MB|GB|TB)", "a size such as 24 GB")]
 UNITS = {"MB": 1, "GB": 1024, "TB": 1024**2}
 RESERVED = ("array", "chdir", "dependency", "error", "job-name", "output", "requeue", "signal")
 """Options of sbatch that kdbench sets itself."""

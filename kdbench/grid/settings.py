@@ -7,41 +7,15 @@ leaves out fields that are None: a later version can add fields without changing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from kdbench.grid.dataset_facts import DATASETS
-
-
-def _refuse_bool(value: Any) -> Any:
-    """Refuse True and False, which Python counts as 1 and 0."""
-    if isinstance(value, bool):
-        raise ValueError("expected a number")
-    return value
-
-
-Whole = Annotated[int, BeforeValidator(_refuse_bool)]
-Real = Annotated[
-    float,
-    BeforeValidator(_refuse_bool),
-    AfterValidator(lambda value: value + 0.0),  # turns -0.0 into 0.0
-    Field(allow_inf_nan=False),
-]
-Positive = Annotated[Whole, Field(gt=0)]
-Count = Annotated[Whole, Field(ge=0)]
-Weight = Annotated[Real, Field(ge=0)]
-Rate = Annotated[Real, Field(gt=0)]
-Share = Annotated[Real, Field(gt=0, lt=1)]
+from kdbench.grid.value_types import Count, Line, Positive, Rate, Real, Share, Strict, Weight
 
 if TYPE_CHECKING:
     DatasetName = str
 else:
     DatasetName = Literal[tuple(DATASETS)]
-
-
-class Strict(BaseModel):
-    """Base of the models read from YAML: unknown keys are errors, values are frozen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Dataset(Strict):
@@ -64,8 +38,8 @@ class Dataset(Strict):
 
     name: DatasetName
     root: str | None = None
-    label: str | None = None
-    size: Positive | None = None
+    label: Line | None = None
+    size: Annotated[Positive, Field(le=4096)] | None = None
     per_class: Positive | None = None
     subset_seed: Count | None = None
     validation: Share | None = None
@@ -81,6 +55,18 @@ class Dataset(Strict):
             raise ValueError(f"root and label are for imagefolder only, not for {self.name}")
         if self.noise_by and not self.label_noise:
             raise ValueError("noise_by needs label_noise: the share of labels to replace")
+        return self
+
+    @model_validator(mode="after")
+    def _enough_images(self) -> "Dataset":
+        facts = DATASETS[self.name]
+        # Classes differ in size in some data sets; the smallest has at most the mean.
+        most = facts.train_images // facts.shape.classes if facts.shape else 0
+        if most and self.per_class and self.per_class > most:
+            raise ValueError(
+                f"per_class: expected at most {most:,}, the images per class of {self.name}, "
+                f"not {self.per_class}"
+            )
         return self
 
     @property
@@ -189,7 +175,7 @@ class MethodOptions(Strict):
     pretrain_lr: Rate | None = None
     pretrain_lr_of: dict[str, Rate] | None = None
     auxiliary: Auxiliary | None = None
-    label: Annotated[str, Field(min_length=1)] | None = None
+    label: Annotated[Line, Field(min_length=1, max_length=200)] | None = None
 
 
 OPTIONS = tuple(MethodOptions.model_fields)
@@ -219,13 +205,13 @@ class Training(Strict):
     """
 
     epochs: Positive = 240
-    batch_size: Positive = 64
+    batch_size: Annotated[Positive, Field(le=2**20)] = 64
     lr: Rate = 0.05
     momentum: Annotated[Real, Field(ge=0, lt=1)] = 0.9
     nesterov: bool = False
     weight_decay: Weight = 5e-4
     schedule: Schedule = Schedule()
-    crop_pad: Count = 4
+    crop_pad: Annotated[Count, Field(le=4096)] = 4
     flip: bool = True
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     compile: Annotated[bool | None, AfterValidator(lambda value: value or None)] = None
@@ -253,13 +239,13 @@ class Protocol(Training):
         methods: method name -> options and hyper-parameters, e.g. ``{at: {beta: 1000}}``.
     """
 
-    name: str = "custom"
-    source: str | None = None
+    name: Line = "custom"
+    source: Line | None = None
     gamma: Weight = 1.0
     alpha: Weight = 1.0
     temperature: Rate = 4.0
-    lr_of: dict[str, Rate] = {}
-    methods: dict[str, dict[str, Any]] = {}
+    lr_of: dict[str, Rate] = Field(default_factory=dict)
+    methods: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     def training(self, student: str, lr: float | None = None) -> Training:
         """Return the recipe for one student; ``lr`` replaces the protocol's learning rate."""

@@ -1,55 +1,27 @@
 """Read grid files into a tree of plain values: YAML, ``extends``, presets, ``--set``; no checks."""
 
 import copy
-import re
-from collections.abc import Hashable
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from kdbench.errors import short_text
+from kdbench.grid import yaml_values
 from kdbench.grid.grid import GridError
 
 ROOT = Path(__file__).parents[2]
 SHORT = {"dataset": "name", "protocol": "preset"}
 """Keys whose value may be a name only, and the key inside their mapping that holds the name."""
 
+LARGEST = 1_000_000
+"""Bytes of a grid file."""
+CHAIN = 20
+"""Files that extend each other."""
+KEYS = 20
+"""Keys with dots between them in ``--set``."""
+
 Tree = dict[str, Any]
-
-
-class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML loader that reads ``1e-3`` as a number and a date as text, and refuses repeated keys."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Return a mapping; a repeated key is an error."""
-        seen: set[Hashable] = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable) and key in seen:
-                mark = key_node.start_mark
-                raise yaml.constructor.ConstructorError(None, None, f"{key} is given twice", mark)
-            seen.add(key if isinstance(key, Hashable) else id(key_node))
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
-        return mapping
-
-
-Loader.yaml_implicit_resolvers = {
-    first: [
-        (tag, pattern) for tag, pattern in resolvers if not tag.endswith((":float", ":timestamp"))
-    ]
-    for first, resolvers in Loader.yaml_implicit_resolvers.items()
-}
-Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"
-    ),
-    list("-+0123456789."),
-)
 
 
 def parse_yaml(text: str, where: str, *, file: bool = False) -> Any:
@@ -61,18 +33,15 @@ def parse_yaml(text: str, where: str, *, file: bool = False) -> Any:
         file: add line and column to messages.
 
     Raises:
-        GridError: the text is not valid YAML.
+        GridError: the text is not valid YAML, or has values that no grid has.
     """
     try:
-        return yaml.load(text, Loader)
-    except UnicodeEncodeError:  # an argument with bytes that are not text
-        raise GridError([f"{where}: not UTF-8 text"]) from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
+        return yaml_values.values(text)
+    except yaml_values.Mistake as mistake:
+        mark = mistake.mark
         if mark and file:
             where = f"{where}:{mark.line + 1}:{mark.column + 1}"
-        problem = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise GridError([f"{where}: not YAML: {problem}"]) from None
+        raise GridError([f"{where}: {mistake}"]) from None
 
 
 def read(path: Path) -> tuple[Tree, list[Path]]:
@@ -86,21 +55,17 @@ def read(path: Path) -> tuple[Tree, list[Path]]:
     Raises:
         GridError: a file is missing, is not a YAML mapping, or extends itself.
     """
-    return _read(path, ())
+    return _read(path, {})
 
 
-def _read(path: Path, seen: tuple[Path, ...]) -> tuple[Tree, list[Path]]:
-    if path.resolve() in [file.resolve() for file in seen]:
-        circle = " -> ".join(str(file) for file in (*seen, path))
-        raise GridError([f"{seen[0]}: extends: files extend each other in a circle: {circle}"])
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise GridError([f"{path}: no such file"]) from None
-    except OSError as error:
-        raise GridError([f"{path}: cannot be read: {error.strerror}"]) from None
-    except UnicodeDecodeError:
-        raise GridError([f"{path}: cannot be read: not UTF-8 text"]) from None
+def _read(path: Path, seen: dict[Path, Path]) -> tuple[Tree, list[Path]]:
+    """Read a file that is extended by the files ``seen``: the resolved path of each -> its path."""
+    text, place = _text(path)
+    if place in seen:
+        circle = " -> ".join(str(file) for file in (*seen.values(), path))
+        raise GridError([f"{path}: extends: files extend each other in a circle: {circle}"])
+    if len(seen) == CHAIN:
+        raise GridError([f"{path}: extends: more than {CHAIN} files that extend each other"])
     tree = parse_yaml(text, str(path), file=True)
     if not isinstance(tree, dict):
         raise GridError([f"{path}: expected a mapping of keys to values"])
@@ -108,14 +73,43 @@ def _read(path: Path, seen: tuple[Path, ...]) -> tuple[Tree, list[Path]]:
     if extended is None:
         return tree, [path.parent]
     if not isinstance(extended, str):
-        raise GridError([f"{path}: extends: expected the name of one file, not {extended!r}"])
+        named = short_text(extended)
+        raise GridError([f"{path}: extends: expected the name of one file, not {named}"])
     candidates = [folder / extended for folder in (path.parent, ROOT, Path())]
-    target = next((file for file in candidates if file.is_file()), None)
+    target = next((file for file in candidates if is_file(file)), None)
     if target is None:
         places = f"next to this grid, in {ROOT} or in the working folder"
-        raise GridError([f"{path}: extends: {extended}: no such file {places}"])
-    below, folders = _read(target, (*seen, path))
+        named = short_text(extended)
+        raise GridError([f"{path}: extends: {named}: no such file {places}"])
+    below, folders = _read(target, seen | {place: path})
     return merged(below, tree, empties=True), [path.parent, *folders]
+
+
+def _text(path: Path) -> tuple[str, Path]:
+    """Return a grid file's text and its resolved path."""
+    try:
+        place = path.resolve()
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+    except FileNotFoundError:
+        raise GridError([f"{path}: no such file"]) from None
+    except (OSError, ValueError, RuntimeError) as error:  # a name with NUL, a circle of links
+        reason = getattr(error, "strerror", None) or error
+        raise GridError([f"{path}: cannot be read: {reason}"]) from None
+    if len(content) > LARGEST:
+        raise GridError([f"{path}: larger than any grid file: more than {LARGEST:,} bytes"])
+    try:
+        return content.decode("utf-8-sig"), place
+    except UnicodeDecodeError:
+        raise GridError([f"{path}: cannot be read: not UTF-8 text"]) from None
+
+
+def is_file(path: Path) -> bool:
+    """Check whether a path names a file, whatever the path."""
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, a folder that must not be entered
+        return False
 
 
 def merged(below: Tree, above: Tree, *, empties: bool = False) -> Tree:
@@ -155,7 +149,7 @@ def set_value(tree: Tree, assignment: str, flag: str = "--set") -> None:
     Raises:
         GridError: the assignment has another form, or one of its keys is in a value without keys.
     """
-    where = f"{flag} {assignment}"
+    where = f"{flag} {short_text(assignment, 100)}"
     key, equals, text = assignment.partition("=")
     *parents, last = key.strip().split(".")
     if parents[:1] == ["sweep"]:  # its keys contain dots
@@ -163,6 +157,8 @@ def set_value(tree: Tree, assignment: str, flag: str = "--set") -> None:
     if not equals or not last or not all(parents):
         example = "protocol.epochs=2" if flag == "--set" else "temperature=2"
         raise GridError([f"{where}: expected KEY=VALUE, e.g. {example}"])
+    if len(parents) > KEYS:
+        raise GridError([f"{where}: more than {KEYS} keys with dots between them"])
     value = parse_yaml(text, where)
     node = tree
     for i, parent in enumerate(parents):
@@ -171,7 +167,8 @@ def set_value(tree: Tree, assignment: str, flag: str = "--set") -> None:
             child = {SHORT[parent]: child}
         if child is not None and not isinstance(child, dict):
             name = ".".join(parents[: i + 1])
-            raise GridError([f"{where}: {name} is {child!r}, which has no keys; set {name}=..."])
+            given = short_text(repr(child))
+            raise GridError([f"{where}: {name} is {given}, which has no keys; set {name}=..."])
         node[parent] = child = dict(child or {})
         node = child
     node[last] = value

@@ -140,10 +140,14 @@ def known(name: str) -> bool:
 
 
 def suggest(name: str) -> list[str]:
-    """Return the nearest valid names, best first; none if nothing is near."""
+    """Return the nearest valid names, best first; none if nothing is near.
+
+    A name that differs in capitals only comes before one with another depth.
+    """
     depth = _nearest_depth(name)
     near = nearest(name, (*TABLE, "r8w16", "v5w16"), n=3)
-    return list(dict.fromkeys(([depth] if depth else []) + near))
+    same = [other for other in near if other.casefold() == name.casefold()]
+    return list(dict.fromkeys([*same, *([depth] if depth else []), *near]))
 
 
 def family(name: str) -> str:

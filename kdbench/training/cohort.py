@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kdbench.data.batches import eval_batches
 from kdbench.data.dataset import LoadedData
+from kdbench.errors import readable
 from kdbench.grid.run import Run
 from kdbench.method import ContractBroken, Features, Incompatible
 from kdbench.runs.data_digests import DataChanged, MadeOf, check_loaded
@@ -252,7 +253,7 @@ class Cohort:
 
 def _one_line(error: BaseException) -> str:
     """Return the reason that a record gives for an exception."""
-    text = " ".join(str(error).split())
+    text = readable(" ".join(str(error).split()))
     if is_out_of_memory(error):
         text += " (out of memory: a smaller executor.cohort or batch_size needs less)"
     plain = isinstance(error, Incompatible | ContractBroken)

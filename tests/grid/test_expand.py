@@ -343,3 +343,12 @@ def test_few_shot_and_label_noise_grids_share_a_teacher() -> None:
     assert teachers == {
         run.id for run in cell(expand(load(folder / "table1.yaml")), "teacher", 6).runs
     }
+
+
+def test_too_many_runs_are_refused_before_they_are_expanded() -> None:
+    values = list(range(1, 101))
+    sweep = {"kd.alpha": values, "kd.temperature": values, "kd.gamma": values}
+    with pytest.raises(
+        GridError, match=r"1,000,001 runs \(1 pair, 1,000,001 rows, 1 seed\); at most"
+    ):
+        expanded(sweep=sweep)

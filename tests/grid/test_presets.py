@@ -24,7 +24,7 @@ LITERATURE = {
 @pytest.mark.parametrize("name", presets())
 def test_presets_are_complete_and_their_methods_exist(name: str) -> None:
     protocol = Protocol(**preset(name))
-    assert protocol_errors(protocol, name) == []
+    assert list(protocol_errors(protocol, name)) == []
     assert protocol.source
     written = set(preset(name))
     assert written >= {"epochs", "batch_size", "lr", "schedule", "gamma", "alpha", "temperature"}

@@ -1,12 +1,17 @@
 """Reading of grid files into trees: YAML, ``extends`` and ``--set``."""
 
+import itertools
+import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from fuzzing import answer
 from small_grids import tree
 
+from kdbench.errors import short_text
 from kdbench.grid.expand import expand
 from kdbench.grid.grid import GridError
 from kdbench.grid.parsing import load
@@ -42,7 +47,7 @@ def test_scalars_are_read_as_expected(text: str, value: Any) -> None:
         ("a: [1, 2\nb: 3\n", "g.yaml:2:2"),
         ("a: 1\nb: {c: 1, c: 2}\n", "g.yaml:2:11: not YAML: c is given twice"),
         ("a: &x {k: 1}\nb: {<<: *x, k: 2}\na: 3\n", "g.yaml:3:1: not YAML: a is given twice"),
-        ("a: !!python/object:os.system x\n", "g.yaml:1:4: not YAML: could not determine"),
+        ("a: !!python/object:os.system x\n", "g.yaml:1:4: the tag !!python/object:os.system is"),
         ("a: \tb\n\tc: 1", "g.yaml:2:1"),
     ],
 )
@@ -50,6 +55,85 @@ def test_mistakes_have_a_line_and_a_column(text: str, where: str) -> None:
     with pytest.raises(GridError) as error:
         parse_yaml(text, "g.yaml", file=True)
     assert str(error.value).startswith(where) and len(error.value.lines) == 1
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{after}: &{after} [{', '.join([f'*{before}'] * 9)}]\n"
+    for before, after in itertools.pairwise("abcdefghi")
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (BOMB, ": larger than any grid: the values have more than 1,000,000 characters"),
+        ("a: &a {b: *a}", "g.yaml:1:11: the value of &a contains itself"),
+        ("a: &a [*a]", "g.yaml:1:8: the value of &a contains itself"),
+        ("a: *b", "g.yaml:1:4: not YAML: no anchor &b before its alias"),
+        ("a: " + "[" * 500, "g.yaml:1:33: more than 30 levels of lists and mappings"),
+        ("a: " + "[" * 100_000, "not YAML: exceeded maximum nesting depth"),
+        ("a: " + "9" * 5000, "g.yaml:1:4: a number of 5,000 digits; at most 300 are accepted"),
+        ("a: !!int 99x", "g.yaml:1:4: 99x: not of the kind that its tag !!int says"),
+        ("a: 0x_", "g.yaml:1:4: 0x_: not a number"),
+        ("seeds: [010]", "g.yaml:1:9: 010: octal for some programs and decimal for others; write"),
+        ("3: x", "g.yaml:1:1: 3: a key must be text; quote it"),
+        ("[a]: x", "g.yaml:1:1: ['a']: a key must be text; quote it"),
+        ("null: x", "g.yaml:1:1: None: a key must be text; quote it"),
+        ('a: "b\\0c"', "g.yaml:1:4: the control character \\x00 in b\\x00c"),
+        ('"\\e[31m": 1', "g.yaml:1:1: the control character \\x1b in \\x1b[31m"),
+        ("a: b\u202ec", "g.yaml:1:4: the control character \\u202e in b\\u202ec"),
+        ("a: !!set {b}", "g.yaml:1:4: the tag !!set is not accepted: write the value alone"),
+        ("a: !!binary aGk=", "g.yaml:1:4: the tag !!binary is not accepted: write the value alone"),
+        ("a: !x b", "g.yaml:1:4: the tag !x is not accepted: write the value alone"),
+        ("a: {<<: 3}", "g.yaml:1:5: not YAML: << expected a mapping or a list of mappings"),
+        ("a: 1\n---\nb: 2", "g.yaml:2:1: not YAML: expected a single document"),
+    ],
+)
+def test_values_that_no_grid_has_are_refused(text: str, problem: str) -> None:
+    message = answer(lambda: parse_yaml(text, "g.yaml", file=True))
+    assert message.startswith("g.yaml:") and problem in message and "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("a: &a {b: 1, c: 2}\nd: {<<: *a, b: 3}", {"a": {"b": 1, "c": 2}, "d": {"b": 3, "c": 2}}),
+        ("a: {<<: [{b: 1}, {b: 2, c: 3}]}", {"a": {"b": 1, "c": 3}}),
+        ("a: &a [1]\nb: [*a, *a]", {"a": [1], "b": [[1], [1]]}),
+        ("a: 'no'\nb: no\nc: 1:30\nd: 12:30:45\ne: -.INF\nf: 0x1F\ng: 1_000\nh: -0b11",
+         {"a": "no", "b": False, "c": "1:30", "d": "12:30:45", "e": -math.inf, "f": 31, "g": 1000,
+          "h": -3}),
+        ("a: !!str 3\nb: !!int 3\nc: ! 3\nd: '<<'\ne: =", {"a": "3", "b": 3, "c": "3", "d": "<<",
+                                                       "e": "="}),
+    ],
+)  # fmt: skip
+def test_other_forms_of_yaml_are_read(text: str, value: Any) -> None:
+    assert parse_yaml(text, "x") == value
+
+
+def test_the_same_yaml_gives_the_same_values_as_pyyaml() -> None:
+    for path in (ROOT / "experiments").glob("*.yaml"):
+        assert parse_yaml(path.read_text(), "x") == yaml.safe_load(path.read_text()), path
+
+
+def test_large_and_odd_files_are_refused_or_read(tmp_path: Path) -> None:
+    large = tmp_path / "large.yaml"
+    large.write_text("# " + "x" * 1_000_000)
+    assert (
+        answer(lambda: read(large))
+        == f"{large}: larger than any grid file: more than 1,000,000 bytes"
+    )
+    marked = tmp_path / "marked.yaml"
+    marked.write_bytes(b"\xef\xbb\xbfname: x\n")
+    assert read(marked)[0] == {"name": "x"}
+    loop = tmp_path / "loop.yaml"
+    loop.symlink_to(loop)
+    for path in (Path("a\0b"), tmp_path / ("x" * 300), loop, Path("/dev/zero")):
+        assert "\n" not in answer(partial(read, path))
+    files(tmp_path, **{f"e{i}": f"extends: e{i + 1}.yaml" for i in range(30)})
+    assert "more than 20 files" in answer(lambda: read(tmp_path / "e0.yaml"))
+    files(tmp_path, far=f"extends: {'x' * 300}")
+    assert "no such file" in answer(lambda: read(tmp_path / "far.yaml"))
 
 
 def files(folder: Path, **texts: str) -> None:
@@ -171,6 +255,7 @@ def test_set_extends_short_forms_and_adds_keys() -> None:
     ("assignment", "problem"),
     [
         ("epochs", "expected KEY=VALUE"), ("=3", "expected KEY=VALUE"), ("a..b=3", "expected KEY"),
+        ("a" + ".a" * 60_000 + "=3", "more than 20 keys with dots between them"),
         ("a.=3", "expected KEY=VALUE"), ("a=[1", "not YAML"), ("a=\udcff", "not UTF-8 text"),
         ("methods.kd.beta=3", "methods is ['kd'], which has no keys; set methods=..."),
         ("name.x=3", "name is 'x', which has no keys; set name=..."),
@@ -179,7 +264,9 @@ def test_set_extends_short_forms_and_adds_keys() -> None:
 def test_mistakes_in_set_are_reported(assignment: str, problem: str) -> None:
     with pytest.raises(GridError) as error:
         set_value({"methods": ["kd"], "name": "x"}, assignment)
-    assert str(error.value).startswith(f"--set {assignment}: ") and problem in str(error.value)
+    assert str(error.value).startswith(f"--set {short_text(assignment, 100)}: ") and problem in str(
+        error.value
+    )
 
 
 def test_presets_are_read_as_trees() -> None:

@@ -28,6 +28,20 @@ def lines(**changes: Any) -> list[str]:
 # --- a line per mistake ---------------------------------------------------------------------------
 
 
+def test_one_mistake_is_one_line() -> None:
+    assert lines(seeds=["a"]) == ["seeds.0: expected a whole number, not 'a'"]
+    [line] = lines(methods=["kdd"], report={"baseline": "kdd"})[:1]
+    assert line.startswith("methods.kdd: kdd: unknown method")
+    [line] = lines(methods=[{"kd": 3}], report={"baseline": "kd"})
+    assert line.startswith("methods.0: ")
+    assert lines(seeds=[]) == ["seeds: empty; expected at least one"]
+
+
+def test_number_of_mistakes_is_limited() -> None:
+    messages = lines(pairs=[f"a{i} -> b{i}" for i in range(10_000)])
+    assert len(messages) == 101 and messages[-1] == "more than 100 mistakes; these are the first"
+
+
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
@@ -35,9 +49,28 @@ def lines(**changes: Any) -> list[str]:
          "pairs, protocol, report, seeds, sweep, teacher, teachers, title (did you mean methods?)"),
         ({"source": "x"}, "source: unknown; accepted: dataset, "),
         ({"name": None}, "name: missing"),
-        ({"name": "my grid"},
-         "name: expected the form ^[A-Za-z0-9][A-Za-z0-9._-]*$, not 'my grid'"),
+        ({"name": "my grid"}, "name: expected letters, digits and . _ -, "),
         ({"name": 3}, "name: expected text, not 3"),
+        ({"name": "Index.HTML"}, "name: Index.HTML: results/ has other files of this name; not "
+         "accepted: analyses, index.html, transfer"),
+        ({"name": "transfer"}, "name: transfer: results/ has other files of this name"),
+        ({"name": "CON"}, "name: CON: Windows accepts no folder of this name"),
+        ({"name": "nul.x"}, "name: nul.x: Windows accepts no folder of this name"),
+        ({"name": "a."}, "name: a.: Windows accepts no folder of this name"),
+        ({"name": "."}, "name: expected letters, digits and . _ -, "),
+        ({"name": ".hidden"}, "name: expected letters, digits and . _ -, "),
+        ({"name": "x" * 300}, "name: expected at most 100 characters, not 'xxx"),
+        ({"executor": {"threads": 100_000_000}}, "executor.threads: expected 1024 or less, not 1"),
+        ({"executor": {"workers": 100_000_000}}, "executor.workers: expected 1024 or less, not 1"),
+        ({"executor": {"slurm": {"memory": "24"}}},
+         "executor.slurm.memory: expected a size such as 24 GB, not '24'"),
+        ({"dataset": {"name": "cifar100", "per_class": 501}},
+         "dataset: per_class: expected at most 500, the images per class of cifar100, not 501"),
+        ({"seeds": [2**63]}, "seeds.0: expected at most 9223372036854775807, not 922337203685477"),
+        ({"seeds": list(range(100_001))}, "seeds: 100,001 entries; at most 100,000 are accepted"),
+        ({"pairs": ["resnet18 -> r8w3"]}, "pairs.0.teacher: resnet18: unknown model; accepted: any "
+         "name in `kdbench models` (did you mean ResNet18?)"),
+        ({"teachers": {"r8w4": "../x"}}, "teachers.r8w4: expected the id of a run, not '../x'"),
         ({"protocol": {"preset": "demo", "epoch": 3}}, "protocol.epoch: unknown; accepted: "),
         ({"protocol": {"preset": "demo", "epochs": "x"}},
          "protocol.epochs: expected a whole number, not 'x'"),
@@ -66,7 +99,8 @@ def lines(**changes: Any) -> list[str]:
         ({"dataset": {"name": "digits", "validation": 1.5}},
          "dataset.validation: expected less than 1, not 1.5"),
         ({"executor": {"worker": 3}}, "executor.worker: unknown; accepted: "),
-        ({"executor": {"device": "gpu"}}, "executor.device: expected the form "),
+        ({"executor": {"device": "gpu"}},
+         "executor.device: expected auto, cpu, cuda or cuda:N, not 'gpu'"),
         ({"executor": {"ranks": 7}}, "executor.ranks: 7: must divide protocol.batch_size, "),
         ({"executor": {"ranks": 7}, "teacher": {"protocol": {"batch_size": 7}}},
          "executor.ranks: 7: must divide protocol.batch_size, "),
