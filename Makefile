@@ -2,9 +2,9 @@
 #
 #   PYTHON=python3.12       Python of the environment (3.11 or later)
 #   TORCH="..."             torch to install; TORCH=none: use the one installed for PYTHON
-#   TORCH_INDEX=URL         package index of torch; https://download.pytorch.org/whl/cpu is small
-#   PROFILE=demo|quick|paper  size of `make table1`; default: paper if a GPU or Slurm answers,
-#                           otherwise demo
+#   TORCH_INDEX=URL         package index of torch; default: that of the small build for CPUs if it
+#                           answers and no GPU or Slurm is found, otherwise PyPI
+#   YES=1                   start `make quick` and `make paper` without asking
 
 PYTHON ?= python3
 TORCH ?= torch==2.14.1 torchvision==0.29.1
@@ -12,18 +12,10 @@ TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.kdbench-installed
-# Evaluated once, and only if a recipe needs it. If Slurm's commands are installed without a cluster,
-# sinfo takes long to give up.
-ANSWERS = nvidia-smi -L >/dev/null 2>&1 || \
-    { nodes=$$($$(command -v timeout >/dev/null && echo timeout 5) sinfo -h 2>/dev/null) && test -n "$$nodes"; }
-PROFILE ?= $(eval PROFILE := $(shell if $(ANSWERS); then echo paper; else echo demo; fi))$(PROFILE)
-GRID_demo := experiments/demo.yaml
-GRID_quick := experiments/quick.yaml
-GRID_paper := experiments/table1.yaml
-GRID = $(GRID_$(PROFILE))
+CPU_INDEX := https://download.pytorch.org/whl/cpu
 JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 .DEFAULT_GOAL := help
-.PHONY: help setup table1 demo test test-avx2 test-torch-2.11 test-slow test-slurm test-slurm-slow test-browser test-gpu fuzz gpu-check lint types notebooks bench verify-results check smoke wheel clean
+.PHONY: help setup table1 demo quick paper confirmable test test-avx2 test-torch-2.11 test-slow test-slurm test-slurm-slow test-browser test-gpu fuzz gpu-check lint types notebooks bench verify-results check smoke wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9.-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -32,20 +24,41 @@ setup: $(STAMP) ## create .venv and install kdbench into it
 
 $(STAMP): setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(f"kdbench needs Python 3.11 or later, $(PYTHON) is {v[0]}.{v[1]}: make PYTHON=python3.12") if v < (3, 11) else 0'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(if $(filter none,$(TORCH)),--system-site-packages) $(VENV)
+ifeq ($(TORCH),none)
+	@$(PYTHON) -c 'import torch, torchvision' 2>/dev/null || { echo "TORCH=none: $(PYTHON) has no torch with torchvision: install them there, or run make without TORCH=none" >&2; exit 2; }
+endif
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(if $(filter none,$(TORCH)),--system-site-packages) $(VENV) || { rm -rf $(VENV); exit 2; }
 	$(BIN)/python -m pip install --quiet --upgrade pip
 ifneq ($(TORCH),none)
-	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
+	@index="$(TORCH_INDEX)"; test -n "$$index" || ! $(SMALL_BUILD) || index=$(CPU_INDEX); \
+	echo "installing $(TORCH) from $${index:-PyPI}"; \
+	$(BIN)/python -m pip install --quiet $${index:+--index-url "$$index"} $(TORCH) || \
+	{ test -z "$(TORCH_INDEX)" && test -n "$$index" && $(BIN)/python -m pip install --quiet $(TORCH); }
 endif
 	$(BIN)/python -m pip install --quiet --editable '.[dev,tensorboard]'
 	@touch $@
 
-table1: setup ## train, write the leaderboard, print Table 1 (PROFILE=demo|quick|paper)
-	@test -n "$(GRID)" || { echo "PROFILE=$(PROFILE): unknown; accepted: demo, quick, paper" >&2; exit 2; }
+# A cluster's login node has no GPU, but its jobs may have some: they need the large build.
+SMALL_BUILD = { test "$$(uname)" = Linux && ! nvidia-smi -L && ! command -v sbatch && \
+    $(BIN)/python -c 'import urllib.request as u; u.urlopen("$(CPU_INDEX)/torch/", timeout=5)'; } >/dev/null 2>&1
+
+table1: setup ## train a small version of the paper's table in minutes, write its leaderboard
+	@test -z "$(filter-out demo,$(PROFILE))" || { echo "PROFILE=$(PROFILE): not accepted any more: make quick, make paper" >&2; exit 2; }
+	$(BIN)/kdbench run --grid experiments/demo.yaml
+
+demo: table1 ## the same as make table1
+
+quick: GRID := experiments/quick.yaml
+paper: GRID := experiments/table1.yaml
+quick: ## the same table on real images of 16x16 pixels: hours; asks before it starts
+paper: ## the paper's table on CIFAR-100, for GPUs: more than a hundred hours; asks before it starts
+quick paper: confirmable setup
+	@plan=$$($(BIN)/kdbench plan --grid $(GRID)) || exit 2; echo "$$plan" | sed -n '/ of training/p'
+	@test "$(YES)" = 1 || { printf 'start $(GRID)? [y/N] '; read answer; test "$$answer" = y || { echo "not started"; exit 2; }; }
 	$(BIN)/kdbench run --grid $(GRID)
 
-demo: ## make table1 with PROFILE=demo: minutes on any machine
-	@$(MAKE) --no-print-directory table1 PROFILE=demo
+confirmable:
+	@test "$(YES)" = 1 || test -t 0 || { echo "this trains for hours, and there is no terminal to ask: repeat make with YES=1 to start it" >&2; exit 2; }
 
 test: setup ## run the tests
 	$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow and not slurm and not browser and not gpu"
