@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from kdbench.files import sweep, write_atomically
 from kdbench.report.plots import pictures
 from kdbench.report.plots.style import COLOURS
+from kdbench.report.text import spreadsheet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,8 +47,7 @@ class Finding:
         """
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
-        csv = self.frame.to_csv(index=False, lineterminator="\n", float_format="%.6g")
-        write_atomically(folder / f"{self.name}.csv", csv)
+        write_atomically(folder / f"{self.name}.csv", spreadsheet.csv(self.frame, digits=6))
         write_atomically(folder / f"{self.name}.svg", pictures.svg(self.figure))
         write_atomically(folder / f"{self.name}.png", pictures.png(self.figure))
         return folder / f"{self.name}.png"

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
 from kdbench.errors import UserError
 from kdbench.grid.mistakes import unknown
 from kdbench.grid.run import Run
 from kdbench.report.numbers import interval, signed, with_interval
-from kdbench.runs import records
+from kdbench.runs import records, short_ids
 from kdbench.runs.data_digests import SHOWN, recorded, way_out
 from kdbench.runs.evidence import Evidence
 from kdbench.runs.records import Record
@@ -204,16 +205,28 @@ def sentence(comparison: Comparison) -> str:
 # --- two runs ---
 
 
-def is_run(runs: Path, name: str) -> bool:
-    """Check whether a name is a run's folder or id."""
-    return _folder(runs, name) is not None
-
-
 def _folder(runs: Path, name: str) -> Path | None:
     for path in (Path(name), records.folder(runs, name)):
         if (path / "run.json").is_file():
             return path
     return None
+
+
+def _named(runs: Path, name: str) -> Path:
+    """Return the folder of the run that a user names: a path, an id or the start of one.
+
+    Raises:
+        UserError: there is no such run, or there are several.
+    """
+    path = _folder(runs, name)
+    if path is None and name and runs.is_dir() and any(runs.glob(f"{escape(name)}*/run.json")):
+        path = runs / short_ids.complete(runs, name)
+    if path is None:
+        raise CompareError(
+            f"{name}: not a run; expected a folder with run.json, or the start of an id in {runs}; "
+            "to compare the rows of a grid, add --grid or --from"
+        )
+    return path
 
 
 def two_runs(runs: Path, name: str, other: str, *, mix: bool = False) -> list[str]:
@@ -257,11 +270,7 @@ def two_runs(runs: Path, name: str, other: str, *, mix: bool = False) -> list[st
 
 
 def _read(runs: Path, name: str) -> tuple[Run, Record]:
-    path = _folder(runs, name)
-    if path is None:
-        raise CompareError(
-            f"{name}: not a run; expected a folder with run.json, or an id in {runs}"
-        )
+    path = _named(runs, name)
     run = records.read_run(path.parent, path.name)
     record = records.read(path.parent, path.name)
     if record is None or record.result is None or record.status != "done":

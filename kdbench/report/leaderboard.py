@@ -21,7 +21,7 @@ from kdbench.report.tables import accuracy, supplementary
 from kdbench.report.tables.over_pairs import across_pairs
 from kdbench.report.tables.published import published_figures
 from kdbench.report.tables.table import Table
-from kdbench.report.text import latex
+from kdbench.report.text import latex, spreadsheet
 from kdbench.report.text.claims import claims
 from kdbench.report.text.facts import facts
 from kdbench.report.text.markdown import escape, render
@@ -79,10 +79,10 @@ def files(aggregate: Aggregate, draw: Draw = draw_here) -> dict[str, bytes]:
     # Files without plots come first: another process may be drawing meanwhile.
     out = {archive.NAME: archive.dump(evidence)} if _archived(evidence) else {}
     out |= {
-        "leaderboard.csv": _csv(aggregate.frame),
+        "leaderboard.csv": spreadsheet.csv(aggregate.frame, digits=10).encode(),
         "leaderboard.parquet": archive.table(aggregate.frame),
         "leaderboard.tex": latex.leaderboard(aggregate).encode(),
-        "across.csv": _csv(aggregate.methods.frame),
+        "across.csv": spreadsheet.csv(aggregate.methods.frame, digits=10).encode(),
         "index.html": _html(aggregate, tables, get_pictures).encode(),
         PAGE: markdown(aggregate, tables, get_pictures()).encode(),
     }
@@ -103,10 +103,6 @@ def _html(aggregate: Aggregate, tables: "Tables", get_pictures: GetPictures) -> 
 
 def _archived(evidence: Evidence) -> bool:
     return len({run.id for one in evidence.cells for run in one.runs}) <= archive.MOST
-
-
-def _csv(frame: "pd.DataFrame") -> bytes:
-    return frame.to_csv(index=False, lineterminator="\n", float_format="%.10g").encode()
 
 
 def markdown(aggregate: Aggregate, tables: "Tables", plots: Sequence[pictures.Picture] = ()) -> str:

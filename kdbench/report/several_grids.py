@@ -12,6 +12,7 @@ from kdbench.report import results_folder
 from kdbench.report.compare import check_same_data, differing
 from kdbench.report.tables import accuracy
 from kdbench.report.tables.table import Table
+from kdbench.report.text import spreadsheet
 from kdbench.report.text.facts import protocol
 from kdbench.report.text.markdown import escape, render
 from kdbench.runs.evidence import Evidence, any_history
@@ -93,8 +94,7 @@ def write(grids: Sequence[Evidence], results: Path, *, replace: bool = False) ->
     target = results / name(grids)
     target.mkdir(parents=True, exist_ok=True)
     sweep(target)
-    csv = frame.to_csv(index=False, lineterminator="\n", float_format="%.10g")
-    write_atomically(target / "mixed.csv", csv)
+    write_atomically(target / "mixed.csv", spreadsheet.csv(frame, digits=10))
     title = escape("; ".join(evidence.grid.title for evidence in grids))
     write_atomically(target / "mixed.md", f"# {title}\n\n{render(table)}")
     return target / "mixed.md"

@@ -168,7 +168,11 @@ def test_command_refuses_different_protocols(tmp_path: Path) -> None:
 
 
 def test_command_needs_a_grid_or_an_archive(tmp_path: Path) -> None:
-    assert mistakes("compare", "kd", "at") == ["--grid or --from is required"]
+    [line] = mistakes("compare", "kd", "at", "--runs", tmp_path)
+    assert line == (
+        f"kd: not a run; expected a folder with run.json, or the start of an id in {tmp_path}; "
+        "to compare the rows of a grid, add --grid or --from"
+    )
     args = ("compare", "kd", "at", "--from", write_archive(tmp_path), "--set", "seeds=[0]")
     assert "--set needs --grid" in mistakes(*args)[0]
     grid = write_grid(tmp_path)
@@ -196,6 +200,10 @@ def test_two_runs_support_no_conclusion(tmp_path: Path) -> None:
     first, second = write_two_runs(tmp_path)
     done = kdbench("compare", second.id, tmp_path / first.id, "--runs", tmp_path)
     assert done.exit_code == 0
+    beginnings = kdbench("compare", second.id[:8], first.id[:8], "--runs", tmp_path)
+    assert beginnings.stdout == done.stdout
+    [line] = mistakes("compare", second.id[:8], "0" * 17, "--runs", tmp_path)
+    assert line.startswith("0" * 17 + ": not a run; ")
     difference, conclusion = done.stdout.splitlines()
     assert "72.50" in difference and "71.00; +1.50 points" in difference
     assert "an effect of the method cannot be distinguished from chance" in conclusion

@@ -1,0 +1,36 @@
+"""Printing: control characters in a text are shown as escapes, so that no terminal obeys them.
+
+Titles, reasons, names of files and texts of exceptions are other people's: everything that kdbench
+prints passes through here.
+"""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from kdbench.errors import visible
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def shown(text: str) -> str:
+    """Return lines of text with control characters as escapes; tabs become spaces."""
+    if text.isprintable():
+        return text
+    return "\n".join(visible(line.expandtabs()) for line in text.split("\n"))
+
+
+def say(text: object, *, err: bool = False) -> None:
+    """Print lines of text, to stderr if ``err``."""
+    click.echo(shown(str(text)), err=err)
+
+
+def display(output: "RenderableType") -> None:
+    """Print text, or anything else with ``rich``."""
+    if isinstance(output, str):
+        say(output)
+    else:
+        from kdbench.cli.safe_console import SafeConsole
+
+        SafeConsole().print(output)

@@ -1,0 +1,29 @@
+"""A console of ``rich`` that shows other people's text and never obeys it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
+
+from kdbench.cli.printing import shown
+
+
+class SafeConsole(Console):
+    """A console that interprets no markup and obeys no control characters in texts."""
+
+    def __init__(self, **settings: Any) -> None:
+        """Create a console with settings of ``rich.console.Console``."""
+        super().__init__(**{"markup": False, "highlight": False} | settings)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """Render with texts ``shown`` before they are wrapped, and segments of other sources."""
+        if isinstance(renderable, str):
+            renderable = shown(renderable)
+        elif isinstance(renderable, Text) and shown(renderable.plain) != renderable.plain:
+            renderable = Text(shown(renderable.plain), renderable.style)
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=shown(segment.text))
