@@ -11,11 +11,11 @@ from kdbench.cli.options import (
     Option,
     combined,
     data_option,
-    display,
     folder_options,
     grid_option,
     set_option,
 )
+from kdbench.cli.printing import display, say
 
 if TYPE_CHECKING:
     from kdbench.analyses.finding import Finding
@@ -69,7 +69,7 @@ class AnalysisRequest:
     def show(self, finding: "Finding", out: Path | None) -> None:
         """Print an analysis and write its files to ``out`` or the default folder."""
         display(finding.render())
-        click.echo(f"{finding.write(out or self.results / 'analyses' / finding.name)}")
+        say(f"{finding.write(out or self.results / 'analyses' / finding.name)}")
 
     def run_ids(self, *, every_seed: bool = False) -> list[str]:
         """Return the given ids and those of the grid's finished students, in the grid's order.

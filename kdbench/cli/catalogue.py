@@ -100,17 +100,24 @@ def models() -> Group:
     return Group(table, Text(scaled))
 
 
-def datasets(root: Path) -> Group:
-    """List data sets: available, or where to put which file."""
+def datasets(root: Path) -> Table:
+    """List data sets and whether they are available; ``missing`` says how to get the others."""
     from kdbench.data.readers.by_name import available
 
-    state = Column("state", overflow="fold")
-    table = new_table(Column("data set", no_wrap=True), "channels, pixels, classes", state)
+    table = new_table(Column("data set", no_wrap=True), "channels, pixels, classes", "state")
     for name, facts in DATASETS.items():
         is_available, about = available(name, root)
         size = ", ".join(map(str, facts.shape)) if facts.shape else "from the folder"
-        table.add_row(name, size, Text(f"{'available' if is_available else 'missing'}: {about}"))
-    return Group(table)
+        table.add_row(name, size, Text(f"available: {about}" if is_available else "missing"))
+    return table
+
+
+def missing_datasets(root: Path) -> str:
+    """Say where to put which file, a line for each missing data set; no path is broken."""
+    from kdbench.data.readers.by_name import available
+
+    found = {name: available(name, root) for name in DATASETS}
+    return "\n".join(f"{name}: {about}" for name, (there, about) in found.items() if not there)
 
 
 def new_table(*columns: str | Column) -> Table:

@@ -15,11 +15,11 @@ from kdbench.cli.options import (
     Commands,
     Group,
     data_option,
-    display,
     folder_options,
     grid_option,
     set_option,
 )
+from kdbench.cli.printing import display, say
 from kdbench.cli.report_commands import compare, report, verify
 from kdbench.cli.transfer_commands import transfer
 
@@ -124,8 +124,10 @@ def models() -> None:
 def datasets(data: Path) -> None:
     """List the data sets, and where to put the missing ones."""
     from kdbench.cli.catalogue import datasets as table
+    from kdbench.cli.catalogue import missing_datasets
 
     display(table(data))
+    say(missing_datasets(data))
 
 
 @main.command()
@@ -140,7 +142,7 @@ def check(method: str) -> None:
     results = checks.run(method)
     for result in results:
         mark = "ok  " if result.ok else "FAIL"
-        click.echo(f"{mark} {result.name}{'' if result.ok else ': ' + result.message}")
+        say(f"{mark} {result.name}{'' if result.ok else ': ' + result.message}")
     if not all(result.ok for result in results):
         sys.exit(1)
 
@@ -152,7 +154,7 @@ def schema() -> None:
 
     from kdbench.grid.json_schema import schema as built
 
-    click.echo(json.dumps(built(), indent=1))
+    say(json.dumps(built(), indent=1))
 
 
 @main.group(cls=Group)
@@ -177,16 +179,16 @@ def import_(
     from kdbench.training.import_teacher import import_checkpoint
 
     adopted = import_checkpoint(checkpoint, arch, dataset, runs, data)
-    click.echo(f"{adopted.arch}: {adopted.acc:.2f} % on {adopted.dataset}")
+    say(f"{adopted.arch}: {adopted.acc:.2f} % on {adopted.dataset}")
     if adopted.near_chance:
-        click.echo(
+        say(
             f"kdbench: warning: {adopted.acc:.2f} % is close to chance, "
             f"{100 / adopted.classes:.3g} % for {adopted.classes} classes; check that the "
             "checkpoint was trained on this data set, with the same order of classes and the "
             "same normalisation",
             err=True,
         )
-    click.echo(f"in a grid:\n  teachers: {{{adopted.arch}: {adopted.id}}}")
+    say(f"in a grid:\n  teachers: {{{adopted.arch}: {adopted.id}}}")
 
 
 @main.command()
@@ -203,11 +205,13 @@ def doctor(
         from kdbench.cost import tune as tuning
 
         workload = tuning.workload_of_grid(grid, overrides) if grid else tuning.Workload()
-        click.echo("measuring for about a minute ...", err=True)
+        say("measuring for about a minute ...", err=True)
         display(tuning.tune(workload))
         return
     if grid or overrides:
         raise click.UsageError("--grid and --set need --tune")
+    from kdbench.cli.catalogue import missing_datasets
     from kdbench.cli.doctor import doctor as table
 
     display(table(runs, data))
+    say(missing_datasets(data))

@@ -9,12 +9,12 @@ import click
 from kdbench.cli.options import (
     combined,
     data_option,
-    display,
     folder_options,
     grid_option,
     replace_option,
     set_option,
 )
+from kdbench.cli.printing import display, say
 
 if TYPE_CHECKING:
     from kdbench.grid.expand import Expansion
@@ -117,11 +117,14 @@ def run(
         from kdbench.execution.work import missing
 
         for todo in missing(expansion.runs, runs):
-            click.echo(f"{todo.id}  {todo.title}, {todo.method}")
+            say(f"{todo.id}  {todo.title}, {todo.method}")
         return
+    from kdbench.cli import login_node
     from kdbench.cli.run_grid import submit, train
     from kdbench.report import results_folder
 
+    asked = executor is not None or any(x.startswith("executor") for x in request.overrides)
+    login_node.check(chosen, expansion.runs, runs, grid.source, asked=asked)
     # Before training, so that no training ends without a place for its leaderboard.
     results_folder.check_place(request.results, grid.name)
     if not replace:
@@ -141,7 +144,7 @@ def cancel(**flags: Any) -> None:
     request = GridRequest(**flags)
     _, expansion = request.expanded()
     jobs = cancel_jobs(expansion.runs, request.runs)
-    click.echo(f"{len(jobs)} jobs cancelled" if jobs else "this grid has no jobs")
+    say(f"{len(jobs)} jobs cancelled" if jobs else "this grid has no jobs")
 
 
 @click.command()
@@ -176,9 +179,9 @@ def retry(failed: bool, diverged: bool, **flags: Any) -> None:
     wanted = wanted or {"failed", "diverged"}
     runs = forget(expansion, request.runs, wanted)
     for run in runs:
-        click.echo(f"{run.id}  {run.title}, {run.method}")
+        say(f"{run.id}  {run.title}, {run.method}")
     if not runs:
-        click.echo(f"no {' or '.join(sorted(wanted, reverse=True))} runs", err=True)
+        say(f"no {' or '.join(sorted(wanted, reverse=True))} runs", err=True)
 
 
 @click.command()

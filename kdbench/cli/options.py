@@ -1,15 +1,14 @@
-"""Options, error messages and printing that the commands of ``kdbench`` share."""
+"""Options and error messages that the commands of ``kdbench`` share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from kdbench.errors import UserError, nearest
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from kdbench.cli.printing import say, shown
+from kdbench.errors import UserError, nearest, readable
 
 Function = Callable[..., Any]
 Option = Callable[[Function], Function]
@@ -17,24 +16,39 @@ Option = Callable[[Function], Function]
 PATH = click.Path(path_type=Path)
 
 
+@contextmanager
+def _arguments_shown() -> Iterator[None]:
+    """Show control characters in arguments that click quotes in its messages."""
+    try:
+        yield
+    except click.ClickException as error:
+        error.message = shown(error.message)  # type: ignore[misc]
+        raise
+
+
 class Commands(click.Group):
     """A group that prints a user's mistakes one a line, exits with 2, and suggests commands."""
 
+    def make_context(self, *args: Any, **settings: Any) -> click.Context:
+        with _arguments_shown():
+            return super().make_context(*args, **settings)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _arguments_shown():
+                return super().invoke(ctx)
         except UserError as error:
             for line in str(error).splitlines():
-                click.echo(f"kdbench: {line}", err=True)
+                say(f"kdbench: {line}", err=True)
             ctx.exit(2)
         except BrokenPipeError:  # the reader of the output has ended: kdbench plan | head
             raise  # click exits without a message
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            click.echo(f"kdbench: {where}{error.strerror or error}", err=True)
+            say(f"kdbench: {readable(f'{where}{error.strerror or error}')}", err=True)
             ctx.exit(2)
         except KeyboardInterrupt:
-            click.echo("kdbench: stopped", err=True)
+            say("kdbench: stopped", err=True)
             ctx.exit(130)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
@@ -96,13 +110,3 @@ data_option = click.option(
     "--data", type=PATH, default=Path("data"), show_default=True, help="Folder of data sets."
 )
 """--data, for commands that read images."""
-
-
-def display(output: "RenderableType") -> None:
-    """Print text unchanged and anything else with ``rich``, without interpreting markup."""
-    if isinstance(output, str):
-        click.echo(output)
-    else:
-        from rich.console import Console
-
-        Console().print(output, highlight=False, markup=False)

@@ -16,7 +16,7 @@ from kdbench.errors import UserError
 from kdbench.execution.memory_fit import USABLE
 from kdbench.execution.work import cohorts, missing, workers
 from kdbench.grid.expand import Expansion
-from kdbench.grid.grid import Grid
+from kdbench.grid.grid import Executor, Grid
 from kdbench.grid.run import Cell, Run
 from kdbench.runs import records
 from kdbench.wording import duration
@@ -79,13 +79,12 @@ def render(
         missing_ids = [run.id for run in cell.runs if run.id in pending]
         hours.update(dict.fromkeys(missing_ids, line.hours))
         costs.update(dict.fromkeys(missing_ids, line.cost))
-    n = (grid.executor.workers or 1) if device.elsewhere else workers(grid.executor)
-    groups = cohorts(todo, most=grid.executor.cohort, workers=n)
     total = sum(hours.values())
+    n = _at_once(grid.executor, device, tflops)
+    groups = cohorts(todo, most=grid.executor.cohort, workers=n)
     # Hours on this CPU say nothing about workers with GPUs.
-    at_once = (
-        f", {n} at a time: {duration(3600 * total / n)}" if tflops or not device.elsewhere else ""
-    )
+    known = (tflops or not device.elsewhere) and grid.executor.kind != "slurm"
+    at_once = f", {n} at a time: {duration(3600 * total / n)}" if known else ""
     at = process if not device.is_gpu else None
     lanes = streams(grid.executor) if device.is_gpu else 0
     largest = max(
@@ -112,6 +111,15 @@ def render(
             *warnings(grid.executor, todo, device),
         ]
     )
+
+
+def _at_once(executor: Executor, device: PlannedDevice, tflops: float | None) -> int:
+    """Return how many cohorts train at once on the device whose speed the plan assumes."""
+    if executor.kind == "slurm":
+        return 1  # as the runner groups them; the cluster decides how many jobs run at once
+    if device.elsewhere or (tflops and device.gpu is None):
+        return executor.workers or 1  # --tflops is the speed of one device, not of this CPU's cores
+    return workers(executor)
 
 
 def check_folders(grid: Grid, todo: Iterable[Run]) -> None:

@@ -91,12 +91,12 @@ def warnings(executor: Executor, todo: Sequence[Run], device: PlannedDevice) -> 
     """Warn of settings with which this machine cannot train; the plan may be for another one."""
     if any(run.training.precision == "tf32" for run in todo):
         if not device.is_gpu:
-            yield "protocol.precision: tf32 needs a GPU"
+            yield "protocol.precision: tf32 needs a GPU; accepted on a CPU: fp32, bf16"
         elif device.gpu and device.capability < TF32_SINCE:
             capability = ".".join(map(str, device.capability))
             yield (
                 f"protocol.precision: tf32 needs a GPU of capability 8.0 or newer; {device.name} "
-                f"has {capability}"
+                f"has {capability}; accepted there: fp32, bf16"
             )
     if executor.graphs == "always" and not device.is_gpu:
-        yield "executor.graphs: always needs a GPU"
+        yield "executor.graphs: always needs a GPU; accepted on a CPU: auto, never"

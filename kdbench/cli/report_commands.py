@@ -14,12 +14,12 @@ import click
 from kdbench.cli.options import (
     PATH,
     combined,
-    display,
     folder_options,
     grid_option,
     replace_option,
     set_option,
 )
+from kdbench.cli.printing import display, say
 
 if TYPE_CHECKING:
     from kdbench.runs.evidence import Evidence
@@ -143,7 +143,7 @@ def report(replace: bool, **flags: Any) -> None:
 
         merged = several_grids.merged(grids, mix=request.mix)
         if merged is None:
-            click.echo(f"{several_grids.write(grids, request.results, replace=replace)}")
+            say(f"{several_grids.write(grids, request.results, replace=replace)}")
             return
         evidence = merged
     with in_background.drawing_process(evidence) as draw:
@@ -155,7 +155,7 @@ def report(replace: bool, **flags: Any) -> None:
         statistics = aggregate(evidence)
         page = leaderboard.write(statistics, request.results, draw, replace=replace)
     display(Terminal(statistics))
-    click.echo(f"{page}")
+    say(f"{page}")
 
 
 @click.command()
@@ -165,17 +165,17 @@ def report(replace: bool, **flags: Any) -> None:
 def compare(method: str, other: str, **flags: Any) -> None:
     """Test whether method A is better than B, and print what the evidence supports.
 
-    With two grids, A is a row of the first and B of the second. Without a grid, A and B are ids
-    or folders of runs.
+    With two grids, A is a row of the first and B of the second. Without a grid, A and B are runs:
+    ids, their first characters, or folders.
     """
     from kdbench.errors import UserError
     from kdbench.report import compare as comparing
 
     request = ReportRequest(**flags)
-    runs, names = request.runs, (method, other)
-    given = request.paths or request.archives
-    if not given and all(comparing.is_run(runs, name) for name in names):
-        lines = comparing.two_runs(runs, method, other, mix=request.mix)
+    if not (request.paths or request.archives):
+        if request.overrides:
+            raise UserError("--set needs --grid")
+        lines = comparing.two_runs(request.runs, method, other, mix=request.mix)
     else:
         grids = request.evidence()
         if len(grids) > 2:
@@ -183,7 +183,7 @@ def compare(method: str, other: str, **flags: Any) -> None:
         second = grids[1] if len(grids) == 2 else None
         lines = comparing.lines(comparing.methods(method, other, grids[0], second, mix=request.mix))
     for line in lines:
-        click.echo(line)
+        say(line)
 
 
 @click.command()
@@ -196,8 +196,8 @@ def verify(runs: Path, results: Path) -> None:
     differing = [line for folder in checked for line in verifying.differing(folder)]
     differing += verifying.overview(results) if checked else []
     for line in differing:
-        click.echo(line)
+        say(line)
     names = ", ".join(folder.name for folder in checked) or "nothing, no records.parquet found"
-    click.echo(f"{results}: checked {names}; {len(differing)} files differ")
+    say(f"{results}: checked {names}; {len(differing)} files differ")
     if differing:
         sys.exit(1)

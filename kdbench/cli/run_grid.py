@@ -6,11 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-import click
-from rich.console import Console
-
 from kdbench.cli import live_view
-from kdbench.cli.options import display
+from kdbench.cli.printing import display, say
+from kdbench.cli.safe_console import SafeConsole
 from kdbench.errors import UserError
 from kdbench.execution import leftovers, work
 from kdbench.execution import local as runner
@@ -53,12 +51,12 @@ def train(
     todo = work.missing(expansion.runs, runs)
     total = len(expansion.runs)
     recorded = total - len(todo)
-    click.echo(f"{grid.name}: {total} runs, {recorded} recorded, {len(todo)} to train")
+    say(f"{grid.name}: {total} runs, {recorded} recorded, {len(todo)} to train")
     if executor.kind != "slurm":
         _import_plugins(todo)
     events = _events(grid, expansion, runs, data, executor)
     try:
-        live_view.show(events, todo, Console())
+        live_view.show(events, todo, SafeConsole())
     except KeyboardInterrupt:
         _interrupted(events, expansion, runs, executor)
     from kdbench.report import leaderboard
@@ -70,11 +68,11 @@ def train(
     statistics = aggregate(evidence)
     page = leaderboard.write(statistics, results, replace=replace)
     display(Terminal(statistics))
-    click.echo(f"{page}")
+    say(f"{page}")
     loaded = [evidence.records[run.id] for run in expansion.runs if run.id in evidence.records]
     failed = sum(record.status == "failed" for record in loaded)
     if failed:
-        click.echo(f"{failed} runs failed: kdbench status --grid {grid.source}", err=True)
+        say(f"{failed} runs failed: kdbench status --grid {grid.source}", err=True)
         sys.exit(1)
 
 
@@ -104,9 +102,9 @@ def submit(grid: Grid, expansion: Expansion, runs: Path, data: Path, executor: E
     work.check_writable(runs)
     for event in cluster.submit_all():
         if event.line:
-            click.echo(event.line)
+            say(event.line)
     board = cluster.board
-    click.echo(
+    say(
         f"{len(board.claims)} runs submitted to Slurm, {len(board.pending)} without a record\n"
         f"kdbench status --grid {grid.source}           # show their state\n"
         f"kdbench run --grid {grid.source} --executor slurm    # watch, resubmit lost runs"
@@ -131,11 +129,11 @@ def _interrupted(
     """Stop local workers after their current step, leave Slurm jobs alone, and exit."""
     local = executor.kind != "slurm"
     if local:
-        click.echo("stopping after the current step ...", err=True)
+        say("stopping after the current step ...", err=True)
     events.close()  # type: ignore[attr-defined]
     missing = len(work.missing(expansion.runs, runs))
     state = "stopped" if local else _on_slurm(expansion, runs)
-    click.echo(f"{state}; {missing} runs left; repeat the command to resume", err=True)
+    say(f"{state}; {missing} runs left; repeat the command to resume", err=True)
     sys.exit(130)
 
 
@@ -156,7 +154,7 @@ def run_cell(grid: Grid, runs: Sequence[Run], folder: Path, data: Path) -> Recor
     todo = work.missing(runs, folder)
     executor = grid.executor.model_copy(update={"kind": "debug"})
     with closing(runner.run_all(runs, folder, data, executor)) as events:  # type: ignore[type-var]
-        live_view.show(events, todo, Console())
+        live_view.show(events, todo, SafeConsole())
     last = runs[-1]
     record = records.read(folder, last.id)
     if record is None:

@@ -6,11 +6,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from rich import box
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.table import Column, Table
 from rich.text import Text
 
+from kdbench.cli.safe_console import SafeConsole
 from kdbench.execution.slurm import queued_runs
 from kdbench.grid.expand import Expansion
 from kdbench.grid.grid import Grid
@@ -150,7 +151,7 @@ def _describe_cell(
 
 def show_live(grid: Grid, expansion: Expansion, runs: Path) -> None:
     """Refresh ``render`` until no run is pending, or until Ctrl-C."""
-    console = Console()
+    console = SafeConsole()
     with Live(render(grid, expansion, runs), console=console, auto_refresh=False) as view:
         while _any_pending(expansion, runs):
             time.sleep(2)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kdbench.cli.analyse_commands import AnalysisRequest, analysis_options
-from kdbench.cli.options import display
+from kdbench.cli.printing import display, say
 
 if TYPE_CHECKING:
     from kdbench.analyses.finding import Finding
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 def transfer(dataset: str, protocol: str, adapt: bool, **flags: Any) -> None:
     """Compare frozen students by a linear classifier trained on other data.
 
-    With --grid, all its seeds are used. Results are stored in runs/ID/transfer and reused.
+    With --grid, all its seeds are used unless --seed gives one. Results are stored in
+    runs/ID/transfer and reused.
     """
     from kdbench.analyses import transfer as engine
 
@@ -43,15 +44,13 @@ def transfer(dataset: str, protocol: str, adapt: bool, **flags: Any) -> None:
             _dataset(dataset, size), training, "adapt" if adapt else "frozen"
         )
         result = engine.run(library, run, settings)
-        click.echo(
-            f"{run.title}, {run.method}: {result.test_acc:.2f} % on {settings.dataset.title}"
-        )
+        say(f"{run.title}, {run.method}: {result.test_acc:.2f} % on {settings.dataset.title}")
         results.append((run, result))
     keys = "\n".join(sorted({str(result.transfer) for _, result in results}))
     name = f"{_dataset(dataset, 1).name}-{hashlib.sha256(keys.encode()).hexdigest()[:8]}"
     finding = _finding(results, _dataset(dataset, None).title)
     display(finding.render())
-    click.echo(f"{finding.write(request.results / 'transfer' / name)}")
+    say(f"{finding.write(request.results / 'transfer' / name)}")
 
 
 def _dataset(text: str, size: int | None) -> "Dataset":

@@ -17,7 +17,7 @@ from kdbench.registry.conduct import late_layers, layout, loss_fault, untrained_
 from kdbench.registry.edge_cases import architectures, batch_sizes, duplicates, half, zeros
 from kdbench.registry.process_state import kept
 from kdbench.registry.shared_tensors import of_batch
-from kdbench.registry.toy_networks import Failed, MethodUnderTest, one_line, scalar
+from kdbench.registry.toy_networks import Failed, MethodUnderTest, ToySetup, one_line, scalar
 
 MAX_TRACE_SIZE = 1024
 """Largest number of elements of a tensor from ``trace``, which is written every epoch."""
@@ -53,17 +53,25 @@ def defaults(subject: MethodUnderTest) -> None:
         raise Failed("giving every hyper-parameter its default changes the loss")
 
 
-def gradient(subject: MethodUnderTest) -> None:
-    """Check that gradients reach the student and every trained parameter of the method."""
-    toy = subject.toy_setup()
-    reached = False
+EPOCHS = (1, 2, 1000)
+"""Epochs in one of which a gradient must reach the student."""
+
+
+def _reaches(toy: ToySetup) -> bool:
+    """Tell whether gradients reach the student's features."""
     for what, loss in toy.losses().items():
         fault = loss_fault(what, loss, gradient=True)
         if fault:
             raise Failed(fault)
         loss.backward()
-        grads = [x.grad for _, x in toy.s.named() if x.grad is not None]
-        reached = reached or any(bool(grad.any()) for grad in grads)
+    return any(x.grad is not None and bool(x.grad.any()) for _, x in toy.s.named())
+
+
+def gradient(subject: MethodUnderTest) -> None:
+    """Check that gradients reach the student and every trained parameter of the method."""
+    toy = subject.toy_setup()
+    # A weight that grows from 0 is still 0 in the first epoch, or in the first step.
+    reached = any(_reaches(replace(toy, batch=replace(toy.batch, epoch=n))) for n in EPOCHS)
     if not reached:
         raise Failed("no gradient reaches any of the student's features")
     trained = [*toy.student.parameters(), *toy.method.parameters()]

@@ -221,6 +221,18 @@ def test_hours_of_a_cpu_are_not_divided_among_workers_with_gpus(
     assert note in measured_plan(tmp_path, **jobs)
 
 
+def test_hours_of_given_tflops_are_not_divided_among_this_machines_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("kdbench.runs.environment.cores", lambda: 8)
+    paper = {"executor": {"device": "auto"}}
+    assert any(" of training, 1 at a time: " in line for line in rendered(tmp_path, **paper))
+    jobs = {"executor": {"kind": "slurm", "device": "cpu"}}
+    [line] = [line for line in rendered(tmp_path, **jobs) if " of training" in line]
+    assert "at a time" not in line
+
+
 def test_card_too_small_is_a_row_of_its_own(tmp_path: Path, card: type[Card]) -> None:
     card.total_memory = 2**30
     lines = measured_plan(tmp_path)
@@ -240,13 +252,14 @@ def test_settings_that_need_a_gpu_are_warned_of(tmp_path: Path, card: type[Card]
     assert warned(**tf32) == []
     card.major = 7
     assert warned(**tf32) == [
-        "protocol.precision: tf32 needs a GPU of capability 8.0 or newer; NVIDIA H200 has 7.0"
+        "protocol.precision: tf32 needs a GPU of capability 8.0 or newer; NVIDIA H200 has 7.0; "
+        "accepted there: fp32, bf16"
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(planned_device, "gpu_of", lambda executor: None)
         assert warned(**tf32, **here) == [
-            "protocol.precision: tf32 needs a GPU",
-            "executor.graphs: always needs a GPU",
+            "protocol.precision: tf32 needs a GPU; accepted on a CPU: fp32, bf16",
+            "executor.graphs: always needs a GPU; accepted on a CPU: auto, never",
         ]
         assert warned(**tf32, executor={"device": "cuda"}) == []
         assert warned() == []

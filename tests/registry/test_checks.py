@@ -218,6 +218,20 @@ def test_good_method_passes(more: str, tmp_path: Path) -> None:
     assert all(r.ok for r in results), results
 
 
+@pytest.mark.parametrize(
+    ("init", "weight"),
+    [
+        ("pass", "min(1.0, (batch.epoch - 1) / 10)"),
+        ("self.register_buffer('steps', torch.zeros(()))", "self.steps.clone()"),
+    ],
+)
+def test_warm_up_from_zero_passes(init: str, weight: str, tmp_path: Path) -> None:
+    loss = f"term = term * {weight}"
+    loss += "; self.steps.add_(1)" if "steps" in init else ""
+    results = checks.run(Fault("", "", init=init, loss=loss).write(tmp_path))
+    assert [r for r in results if r.name == GRADIENT and not r.ok] == []
+
+
 def test_pair_of_unequal_depths_may_be_refused(tmp_path: Path) -> None:
     """A method for equal depths only is checked on a pair of equal depths."""
     refuse = "if len(s.stages) != len(t.stages): raise Incompatible('3 against 4')"
