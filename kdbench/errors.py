@@ -29,6 +29,13 @@ def visible(text: str) -> str:
     return INVISIBLE.sub(lambda match: _escaped(match[0]), text)
 
 
+def visible_lines(text: str) -> str:
+    """Return lines of text with control characters as escapes; tabs become spaces."""
+    if text.isprintable():
+        return text
+    return "\n".join(visible(line.expandtabs()) for line in text.split("\n"))
+
+
 def _escaped(character: str) -> str:
     if character.isprintable():
         return character

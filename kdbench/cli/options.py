@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from kdbench.cli.printing import say, shown
-from kdbench.errors import UserError, nearest, readable
+from kdbench.cli.printing import say
+from kdbench.errors import UserError, nearest, readable, visible_lines
 
 Function = Callable[..., Any]
 Option = Callable[[Function], Function]
@@ -22,7 +22,7 @@ def _arguments_shown() -> Iterator[None]:
     try:
         yield
     except click.ClickException as error:
-        error.message = shown(error.message)  # type: ignore[misc]
+        error.message = visible_lines(error.message)  # type: ignore[misc]
         raise
 
 

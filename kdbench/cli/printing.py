@@ -8,22 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kdbench.errors import visible
+from kdbench.errors import visible_lines
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
-def shown(text: str) -> str:
-    """Return lines of text with control characters as escapes; tabs become spaces."""
-    if text.isprintable():
-        return text
-    return "\n".join(visible(line.expandtabs()) for line in text.split("\n"))
-
-
 def say(text: object, *, err: bool = False) -> None:
     """Print lines of text, to stderr if ``err``."""
-    click.echo(shown(str(text)), err=err)
+    click.echo(visible_lines(str(text)), err=err)
 
 
 def display(output: "RenderableType") -> None:

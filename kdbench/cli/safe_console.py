@@ -7,7 +7,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from kdbench.cli.printing import shown
+from kdbench.errors import visible_lines
 
 
 class SafeConsole(Console):
@@ -20,10 +20,10 @@ class SafeConsole(Console):
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterator[Segment]:
-        """Render with texts ``shown`` before they are wrapped, and segments of other sources."""
+        """Render with texts as ``visible_lines`` before they are wrapped, and segments of other sources."""
         if isinstance(renderable, str):
-            renderable = shown(renderable)
-        elif isinstance(renderable, Text) and shown(renderable.plain) != renderable.plain:
-            renderable = Text(shown(renderable.plain), renderable.style)
+            renderable = visible_lines(renderable)
+        elif isinstance(renderable, Text) and visible_lines(renderable.plain) != renderable.plain:
+            renderable = Text(visible_lines(renderable.plain), renderable.style)
         for segment in super().render(renderable, options):
-            yield segment if segment.control else segment._replace(text=shown(segment.text))
+            yield segment if segment.control else segment._replace(text=visible_lines(segment.text))

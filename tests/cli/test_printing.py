@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 from small_grids import expanded, kdbench, mistakes, tree, write
 
-from kdbench.cli.printing import display, say, shown
+from kdbench.cli.printing import display, say
 from kdbench.cli.safe_console import SafeConsole
-from kdbench.errors import UserError
+from kdbench.errors import UserError, visible_lines
 from kdbench.runs import records
 from kdbench.runs.records import Record
 
@@ -28,7 +28,7 @@ def obeyed(text: str) -> str:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_printed_text_is_shown(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_printed_text_is_visible_lines(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     say(text)
     say(text, err=True)
     display(text)
@@ -38,8 +38,8 @@ def test_printed_text_is_shown(text: str, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_lines_and_tabs_are_kept() -> None:
-    assert shown("a\n\tb\n") == "a\n        b\n"
-    assert shown("\x1b[31m") == "\\x1b[31m" and shown("é 漢 \xa0x") == "é 漢  x"
+    assert visible_lines("a\n\tb\n") == "a\n        b\n"
+    assert visible_lines("\x1b[31m") == "\\x1b[31m" and visible_lines("é 漢 \xa0x") == "é 漢  x"
 
 
 @pytest.mark.parametrize("text", ["[red]x[/red]", "[/]", "[link=http://x]y"])
@@ -69,7 +69,7 @@ def test_user_errors_have_no_control_characters(text: str) -> None:
     assert obeyed(str(UserError(f"{text}: unknown"))) == ""
 
 
-def test_reasons_of_records_are_shown(tmp_path: Path) -> None:
+def test_reasons_of_records_are_visible_lines(tmp_path: Path) -> None:
     path, run = write(tmp_path), expanded().runs[-1]
     (tmp_path / run.id).mkdir()
     reason = f"{RED} [red] {REVERSED}"
@@ -81,7 +81,7 @@ def test_reasons_of_records_are_shown(tmp_path: Path) -> None:
         assert "\\x1b[31mred" in result.output and "[red]" in result.output
 
 
-def test_names_in_arguments_are_shown(tmp_path: Path) -> None:
+def test_names_in_arguments_are_visible_lines(tmp_path: Path) -> None:
     for line in mistakes("plan", "--grid", tmp_path / f"{RED}.yaml"):
         assert "\\x1b[31mred" in line and obeyed(line) == ""
     for arguments in ((f"--{RED}",), (RED,), ("train", "--seed", RED), ("plan", f"--{RED}")):
@@ -90,7 +90,7 @@ def test_names_in_arguments_are_shown(tmp_path: Path) -> None:
         assert "\\x1b[31m" in result.output
 
 
-def test_files_that_cannot_be_written_are_shown(tmp_path: Path) -> None:
+def test_files_that_cannot_be_written_are_visible_lines(tmp_path: Path) -> None:
     folder = tmp_path / RED
     folder.mkdir()
     (folder / "results").write_text("")
