@@ -20,7 +20,7 @@ class SafeConsole(Console):
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterator[Segment]:
-        """Render with texts as ``visible_lines`` before they are wrapped, and segments of other sources."""
+        """Render texts as ``visible_lines``, before they are wrapped, and all other segments so."""
         if isinstance(renderable, str):
             renderable = visible_lines(renderable)
         elif isinstance(renderable, Text) and visible_lines(renderable.plain) != renderable.plain:
