@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 from small_grids import kdbench, mistakes, write
 
 from kdbench.cli import login_node, run_grid
@@ -19,8 +20,17 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     monkeypatch.setattr(login_node, "has_slurm", lambda: True)
     monkeypatch.setattr(login_node, "_answers", lambda: True)
-    monkeypatch.setattr(run_grid, "train", lambda *args: kinds.append(args[-1].kind))
+
+    def train(*settings: object, **_: object) -> None:
+        kinds.extend(value.kind for value in settings if isinstance(value, Executor))
+
+    monkeypatch.setattr(run_grid, "train", train)
     return kinds
+
+
+def run(folder: Path, grid: Path, *flags: str) -> Result:
+    folders = ("--runs", folder / "runs", "--results", folder / "results")
+    return kdbench("run", "--grid", grid, *folders, *flags)
 
 
 def paper(folder: Path) -> Path:
@@ -41,7 +51,7 @@ def test_large_grid_is_not_trained_unasked(tmp_path: Path, started: list[str]) -
 def test_named_executor_is_obeyed(
     tmp_path: Path, started: list[str], flags: tuple[str, str]
 ) -> None:
-    done = kdbench("run", "--grid", paper(tmp_path), "--runs", tmp_path / "runs", *flags)
+    done = run(tmp_path, paper(tmp_path), *flags)
     assert done.exit_code == 0 and started == [flags[1].removeprefix("executor.kind=")]
 
 
@@ -56,7 +66,7 @@ def test_other_machines_and_small_grids_train(
     elif case == "silent":
         monkeypatch.setattr(login_node, "_answers", lambda: False)
     grid = write(tmp_path) if case == "small" else paper(tmp_path)
-    done = kdbench("run", "--grid", grid, "--runs", tmp_path / "runs")
+    done = run(tmp_path, grid)
     assert done.exit_code == 0 and len(started) == 1
 
 
