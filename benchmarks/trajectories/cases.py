@@ -92,7 +92,7 @@ MDISTILLER = Repository(
     (
         *("DISTILLER.TEACHER", "{teacher}", "DISTILLER.STUDENT", "{student}"),
         *("SOLVER.EPOCHS", "{epochs}", "SOLVER.BATCH_SIZE", "{batch}"),
-        *("SOLVER.LR_DECAY_STAGES", "[1]", "LOG.WANDB", "False"),
+        *("SOLVER.LR_DECAY_STAGES", "[1]", "SOLVER.LR", "{lr}", "LOG.WANDB", "False"),
     ),
 )
 REPOSITORIES = (REPDISTILLER, SEMCKD, SIMKD, MDISTILLER)

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -96,8 +97,13 @@ def job_of(
 ) -> Job:
     """Return what the authors' code needs to train a case."""
     s, t = ours.features
-    values = {"teacher": pair[0], "student": pair[1], "epochs": epochs, "batch": batch}
-    values |= {"teacher_file": "{teacher_file}"}
+    values: dict[str, Any] = {
+        "teacher": pair[0],
+        "student": pair[1],
+        "epochs": epochs,
+        "batch": batch,
+    }
+    values |= {"teacher_file": "{teacher_file}", "lr": ours.lr}
     for name, f in (("s", s), ("t", t)):
         values[f"{name}_width"] = f.embedding.shape[1]
         values[f"{name}_channels"] = [*(x.shape[1] for x in f.stages), f.embedding.shape[1]]

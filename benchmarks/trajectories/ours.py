@@ -54,6 +54,7 @@ class Ours:
     Attributes:
         teacher: the teacher's tensors.
         features: student's and teacher's, of two images, for their shapes.
+        lr: the protocol's learning rate for this student.
         before: what each row started from; rows that cannot work on this pair are missing.
         after: what each row led to.
         negatives: for each row and step the positions of CRD's samples, [B, 1 + K].
@@ -64,6 +65,7 @@ class Ours:
 
     teacher: State
     features: tuple[Features, Features]
+    lr: float
     before: dict[str, Trajectory] = field(default_factory=dict)
     after: dict[str, Trajectory] = field(default_factory=dict)
     negatives: dict[str, list[Tensor]] = field(default_factory=dict)
@@ -155,6 +157,7 @@ def train(
         result = Ours(
             teacher.network.state_dict(),
             (dry_run(student, 3, 32), dry_run(teacher.network, 3, 32)),
+            runs["student"].training.lr,
             batches=batches,
             test=[tuple(x) for x in _test(data)],
         )

@@ -168,6 +168,17 @@ def test_configuration_reads_files_and_options(tmp_path: Path) -> None:
     assert cfg.LOG.WANDB is False
 
 
+def test_singular_vectors_get_signs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "svd", torch.svd)  # restored after the test
+    matrix = torch.randn(20, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    before = torch.svd(matrix).V.sum(1)
+    shims.give_signs()
+    u, values, v = torch.svd(matrix)
+    assert (before < 0).any()
+    assert (v.sum(1) >= 0).all()
+    assert torch.allclose(u * values[:, None] @ v.mT, matrix)
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 7])
 def test_every_class_has_an_image(steps: int) -> None:
     assert steps * batch_size(steps) >= CLASSES
