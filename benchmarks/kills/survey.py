@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.kills.child import FAILED
 from benchmarks.kills.file_faults import Fault
-from benchmarks.kills.trainings import FAILED, Outcome, Scenario, Trainings
+from benchmarks.kills.trainings import Outcome, Scenario, Trainings
 from kdbench.execution import leftovers
 
 FAULTS: tuple[Fault, ...] = ("kill", "full")
@@ -51,11 +52,13 @@ def survey(scenario: Scenario, folder: Path, *, every: int = 1, first: int = 0) 
     trainings = Trainings(scenario, folder)
     shutil.copytree(trainings.base, folder / "whole")
     trainings.train(folder / "whole", trainings.runs)
-    expected = trainings.numbers(folder / "whole"), trainings.files(folder / "whole")
+    expected = trainings.numbers(folder / "whole")
     trainings.stop_before()
     counted = trainings.train(
         trainings.fresh("count"), trainings.runs, steps=scenario.steps
     ).operations
+    trainings.train(folder / "count", trainings.runs)
+    files = trainings.files(folder / "count")
     found = Survey()
     for at in range(first, len(counted), every):
         for fault in FAULTS:
@@ -72,8 +75,8 @@ def survey(scenario: Scenario, folder: Path, *, every: int = 1, first: int = 0) 
             found.points += 1
             found.lost += [name] if any(_lost(trainings, one, two)) else []
             found.repeated += _repeated(trainings, one, two)
-            found.changed += [name] if trainings.numbers(runs) != expected[0] else []
-            found.litter += [name] if trainings.files(runs) != expected[1] else []
+            found.changed += [name] if trainings.numbers(runs) != expected else []
+            found.litter += [name] if trainings.files(runs) != files else []
             found.unclear += [name] if one.code == FAILED and not _clear(one, runs) else []
     return found
 

@@ -3,9 +3,8 @@
 import multiprocessing
 import os
 import shutil
-import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.process import BaseProcess
@@ -14,20 +13,25 @@ from typing import Any
 
 import torch
 
+from benchmarks.kills.child import (
+    STOPPED,
+    SignalsAfterSteps,
+    free_port,
+    rank_variables,
+    reached,
+    train_with_faults,
+)
 from benchmarks.kills.file_faults import Fault, FileFaults
 from kdbench.data.dataset import load
 from kdbench.execution.slurm import job, submissions
-from kdbench.execution.slurm.stop_signals import StopSignals
 from kdbench.execution.slurm.submissions import Submission
-from kdbench.execution.work import JobError, Work
+from kdbench.execution.work import Work
 from kdbench.execution.worker import Worker
 from kdbench.grid.expand import expand
 from kdbench.grid.parsing import parse
 from kdbench.grid.run import Run
 from kdbench.runs import records
 from kdbench.training import checkpoint, ranks
-from kdbench.training.learner import Learner
-from kdbench.training.ranks import RankLost
 
 GRID: dict[str, Any] = {
     "name": "kills",
@@ -42,9 +46,6 @@ GRID: dict[str, Any] = {
 """70 images: 4 steps an epoch."""
 SECONDS = 120.0
 """After this time a process counts as hanging."""
-FAILED, LOST, STOPPED = 2, 9, 143
-"""Exit codes: training cannot continue for a reason in ``message``; another rank is gone; stopped
-after the steps that were asked for."""
 
 
 @dataclass(frozen=True)
@@ -167,14 +168,16 @@ class Trainings:
         size = 1 if runs == [self.teacher] else self.scenario.ranks
         slurm = self.scenario.slurm and runs != [self.teacher]
         submission = self._submission(folder, runs) if slurm else None
-        port = _free_port()
+        port = free_port()
         processes: list[BaseProcess] = []
         for rank in range(size):
             faults = FileFaults(folder, at if rank == 0 else None, fault)
-            stop = partial(_reached, tally, steps or SECONDS)
+            stop = partial(reached, tally, steps or SECONDS)
             train = partial(self._train, folder, runs, submission, stop)
-            variables = _variables(rank, size, port) if size > 1 else {}
-            target = partial(_child, train, runs, faults, tally, notes if rank == 0 else None)
+            variables = rank_variables(rank, size, port) if size > 1 else {}
+            target = partial(
+                train_with_faults, train, runs, faults, tally, notes if rank == 0 else None
+            )
             processes.append(fork.Process(target=target, args=(variables,), daemon=True))
         sys.stdout.flush()
         for process in processes:
@@ -196,7 +199,7 @@ class Trainings:
         """Train runs in this process; return the exit code."""
         if submission:
             os.environ |= {"SLURM_JOB_ID": "7", "SLURM_PROCID": "0"}
-            code = job.train(submission, 0, _Signals(stop))
+            code = job.train(submission, 0, SignalsAfterSteps(stop))
             return 0 if code == STOPPED else code
         task = Work((tuple(runs),), folder, Path("data"), self.executor)
         with ranks.join_ranks("cpu", 20.0) as world:
@@ -230,74 +233,3 @@ class Trainings:
         return sorted(
             f"{run.id}/{path.name}" for run in self.runs for path in (folder / run.id).iterdir()
         )
-
-
-class _Signals(StopSignals):
-    """Signals to a job that come after some steps."""
-
-    def __init__(self, reached: Callable[[], bool]) -> None:
-        super().__init__()
-        self.reached = reached
-
-    def __getattribute__(self, name: str) -> Any:
-        return self.reached() if name == "stop" else super().__getattribute__(name)
-
-
-def _reached(tally: Any, steps: float) -> bool:
-    return bool(tally[0] >= steps)
-
-
-def _child(
-    train: Callable[[], int],
-    runs: Sequence[Run],
-    faults: FileFaults,
-    tally: Any,
-    notes: Path | None,
-    variables: Mapping[str, str],
-) -> None:
-    """Train with the fault, note what was done, and end the process."""
-    os.environ |= variables
-    torch.set_num_threads(1)
-    if notes:
-        _count_steps(runs, tally)
-    faults.install()
-    message = ""
-    try:
-        code = train()
-    except JobError as error:
-        code, message = FAILED, str(error)
-    except RankLost:
-        code = LOST
-    faults.at = None
-    if notes:
-        notes.write_text("\n".join(faults.done) + "\0" + message)
-    os._exit(code)
-
-
-def _count_steps(runs: Sequence[Run], tally: Any) -> None:
-    """Count the steps that this process trains, and those in completed checkpoints."""
-    place = {run.id: i for i, run in enumerate(runs)}
-    after_step, save = Learner.after_step, checkpoint.save
-
-    def counted(self: Learner, *args: Any) -> None:
-        after_step(self, *args)
-        tally[place[self.run.id]] += 1
-
-    def noted(folder: Path, state: Mapping[str, Any], **options: Any) -> None:
-        save(folder, dict(state), **options)
-        i = place[folder.name]
-        tally[len(runs) + i] = state.get("steps_done", 1 << 20)  # the final one has them all
-
-    Learner.after_step = counted  # type: ignore[method-assign, assignment]
-    checkpoint.save = noted
-
-
-def _variables(rank: int, size: int, port: int) -> dict[str, str]:
-    values = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_PORT": port}
-    return {"MASTER_ADDR": "127.0.0.1"} | {key: str(value) for key, value in values.items()}
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
