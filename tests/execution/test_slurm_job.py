@@ -18,10 +18,13 @@ from kdbench.execution.slurm.submissions import Submission
 from kdbench.grid.run import Run
 from kdbench.grid.settings import Dataset
 from kdbench.runs import attempts, records
+from kdbench.runs.data_digests import MadeOf
 from tests.whole.test_invariants import RAISES, plugin
 
 
-def submitted(tmp_path: Path, runs: list[Run]) -> Submission:
+def submitted(
+    tmp_path: Path, runs: list[Run], made_of: dict[Dataset, MadeOf] | None = None
+) -> Submission:
     """Write a submission of one element and one cohort, as the runner on Slurm does."""
     submission = Submission(
         name="kdb-tiny-0",
@@ -32,6 +35,7 @@ def submitted(tmp_path: Path, runs: list[Run]) -> Submission:
         executor=DEBUG.model_dump(mode="json"),
         elements=((tuple(run.id for run in runs),),),
         attempts={},
+        made_of=submissions.as_json(made_of or {}),
     )
     submissions.write(submission, {run.id: run for run in runs})
     return submission
@@ -103,3 +107,14 @@ def test_lost_gpu_ends_the_process_with_its_own_code_and_writes_no_record(tmp_pa
     assert "kdbench: the GPU refuses all further work of this process: gone" in done.stderr
     assert "Traceback" not in done.stderr
     assert work.missing(cohort, tmp_path / "runs") == cohort
+
+
+def test_job_does_not_train_on_other_images_than_recorded_runs(tmp_path: Path) -> None:
+    run = alone()
+    made_of = {run.dataset: MadeOf("e" * 64, ("r1", "r2"), 2)}
+    submission = submitted(tmp_path, [run], made_of)
+    assert submissions.read(submission.folder).recorded_data() == made_of
+    assert job.train(submission.folder, 0, StopSignals()) == 2
+    text = (submission.folder / "0.error").read_text()
+    assert "2 runs on digits, 7 per class (r1, r2) were made of other images" in text
+    assert not records.has_record(tmp_path / "runs", run.id)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_grids import make_record
 from fake_slurm import (
     FakeSlurm,
     make_runner,
@@ -19,6 +20,7 @@ from kdbench.execution import work
 from kdbench.execution.slurm.jobs_of_grid import cancel
 from kdbench.execution.work import JobError
 from kdbench.runs import records
+from kdbench.runs.data_digests import MadeOf
 from kdbench.runs.records import Record
 
 __all__ = ["slurm"]
@@ -49,6 +51,18 @@ def test_chain_of_teachers_is_submitted_at_once(slurm: FakeSlurm, tmp_path: Path
         assert event.line == "3 runs submitted"
     options = [parameters["additional_parameters"] for _, parameters in slurm.submissions]
     assert [option.get("dependency") for option in options] == [None, "afterok:100", "afterok:101"]
+
+
+def test_submission_says_what_recorded_runs_were_made_of(slurm: FakeSlurm, tmp_path: Path) -> None:
+    done, todo = alone(), alone(1)
+    record = make_record(done, 80.0)
+    records.folder(tmp_path, done.id).mkdir()
+    records.write(tmp_path, record)
+    list(make_runner([done, todo], tmp_path, slurm).submit_all())
+    [(submission, _)] = slurm.submissions
+    assert record.result
+    made_of = {done.dataset: MadeOf(record.result.data, (done.id,), 1)}
+    assert submission.recorded_data() == made_of
 
 
 def test_job_names_are_unique(slurm: FakeSlurm, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ runner is killed in between, the next runner looks the job up in Slurm by its un
 
 import json
 import secrets
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ SCHEMA = 1
 
 Element = tuple[tuple[str, ...], ...]
 """Ids of the runs of an array element: a cohort for each of its tasks."""
+MadeOfAsJson = tuple[tuple[dict[str, Any], dict[str, Any]], ...]
+"""Data sets, and what recorded runs on them were made of."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Submission:
         elements: ids of the runs of each array element.
         attempts: by a run's id, how often the run had been submitted before.
         ranks: number of processes that train a cohort together.
-        made_of: [data set, what recorded runs on it were made of] as JSON, for ``Work.made_of``.
+        made_of: for ``Work.made_of``, as JSON.
     """
 
     name: str
@@ -50,7 +53,7 @@ class Submission:
     attempts: dict[str, int]
     ranks: int = 1
     schema: int = SCHEMA
-    made_of: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = ()
+    made_of: MadeOfAsJson = ()
 
     def recorded_data(self) -> dict[Dataset, MadeOf]:
         """Return the data that recorded runs were made of when this was submitted."""
@@ -86,6 +89,11 @@ class Submission:
     def close(self) -> None:
         """Mark the submission as over."""
         (self.folder / "closed").touch()
+
+
+def as_json(made_of: Mapping[Dataset, MadeOf]) -> MadeOfAsJson:
+    """Return the data that recorded runs were made of as ``Submission.made_of``."""
+    return tuple((key.model_dump(exclude_none=True), vars(made)) for key, made in made_of.items())
 
 
 def name_of(grid: str) -> str:

@@ -126,9 +126,7 @@ def submit(
         elements=elements,
         attempts={run_id: attempts[run_id] for run_id in todo if attempts.get(run_id)},
         ranks=executor.ranks,
-        made_of=tuple(
-            (dataset.model_dump(exclude_none=True), vars(made)) for dataset, made in made_of.items()
-        ),
+        made_of=submissions.as_json(made_of),
     )
     submissions.write(submission, todo)
     parameters = _parameters(array, submission, executor)
