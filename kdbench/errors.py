@@ -58,6 +58,11 @@ def short_text(value: object, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
+def one_line(message: object, most: int = 300) -> str:
+    """Return a message of another library as visible text of at most ``most`` characters."""
+    return short_text(" ".join(str(message).split()), most)
+
+
 def nearest(name: object, accepted: Iterable[str], *, n: int = 1, cutoff: float = 0.6) -> list[str]:
     """Return the accepted names most like ``name``, the best first, whatever their capitals.
 

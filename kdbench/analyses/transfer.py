@@ -33,7 +33,7 @@ from kdbench.grid.settings import Dataset, Schedule, Training
 from kdbench.method import Features
 from kdbench.models.network import Network
 from kdbench.rng import key
-from kdbench.runs import records
+from kdbench.runs import checksums, records
 from kdbench.training import evaluation
 from kdbench.training.schedule import learning_rate
 
@@ -138,7 +138,7 @@ def run(library: Library, student_run: Run, transfer: Transfer) -> TransferResul
         curve=curve,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_atomically(path, json.dumps(asdict(result), indent=1) + "\n")
+    files.write_atomically(path, checksums.add(json.dumps(asdict(result), indent=1) + "\n"))
     return result
 
 
@@ -150,10 +150,19 @@ def _same_images(library: Library, transfer: Transfer, stored: TransferResult) -
 
 def _read(path: Path) -> TransferResult | None:
     try:
-        return TransferResult(**json.loads(path.read_bytes()))
+        content = path.read_bytes()
+        intact = checksums.verify(content)
+        values = json.loads(content)
+        if values.pop(checksums.KEY, None) and not intact:
+            raise ValueError(checksums.MISMATCH)
+        result = TransferResult(**values)
+        for acc in (result.test_acc, result.best_acc, result.train_acc, *result.curve):
+            if not 0 <= acc <= 100:
+                raise ValueError(f"an accuracy of {acc} %")
+        return result
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{path}: not a transfer result: {error}; delete the file to compute it again"
         ) from error

@@ -47,6 +47,13 @@ class Commands(click.Group):
             where = f"{error.filename}: " if error.filename else ""
             say(f"kdbench: {readable(f'{where}{error.strerror or error}')}", err=True)
             ctx.exit(2)
+        except (MemoryError, RuntimeError) as error:
+            from kdbench.training.memory import is_out_of_memory  # imports no torch
+
+            if not is_out_of_memory(error):
+                raise
+            say("kdbench: out of memory", err=True)
+            ctx.exit(2)
         except KeyboardInterrupt:
             say("kdbench: stopped", err=True)
             ctx.exit(130)

@@ -190,7 +190,11 @@ def compare(method: str, other: str, **flags: Any) -> None:
 @folder_options
 def verify(runs: Path, results: Path) -> None:
     """Rebuild every leaderboard from its records.parquet and compare the files."""
+    from kdbench.errors import UserError
     from kdbench.report import verify as verifying
+
+    if not results.is_dir():
+        raise UserError(f"--results {results}: no such folder")
 
     checked = verifying.folders(results)
     differing = [line for folder in checked for line in verifying.differing(folder)]

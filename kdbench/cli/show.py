@@ -11,6 +11,7 @@ from rich.text import Text
 
 from kdbench.grid.repeat_command import Commands
 from kdbench.runs import heartbeat, history, records, short_ids
+from kdbench.runs.records import RecordError
 
 
 def describe_run(runs: Path, run_id: str) -> Group:
@@ -31,10 +32,15 @@ def describe_run(runs: Path, run_id: str) -> Group:
         if part is not None:
             values = {key: value for key, value in vars(part).items() if value is not None}
             lines.append(Text(f"{title}: {json.dumps(values)}"))
+    if not records.has_checksum(runs, name):
+        lines.append(Text("record: without a checksum, so only checked for possible values"))
     lines.append(Text(f"environment: {json.dumps(record.environment)}"))
     lines += [Text(f"attempt: {attempt}") for attempt in record.attempts]
     lines += [Text(record.traceback.rstrip(), style="red")] if record.traceback else []
-    curve = _curve(history.read(runs, name))
+    try:
+        curve = _curve(history.read(runs, name, record=record))
+    except RecordError as damage:  # the rest is worth showing
+        return Group(*lines, Text(str(damage), style="red"))
     return Group(*lines, *([curve] if curve else []))
 
 
@@ -68,5 +74,5 @@ def _curve(curve: list[dict[str, float]]) -> Table | None:
     every = max(1, len(curve) // 12)
     for i, row in enumerate(curve):
         if i % every == 0 or i == len(curve) - 1:
-            table.add_row(*(f"{row[name]:g}" for name in columns))
+            table.add_row(*(f"{row[name]:g}" if name in row else "" for name in columns))
     return table

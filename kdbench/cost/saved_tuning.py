@@ -199,6 +199,6 @@ def _read_all() -> dict[str, Any]:
     """Read the tunings of all machines, as JSON values."""
     try:
         content = json.loads(path().read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

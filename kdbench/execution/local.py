@@ -14,6 +14,7 @@ from kdbench.execution import crashes
 from kdbench.execution.devices import check_possible, choose_device
 from kdbench.execution.events import Event
 from kdbench.execution.pool import Pool
+from kdbench.execution.stopping_reason import stopping_reason
 from kdbench.execution.waiting import Waiting
 from kdbench.execution.work import (
     JobError,
@@ -106,6 +107,8 @@ def _train_in_thread(task: Work, todo: Sequence[Run]) -> Iterator[Event]:
         raise JobError(
             f"{crashes.gpu_refuses(failure[0])}; with executor.kind: local, the other runs go on"
         ) from failure[0]
+    if reason := stopping_reason(failure[0]):
+        raise JobError(reason) from failure[0]
     raise failure[0]
 
 

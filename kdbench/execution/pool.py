@@ -12,7 +12,8 @@ from dataclasses import replace
 from multiprocessing.process import BaseProcess
 
 from kdbench.execution import crashes
-from kdbench.execution.work import JobError, Work, missing
+from kdbench.execution.stopping_reason import stopping_reason
+from kdbench.execution.work import Work, missing
 from kdbench.execution.worker import Worker
 from kdbench.grid.run import Run
 from kdbench.runs import heartbeat, lease, records
@@ -159,10 +160,10 @@ def _run_worker(task: Work, number: int, parent: int) -> None:
 
     try:
         Worker(task, number, stop, lambda beats, line: None).run()
-    except JobError as error:
-        sys.stderr.write(f"kdbench: {error}\n")
-        sys.exit(2)
     except BaseException as error:
+        if reason := stopping_reason(error):
+            sys.stderr.write("".join(f"kdbench: {line}\n" for line in reason.splitlines()))
+            sys.exit(2)
         if not device.lost(error):
             raise
         sys.stderr.write(f"kdbench: {crashes.gpu_refuses(error)}\n")

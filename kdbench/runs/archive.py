@@ -2,39 +2,38 @@
 
 ``records.parquet`` has a row per run: ``id`` and, as JSON, ``run`` (everything that decides its
 result), ``record`` (its outcome) and ``history`` (its learning curve). The metadata hold the grid
-and the runs of each cell. The same evidence gives the same bytes under the same version of pyarrow.
-Hosts, times, tracebacks and local paths are left out.
+and the runs of each cell, and a checksum of everything, which older archives lack. The same
+evidence gives the same bytes under the same version of pyarrow. Hosts, times, tracebacks and local
+paths are left out.
 """
 
-import io
+import hashlib
 import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kdbench import NUMERICS
-from kdbench.errors import UserError
+from kdbench.errors import one_line
 from kdbench.files import write_atomically
 from kdbench.grid.grid import Grid, short
 from kdbench.grid.run import Cell, Run
+from kdbench.runs import archive_file, history
+from kdbench.runs.archive_file import CHECKSUM as CHECKSUM
+from kdbench.runs.archive_file import COLUMNS as COLUMNS
+from kdbench.runs.archive_file import KEY as KEY
+from kdbench.runs.archive_file import NAME as NAME
+from kdbench.runs.archive_file import SCHEMA
+from kdbench.runs.archive_file import ArchiveError as ArchiveError
+from kdbench.runs.archive_file import table as table
+from kdbench.runs.archive_file import without_checksum as without_checksum
 from kdbench.runs.evidence import Evidence, History, public, publishable_path, publishable_plugin
-from kdbench.runs.records import Record, RecordError
+from kdbench.runs.records import Record
 
-if TYPE_CHECKING:
-    import pandas as pd
-    import pyarrow
-
-NAME = "records.parquet"
-KEY = b"kdbench"
 MOST = 10_000
 """Largest number of runs that a report archives: at a kilobyte a run, a larger file would be too
 large to commit."""
-SCHEMA = 1
-COLUMNS = ("id", "run", "record", "history")
-
-
-class ArchiveError(UserError):
-    """An archive is missing, damaged or of another version."""
 
 
 def write(evidence: Evidence, path: Path) -> None:
@@ -44,8 +43,6 @@ def write(evidence: Evidence, path: Path) -> None:
 
 def dump(evidence: Evidence) -> bytes:
     """Return the bytes of an archive file."""
-    import pyarrow as pa
-
     runs = {run.id: run for cell in evidence.cells for run in cell.runs}
     texts = _run_texts(evidence.cells)
     rows: dict[str, list[str | None]] = {name: [] for name in COLUMNS}
@@ -56,55 +53,54 @@ def dump(evidence: Evidence) -> bytes:
         rows["run"].append(texts[run_id])
         rows["record"].append(_record(public(record)) if record else None)
         rows["history"].append(_columns(curve) if curve else None)
-    table = pa.table({name: pa.array(values, pa.string()) for name, values in rows.items()})
-    return _bytes(table.replace_schema_metadata({KEY: _json(_grid(evidence)).encode()}))
-
-
-def table(frame: "pd.DataFrame") -> bytes:
-    """Return a data frame as the bytes of a Parquet file; equal frames give equal bytes."""
-    import pyarrow as pa
-
-    return _bytes(pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None))
+    return archive_file.dump(rows, _json(_grid(evidence)))
 
 
 def load(path: Path) -> Evidence:
     """Load evidence from an archive.
 
+    The learning curves are checked when they are read.
+
     Raises:
         ArchiveError: the file is no archive, is damaged, or was written by another version.
     """
-    rows, metadata = _read(path)
-    if metadata["numerics"] != NUMERICS:
-        raise ArchiveError(
-            f"{path}: made by numerics version {metadata['numerics']}, this kdbench has version "
-            f"{NUMERICS}; their results are not comparable"
-        )
+    rows, metadata, intact = archive_file.read(path)
     try:
+        if metadata["numerics"] != NUMERICS:
+            raise ArchiveError(
+                f"{path}: made by numerics version {one_line(metadata['numerics'])}, this kdbench "
+                f"has version {NUMERICS}; their results are not comparable"
+            )
         grid = Grid(**metadata["grid"])
-        records = {
-            run_id: Record.from_json(text)
-            for run_id, text in zip(rows["id"], rows["record"], strict=True)
-            if text is not None
-        }
         runs = {
             run_id: Run.from_json(json.loads(text))
             for run_id, text in zip(rows["id"], rows["run"], strict=True)
         }
+        for run_id, run in runs.items():
+            if run.id != run_id:
+                raise ArchiveError(f"{path}: {_why_other_id(run_id, run)}")
+        records = {
+            run_id: Record.from_json(text, intact=intact)
+            for run_id, text in zip(rows["id"], rows["record"], strict=True)
+            if text is not None
+        }
+        wrong = [key for key, record in records.items() if record.run != key]
+        if wrong:
+            raise ArchiveError(f"{path}: damaged: the record of run {wrong[0]} has another id")
         cells = tuple(
             Cell(method, teacher, student, tuple(_named(runs[key], method) for key in ids))
             for method, teacher, student, ids in metadata["cells"]
         )
-    except (RecordError, KeyError, TypeError, ValueError) as error:
-        raise ArchiveError(f"{path}: damaged: {type(error).__name__}: {error}") from error
-    wrong = [key for key, run in runs.items() if run.id != key]
-    wrong += [key for key, record in records.items() if record.run != key]
-    if wrong:
-        raise ArchiveError(f"{path}: damaged: the content of run {wrong[0]} has another id")
-    curves = dict(zip(rows["id"], rows["history"], strict=True))
-    plugins = {
-        source: (family, doc) for source, (family, doc) in metadata.get("plugins", {}).items()
-    }
-    return Evidence(grid, cells, records, lambda run_id: _rows(curves.get(run_id)), plugins)
+        plugins = {
+            source: (str(family), str(doc))
+            for source, (family, doc) in metadata.get("plugins", {}).items()
+        }
+    except ArchiveError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise ArchiveError(f"{path}: damaged: {type(error).__name__}: {one_line(error)}") from error
+    curves = _curves(path, rows, {} if intact else records)
+    return Evidence(grid, cells, records, curves, plugins)
 
 
 def load_runs(path: Path) -> dict[str, tuple[dict[str, Any], Record]]:
@@ -113,38 +109,50 @@ def load_runs(path: Path) -> dict[str, tuple[dict[str, Any], Record]]:
     Raises:
         ArchiveError: as for ``load``.
     """
-    rows, _ = _read(path)
+    rows, _, intact = archive_file.read(path)
     try:
         return {
-            run_id: (json.loads(run), Record.from_json(record))
+            run_id: (json.loads(run), Record.from_json(record, intact=intact))
             for run_id, run, record in zip(rows["id"], rows["run"], rows["record"], strict=True)
             if record is not None
         }
-    except (RecordError, TypeError, ValueError) as error:
-        raise ArchiveError(f"{path}: damaged: {type(error).__name__}: {error}") from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ArchiveError(f"{path}: damaged: {type(error).__name__}: {one_line(error)}") from error
 
 
-def _read(path: Path) -> tuple[dict[str, list[Any]], dict[str, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        archived = pq.read_table(io.BytesIO(path.read_bytes()))
-        metadata = json.loads((archived.schema.metadata or {})[KEY])
-        rows = {name: archived.column(name).to_pylist() for name in COLUMNS}
-    except FileNotFoundError:
-        raise ArchiveError(f"{path}: no such file") from None
-    except (pa.ArrowException, KeyError, ValueError) as error:
-        reason = " ".join(str(error).split()) if isinstance(error, pa.ArrowException) else ""
-        raise ArchiveError(
-            f"{path}: no records of kdbench; expected a {NAME} that `kdbench report` wrote"
-            + (f" ({reason})" if reason else "")
-        ) from error
-    if not isinstance(metadata, dict) or metadata.get("schema") != SCHEMA:
-        raise ArchiveError(
-            f"{path}: written by another version; this kdbench reads schema {SCHEMA}"
+def _why_other_id(run_id: str, run: Run) -> str:
+    """Explain why a run in an archive has another id than its settings give."""
+    values = run.canonical
+    version = values["dataset"].pop("version", None)
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))  # what ids are hashes of
+    if version and hashlib.sha256(text.encode()).hexdigest()[:16] == run_id:
+        return (
+            f"made with {run.dataset.name} as kdbench read it before version {version} of this "
+            "data set; its results are not comparable, and its runs have to be trained again"
         )
-    return rows, metadata
+    return f"damaged: the content of run {one_line(run_id)} has another id"
+
+
+def _curves(
+    path: Path, rows: Mapping[str, Sequence[Any]], records: Mapping[str, Record]
+) -> Callable[[str], History]:
+    """Return a function that reads the learning curve of a run, and checks it.
+
+    Args:
+        records: those that the curves must agree with.
+    """
+    texts = dict(zip(rows["id"], rows["history"], strict=True))
+
+    def curve(run_id: str) -> History:
+        try:
+            found = _rows(texts.get(run_id))
+            history.check(found, records.get(run_id))
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            problem = one_line(f"learning curve of {run_id}: {error}")
+            raise ArchiveError(f"{path}: damaged: {problem}") from error
+        return found
+
+    return curve
 
 
 # --- to JSON ---
@@ -208,6 +216,8 @@ def _columns(curve: History) -> str:
 
 def _rows(text: str | None) -> History:
     columns = json.loads(text) if text else {}
+    if not all(isinstance(column, list) for column in columns.values()):
+        raise ValueError("expected a list of numbers for each column")
     rows = zip(*columns.values(), strict=True)
     return [
         {name: value for name, value in zip(columns, row, strict=True) if value is not None}
@@ -221,12 +231,3 @@ _json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 def _named(run: Run, method: str) -> Run:
     """Return the run with the name of its row."""
     return run if run.method == method else replace(run, method=method)
-
-
-def _bytes(table: "pyarrow.Table") -> bytes:
-    import pyarrow.parquet as pq
-
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", compression_level=9, use_dictionary=False,
-                   row_group_size=1 << 20, write_statistics=False, store_schema=True)  # fmt: skip
-    return sink.getvalue()

@@ -18,12 +18,18 @@ def note(runs: Path, run_id: str, text: str) -> None:
     path = folder(runs, run_id) / NAME
     path.parent.mkdir(parents=True, exist_ok=True)
     when = datetime.now(UTC).isoformat(timespec="seconds")
-    append_line(path, f"{when} {' '.join(text.split())}")
+    text = " ".join(text.split()).encode("utf-8", "replace").decode()
+    append_line(path, f"{when} {text}")
 
 
 def read(runs: Path, run_id: str) -> tuple[str, ...]:
-    """Read the lines, oldest first."""
+    """Read the lines, oldest first.
+
+    They are notes for people, so damage to the file must not stop a run: undecodable bytes are
+    replaced, and a file that cannot be read counts as empty.
+    """
+    path = folder(runs, run_id) / NAME
     try:
-        return tuple((folder(runs, run_id) / NAME).read_text(encoding="utf-8").splitlines())
+        return tuple(path.read_text(encoding="utf-8", errors="replace").splitlines())
     except OSError:
         return ()

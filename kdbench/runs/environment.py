@@ -66,7 +66,7 @@ def versions() -> dict[str, str]:
 def processor() -> str:
     """Return the name of the processor as the operating system reports it."""
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     except OSError:
@@ -81,7 +81,7 @@ def gpu_driver() -> str | None:
     Reads the kernel module's file, or asks ``nvidia-smi``, for at most ten seconds.
     """
     try:
-        found = re.search(r"\b\d{3,}(\.\d+)+", DRIVER_FILE.read_text())
+        found = re.search(r"\b\d{3,}(\.\d+)+", DRIVER_FILE.read_text(errors="replace"))
         if found:
             return found[0]
     except OSError:

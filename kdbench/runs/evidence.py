@@ -63,7 +63,13 @@ def gather(grid: Grid, cells: Sequence[Cell], runs: Path) -> Evidence:
         object.__setattr__(record, "environment", environment)
         by_id[key] = public(record)
     leave_out_foreign_accuracies(grid, cells, by_id, runs)
-    return Evidence(grid, cells, by_id, lambda run_id: _curve(runs, run_id), _plugins(cells))
+    return Evidence(
+        grid,
+        cells,
+        by_id,
+        lambda run_id: _curve(runs, run_id, by_id.get(run_id)),
+        _plugins(cells),
+    )
 
 
 def _plugins(cells: Sequence[Cell]) -> dict[str, tuple[str, str]]:
@@ -78,9 +84,9 @@ def _plugins(cells: Sequence[Cell]) -> dict[str, tuple[str, str]]:
     return dict(sorted(facts.items()))
 
 
-def _curve(runs: Path, run_id: str) -> History:
+def _curve(runs: Path, run_id: str, record: Record | None) -> History:
     """Read a learning curve without timings, in six significant digits."""
-    return history.read(runs, run_id, number=_six_digits, leave_out=TIMINGS)
+    return history.read(runs, run_id, record=record, number=_six_digits, leave_out=TIMINGS)
 
 
 def _six_digits(text: str) -> float:

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from kdbench.files import write_atomically
 from kdbench.runs.records import folder
 
@@ -56,6 +58,9 @@ class Beat:
     process: str = ""
 
 
+_BEAT = TypeAdapter(Beat)
+
+
 def write(runs: Path, beat: Beat) -> None:
     """Write a heartbeat, without syncing it to disk: losing one does no harm."""
     path = folder(runs, beat.run) / "progress.json"
@@ -68,10 +73,13 @@ def clear(runs: Path, run_id: str) -> None:
 
 
 def read(runs: Path, run_id: str, *, fresh: bool = True) -> Beat | None:
-    """Read the last heartbeat of a run; None if there is none, or if it is not fresh."""
+    """Read the last heartbeat of a run; None if there is none, or if it is not fresh.
+
+    A damaged one counts as none: the next one replaces it.
+    """
     try:
-        beat = Beat(**json.loads((folder(runs, run_id) / "progress.json").read_bytes()))
-    except (OSError, ValueError, TypeError):
+        beat = _BEAT.validate_json((folder(runs, run_id) / "progress.json").read_bytes())
+    except (OSError, ValueError):
         return None
     # The time of another host may be ahead; a heartbeat from the far future proves nothing.
     return beat if not fresh or abs(time.time() - beat.at) < STALE_SECONDS else None

@@ -12,90 +12,25 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic_core import from_json
-
-from kdbench.errors import UserError
+from kdbench import NUMERICS
+from kdbench.errors import UserError, one_line
 from kdbench.files import Permission, write_atomically, write_once
 from kdbench.grid.run import Run
+from kdbench.runs import checksums, record_format
+from kdbench.runs.checksums import ChecksumError
+from kdbench.runs.measurements import Cost as Cost
+from kdbench.runs.measurements import Result as Result
+from kdbench.runs.record_format import SCHEMA, FormatError
 
-SCHEMA = 1
 PART = 1 << 16
 """Bytes per read: larger than any record without a long traceback."""
+REMEDY = "; restore the file, or delete it and train the run again"
 Status = Literal["done", "diverged", "failed", "skipped"]
 T = TypeVar("T", "Record", "Result", "Cost")
 
 
 class RecordError(UserError):
     """A file under ``runs/`` is missing, damaged or of another version."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """Numbers of a run, equal bit for bit if the run is repeated on the same machine.
-
-    Accuracies are in percent. ``test_acc`` is the headline: the accuracy after the last finished
-    epoch, ``epoch``. ``best_acc`` is selected on the test set and shown only in a marked column.
-
-    Attributes:
-        weights: sha256 of the student's weights.
-        data: sha256 of the images and labels.
-        teacher_weights: sha256 of the teacher's weights.
-        val_acc: accuracy after the last epoch on held-out training images.
-        selected_acc: test accuracy at the epoch with the best ``val_acc``.
-    """
-
-    epoch: int
-    steps: int
-    train_loss: float
-    train_acc: float
-    test_loss: float
-    test_acc: float
-    test_top5: float
-    best_acc: float
-    best_epoch: int
-    weights: str
-    data: str
-    n_train: int
-    n_test: int
-    teacher_acc: float | None = None
-    teacher_weights: str | None = None
-    val_acc: float | None = None
-    selected_acc: float | None = None
-    last_finite_loss: float | None = None
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Cost of a run. Times vary from day to day; counts do not.
-
-    Attributes:
-        seconds: steps and evaluations of this learner, summed over all attempts.
-        teacher_seconds: teacher forward passes and batches. A cohort shares them; each of its runs
-            counts them in full, as if it had been trained alone.
-        step_ms: median milliseconds of a training step of this learner, without the teacher.
-        params: number of parameters of the student.
-        params_deployed: number of parameters used at inference.
-        params_extra: number of parameters that the method trains and then drops.
-        macs: multiply-accumulates of one image at inference, for the student alone.
-        peak_mb: peak memory in MB, shared with the cohort: of the process on a CPU, of the cohort's
-            tensors on a GPU.
-        peak_reserved_mb: peak of the memory that torch reserved on a GPU for those tensors, in MB;
-            None on a CPU, whose records leave it out.
-    """
-
-    seconds: float
-    teacher_seconds: float
-    step_ms: float
-    params: int
-    params_deployed: int
-    params_extra: int
-    macs: int
-    peak_mb: float
-    peak_reserved_mb: float | None = None
-
-    def values(self) -> dict[str, Any]:
-        """Return the fields for JSON, without those that are None."""
-        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -124,39 +59,38 @@ class Record:
     schema: int = SCHEMA
 
     def to_json(self) -> str:
-        """Format the record for ``record.json``."""
+        """Format the record for ``record.json``, with a checksum."""
         fields = asdict(self) | {"cost": self.cost.values() if self.cost else None}
-        return json.dumps(fields, indent=1, allow_nan=True) + "\n"
+        return checksums.add(json.dumps(fields, indent=1, allow_nan=True) + "\n")
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> "Record":
-        """Parse the output of ``to_json``.
+    def from_json(cls, text: str | bytes, *, intact: bool = False) -> "Record":
+        """Parse the output of ``to_json``, or a record in JSON without a checksum.
+
+        Args:
+            text: the record. Without a checksum, its accuracies must be those of a whole number of
+                images, which detects most damage.
+            intact: something else has verified the text.
 
         Raises:
-            RecordError: not a record, or a record of another schema.
+            RecordError: not a record, damaged, or of another schema.
         """
         try:
-            values = _values(text)
-            if values["schema"] != SCHEMA:
-                raise RecordError(f"schema {values['schema']}, this kdbench reads {SCHEMA}")
-            result, cost = values["result"], values["cost"]
-            if cost:
-                cost.setdefault("peak_reserved_mb", None)
-            values["attempts"] = tuple(values["attempts"])
-            values["result"] = _made(Result, result) if result else None
-            values["cost"] = _made(Cost, cost) if cost else None
-            return _made(cls, values)
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as e:
-            raise RecordError(f"not a record: {type(e).__name__}: {e}") from e
-
-
-def _values(text: str | bytes) -> Any:
-    """Parse JSON, three times as fast as ``json.loads``."""
-    try:
-        return from_json(text)
-    except ValueError:
-        # Python accepts more than the standard, such as half a surrogate pair, or raises its error.
-        return json.loads(text)
+            intact = checksums.verify(text.encode() if isinstance(text, str) else text) or intact
+            values = record_format.parse(text)
+        except (ChecksumError, FormatError, UnicodeEncodeError) as error:
+            raise RecordError(f"not a record: {error}") from None
+        if values.pop("checksum", None) and not intact:
+            raise RecordError(f"not a record: {checksums.MISMATCH}")
+        result, cost = values["result"], values["cost"]
+        if result and not intact and (problem := record_format.fractional(result)):
+            raise RecordError(f"not a record: {problem}")
+        if cost:
+            cost.setdefault("peak_reserved_mb", None)
+        values["attempts"] = tuple(values["attempts"])
+        values["result"] = _made(Result, result) if result else None
+        values["cost"] = _made(Cost, cost) if cost else None
+        return _made(cls, values)
 
 
 def _made(cls: type[T], values: dict[str, Any]) -> T:
@@ -200,9 +134,21 @@ def read(runs: Path, run_id: str) -> Record | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        return Record.from_json(text)
+        return _belonging(Record.from_json(text), run_id)
     except RecordError as error:
-        raise RecordError(f"{path}: {error}") from error
+        raise RecordError(f"{path}: {error}{REMEDY}") from error
+
+
+def _belonging(record: Record, run_id: str) -> Record:
+    """Return the record if it is that of the run."""
+    if record.run != run_id:
+        raise RecordError(f"not a record of this run, but of {record.run[:40]!r}")
+    return record
+
+
+def has_checksum(runs: Path, run_id: str) -> bool:
+    """Check whether the record of a run, which ``read`` accepts, was verified by a checksum."""
+    return checksums.verify((folder(runs, run_id) / "record.json").read_bytes())
 
 
 def has_record(runs: Path, run_id: str) -> bool:
@@ -220,11 +166,11 @@ def load(runs: Path, ids: Iterable[str]) -> dict[str, Record]:
     for run_id in dict.fromkeys(ids):
         path = f"{runs}/{run_id}/record.json"
         try:
-            by_id[run_id] = Record.from_json(_content(path))
+            by_id[run_id] = _belonging(Record.from_json(_content(path)), run_id)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except RecordError as error:
-            raise RecordError(f"{path}: {error}") from error
+            raise RecordError(f"{path}: {error}{REMEDY}") from error
     return by_id
 
 
@@ -247,17 +193,23 @@ def read_run_json(runs: Path, run_id: str) -> dict[str, Any]:
     """Read the ``run.json`` of a run, or of an imported teacher, which is no ``Run``.
 
     Raises:
-        RecordError: the file is missing or damaged.
+        RecordError: the file is missing or damaged, or that of another run.
     """
     path = folder(runs, run_id) / "run.json"
     try:
-        values = json.loads(path.read_bytes())
+        content = path.read_bytes()
+        intact = checksums.verify(content)
+        values = json.loads(content)
     except FileNotFoundError:
         raise RecordError(f"{path}: no such run") from None
-    except (OSError, ValueError) as error:
-        raise RecordError(f"{path}: not a run: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise RecordError(f"{path}: not a run: {one_line(error)}") from error
     if not isinstance(values, dict):
         raise RecordError(f"{path}: not a run: expected a mapping")
+    if values.pop(checksums.KEY, None) and not intact:
+        raise RecordError(f"{path}: not a run: {checksums.MISMATCH}")
+    if values.get("id", run_id) != run_id:
+        raise RecordError(f"{path}: the settings of another run, {str(values['id'])[:40]!r}")
     return values
 
 
@@ -265,19 +217,32 @@ def read_run(runs: Path, run_id: str) -> Run:
     """Read the run of an id.
 
     Raises:
-        RecordError: its ``run.json`` is missing or damaged.
+        RecordError: its ``run.json`` is missing or damaged, or that of another run.
     """
     values = read_run_json(runs, run_id)
+    path = folder(runs, run_id) / "run.json"
     try:
-        return Run.from_json(values)
-    except (ValueError, KeyError, TypeError) as error:
-        path = folder(runs, run_id) / "run.json"
-        raise RecordError(f"{path}: not a run: {error}") from error
+        run = Run.from_json(values)
+        same = run.id == run_id or _id_may_differ(values, run)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise RecordError(f"{path}: not a run: {one_line(error)}") from error
+    if not same:
+        raise RecordError(f"{path}: damaged: its settings are those of another run, {run.id}")
+    return run
+
+
+def _id_may_differ(values: dict[str, Any], run: Run) -> bool:
+    """Check whether the id of a run's settings depends on more than the settings.
+
+    That is so under other numerics, and with a folder of images without a label, whose name depends
+    on links and on the working folder.
+    """
+    return values.get("numerics") != NUMERICS or bool(run.dataset.root and not run.dataset.label)
 
 
 def write_run(runs: Path, run: Run) -> None:
-    """Write ``run.json`` into the folder of a run, unless it exists."""
+    """Write ``run.json`` with a checksum into the folder of a run, unless it exists."""
     path = folder(runs, run.id) / "run.json"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(run.to_json(), indent=1) + "\n")
+        write_atomically(path, checksums.add(json.dumps(run.to_json(), indent=1) + "\n"))

@@ -257,4 +257,4 @@ def _one_line(error: BaseException) -> str:
     if is_out_of_memory(error):
         text += " (out of memory: a smaller executor.cohort or batch_size needs less)"
     plain = isinstance(error, Incompatible | ContractBroken)
-    return text if plain else f"{type(error).__name__}: {text}"
+    return text if text and plain else f"{type(error).__name__}: {text}"

@@ -73,7 +73,11 @@ def load(
     except CheckpointDamaged as damage:
         raise TeacherError(f"{damage}; {_again(runs, teacher)}") from None
     network = zoo.create(teacher.arch, num_classes=num_classes, in_channels=in_channels)
-    network.load_state_dict(state)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise TeacherError(f"{path}: does not fit {teacher.arch}: {reason}") from None
     network.eval().requires_grad_(False)
     fast = folded(network).to(device).to(memory_format=torch.channels_last)
     return LoadedTeacher(network, fast, record.result.test_acc, record.result.weights)

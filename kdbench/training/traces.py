@@ -7,12 +7,14 @@ such as ``semckd.attention[0][2]``. Tracing changes no result and no run id.
 import csv
 import io
 import itertools
+import math
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdbench.errors import one_line
 from kdbench.files import Permission, write_atomically
 from kdbench.grid.run import Term
 from kdbench.runs.records import RecordError
@@ -80,14 +82,18 @@ def read(folder: Path) -> dict[str, "np.ndarray[Any, Any]"]:
 
     path = folder / NAME
     try:
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file, strict=True))
     except FileNotFoundError:
         return {}
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise RecordError(f"{path}: not a trace: {one_line(error)}") from error
     entries: dict[str, dict[tuple[int, ...], list[float]]] = {}  # name -> index -> of each epoch
     try:
         for column in rows[0] if rows else ():
-            match = _COLUMN.fullmatch(column)
+            match = _COLUMN.fullmatch(column or "")
+            if column is None:
+                raise ValueError("a line has more fields than the first")
             if match and column != "epoch":
                 index = tuple(map(int, re.findall(r"\d+", match["index"])))
                 values = [float(row[column]) for row in rows]
@@ -95,10 +101,12 @@ def read(folder: Path) -> dict[str, "np.ndarray[Any, Any]"]:
         arrays = {}
         for name, parts in entries.items():
             shape = tuple(max(axis) + 1 for axis in zip(*parts, strict=True))
+            if math.prod(shape) != len(parts):
+                raise ValueError(f"entries of {name} are missing")
             arrays[name] = np.full((len(rows), *shape), np.nan)
             for index, values in parts.items():
                 all_epochs: tuple[slice | int, ...] = (slice(None), *index)
                 arrays[name][all_epochs] = values
     except (ValueError, TypeError) as error:
-        raise RecordError(f"{path}: not a trace: {error}") from error
+        raise RecordError(f"{path}: not a trace: {one_line(error)}") from error
     return arrays

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_grids import make_record
+from fake_grids import done, make_record
 from rich.console import Console
 from small_grids import cell, expanded, kdbench, small, write
 
@@ -176,12 +176,15 @@ def test_show_describes_a_run(grid: Expansion, tmp_path: Path) -> None:
         make_record(run, 81.5), status="failed", reason="why", traceback="line 1\nline 2\n",
         attempts=("resumed at epoch 2",),
     )  # fmt: skip
+    assert record.result is not None
+    result = replace(record.result, epoch=100, test_acc=50.0, best_acc=50.0, best_epoch=100)
+    record = replace(record, result=result)
     records.write(tmp_path, record)
     history = "epoch,train_loss,train_acc,test_loss,test_acc,seconds\n"
     history += "".join(f"{i},1.5,50,1.25,{i / 2},9\n" for i in range(1, 101))
     (tmp_path / run.id / "history.csv").write_text(history)
     output = text(show.describe_run(tmp_path, run.id), 500)
-    for part in ("failed: why", '"test_acc": 81.5', "line 2", "attempt: resumed at epoch 2",
+    for part in ("failed: why", '"test_acc": 50.0', "line 2", "attempt: resumed at epoch 2",
                  '"teacher": {"arch": "r8w4"',
                  "repeat with: kdbench train --method kd"):  # fmt: skip
         assert part in output
@@ -191,6 +194,6 @@ def test_show_describes_a_run(grid: Expansion, tmp_path: Path) -> None:
 def test_show_describes_an_imported_teacher(tmp_path: Path) -> None:
     (tmp_path / "import-01").mkdir()
     (tmp_path / "import-01" / "run.json").write_text('{"id": "import-01", "student": "vgg8"}')
-    records.write(tmp_path, Record("import-01", "done"))
+    records.write(tmp_path, done("import-01"))
     output = text(show.describe_run(tmp_path, "import"))
     assert "vgg8, imported" in output and "teachers: {vgg8: import-01}" in output

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_grids import done
 from fake_slurm import (
     DONE,
     FakeSlurm,
@@ -26,7 +27,6 @@ from kdbench.execution.slurm.scheduler import SchedulerError, run_command
 from kdbench.execution.work import JobError
 from kdbench.runs import attempts, lease, records
 from kdbench.runs.owner import Owner
-from kdbench.runs.records import Record
 
 __all__ = ["slurm"]
 
@@ -248,7 +248,7 @@ def test_job_that_does_not_end_is_cancelled_once_its_records_exist(
 
     def on_start(name: str, job: Job) -> str | None:
         if name == "100_0":
-            records.write(tmp_path, Record(runs[0].id, "done"))
+            records.write(tmp_path, done(runs[0].id))
             return None
         return DONE
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_grids import make_record
+from fake_grids import done, make_record
 from fake_slurm import (
     FakeSlurm,
     make_runner,
@@ -21,7 +21,6 @@ from kdbench.execution.slurm.jobs_of_grid import cancel
 from kdbench.execution.work import JobError
 from kdbench.runs import records
 from kdbench.runs.data_digests import MadeOf
-from kdbench.runs.records import Record
 
 __all__ = ["slurm"]
 
@@ -151,7 +150,7 @@ def test_several_cohorts_share_a_gpu(slurm: FakeSlurm, tmp_path: Path) -> None:
 def test_cohorts_are_as_large_as_memory_allows(slurm: FakeSlurm, tmp_path: Path) -> None:
     teacher = alone(student="r8w4")
     records.write_run(tmp_path, teacher)
-    records.write(tmp_path, Record(teacher.id, "done"))
+    records.write(tmp_path, done(teacher.id))
     runs = [taught(teacher, name) for name in ("kd", "at", "sp", "semckd")]
     run_to_end(runs, tmp_path, slurm, slurm_executor(memory="8 GB"))
     run_to_end(runs2 := [taught(teacher, n, seed=1) for n in ("kd", "at", "sp", "semckd")],

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from debug_runner import DEBUG, teacher_and_students, train_all
+from fake_grids import done
 from tiny_runs import alone, numbers, taught, train
 
 from kdbench import files
@@ -189,7 +190,7 @@ def test_run_that_ends_while_its_lease_is_taken_is_not_trained_again(
     def acquire(folder: Path, owner: Owner) -> Lease | None:
         # Another runner writes the record at this very moment.
         records.write_run(tmp_path, run)
-        records.write(tmp_path, Record(run.id, "done"))
+        records.write(tmp_path, done(run.id))
         return original(folder, owner)
 
     monkeypatch.setattr(lease, "acquire", acquire)

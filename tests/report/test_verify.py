@@ -1,12 +1,15 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from fake_grids import PAIRS, aggregate_of, make_cells, make_grid, make_records, typical
-from small_grids import PLUGIN, kdbench, tree
+from small_grids import PLUGIN, kdbench, mistakes, tree
 
 from kdbench.report import leaderboard, verify
+from kdbench.runs import archive
 
 ROOT = Path(__file__).parents[2]
 
@@ -108,3 +111,21 @@ def test_makefile_runs_verify() -> None:
     assert re.search(
         r"^verify-results:.*\n\t.*kdbench verify", (ROOT / "Makefile").read_text(), re.M
     )
+
+
+def test_missing_folder_of_results_is_an_error(tmp_path: Path) -> None:
+    [line] = mistakes("verify", "--results", tmp_path / "none")
+    assert line == f"--results {tmp_path / 'none'}: no such folder"
+
+
+def test_archive_without_checksum_is_verified(tmp_path: Path) -> None:
+    grid = make_grid(PAIRS)
+    cells = make_cells(grid)
+    records = {
+        run_id: replace(record, result=replace(record.result, best_acc=81.0, best_epoch=2))
+        for run_id, record in make_records(cells, lambda run: 81.0).items()
+        if record.result
+    }
+    path = leaderboard.write(aggregate_of(grid, cells, records), tmp_path).with_name(archive.NAME)
+    pq.write_table(archive.without_checksum(pq.read_table(path)), path)
+    assert kdbench("verify", "--results", tmp_path).exit_code == 0

@@ -1,3 +1,4 @@
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -112,7 +113,10 @@ def test_gathered_evidence_and_its_archive_agree(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     for run_id, record in make_records(cells, typical).items():
         (runs / run_id).mkdir(parents=True)
-        records.write(runs, replace(record, environment=record.environment | {"host": "h"}))
+        assert record.result is not None
+        result = replace(record.result, test_acc=81.0, best_acc=81.0, best_epoch=2)
+        secret = record.environment | {"host": "h"}
+        records.write(runs, replace(record, result=result, environment=secret))
         (runs / run_id / "history.csv").write_text(
             "epoch,train_loss,test_acc,val_acc,seconds\n1,0.123456789,80.25,,1.5\n2,0.1,81,2,1\n"
         )
@@ -183,6 +187,9 @@ def test_run_with_another_id_is_refused(tmp_path: Path) -> None:
     runs = [text.replace('"gamma":1.0', '"gamma":2.0') for text in table["run"].to_pylist()]
     changed = table.set_column(1, "run", pa.array(runs))
     pq.write_table(changed, path)
+    with pytest.raises(ArchiveError, match="does not match its checksum"):
+        archive.load(path)
+    pq.write_table(archive.without_checksum(changed), path)
     with pytest.raises(ArchiveError, match="has another id"):
         archive.load(path)
 
@@ -203,3 +210,75 @@ def test_equal_frames_give_equal_bytes_and_values(tmp_path: Path) -> None:
     assert table.column_names == list(frame.columns)
     assert table["mean"].to_pylist()[:3] == frame["mean"].tolist()[:3]
     assert table["seeds"].to_pylist()[1] == "0 1 2"
+
+
+def test_number_changed_in_an_archive_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "records.parquet"
+    archive.write(mixed_evidence(), path)
+    table = pq.read_table(path)
+    for name, old, new in (("record", '"n_test":400', '"n_test":401'), ("history", "1.0,", "9.0,")):
+        texts = [text and text.replace(old, new, 1) for text in table[name].to_pylist()]
+        assert texts != table[name].to_pylist()
+        changed = table.set_column(archive.COLUMNS.index(name), name, pa.array(texts))
+        pq.write_table(changed, path)
+        with pytest.raises(ArchiveError, match="does not match its checksum"):
+            archive.load(path)
+
+
+@pytest.mark.parametrize(
+    ("history", "problem"),
+    [
+        ('{"epoch":[1.0,2.0],"test_acc":[80.0]}', "argument 2 is shorter"),
+        ('{"epoch":1.0}', "expected a list of numbers"),
+        ('{"epoch":[[1.0]],"test_acc":[80.0]}', "expected numbers"),
+        ('{"epoch":[1.0],"test_acc":["80"]}', "expected numbers"),
+        ("[1]", "has no attribute"),
+        ("{", "learning curve"),
+        ('{"epoch":[1.0],"test_acc":[80.0]}', "1 epochs, the run's record says 2"),
+    ],
+)
+def test_odd_curve_in_an_archive_is_refused_with_its_run(
+    tmp_path: Path, history: str, problem: str
+) -> None:
+    grid = make_grid()
+    cells = make_cells(grid)
+    path = tmp_path / "records.parquet"
+    archive.write(evidence_of(grid, cells, make_records(cells, lambda run: 80.25)), path)
+    table = archive.without_checksum(pq.read_table(path))
+    pq.write_table(table.set_column(3, "history", pa.array([history] * len(table))), path)
+    run_id = table["id"].to_pylist()[0]
+    evidence = archive.load(path)
+    with pytest.raises(ArchiveError) as error:
+        evidence.history(run_id)
+    assert str(error.value).startswith(f"{path}: damaged: learning curve of {run_id}: ")
+    assert problem in str(error.value)
+    [line] = mistakes("report", "--from", path, "--results", tmp_path)
+    assert line.startswith(f"{path}: damaged: learning curve of ")
+
+
+def test_archive_without_numerics_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "records.parquet"
+    archive.write(mixed_evidence(), path)
+    table = pq.read_table(path)
+    metadata = json.loads(table.schema.metadata[b"kdbench"])
+    del metadata["numerics"]
+    pq.write_table(table.replace_schema_metadata({b"kdbench": json.dumps(metadata)}), path)
+    with pytest.raises(ArchiveError, match="damaged: KeyError: 'numerics'"):
+        archive.load(path)
+
+
+def test_archive_of_an_earlier_version_of_the_data_says_so(tmp_path: Path) -> None:
+    grid = make_grid(dataset=Dataset(name="cifar100"))
+    cells = make_cells(grid)
+    path = tmp_path / "records.parquet"
+    archive.write(evidence_of(grid, cells, {}), path)
+    table = archive.without_checksum(pq.read_table(path))
+    rows = []
+    for text in table["run"].to_pylist():
+        values = Run.from_json(json.loads(text)).canonical
+        del values["dataset"]["version"]
+        old = json.dumps(values, sort_keys=True, separators=(",", ":")).encode()
+        rows.append(hashlib.sha256(old).hexdigest()[:16])
+    pq.write_table(table.set_column(0, "id", pa.array(rows)), path)
+    with pytest.raises(ArchiveError, match="cifar100 as kdbench read it before version 2"):
+        archive.load(path)

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_grids import make_record
+from fake_grids import done, make_record
 from small_grids import cell, small
 
 from kdbench.grid.expand import expand
 from kdbench.grid.grid import GridError
 from kdbench.runs import records
 from kdbench.runs.evidence import gather
-from kdbench.runs.records import Record
 from kdbench.runs.trained_teachers import check_teachers
 from kdbench.stats.cell_summary import teacher_accuracy
 
@@ -21,7 +20,7 @@ from kdbench.stats.cell_summary import teacher_accuracy
 def adopted(runs: Path, run_id: str, about: str, status: Any = "done") -> None:
     (runs / run_id).mkdir(parents=True)
     (runs / run_id / "run.json").write_text(about)
-    records.write(runs, Record(run_id, status))
+    records.write(runs, replace(done(run_id), status=status))
 
 
 def test_imported_teachers_must_exist_and_fit(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fake_grids import done
 from tiny_runs import alone, taught
 
 from kdbench.execution.events import Event
@@ -20,7 +21,6 @@ from kdbench.grid.grid import Executor
 from kdbench.grid.resources import Slurm
 from kdbench.grid.run import Run
 from kdbench.runs import records
-from kdbench.runs.records import Record
 
 DONE = "COMPLETED"
 
@@ -153,7 +153,7 @@ class FakeSlurm:
         job = self.jobs[name]
         if state == DONE:
             for run_id in job.submission.ids(job.index):
-                records.write(Path(job.submission.runs), Record(run_id, "done"))
+                records.write(Path(job.submission.runs), done(run_id))
         job.listed, job.accounted = None, state
 
     # -- commands ---------------------------------------------------------------------------

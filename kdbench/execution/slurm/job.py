@@ -8,10 +8,12 @@ import time
 from pathlib import Path
 
 from kdbench import files
+from kdbench.errors import one_line
 from kdbench.execution import crashes, work
 from kdbench.execution.slurm import code_snapshot, submissions
 from kdbench.execution.slurm.stop_signals import StopSignals
 from kdbench.execution.slurm.submissions import Submission
+from kdbench.execution.stopping_reason import stopping_reason
 from kdbench.execution.waiting import Waiting
 from kdbench.execution.work import JobError, Work
 from kdbench.execution.worker import Worker
@@ -37,7 +39,22 @@ def train(folder: Path, index: int, signals: StopSignals) -> int:
         reason. 143: stopped by a signal. If the GPU refuses all further work, the process ends at
         once, with ``crashes.DEVICE_LOST``.
     """
-    submission = submissions.read(folder)
+    try:
+        return _train(folder, index, signals)
+    except BaseException as error:
+        reason = stopping_reason(error)
+        if reason is None:
+            raise
+        sys.stderr.write("".join(f"kdbench: {line}\n" for line in reason.splitlines()))
+        # If this disk is the reason, the job's log has it.
+        with contextlib.suppress(OSError):
+            files.write_atomically(folder / f"{index}.error", f"{reason}\n")
+        return 2
+
+
+def _train(folder: Path, index: int, signals: StopSignals) -> int:
+    """Train an element of a submission, and return its exit code, as ``train`` does."""
+    submission = _submission(folder)
     process = int(os.environ.get("SLURM_PROCID", "0"))
     _remove_partial_results(folder)
     together = submission.ranks > 1
@@ -52,19 +69,24 @@ def train(folder: Path, index: int, signals: StopSignals) -> int:
     made_of = submission.recorded_data()
     task = Work((cohort,), runs, Path(submission.data), executor, workers, made_of=made_of)
     owner = Owner.me(max(submission.attempts.get(run_id, 0) for run_id in ids))
-    try:
-        progressed, code = _train_with_ranks(task, owner, signals)
-    except JobError as error:
-        sys.stderr.write(f"kdbench: {error}\n")
-        with contextlib.suppress(OSError):  # the disk may be full
-            files.write_atomically(folder / f"{index}.error", f"{error}\n")
-        return 2
+    progressed, code = _train_with_ranks(task, owner, signals)
     left = work.missing(cohort, runs)
     if signals.stop and left:
         return _stopped(submission, process, left, signals, progressed=progressed)
     with contextlib.suppress(OSError):  # all runs have their records
         _marker(submission, "ended", process).touch()
     return code
+
+
+def _submission(folder: Path) -> Submission:
+    """Read the submission that this job belongs to."""
+    try:
+        return submissions.read(folder)
+    except OSError:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        path = folder / "submission.json"
+        raise JobError(f"{path}: not a submission: {one_line(error)}") from error
 
 
 def _train_with_ranks(task: Work, owner: Owner, signals: StopSignals) -> tuple[bool, int]:

@@ -219,7 +219,8 @@ class Poller:
 
     def _error_of(self, submission: Submission, index: int) -> str:
         try:
-            return (submission.folder / f"{index}.error").read_text(encoding="utf-8").strip()
+            path = submission.folder / f"{index}.error"
+            return path.read_text(encoding="utf-8", errors="replace").strip()
         except OSError:
             return ""
 

@@ -75,7 +75,7 @@ class Submission:
         """Return Slurm's id; None until sbatch has answered."""
         try:
             return str(json.loads((self.folder / "job.json").read_bytes())["job"])
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def element(self, job: str | None, index: int) -> str | None:
@@ -139,6 +139,6 @@ def unfinished(runs: Path) -> list[Submission]:
         if not (path.parent / "closed").exists():
             try:
                 dated.append((path.stat().st_mtime, read(path.parent)))
-            except (OSError, ValueError, KeyError, TypeError):
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 continue  # another version, or being written or deleted
     return [submission for _, submission in sorted(dated, key=lambda pair: pair[0])]
