@@ -81,7 +81,7 @@ SIMKD = Repository(
     "SimKD",
     "train_student.py",
     "semckd",
-    ("ShuffleV1", "MobileNetV2"),
+    ("resnet8x4", "resnet14x2"),
     (*TRAIN_STUDENT, "--path_t", "{teacher_file}"),
 )
 MDISTILLER = Repository(
