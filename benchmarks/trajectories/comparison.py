@@ -78,6 +78,9 @@ def compare(
             if case.row in ours.skipped:
                 yield Outcome(case, pair, reason=f"skipped: {ours.skipped[case.row]}")
                 continue
+            if case.row in ours.failed:
+                yield Outcome(case, pair, reason=f"FAILED: kdbench: {ours.failed[case.row]}")
+                continue
             job = job_of(case, ours, checkout, pair, epochs, batch_size(steps))
             try:
                 theirs = trained(job, folder / f"{i}")

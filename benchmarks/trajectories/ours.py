@@ -9,7 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdbench.data.batches import eval_batches, train_batches
 from kdbench.data.dataset import LoadedData, load
@@ -17,6 +17,7 @@ from kdbench.grid.expand import expand
 from kdbench.grid.parsing import parse
 from kdbench.grid.run import Run
 from kdbench.method import Batch, Features
+from kdbench.registry import lookup
 from kdbench.runs import records
 from kdbench.training import teacher as teachers
 from kdbench.training.build import build_network, dry_run
@@ -61,6 +62,7 @@ class Ours:
         batches: of each phase, ``pretrain`` and ``train``, the epochs.
         test: images and labels of the test set.
         skipped: reasons of the rows that cannot work.
+        failed: reasons of the rows that failed or diverged.
     """
 
     teacher: State
@@ -72,19 +74,16 @@ class Ours:
     batches: dict[str, list[Epoch]] = field(default_factory=dict)
     test: Epoch = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
 
 
 class RecordedLearner(Learner):
-    """A learner that keeps its first state, its losses and CRD's samples."""
+    """A learner that keeps its first state and its losses."""
 
     def __init__(self, run: Run, **parts: Any) -> None:
         super().__init__(run, **parts)
         self.before = self.trajectory()
         self.losses: list[float] = []
-        self.negatives: list[Tensor] = []
-        for method in self.terms:
-            if hasattr(method, "draw"):
-                vars(method)["draw"] = partial(self._drawn, method.draw)
 
     def trajectory(self) -> Trajectory:
         """Return a copy of the present tensors."""
@@ -97,13 +96,6 @@ class RecordedLearner(Learner):
         loss = super()._loss(s, t, batch)
         self.losses.append(float(loss.detach()))
         return loss
-
-    def _drawn(self, draw: Any, batch: Batch) -> tuple[Tensor, Tensor]:
-        positive, counts = draw(batch)
-        every = torch.arange(counts.shape[1])
-        rows = [every.repeat_interleave(row.long()) for row in counts]
-        self.negatives.append(torch.cat((positive[:, None], torch.stack(rows)), 1))
-        return positive, counts
 
 
 def train(
@@ -124,9 +116,6 @@ def train(
         epochs: of each phase; the learning rate drops after the first.
         steps: batches of an epoch.
         folder: empty; images, runs and teacher are written to it.
-
-    Raises:
-        RuntimeError: a run failed.
     """
     size = batch_size(steps)
     write_images(folder / "images", steps * size)
@@ -151,7 +140,8 @@ def train(
         assert first is not None
         teacher = teachers.load(context.runs, first, num_classes=CLASSES, in_channels=3, device=CPU)
         batches: dict[str, list[Epoch]] = {"pretrain": [], "train": []}
-        with recording(batches):
+        drawn: dict[nn.Module, list[Tensor]] = {}
+        with recording(batches), recording_samples(drawn):
             learners = _cohort([runs[row] for row in rows], teacher, data, context)
         student = build_network(runs["student"], num_classes=CLASSES, in_channels=3)
         result = Ours(
@@ -165,12 +155,17 @@ def train(
         learner = learners.get(runs[row].id)
         if learner is None:
             record = records.read(context.runs, runs[row].id)
-            result.skipped[row] = (record.reason if record else None) or "no record"
+            impossible = record is not None and record.status == "skipped"
+            reasons = result.skipped if impossible else result.failed
+            reasons[row] = (record.reason if record else None) or "no record"
+            continue
+        if learner.status != "done":
+            result.failed[row] = learner.reason
             continue
         after = learner.trajectory()
         after.losses = learner.losses
         result.before[row], result.after[row] = learner.before, after
-        result.negatives[row] = learner.negatives
+        result.negatives[row] = [x for method in learner.terms for x in drawn.get(method, ())]
     return result
 
 
@@ -194,10 +189,6 @@ def _cohort(
 
     with patch("kdbench.training.cohort.Learner", build):
         Cohort(runs, teacher, data, context).train()
-    for run in runs:
-        record = records.read(context.runs, run.id)
-        if record is None or record.status not in ("done", "skipped"):
-            raise RuntimeError(f"{run.title}, {run.method}: {record and record.reason}")
     return learners
 
 
@@ -229,4 +220,21 @@ def recording(batches: dict[str, list[Epoch]]) -> Iterator[None]:
         return iter(epoch)
 
     with patch("kdbench.training.steps.train_batches", feed):
+        yield
+
+
+@contextmanager
+def recording_samples(drawn: dict[nn.Module, list[Tensor]]) -> Iterator[None]:
+    """Add CRD's samples of every step to ``drawn``, by the method: positions, [B, 1 + K]."""
+    crd: Any = lookup.load("crd")
+    draw = crd.draw
+
+    def recorded(self: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        positive, counts = draw(self, batch)
+        every = torch.arange(counts.shape[1])
+        rows = torch.stack([every.repeat_interleave(row.long()) for row in counts])
+        drawn.setdefault(self, []).append(torch.cat((positive[:, None], rows), 1))
+        return positive, counts
+
+    with patch.object(crd, "draw", recorded):
         yield

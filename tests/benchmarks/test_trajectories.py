@@ -226,11 +226,25 @@ def test_equal_loop_is_equal_and_planted_decay_is_not(
         assert departing.verdict == ("equal" if word == "equal" else "departs: on purpose")
 
 
-def test_pair_that_cannot_work_is_skipped(tmp_path: Path) -> None:
+def test_samples_of_crd_are_kept_and_impossible_rows_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: dict[str, dict[str, int]] = {"crd": {"k": 8}, "fsp": {}}
+    result = comparison.train(rows, "crd", PAIR, epochs=1, steps=1, folder=tmp_path)
+    ((images, labels, index),) = result.batches["train"][0]
+    (samples,) = result.negatives["crd"]
+    assert samples.shape == (len(images), 9)
+    assert samples[:, 0].equal(index)
+    label = torch.empty_like(labels).scatter_(0, index, labels)
+    assert (label[samples[:, 1:]] != labels[:, None]).all()
+    monkeypatch.setattr(comparison, "train", lambda *args, **named: result)
     fsp = next(case for case in CASES if case.row == "fsp")
     (outcome,) = comparison.compare(tmp_path, [fsp], PAIR, 1, 1)
     assert outcome.verdict.startswith("skipped: FSP needs equal channels")
     assert not outcome.wrong
+    result.skipped, result.failed = {}, {"fsp": "loss not finite"}
+    (outcome,) = comparison.compare(tmp_path, [fsp], PAIR, 1, 1)
+    assert (outcome.verdict, outcome.wrong) == ("FAILED: kdbench: loss not finite", True)
 
 
 # --- the command --------------------------------------------------------------------------------
