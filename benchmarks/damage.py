@@ -64,8 +64,8 @@ def whole(run: Run) -> records.Record:
     return records.Record.from_json(json.dumps(fields))
 
 
-def count(path: Path, read: Callable[[], Any]) -> dict[str, int]:
-    """Flip every bit of a file.
+def count(path: Path, read: Callable[[], Any], every: int = 1) -> dict[str, int]:
+    """Flip every bit of a file, or one of ``every`` so many.
 
     Returns:
         ``n``: the number of bits. ``accepted``: how many gave other values without an error.
@@ -74,7 +74,8 @@ def count(path: Path, read: Callable[[], Any]) -> dict[str, int]:
     content = path.read_bytes()
     right = read()
     accepted = others = 0
-    for bit in range(8 * len(content)):
+    bits = range(0, 8 * len(content), every)
+    for bit in bits:
         damaged = bytearray(content)
         damaged[bit // 8] ^= 1 << bit % 8
         path.write_bytes(damaged)
@@ -83,7 +84,7 @@ def count(path: Path, read: Callable[[], Any]) -> dict[str, int]:
             accepted += repr(found) != repr(right)
             others += accuracies(found) != accuracies(right)
     path.write_bytes(content)
-    return {"n": 8 * len(content), "accepted": accepted, "other_accuracy": others}
+    return {"n": len(bits), "accepted": accepted, "other_accuracy": others}
 
 
 def accuracies(found: Any) -> Any:

@@ -78,7 +78,7 @@ PARTS = (
     ("plots", "kdbench.report.plots.pictures", "pictures"),
     ("tables", "kdbench.report.leaderboard", "make_tables"),
     ("Markdown", "kdbench.report.leaderboard", "markdown"),
-    ("CSV and Parquet", "kdbench.report.leaderboard", "_csv"),
+    ("CSV and Parquet", "kdbench.report.text.spreadsheet", "csv"),
     ("CSV and Parquet", "kdbench.runs.archive", "table"),
     ("LaTeX", "kdbench.report.text.latex", "leaderboard"),
     ("page", "kdbench.report.page.html", "render"),

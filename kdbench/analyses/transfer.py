@@ -153,8 +153,9 @@ def _read(path: Path) -> TransferResult | None:
         content = path.read_bytes()
         intact = checksums.verify(content)
         values = json.loads(content)
-        if values.pop(checksums.KEY, None) and not intact:
+        if checksums.KEY in values and not intact:
             raise ValueError(checksums.MISMATCH)
+        values.pop(checksums.KEY, None)
         result = TransferResult(**values)
         for acc in (result.test_acc, result.best_acc, result.train_acc, *result.curve):
             if not 0 <= acc <= 100:

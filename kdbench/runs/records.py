@@ -80,7 +80,7 @@ class Record:
             values = record_format.parse(text)
         except (ChecksumError, FormatError, UnicodeEncodeError) as error:
             raise RecordError(f"not a record: {error}") from None
-        if values.pop("checksum", None) and not intact:
+        if values.pop("checksum", None) is not None and not intact:
             raise RecordError(f"not a record: {checksums.MISMATCH}")
         result, cost = values["result"], values["cost"]
         if result and not intact and (problem := record_format.fractional(result)):
@@ -206,8 +206,9 @@ def read_run_json(runs: Path, run_id: str) -> dict[str, Any]:
         raise RecordError(f"{path}: not a run: {one_line(error)}") from error
     if not isinstance(values, dict):
         raise RecordError(f"{path}: not a run: expected a mapping")
-    if values.pop(checksums.KEY, None) and not intact:
+    if checksums.KEY in values and not intact:
         raise RecordError(f"{path}: not a run: {checksums.MISMATCH}")
+    values.pop(checksums.KEY, None)
     if values.get("id", run_id) != run_id:
         raise RecordError(f"{path}: the settings of another run, {str(values['id'])[:40]!r}")
     return values
@@ -237,7 +238,10 @@ def _id_may_differ(values: dict[str, Any], run: Run) -> bool:
     That is so under other numerics, and with a folder of images without a label, whose name depends
     on links and on the working folder.
     """
-    return values.get("numerics") != NUMERICS or bool(run.dataset.root and not run.dataset.label)
+    other = values.get("numerics", NUMERICS)
+    return (type(other) is int and other != NUMERICS) or bool(
+        run.dataset.root and not run.dataset.label
+    )
 
 
 def write_run(runs: Path, run: Run) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,11 @@ from kdbench.analyses.loading import Library
 from kdbench.analyses.trained_run import AnalysisError
 from kdbench.analyses.transfer import Transfer
 from kdbench.data.batches import Normalise, train_batches
+from kdbench.errors import UserError
 from kdbench.grid.run import Run
 from kdbench.grid.settings import Dataset, Training
 from kdbench.rng import key
+from kdbench.runs import checksums
 from kdbench.training import checkpoint
 
 SHORT = Training(epochs=3, batch_size=16, lr=0.1, crop_pad=0, flip=False)
@@ -238,3 +240,23 @@ def test_mistakes(library: Library, school: tuple[Path, Run], tmp_path: Path) ->
     assert "put stl10_binary.tar.gz" in refused(run, "--dataset", "stl10")
     assert "has 3 channels" in refused(run, "--dataset", "synthetic")
     assert "give run ids or --grid" in refused("--dataset", "digits")
+
+
+def test_changed_result_is_refused(tmp_path: Path) -> None:
+    result = transfer.TransferResult("r", {}, 50.0, 60.0, 1, 70.0, 9, 9, "w", "d", [60.0, 50.0])
+    text = checksums.add(json.dumps(asdict(result), indent=1) + "\n")
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    assert transfer._read(path) == result
+    old = json.dumps(asdict(result))
+    for changed in (
+        text.replace("50.0", "51.0", 1),
+        old.replace("50.0", "150.0", 1),
+        old.replace("50.0", '"x"', 1),
+        "[" * 100_000,
+    ):
+        path.write_text(changed)
+        with pytest.raises(UserError, match="x.json: not a transfer result: .*delete the file"):
+            transfer._read(path)
+    path.write_text(old)
+    assert transfer._read(path) == result

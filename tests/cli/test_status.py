@@ -191,6 +191,19 @@ def test_show_describes_a_run(grid: Expansion, tmp_path: Path) -> None:
     assert 10 <= output.count(" 1.25 ") <= 15 and " 50 " in output
 
 
+def test_show_tells_a_record_without_checksum(grid: Expansion, tmp_path: Path) -> None:
+    run = cell(grid, "kd").runs[0]
+    records.write_run(tmp_path, run)
+    records.write(tmp_path, make_record(run, 90.0))
+    line = "record: without a checksum"
+    assert line not in text(show.describe_run(tmp_path, run.id))
+    path = tmp_path / run.id / "record.json"
+    values = json.loads(path.read_text())
+    del values["checksum"]
+    path.write_text(json.dumps(values))
+    assert line in text(show.describe_run(tmp_path, run.id))
+
+
 def test_show_describes_an_imported_teacher(tmp_path: Path) -> None:
     (tmp_path / "import-01").mkdir()
     (tmp_path / "import-01" / "run.json").write_text('{"id": "import-01", "student": "vgg8"}')

@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reliability.md"
 LEASE, OWNER, POOL = "runs/test_lease.py", "runs/test_owner.py", "execution/test_pool.py"
 HERE, RETRY = "execution/test_reliability.py", "execution/test_retry.py"
+STOPPING = "execution/test_stopping_reason.py"
 CHECKPOINT, LOCAL = "training/test_checkpoint.py", "execution/test_local.py"
 WORKER, SILENCE = "execution/test_worker.py", "execution/test_slurm_silence.py"
 
@@ -98,6 +99,19 @@ TESTS = {
     "A runner on a machine without Slurm's commands ends at once with one line.":
         (SILENCE, "test_run_without_slurm_ends_at_once_with_one_line"),
     # Damaged and foreign files
+    "One flipped bit in a record, in `run.json` or in `records.parquet` is detected.":
+        ("benchmarks/test_damage.py", "test_no_flipped_bit_is_read_silently"),
+    "A record that lies in the folder of another run is refused.":
+        ("runs/test_records.py", "test_record_and_settings_of_another_run_are_refused"),
+    "A record without a checksum, which an earlier version wrote, is read if its values are "
+    "possible, and `kdbench show` says so.":
+        ("cli/test_status.py", "test_show_tells_a_record_without_checksum"),
+    "A damaged learning curve ends a report with one line that names the file.":
+        (STOPPING, "test_damaged_curve_ends_a_report_in_one_line"),
+    "A damaged log of attempts stops no run.":
+        (STOPPING, "test_undecodable_log_of_attempts_ends_no_run"),
+    "A damaged record of a teacher ends a worker, or a job, with one line that names the file.":
+        (STOPPING, "test_damaged_record_of_a_teacher_ends_a_job_with_its_error_file"),
     "A damaged lease counts as none.":
         (LEASE, "test_damaged_lease_counts_as_none"),
     "A student is not trained by a teacher whose checkpoint is not the one that its record "

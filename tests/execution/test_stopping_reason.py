@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from debug_runner import teacher_and_students, train_all
+from debug_runner import DEBUG, teacher_and_students, train_all
 from small_grids import kdbench, write
 
 from kdbench.data.readers.base import DataError
-from kdbench.execution import local, work
+from kdbench.execution import local, pool, work
 from kdbench.execution.slurm import job
 from kdbench.execution.slurm.stop_signals import StopSignals
 from kdbench.execution.stopping_reason import stopping_reason
@@ -104,3 +104,19 @@ def test_damaged_curve_ends_a_report_in_one_line(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
     path.unlink()
     assert kdbench("report", *flags).exit_code == 0
+
+
+@pytest.mark.parametrize("mistake", [RecordError("x: why"), OSError(28, "No space left", "x")])
+def test_mistake_in_a_worker_is_printed_without_traceback(
+    mistake: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*args: object) -> None:
+        raise mistake
+
+    monkeypatch.setattr(pool, "Worker", fail)
+    monkeypatch.setattr(pool.signal, "signal", lambda *args: None)
+    with pytest.raises(SystemExit) as end:
+        pool._run_worker(work.Work((), Path(), Path(), DEBUG), 0, os.getpid())
+    assert end.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("kdbench: x: ")

@@ -108,7 +108,7 @@ def test_old_settings_are_those_of_the_id(folder: Path, content: bytes) -> None:
     if not answer(lambda: records.read_run(folder, RUN.id)):
         values = json.loads(content)
         same = records.read_run(folder, RUN.id).id == RUN.id
-        assert same or values["numerics"] != 1 or values["dataset"]["name"] == "imagefolder"
+        assert same or values.get("numerics", 1) != 1 or values["dataset"]["name"] == "imagefolder"
 
 
 BEAT_TEXT = json.dumps(asdict(BEAT)).encode()

@@ -270,3 +270,16 @@ def test_changed_settings_without_checksum_are_those_of_another_run(tmp_path: Pa
     path.write_text(json.dumps(values | {"gamma": 0.5}))
     with pytest.raises(RecordError, match="damaged: its settings are those of another run"):
         records.read_run(tmp_path, run.id)
+
+
+@pytest.mark.parametrize("checksum", [None, "", 0, "0" * 64])
+def test_other_checksum_of_settings_is_refused(tmp_path: Path, checksum: Any) -> None:
+    run = first("kd")
+    records.write_run(tmp_path, run)
+    path = tmp_path / run.id / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"checksum": checksum}))
+    with pytest.raises(RecordError, match="does not match its checksum"):
+        records.read_run(tmp_path, run.id)
+    record = json.loads(make_record(run, 90.0).to_json()) | {"checksum": checksum}
+    with pytest.raises(RecordError, match="not a record: "):
+        Record.from_json(json.dumps(record))
