@@ -256,7 +256,7 @@ def test_changed_result_is_refused(tmp_path: Path) -> None:
         "[" * 100_000,
     ):
         path.write_text(changed)
-        with pytest.raises(UserError, match="x.json: not a transfer result: .*delete the file"):
+        with pytest.raises(UserError, match=r"x\.json: not a transfer result: .*delete the file"):
             transfer._read(path)
     path.write_text(old)
     assert transfer._read(path) == result
