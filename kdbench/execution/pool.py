@@ -108,7 +108,7 @@ class Pool:
             if self.deaths[run.id] >= CRASHES:
                 reason = f"its worker died {CRASHES} times, last of {how}"
                 reason += crashes.remedy(number, run)
-                self._record_failure(run, reason)
+                self._record_failure(run, reason, identity)
         # Runs that a dead worker held restart one by one, so that only the faulty one fails again.
         suspects = [(run,) for run in self.todo if self.deaths[run.id]]
         others = [
@@ -116,9 +116,10 @@ class Pool:
         ]
         self.task = replace(self.task, cohorts=(*suspects, *filter(None, others)))
 
-    def _record_failure(self, run: Run, reason: str) -> None:
-        """Record a run as failed, unless another process trains it by now."""
-        acquired = lease.acquire(records.folder(self.task.runs, run.id), Owner.me())
+    def _record_failure(self, run: Run, reason: str, identity: str) -> None:
+        """Record a run as failed, unless a process other than the dead worker trains it by now."""
+        folder = records.folder(self.task.runs, run.id)
+        acquired = lease.acquire(folder, Owner.me(), ended=identity)
         if acquired is None:
             return
         try:

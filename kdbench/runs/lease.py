@@ -85,21 +85,28 @@ class Holder:
         return f"{self.owner}, last sign {self.sign}"
 
 
-def acquire(folder: Path, owner: Owner) -> Lease | None:
+def acquire(folder: Path, owner: Owner, *, ended: str = "") -> Lease | None:
     """Acquire the lease of the run in ``folder``; None if another process trains the run.
 
     A run whose holder is silent must be asked for repeatedly: silence is measured between calls.
+
+    Args:
+        folder: of the run.
+        owner: this process.
+        ended: identity of a process that has ended (``Owner.process``), as its parent knows also
+            on systems where ``Owner.is_dead`` cannot tell.
 
     Raises:
         OSError: the folder is not writable.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / NAME
-    if not _free(path, owner):  # most calls end here; a process that is stopped here blocks nobody
+    # Most calls end here, without the lock, so a process that is stopped here blocks nobody.
+    if not _free(path, owner, ended):
         return None
     try:
         with _guard(folder):
-            if not _free(path, owner):
+            if not _free(path, owner, ended):
                 return None
             lease = Lease(path, uuid.uuid4().hex)
             write_atomically(path, json.dumps(asdict(owner) | {"token": lease.token}) + "\n")
@@ -133,9 +140,9 @@ def fresh(folder: Path) -> bool:
     return found is not None and not found.is_lost()
 
 
-def _free(path: Path, mine: Owner) -> bool:
+def _free(path: Path, mine: Owner, ended: str) -> bool:
     theirs = _owner(_read(path))
-    if theirs is None or theirs.is_dead() or theirs.yields_to(mine):
+    if theirs is None or theirs.process == ended or theirs.is_dead() or theirs.yields_to(mine):
         return True
     sign = signs_of_life.last(path)
     return sign is None or sign.is_stale

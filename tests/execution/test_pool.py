@@ -60,6 +60,18 @@ def test_run_of_a_worker_that_keeps_dying_fails(pool: Pool) -> None:
     assert lease.holder(pool.task.runs / run_id) is None
 
 
+def test_run_fails_although_no_process_can_be_looked_up(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on systems without /proc, where the lease of the dead worker still looks alive."""
+    monkeypatch.setattr(Owner, "is_dead", lambda self: False)
+    run_id = beat_of(pool, ME)
+    assert lease.acquire(pool.task.runs / run_id, ME) is not None
+    die(pool)
+    record = records.read(pool.task.runs, run_id)
+    assert record is not None and record.status == "failed"
+
+
 def test_death_does_not_count_for_a_run_of_another_host_with_this_pid(pool: Pool) -> None:
     run_id = beat_of(pool, ELSEWHERE)
     theirs = lease.acquire(pool.task.runs / run_id, ELSEWHERE)
