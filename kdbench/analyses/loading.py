@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kdbench.analyses.trained_run import AnalysisError, TeacherOnData, TrainedRun, labels
 from kdbench.data.dataset import LoadedData, load
-from kdbench.grid.run import Run, Teacher
+from kdbench.grid.run import Run, Teacher, is_imported
 from kdbench.grid.settings import Dataset
 from kdbench.method import Method, Setup
 from kdbench.models import zoo
@@ -144,7 +144,7 @@ class Library:
 def _finished_run(runs: Path, run_id: str) -> Run:
     """Return the configuration of a finished run."""
     full_id = short_ids.complete(runs, run_id)
-    if full_id.startswith("import-"):
+    if is_imported(full_id):
         raise AnalysisError(f"run {full_id} is an imported teacher: give runs that kdbench trained")
     _finished_record(runs, full_id)
     return records.read_run(runs, full_id)

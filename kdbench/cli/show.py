@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kdbench.grid.repeat_command import Commands
+from kdbench.grid.run import is_imported
 from kdbench.runs import heartbeat, history, records, short_ids
 from kdbench.runs.records import RecordError
 
@@ -22,7 +23,7 @@ def describe_run(runs: Path, run_id: str) -> Group:
     """
     name = short_ids.complete(runs, run_id)
     record = records.read(runs, name)
-    lines = _imported(runs, name) if name.startswith("import-") else _trained(runs, name)
+    lines = _imported(runs, name) if is_imported(name) else _trained(runs, name)
     if record is None:
         beat = heartbeat.read(runs, name)
         state = f"running, epoch {beat.epoch}/{beat.epochs}" if beat else "not finished"

@@ -10,7 +10,7 @@ from typing import Any
 from kdbench.errors import UserError
 from kdbench.grid.expand import expand
 from kdbench.grid.grid import Grid, short
-from kdbench.grid.run import Cell, Run, Term
+from kdbench.grid.run import Cell, Run, Term, is_imported
 from kdbench.grid.settings import Protocol
 from kdbench.grid.train_command import TrainFlags, one_cell
 from kdbench.grid.yaml_tree import parse_yaml, preset, presets
@@ -195,7 +195,7 @@ def _with_teacher(run: Run, find: Callable[[str], Run], base: TrainFlags) -> Ite
     teacher = run.teacher
     if teacher is None:
         return
-    if teacher.run.startswith("import-"):
+    if is_imported(teacher.run):
         yield replace(base, overrides=(f"teachers={{{teacher.arch}: {teacher.run}}}",))
         return
     try:

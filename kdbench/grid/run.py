@@ -16,6 +16,15 @@ BASELINES = ("teacher", "student")
 """Rows that every table has in addition to the methods, in this order."""
 
 
+IMPORTED = "import-"
+"""Beginning of the ids of imported teachers."""
+
+
+def is_imported(run_id: str) -> bool:
+    """Check whether an id is that of an imported teacher."""
+    return run_id.startswith(IMPORTED)
+
+
 def pair_name(teacher: str, student: str) -> str:
     """Return ``TEACHER -> STUDENT``, as grid files and messages write a pair."""
     return f"{teacher} -> {student}"

@@ -16,10 +16,11 @@ from kdbench.errors import UserError
 from kdbench.grid.grid import GridError
 from kdbench.grid.name_checks import model_errors
 from kdbench.grid.parsing import parse
+from kdbench.grid.run import IMPORTED
 from kdbench.grid.yaml_tree import parse_yaml
 from kdbench.models import size, zoo
 from kdbench.models.published_checkpoints import arch_of, fit, read_checkpoint
-from kdbench.runs import environment, records
+from kdbench.runs import checksums, environment, records
 from kdbench.runs.records import Cost, Record, Result
 from kdbench.training import checkpoint, evaluation
 
@@ -96,7 +97,7 @@ def import_checkpoint(
     weights = checkpoint.digest(network.state_dict())
     source = hashlib.sha256(path.read_bytes()).hexdigest()
     identity = hashlib.sha256(f"{name} {weights}".encode()).hexdigest()
-    run_id = f"import-{identity[:16]}"
+    run_id = f"{IMPORTED}{identity[:16]}"
     imported = ImportedTeacher(run_id, name, acc, grid.dataset.title, data.num_classes)
     folder = records.folder(runs, run_id)
     folder.mkdir(parents=True, exist_ok=True)
@@ -105,7 +106,8 @@ def import_checkpoint(
         return imported
     run: dict[str, Any] = {"id": run_id, "method": "teacher", "student": name, "file": str(path)}
     run |= {"sha256": source, "dataset": grid.dataset.model_dump(exclude_none=True)}
-    files.write_atomically(folder / "run.json", json.dumps(run, indent=1) + "\n")
+    text = checksums.add(json.dumps(run, indent=1) + "\n")
+    files.write_atomically(folder / "run.json", text)
     result = Result(
         epoch=0, steps=0, train_loss=float("nan"), train_acc=float("nan"), test_loss=loss,
         test_acc=acc, test_top5=top5, best_acc=acc, best_epoch=0, weights=weights,

@@ -9,7 +9,7 @@ import torch
 
 from kdbench.data.batches import eval_batches
 from kdbench.data.dataset import LoadedData
-from kdbench.grid.run import Teacher
+from kdbench.grid.run import Teacher, is_imported
 from kdbench.grid.settings import Dataset
 from kdbench.runs import records
 from kdbench.runs.data_digests import MadeOf, check_loaded, same_test_images
@@ -45,7 +45,7 @@ def on_data(
     if record is None or record.result is None or record.result.data == data.digest:
         return loaded
     trained_on = _dataset(records.read_run_json(runs, teacher.run))
-    # An imported teacher is not made of these images in any case.
+    # An imported teacher was not trained here, so its images may differ.
     if trained_on and not is_imported(teacher.run):
         check_loaded(
             dataset,
@@ -55,11 +55,6 @@ def on_data(
         if same_test_images(trained_on, dataset):
             return loaded
     return replace(loaded, acc=measured(loaded, data, device))
-
-
-def is_imported(run_id: str) -> bool:
-    """Check whether an id is that of an imported teacher."""
-    return run_id.startswith("import-")
 
 
 def measured(loaded: LoadedTeacher, data: LoadedData, device: torch.device) -> float:
