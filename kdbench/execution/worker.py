@@ -15,6 +15,7 @@ from kdbench.data.dataset import LoadedData, load
 from kdbench.data.readers.base import DataError
 from kdbench.execution.devices import check_possible, choose_device
 from kdbench.execution.memory_fit import MemoryFit
+from kdbench.execution.stopping_reason import INTACT
 from kdbench.execution.work import JobError, Work, missing
 from kdbench.grid.run import Run, Teacher
 from kdbench.grid.settings import Dataset
@@ -252,10 +253,7 @@ def _disk_errors_in_one_line(runs: Path) -> Iterator[None]:
         raise JobError(str(error)) from error
     except OSError as error:
         what = "disk full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
-        raise JobError(
-            f"{error.filename or runs}: {what}; checkpoints and records so far are intact, the "
-            "same command resumes from them"
-        ) from error
+        raise JobError(f"{error.filename or runs}: {what}; {INTACT}") from error
 
 
 @contextlib.contextmanager

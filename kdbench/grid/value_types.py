@@ -32,7 +32,7 @@ def _small_enough(value: int) -> int:
     return value
 
 
-def one_line(text: str) -> str:
+def without_line_breaks(text: str) -> str:
     """Return text without line breaks, which tables cannot show."""
     return text if text.isprintable() else " ".join(text.split())
 
@@ -66,7 +66,7 @@ class Form:
         return handler(schema) | {"pattern": f"^({self.pattern})$"}
 
 
-Line = Annotated[str, AfterValidator(one_line)]
+Line = Annotated[str, AfterValidator(without_line_breaks)]
 Whole = Annotated[int, BeforeValidator(_refuse_bool), AfterValidator(_small_enough)]
 Real = Annotated[
     float,

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdbench.errors import UserError
+from kdbench.errors import UserError, short_text
 
 ONLY_WEIGHTS = (
     "where it was made, save only the weights: torch.save(model.state_dict(), 'weights.pth')"
@@ -35,8 +35,8 @@ DTYPES = {
     "F32": torch.float32, "F64": torch.float64,
 }  # fmt: skip
 
-# Beside weights, checkpoints have scalars of numpy and parsed arguments. Building them runs no code
-# of the file. numpy 1 used another name for the same function.
+# Besides weights, checkpoints have scalars of numpy and parsed arguments. Building them runs no
+# code of the file. numpy 1 used another name for the same function.
 _SCALAR = np.float64(0).__reduce__()[0]
 _SAFE: list[Any] = [
     argparse.Namespace,
@@ -111,9 +111,7 @@ def _collect(
 
 def shown(name: object) -> str:
     """Return a name from a file as it may be printed: short, without control characters."""
-    text = name if isinstance(name, str) and name.isprintable() and name else repr(name)
-    text = "".join(c if c.isprintable() else "?" for c in text)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return short_text(name if isinstance(name, str) and name else repr(name), 80)
 
 
 # --- files of torch.save ---

@@ -125,7 +125,7 @@ REFUSED: dict[str, tuple[Callable[[Weights], object], str]] = {
     ),
     "control characters": (
         lambda w: w | {"a\x1b[31m\n": torch.zeros(2)},
-        "the checkpoint's 'a\\x1b[31m\\n' [2] is unexpected",
+        "the checkpoint's a\\x1b[31m\\n [2] is unexpected",
     ),
     "list": (lambda w: [w], "expected a dict of weights, not list; where it was made, save only"),
     "other key names": (
