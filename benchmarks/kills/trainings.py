@@ -1,5 +1,6 @@
-"""Tiny trainings that end or stop early in a process of their own, with a fault on the way."""
+"""Tiny trainings that end or stop early in a separate process, with a fault on the way."""
 
+import math
 import multiprocessing
 import os
 import shutil
@@ -152,7 +153,7 @@ class Trainings:
         at: int | None = None,
         fault: Fault = "kill",
     ) -> Outcome:
-        """Train runs in processes of their own; only the first has the fault.
+        """Train runs in separate processes; only the first has the fault.
 
         Args:
             folder: of the runs.
@@ -172,7 +173,7 @@ class Trainings:
         processes: list[BaseProcess] = []
         for rank in range(size):
             faults = FileFaults(folder, at if rank == 0 else None, fault)
-            stop = partial(reached, tally, steps or SECONDS)
+            stop = partial(reached, tally, math.inf if steps is None else steps)
             train = partial(self._train, folder, runs, submission, stop)
             variables = rank_variables(rank, size, port) if size > 1 else {}
             target = partial(

@@ -1,4 +1,4 @@
-"""The login node of a Slurm cluster: other people work there, so nothing large trains unasked."""
+"""Login nodes of Slurm clusters, which are shared: large grids train there only on request."""
 
 import os
 from collections.abc import Iterable
@@ -13,9 +13,9 @@ from kdbench.grid.run import Run
 from kdbench.wording import counted
 
 SMALL = 1e11
-"""Pixels that a grid may look at there: the quick grid's are a few per cent of it."""
+"""Pixels that a grid may process there; the quick grid needs a few per cent of them."""
 UNKNOWN = (50_000, 32)
-"""Images and their size in a data set of the user's own."""
+"""Images and their size in a user's data set, which is not read here."""
 
 
 def check(
@@ -41,14 +41,14 @@ def check(
     if sum(map(_pixels, todo)) <= SMALL or not _answers():
         return
     raise UserError(
-        f"{source}: Slurm answers here and this is no job, so a grid of "
+        f"{source}: Slurm answers here and this is not a job, so a grid of "
         f"{counted(len(todo), 'run')} is not trained on this machine unasked: --executor slurm "
         "submits it, --executor local trains it here"
     )
 
 
 def _pixels(run: Run) -> float:
-    """Return how many pixels a training looks at."""
+    """Return how many pixels a training processes."""
     facts = DATASETS[run.dataset.name]
     images, size = (facts.train_images, facts.shape.size) if facts.shape else UNKNOWN
     if run.dataset.per_class and facts.shape:

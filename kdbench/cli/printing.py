@@ -1,7 +1,7 @@
 """Printing: control characters in a text are shown as escapes, so that no terminal obeys them.
 
-Titles, reasons, names of files and texts of exceptions are other people's: everything that kdbench
-prints passes through here.
+Titles, reasons, file names and messages of exceptions come from users and from files, so everything
+that kdbench prints passes through here.
 """
 
 from typing import TYPE_CHECKING

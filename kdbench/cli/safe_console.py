@@ -1,4 +1,4 @@
-"""A console of ``rich`` that shows other people's text and never obeys it."""
+"""A console of ``rich`` that shows control characters in texts as escapes."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +11,7 @@ from kdbench.errors import visible_lines
 
 
 class SafeConsole(Console):
-    """A console that interprets no markup and obeys no control characters in texts."""
+    """A console that interprets neither markup nor control characters in texts."""
 
     def __init__(self, **settings: Any) -> None:
         """Create a console with settings of ``rich.console.Console``."""
@@ -20,7 +20,7 @@ class SafeConsole(Console):
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterator[Segment]:
-        """Render texts as ``visible_lines``, before they are wrapped, and all other segments so."""
+        """Apply ``visible_lines`` to texts before they are wrapped, and to all other segments."""
         if isinstance(renderable, str):
             renderable = visible_lines(renderable)
         elif isinstance(renderable, Text) and visible_lines(renderable.plain) != renderable.plain:

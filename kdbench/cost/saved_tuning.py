@@ -1,8 +1,8 @@
 """The fastest use of cores or GPU, measured once by ``kdbench doctor --tune`` and saved.
 
-One JSON file holds the measurements of every machine that shares it, and of every GPU under a key
-of its own: the file in the environment variable KDBENCH_MACHINE, or ``kdbench/machine.json`` in the
-user's cache. Imports no torch.
+One JSON file holds the measurements of every machine that shares it, and of every GPU under a
+separate key: the file in the environment variable KDBENCH_MACHINE, or ``kdbench/machine.json`` in
+the user's cache. Imports no torch.
 """
 
 import json

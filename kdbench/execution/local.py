@@ -105,7 +105,7 @@ def _train_in_thread(task: Work, todo: Sequence[Run]) -> Iterator[Event]:
         return
     if device.lost(failure[0]):
         raise JobError(
-            f"{crashes.gpu_refuses(failure[0])}; with executor.kind: local, the other runs go on"
+            f"{crashes.gpu_refuses(failure[0])}; with executor.kind: local, the other runs continue"
         ) from failure[0]
     if reason := stopping_reason(failure[0]):
         raise JobError(reason) from failure[0]

@@ -1,8 +1,8 @@
 """Parse YAML text into plain values, within limits that any grid keeps and no input can exceed.
 
 The values are text, numbers, booleans, None, lists and mappings with text as keys. They are built
-from the parser's events: an alias counts as often as it is used, so that a few lines cannot stand
-for a million values.
+from the parser's events. An alias counts as often as it is used, so a few lines cannot expand to a
+million values.
 """
 
 import re
@@ -45,7 +45,7 @@ LOADER = getattr(yaml, "CLoader", yaml.Loader)  # only its parser is used, which
 
 
 class Mistake(UserError):
-    """YAML that is no grid's, or no YAML.
+    """Text that is not YAML, or has values that no grid has.
 
     Attributes:
         mark: the place, with ``line`` and ``column`` from 0; None if unknown.

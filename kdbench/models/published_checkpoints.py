@@ -82,7 +82,7 @@ def _chosen(
         places = ", ".join(shown(prefix.rstrip(".") or "the file itself") for prefix in fitting)
         raise CheckpointError(
             f"{name}: the file has several different weights of this network, in {places}; save "
-            "one of them to a file of its own by torch.save"
+            "one of them to a separate file by torch.save"
         )
     return first
 

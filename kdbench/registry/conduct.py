@@ -1,4 +1,4 @@
-"""What the contract asks of a method in its first steps: losses, layers and state.
+"""What the contract requires of a method in its first steps: losses, layers and state.
 
 ``kdbench check`` and the training use these functions alike.
 """
@@ -122,7 +122,7 @@ def untrained_layers(who: str, method: nn.Module, trained: Iterable[Tensor]) -> 
 
 
 def _leaves(value: Any, seen: set[int], depth: int) -> Iterator[Tensor]:
-    """Yield the tensors in a value that ask for gradients of their own."""
+    """Yield the leaf tensors in a value that require gradients."""
     if id(value) in seen or depth > DEEPEST:
         return
     seen.add(id(value))

@@ -99,7 +99,7 @@ _NEVER_LEFT: list[torch.inference_mode] = []
 
 
 def _leave_inference(before: bool) -> None:
-    # There is no function that sets it; a context that is never left does, while it exists.
+    # torch has no function that sets the mode: enter a context, and keep it so that it never exits.
     context = torch.inference_mode(before)
     context.__enter__()
     _NEVER_LEFT.append(context)
@@ -237,7 +237,7 @@ class kept:
         names = []
         for setting, old, new in zip(self.settings, self.before, after, strict=True):
             if old != new:
-                # A getter that refused before, or a setter that does now, cannot be served.
+                # torch may refuse to read or set a value, e.g. after old and new names were mixed.
                 with suppress(RuntimeError, OSError, TypeError):
                     setting.set(old)
                 if not setting.allowed:

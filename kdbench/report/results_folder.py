@@ -178,7 +178,7 @@ _MESSAGES: Sequence[tuple[Loss, str, str]] = (
     ),
     (
         "other images",
-        "has results of {} that were made of other images now (e.g. {})",
+        "has the results of {} whose records were made of other images (e.g. {})",
         "give this grid another name or --results",
     ),
 )

@@ -1,7 +1,7 @@
 """Checks that runs on one data set were made of the same images and labels.
 
-A run's id has the name of its data set, and the record the digest of its images and labels. So two
-folders of one name, or a folder whose images have changed, are told apart by their digests only.
+A run's id contains the name of its data set, and its record the digest of images and labels. Two
+folders with the same name, or a folder whose images have changed, differ only in their digests.
 """
 
 from collections.abc import Iterable, Mapping
@@ -106,7 +106,7 @@ def check_loaded(dataset: Dataset, digest: str, made_of: Mapping[Dataset, MadeOf
 
 
 def way_out(dataset: Dataset) -> str:
-    """Tell what to do if the images of a data set have changed."""
+    """Say what to do if the images of a data set have changed."""
     if dataset.name == "imagefolder":
         return "give one of the folders another dataset.label, or train in another --runs"
     return "restore the files, or train in another --runs"

@@ -22,7 +22,7 @@ six significant digits, no timings."""
 PRIVATE = ("host", "started", "ended")
 """Keys of a record's environment that decide no number and may be private."""
 ELSEWHERE = "/PATH"
-"""Stands in published commands for the folder of a plugin, which is the reader's to fill in."""
+"""Placeholder in published commands for the folder of a plugin; readers replace it."""
 TIMINGS = frozenset({"seconds"})
 
 
@@ -118,7 +118,7 @@ def publishable_path(root: str) -> str:
 
 
 def publishable_plugin(path: str) -> str:
-    """Return the path of a plugin as it may be published: its name, in a folder that is none."""
+    """Return the path of a plugin as it may be published: its name in the folder ``ELSEWHERE``."""
     return f"{ELSEWHERE}/{Path(path).name}"
 
 

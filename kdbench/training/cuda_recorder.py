@@ -120,7 +120,7 @@ class CudaRecorder:
         """End a failed capture.
 
         If CUDA has refused an operation, ``capture_end`` raises before it tells torch's allocators
-        that the capture is over. One of them can be told here. The other goes on asking the graph
+        that the capture is over. One of them can be told here. The other keeps asking the graph
         which streams it captures, so the graph must not be freed, and its pool not be used again.
         """
         try:

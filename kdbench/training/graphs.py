@@ -1,8 +1,8 @@
 """A learner's step as a CUDA graph: recorded once, then replayed by one call, with the same bits.
 
 A graph repeats the very kernels of an ordinary step on the same addresses. So whatever a step takes
-from Python must be the same in every step: ``Replay`` finds what is not, and then goes on without a
-graph. docs/gpu.md lists the rules.
+from Python must be the same in every step: ``Replay`` finds what is not, and then continues without
+a graph. docs/gpu.md lists the rules.
 """
 
 from collections.abc import Callable, Sequence
