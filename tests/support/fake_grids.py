@@ -81,6 +81,7 @@ def make_cells(grid: Grid, methods: Sequence[str] = ("kd", "at", "semckd")) -> l
     cells = []
     for pair in grid.pairs:
         teacher = make_run(grid, pair.teacher, grid.teacher.seed, "teacher")
+        teacher = replace(teacher, dataset=grid.teacher.dataset or grid.dataset)
         cells.append(Cell("teacher", pair.teacher, pair.student, (teacher,)))
         for method in ("student", *methods):
             source = None if method == "student" else teacher
