@@ -223,7 +223,7 @@ def chunk(bank: Tensor) -> int:
 
 
 def tries(n: int, k: int, counts: Tensor) -> int:
-    """Return how many samples ``draw_distinct`` must try to reach k, but for 1 case in 1e15."""
+    """Return how many samples ``draw_distinct`` must try to reach k, except in 1 case of 1e15."""
     most = 0.0
     for others in {n - int(c) for c in counts.tolist() if c and n - c >= k}:
         share = min(max(round(256 * k / others), 1), 256) / 256

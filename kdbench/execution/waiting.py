@@ -1,4 +1,4 @@
-"""Whom a runner waits for, when other processes hold every run that it could train."""
+"""The processes that a runner waits for, when they hold every run that it could train."""
 
 import time
 from collections import Counter
@@ -28,7 +28,7 @@ class Waiting:
         self.next_look = time.monotonic() + LOOK_SECONDS
 
     def line(self, pending: Iterable[Run], mine: Collection[str] = ()) -> str:
-        """Return what to tell now; "" for nothing.
+        """Return a line for each process that is new; "" if none is.
 
         Args:
             pending: the runs without a record.

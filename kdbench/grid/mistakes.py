@@ -54,7 +54,7 @@ class Mistakes(list[str]):
         """Add a line.
 
         Raises:
-            GridError: it is one too many.
+            GridError: there are more than ``MOST``.
         """
         if len(self) == MOST:
             super().append(f"more than {MOST} mistakes; these are the first")

@@ -127,7 +127,7 @@ def _dataset(value: Any, where: str, errors: Mistakes, folders: Sequence[Path]) 
         try:
             root = _locate(Path(values["root"]).expanduser(), folders)
             root.resolve()
-        except (OSError, RuntimeError) as error:  # a name that is too long, ~ of nobody
+        except (OSError, RuntimeError) as error:  # too long a name, ~ of an unknown user
             errors.append(f"{where}.root: {short_text(values['root'])}: {_reason(error)}")
             return Dataset(name="synthetic")
         values = values | {"root": str(root)}
@@ -235,7 +235,7 @@ def _rows(value: Any, errors: Mistakes, folders: Sequence[Path]) -> list[Row]:
             continue
         try:
             parts = [_plugin(part, folders) if part.endswith(".py") else part for part in names]
-        except (OSError, RuntimeError) as error:  # a name that is too long, ~ of nobody
+        except (OSError, RuntimeError) as error:  # too long a name, ~ of an unknown user
             errors.append(f"methods.{i}: {short_text(name)}: {_reason(error)}")
             continue
         with_plus = [path for path in parts if "+" in path]

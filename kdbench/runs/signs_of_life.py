@@ -1,4 +1,4 @@
-"""How long the owner of a lease has been silent, although clocks may be wrong.
+"""How long the owner of a lease has been silent, measured without trusting clocks.
 
 The owner of a lease renews its time stamp. A stamp alone proves nothing: the clocks of two machines
 may differ by days, a clock may be set, and some file systems stamp files by the clock of the
@@ -72,7 +72,7 @@ def last(path: Path) -> Sign | None:
 
 
 def forget(path: Path) -> None:
-    """Stop to watch a lease."""
+    """Stop watching a lease."""
     _seen.pop(path, None)
 
 

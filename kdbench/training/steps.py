@@ -63,7 +63,7 @@ class Steps:
         self._step += 1
 
     def share_again(self, learners: Sequence[Learner]) -> None:
-        """Make the present batch and features anew: a failed learner may have written into them."""
+        """Make the current batch and features again: a failed learner may have changed them."""
         self.begin_epoch(*self._epoch, self._step - 1)
         self.share(learners)
 

@@ -101,7 +101,7 @@ TESTS = {
     # Damaged and foreign files
     "One flipped bit in a record, in `run.json` or in `records.parquet` is detected.":
         ("benchmarks/test_damage.py", "test_no_flipped_bit_is_read_silently"),
-    "A record that lies in the folder of another run is refused.":
+    "A record in the folder of another run is refused.":
         ("runs/test_records.py", "test_record_and_settings_of_another_run_are_refused"),
     "A record without a checksum, which an earlier version wrote, is read if its values are "
     "possible, and `kdbench show` says so.":
@@ -117,7 +117,7 @@ TESTS = {
     "A student is not trained by a teacher whose checkpoint is not the one that its record "
     "describes.":
         (RETRY, "test_teacher_whose_checkpoint_was_replaced_is_trained_again"),
-    "`kdbench retry` makes such a teacher be trained again.":
+    "`kdbench retry` marks such a teacher for training again.":
         (RETRY, "test_teacher_whose_checkpoint_was_replaced_is_trained_again"),
     # What is not guaranteed
     "Work since the last checkpoint of a stopped process is done again by the process that takes "

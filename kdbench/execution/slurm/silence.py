@@ -25,7 +25,7 @@ class Silence:
         self._since = None
 
     def note(self, error: NotNow, now: float) -> str:
-        """Note why nothing was submitted; return how long it is tried, to add to a message."""
+        """Note why nothing was submitted; return the time limit, if there is one, for a message."""
         if not error.silent:
             self.over()
             return ""

@@ -1,4 +1,4 @@
-"""CSV for spreadsheets, which calculate cells that begin like a formula."""
+"""CSV for spreadsheets, which evaluate cells that begin like a formula."""
 
 import re
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ FORMULA = re.compile(r"[\t\r\n]|\s*[=+\-@\uff1d\uff0b\uff0d\uff20].", re.DOTALL)
 
 
 def csv(frame: "pd.DataFrame", *, digits: int) -> str:
-    """Return a data frame as CSV; an apostrophe keeps other people's text from being calculated.
+    """Return a data frame as CSV; an apostrophe keeps text from being calculated as a formula.
 
     Args:
         frame: the data; its index is left out.
