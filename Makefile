@@ -50,7 +50,7 @@ demo: table1 ## the same as make table1
 
 quick: GRID := experiments/quick.yaml
 paper: GRID := experiments/table1.yaml
-quick: ## the same table on real images of 16x16 pixels: hours; asks before it starts
+quick: ## the same table on real images of 16x16 pixels: an hour on two cores; asks before it starts
 paper: ## the paper's table on CIFAR-100, for GPUs: more than a hundred hours; asks before it starts
 quick paper: confirmable setup
 	@plan=$$($(BIN)/kdbench plan --grid $(GRID)) || exit 2; echo "$$plan" | sed -n '/ of training/p'
@@ -58,7 +58,7 @@ quick paper: confirmable setup
 	$(BIN)/kdbench run --grid $(GRID)
 
 confirmable:
-	@test "$(YES)" = 1 || test -t 0 || { echo "this trains for hours, and there is no terminal to ask: repeat make with YES=1 to start it" >&2; exit 2; }
+	@test "$(YES)" = 1 || test -t 0 || { echo "this trains for an hour or more, and there is no terminal to ask: repeat make with YES=1 to start it" >&2; exit 2; }
 
 test: setup ## run the tests
 	$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow and not slurm and not browser and not gpu"

@@ -128,7 +128,7 @@ def job_of(
 
 
 def trained(job: Job, folder: Path) -> Trajectory:
-    """Run the authors' code in a process of its own.
+    """Run the authors' code in a separate process.
 
     Raises:
         RuntimeError: it failed; the message is its last line.

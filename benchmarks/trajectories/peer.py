@@ -1,4 +1,4 @@
-"""The authors' side, in a process of its own: their main runs on given weights and batches.
+"""The authors' side, in a separate process: their main runs on given weights and batches.
 
 python -m benchmarks.trajectories.peer JOB RESULT, in an empty folder: their code writes to it.
 """

@@ -1,6 +1,6 @@
 """What the authors' code needs and this machine lacks: old names, CUDA, packages, CIFAR-100.
 
-All of it is set at run time in a process of its own; no file of a repository changes.
+All of it is set at run time in a separate process; no file of a repository changes.
 """
 
 import ast
