@@ -19,6 +19,7 @@ from kdbench.grid.run import Run
 from kdbench.registry import lookup
 from kdbench.runs import records
 from kdbench.runs.records import Record
+from kdbench.wording import counted
 
 
 def train(
@@ -72,7 +73,7 @@ def train(
     loaded = [evidence.records[run.id] for run in expansion.runs if run.id in evidence.records]
     failed = sum(record.status == "failed" for record in loaded)
     if failed:
-        say(f"{failed} runs failed: kdbench status --grid {grid.source}", err=True)
+        say(f"{counted(failed, 'run')} failed: kdbench status --grid {grid.source}", err=True)
         sys.exit(1)
 
 

@@ -231,12 +231,12 @@ def term_cost(
             return _count(build, student, teacher, shape, batch_size, bool(term.beta), bf16)
     except Incompatible as reason:
         return TermsCost(incompatible=str(reason))
-    except Exception as on_shapes_alone:  # anything may fail that asks for a value
+    except (Exception, SystemExit) as on_shapes_alone:  # anything may fail that asks for a value
         log.debug("%s: runs on zeros: %s", term.method, on_shapes_alone)
     b = min(batch_size, SMALL)
     try:
         small = _count(build, student, teacher, shape, b, bool(term.beta), bf16)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         message = " ".join(f"{type(error).__name__}: {error}".split())
         return TermsCost(incompatible=f"{term.method} cannot be built or run: {message}")
     share = batch_size / b

@@ -93,7 +93,7 @@ class MemoryFit:
             self._estimator = self._estimator or Estimator(SECONDS)
             try:
                 cost = self._estimator(run)
-            except Exception:  # of a plugin, whose run will fail alone with this error
+            except (Exception, SystemExit):  # of a plugin; its run will fail alone with it
                 cost = upper_bound(run)
             self._costs[run.seedless] = cost
         return self._costs[run.seedless]

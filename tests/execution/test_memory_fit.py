@@ -171,3 +171,12 @@ def test_plugin_that_cannot_be_counted_stops_no_worker(tmp_path: Path) -> None:
     runs = [taught(TEACHER, "kd"), taught(TEACHER, str(path))]
     path.write_text(f"import nowhere_to_be_found\n{PLUGIN}")
     assert MemoryFit(8 * GB).pieces(runs) == [tuple(runs)]
+
+
+def test_plugin_that_exits_when_it_is_counted_stops_no_worker(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        PLUGIN.replace("return (s.logits - t.logits).pow(2).mean()", "raise SystemExit('bye')")
+    )
+    runs = [taught(TEACHER, "kd"), taught(TEACHER, str(path))]
+    assert MemoryFit(8 * GB).pieces(runs) == [tuple(runs)]

@@ -250,7 +250,7 @@ def test_plugin_that_fails_gives_a_failed_run(tmp_path: Path) -> None:
     )  # fmt: skip
     assert result.exit_code == 1 and "Traceback" not in result.output
     assert "AttributeError" in result.stdout
-    assert "1 runs failed" in result.stderr
+    assert "1 run failed" in result.stderr
 
 
 def test_incompatible_method_is_skipped(tmp_path: Path) -> None:
