@@ -126,7 +126,7 @@ def _exists(pid: int) -> bool:
     """Check whether a process exists. ``/proc`` may hide those of other users (``hidepid``)."""
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # no process has a pid beyond a C integer
         return False
     except OSError:
         return True

@@ -84,3 +84,7 @@ def test_process_that_proc_hides_is_not_dead(monkeypatch: pytest.MonkeyPatch) ->
 def test_owner_is_named_for_people() -> None:
     assert str(Owner("node7", "", 12, "")) == "node7 (pid 12)"
     assert str(Owner("node7", "", 12, "", job="7_1")) == "node7 (pid 12, job 7_1)"
+
+
+def test_owner_with_an_impossible_pid_is_dead() -> None:
+    assert replace(Owner.me(), pid=10**30).is_dead()
