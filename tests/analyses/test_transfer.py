@@ -136,8 +136,12 @@ def test_result_is_stored_and_reused(
         patch.setattr(transfer, "learn", None)
         assert transfer.run(library, run, OTHER) == result
     values = json.loads(path.read_text()) | {"weights": "of another network"}
-    path.write_text(json.dumps(values))
+    del values[checksums.KEY]
+    path.write_text(checksums.add(json.dumps(values, indent=1) + "\n"))
     assert transfer.run(library, run, OTHER) == result
+    path.write_text(path.read_text().replace('"n_test": 1707', '"n_test": 1708'))
+    with pytest.raises(ValueError, match="not a transfer result: its content does not match"):
+        transfer.run(library, run, OTHER)
     path.write_text("{}")
     with pytest.raises(ValueError, match="not a transfer"):
         transfer.run(library, run, OTHER)
