@@ -14,6 +14,7 @@ import click
 from kdbench.cli.options import (
     PATH,
     combined,
+    data_option,
     folder_options,
     grid_option,
     replace_option,
@@ -36,6 +37,7 @@ class ReportRequest:
         mix: allow different protocols in one table.
         runs: folder of runs.
         results: folder of leaderboards.
+        data: folder of data sets.
     """
 
     paths: tuple[Path, ...]
@@ -44,6 +46,7 @@ class ReportRequest:
     mix: bool
     runs: Path
     results: Path
+    data: Path
 
     def evidence(self) -> "list[Evidence]":
         """Return the evidence of each grid, from the folder of runs or from archives.
@@ -51,8 +54,10 @@ class ReportRequest:
         Without grid files, use the grids in the archives.
 
         Raises:
-            UserError: there is no grid and no archive, or overrides but no grid.
+            UserError: there is no grid and no archive, overrides but no grid, or the images of runs
+                have changed.
         """
+        from kdbench.cli.image_folders import check_image_folders
         from kdbench.errors import UserError
         from kdbench.grid.expand import expand
         from kdbench.grid.parsing import load
@@ -71,12 +76,12 @@ class ReportRequest:
         evidence = []
         for path in self.paths:
             grid = load(path, self.overrides)
-            cells = expand(grid).cells
-            evidence.append(
-                Evidence(grid, cells, records, history)
-                if archived
-                else gather(grid, cells, self.runs)
-            )
+            expansion = expand(grid)
+            if archived:
+                evidence.append(Evidence(grid, expansion.cells, records, history))
+                continue
+            evidence.append(gather(grid, expansion.cells, self.runs))
+            check_image_folders(grid.source, expansion.runs, evidence[-1].records, self.data)
         return evidence
 
 
@@ -94,8 +99,9 @@ report_options = combined(
         "--mix", is_flag=True, help="Allow different protocols in one table, and mark them."
     ),
     folder_options,
+    data_option,
 )
-"""--grid, --set, --from, --mix, --runs and --results, for commands on evidence."""
+"""--grid, --set, --from, --mix, --runs, --results and --data, for commands on evidence."""
 
 
 @contextmanager

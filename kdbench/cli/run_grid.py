@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from kdbench.cli import live_view
+from kdbench.cli.image_folders import check_image_folders
 from kdbench.cli.printing import display, say
 from kdbench.cli.safe_console import SafeConsole
 from kdbench.errors import UserError
@@ -55,6 +56,8 @@ def train(
     say(f"{grid.name}: {total} runs, {recorded} recorded, {len(todo)} to train")
     if executor.kind != "slurm":
         _import_plugins(todo)
+    before = records.load(runs, (run.id for run in expansion.runs))
+    check_image_folders(grid.source, expansion.runs, before, data)
     events = _events(grid, expansion, runs, data, executor)
     try:
         live_view.show(events, todo, SafeConsole())

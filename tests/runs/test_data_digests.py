@@ -68,13 +68,10 @@ def data_of(place: Path) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize("kind", ["debug", pytest.param("local", marks=pytest.mark.slow)])
-def test_other_folder_of_the_same_name_is_refused_before_training(
-    place: Path, kind: str, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_other_folder_of_the_same_name_is_refused_before_training(place: Path, kind: str) -> None:
     grid = grid_of(place, "second", place / "b" / "photos", "kd", "at")
     executor = ("--executor", kind, "--workers", 1)
-    lines = mistakes("run", "--grid", grid, *folders(place), *data_of(place), *executor)
-    told = lines[0] if kind == "debug" else capfd.readouterr().err
+    [told] = mistakes("run", "--grid", grid, *folders(place), *data_of(place), *executor)
     assert "3 runs on photos" in told and "made of other images or labels (digest " in told
     assert "another dataset.label, or train in another --runs" in told
     missing = cell(expand(load(grid)), "at").runs[0]
@@ -82,6 +79,26 @@ def test_other_folder_of_the_same_name_is_refused_before_training(
     label = ("--set", "dataset.label=b")
     done = kdbench("run", "--grid", grid, *folders(place), *data_of(place), *label)
     assert done.exit_code == 0
+
+
+def test_runs_of_another_folder_are_not_reported(place: Path) -> None:
+    """Even if none is missing, so that nothing is trained."""
+    grid = grid_of(place, "second", place / "b" / "photos", "kd")
+    for command in (("run",), ("report",), ("compare", "kd", "student")):
+        [line] = mistakes(*command, "--grid", grid, *folders(place), *data_of(place))
+        assert "3 runs on photos" in line and "were made of other images or labels" in line
+
+
+def test_runs_on_changed_images_are_not_reported(place: Path) -> None:
+    command = ("report", "--grid", place / "first" / "grid.yaml", *folders(place), *data_of(place))
+    assert kdbench(*command).exit_code == 0
+    image = place / "a" / "photos" / "train"
+    first, second = sorted(image.rglob("*.png"))[:2]
+    shutil.copyfile(second, first)
+    [line] = mistakes(*command)
+    assert "were made of other images or labels" in line
+    shutil.rmtree(place / "a" / "photos")  # as on a machine that has the records only
+    assert kdbench(*command).exit_code == 0
 
 
 def test_trained_runs_on_changed_images_are_not_analysed(place: Path) -> None:
