@@ -4,6 +4,7 @@ A method that changes it would change the numbers of the methods that are traine
 same process. ``kept`` puts everything back and names what was changed.
 """
 
+import logging
 import os
 import signal
 import threading
@@ -16,6 +17,9 @@ from typing import Any, NamedTuple
 import torch
 
 from kdbench.method import ContractBroken
+from kdbench.registry.torch_functions import TorchFunctions
+
+log = logging.getLogger(__name__)
 
 HALF_OF_SMALLEST = 2.0**-1022, 0.5
 """Factors of a denormal number, which is 0 if torch.set_flush_denormal is on."""
@@ -88,6 +92,7 @@ def _settings() -> Iterator[Setting]:
     yield Setting("os.chdir", os.getcwd, os.chdir, slow=True)
     for number in (signal.SIGINT, signal.SIGTERM):
         yield Setting("signal.signal", _handler(number), _set_handler(number), slow=True)
+    yield Setting("functions of torch", TorchFunctions, TorchFunctions.put_back, slow=True)
     environment = os.environ._data  # type: ignore[attr-defined]
     yield Setting(
         "os.environ", lambda: dict(environment), _set_environment, allowed=True, slow=True
@@ -181,8 +186,8 @@ def _set_filters(before: tuple[Any, ...]) -> None:
 
 SETTINGS = tuple(_settings())
 """Everything that ``kept`` keeps. Not kept, because it cannot be read or put back, or changes no
-number: threads between operations, functions that a plugin replaces in other modules, the global
-generators of Python and numpy, with which kdbench draws nothing."""
+number: threads between operations, functions that a plugin replaces in other modules than torch's,
+the global generators of Python and numpy, with which kdbench draws nothing."""
 QUICK = tuple(setting for setting in SETTINGS if not setting.slow)
 """Those that are read around every step, in some microseconds."""
 
@@ -240,6 +245,8 @@ class kept:
                 # torch may refuse to read or set a value, e.g. after old and new names were mixed.
                 with suppress(RuntimeError, OSError, TypeError):
                     setting.set(old)
+                if setting.get() != old and not setting.allowed:
+                    log.warning("%s cannot be put back: later runs use %s", setting.name, new)
                 if not setting.allowed:
                     names.append(setting.name)
         return list(dict.fromkeys(names))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kdbench.method import ContractBroken
-from kdbench.registry.process_state import QUICK, SETTINGS, kept
+from kdbench.registry.process_state import QUICK, SETTINGS, Setting, kept
 
 
 def test_several_changes_are_undone_and_named() -> None:
@@ -71,3 +71,14 @@ def test_every_setting_can_be_read_and_put_back() -> None:
         for setting, value in zip(SETTINGS, before, strict=True)
         if not setting.name.startswith("torch.backends: ")
     ]
+
+
+def test_setting_that_cannot_be_put_back_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    def refuse(value: int) -> None:
+        raise RuntimeError("no")
+
+    values = [1]
+    stuck = Setting("a switch", lambda: values[0], refuse)
+    with pytest.raises(ContractBroken, match="KD changes a switch"), kept("KD", (stuck,)):
+        values[0] = 2
+    assert "a switch cannot be put back: later runs use 2" in caplog.text

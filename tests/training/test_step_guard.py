@@ -93,6 +93,9 @@ SETS = {
     "onednn": ("torch._C._set_mkldnn_enabled(False)", "torch.backends.mkldnn.enabled"),
     "folder": ("os.chdir('/')", "os.chdir"),
     "signal": ("signal.signal(signal.SIGTERM, signal.SIG_IGN)", "signal.signal"),
+    "function": ("F.huber_loss = F.mse_loss", "functions of torch"),
+    "operation": ("torch.bincount = torch.argsort", "functions of torch"),
+    "method of tensors": ("torch.Tensor.median = torch.Tensor.sum", "functions of torch"),
 }
 LATE = {
     "layer": (
