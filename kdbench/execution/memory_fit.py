@@ -93,7 +93,8 @@ class MemoryFit:
             self._estimator = self._estimator or Estimator(SECONDS)
             try:
                 cost = self._estimator(run)
-            except (Exception, SystemExit):  # of a plugin; its run will fail alone with it
+            except (Exception, SystemExit) as error:  # of a plugin; its run will fail alone
+                log.info("%s: memory not counted: %r", run.method, error)
                 cost = upper_bound(run)
             self._costs[run.seedless] = cost
         return self._costs[run.seedless]

@@ -56,14 +56,20 @@ def leave_out_foreign_accuracies(
 
 
 def _foreign_accuracy(runs: Path, run_id: str, dataset: Dataset) -> float | None:
-    """Return the accuracy in a teacher's record if it is on other test images, else None."""
-    try:
-        record = records.read(runs, run_id)
-        trained_on = Dataset(**records.read_run_json(runs, run_id)["dataset"])
-    except (KeyError, TypeError, ValueError):
-        return None  # a report does not need the teacher's files
+    """Return the accuracy in a teacher's record if it is on other test images, else None.
+
+    Raises:
+        RecordError: the record or the run's settings are damaged.
+    """
+    record = records.read(runs, run_id)
     if record is None or record.result is None:
-        return None
+        return None  # a report does not need the teacher's files
+    values = records.read_run_json(runs, run_id).get("dataset")
+    try:
+        trained_on = Dataset(**values) if values else dataset
+    except (TypeError, ValueError) as error:
+        path = records.folder(runs, run_id) / "run.json"
+        raise records.RecordError(f"{path}: dataset: {' '.join(str(error).split())}") from error
     same = choice_of_test_images(trained_on) == choice_of_test_images(dataset)
     return None if same else record.result.test_acc
 

@@ -72,3 +72,13 @@ def test_accuracies_on_other_images_are_not_reported(
     evidence = gather(grid, expansion.cells, tmp_path)
     found = teacher_accuracy(expansion.cells, evidence.records)
     assert found == acc if shown else math.isnan(found)
+
+
+@pytest.mark.parametrize("name", ["record.json", "run.json"])
+def test_damaged_teacher_is_told_by_a_report(tmp_path: Path, name: str) -> None:
+    """It is not taken for one that was measured on the grid's test images."""
+    adopted(tmp_path, "import-a", '{"student": "r8w4", "dataset": {"name": "synthetic"}}')
+    grid = small(teachers={"r8w4": "import-a"})
+    (tmp_path / "import-a" / name).write_text('{"dataset": {"size": "large"}}')
+    with pytest.raises(records.RecordError, match=rf"import-a/{name}: "):
+        gather(grid, expand(grid).cells, tmp_path)
