@@ -186,15 +186,18 @@ def retry(failed: bool, diverged: bool, **flags: Any) -> None:
 
 @click.command()
 @grid_options
-def select(**flags: Any) -> None:
+@data_option
+def select(data: Path, **flags: Any) -> None:
     """Choose a swept value on held-out training images.
 
     The grid needs ``dataset: {validation: ...}`` and ``sweep``.
     """
+    from kdbench.cli.image_folders import check_image_folders
     from kdbench.report import selection
     from kdbench.runs import records
 
     request = GridRequest(**flags)
     grid, expansion = request.expanded()
     loaded = records.load(request.runs, (run.id for run in expansion.runs))
+    check_image_folders(grid.source, expansion.runs, loaded, data)
     display(selection.render(grid, expansion.cells, loaded))

@@ -97,6 +97,8 @@ def test_runs_on_changed_images_are_not_reported(place: Path) -> None:
     shutil.copyfile(second, first)
     [line] = mistakes(*command)
     assert "were made of other images or labels" in line
+    [line] = mistakes("select", *command[1:3], *folders(place), *data_of(place))
+    assert "were made of other images or labels" in line
     shutil.rmtree(place / "a" / "photos")  # as on a machine that has the records only
     assert kdbench(*command).exit_code == 0
 
