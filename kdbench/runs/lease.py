@@ -170,7 +170,7 @@ _refused: dict[Path, tuple[int, float]] = {}
 def _guard(folder: Path) -> Iterator[None]:
     """Hold the lock of a run.
 
-    A process that was stopped with the lock would block the run for ever, so a lock that was
+    A process that was stopped with the lock would block the run forever, so a lock that was
     refused for ``STALE_SECONDS`` is replaced by another one. If the stopped process continues, it
     may overwrite a lease; the owner of that lease then stops.
 

@@ -274,7 +274,7 @@ def test_mistakes_end_with_one_line(
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_fake_authors_train_as_kdbench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Run a main of the authors' form in a process of its own; then one with a planted mistake."""
+    """Run a main of the authors' form in a separate process; then one with a planted mistake."""
     short = ["--pair", *PAIR, "--epochs", "2", "--steps", "2"]
     write_repository(tmp_path / "right" / "RepDistiller")
     file = tmp_path / "lines.jsonl"

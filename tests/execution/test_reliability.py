@@ -60,7 +60,7 @@ TESTS = {
         (HERE, "test_stopped_worker_blocks_no_run_and_changes_none_when_it_continues"),
     "A stopped worker that continues after its runs were taken over changes none of their files.":
         (HERE, "test_stopped_worker_blocks_no_run_and_changes_none_when_it_continues"),
-    "A process that was stopped while it held the lock of a run blocks no other process for ever.":
+    "A process that was stopped while it held the lock of a run blocks no other process forever.":
         (LEASE, "test_process_stopped_with_the_lock_blocks_a_run_for_a_while_only"),
     "A machine that was suspended keeps its leases when it continues.":
         (LEASE, "test_machine_that_was_suspended_keeps_its_leases"),

@@ -59,7 +59,7 @@ def content(folder: Path) -> Content:
 
 
 def in_child(work: Callable[[], object], faults: FileFaults, count: Any) -> int:
-    """Do something in a process of its own that has faults; return its exit code."""
+    """Do something in a separate process that has faults; return its exit code."""
 
     def target() -> None:
         faults.install()

@@ -222,7 +222,7 @@ def test_same_test_images(one: dict[str, Any], other: dict[str, Any], same: bool
 
 
 def test_small_grid_trains_as_before(tmp_path: Path) -> None:
-    """The recorded digests of a grid do not stand in the way of its own missing runs."""
+    """A grid whose runs are recorded with one digest can train its missing runs."""
     grid = write(tmp_path)
     assert kdbench("run", "--grid", grid, *folders(tmp_path)).exit_code == 0
     more = ("--set", "methods=[kd, at]")

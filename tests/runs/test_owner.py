@@ -1,4 +1,4 @@
-"""Owners: processes with equal pids and host names are told apart."""
+"""Owners: processes with equal pids and host names are different owners."""
 
 import os
 import subprocess

@@ -13,7 +13,7 @@ class Silence:
     """The time since Slurm last answered, while runs are to be submitted.
 
     Args:
-        board: tells whether jobs are known; a runner watches those for ever.
+        board: tells whether jobs are known; a runner watches those forever.
     """
 
     def __init__(self, board: Board) -> None:
