@@ -82,7 +82,9 @@ class FileFaults:
         if name not in FREEING:
             if now == self.at:
                 half()
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            error = errno.ENOSPC, os.strerror(errno.ENOSPC)
+            # As the system's: an operation on a descriptor does not know the file's name.
+            raise OSError(*error) if name in BY_DESCRIPTOR else OSError(*error, str(path))
 
 
 def _path(descriptor: int) -> str:

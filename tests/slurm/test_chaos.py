@@ -66,7 +66,8 @@ class Chaos:
     def signal_a_job(self) -> str:
         job = self._job("R")
         if job:
-            self.cluster.sh("scancel", "--signal=USR2", job, check=False)
+            # scancel asks again and again while the job is being requeued.
+        self.cluster.sh("timeout", "20", "scancel", "--signal=USR2", job, check=False)
         return "sent USR2" if job else "nothing to signal"
 
     def cancel_an_element(self) -> str:
