@@ -67,13 +67,13 @@ class Chaos:
         job = self._job("R")
         if job:
             # scancel asks again and again while the job is being requeued.
-        self.cluster.sh("timeout", "20", "scancel", "--signal=USR2", job, check=False)
+            self.cluster.sh("timeout", "20", "scancel", "--signal=USR2", job, check=False)
         return "sent USR2" if job else "nothing to signal"
 
     def cancel_an_element(self) -> str:
         job = self._job("R,PD")
         if job:
-            self.cluster.sh("scancel", job, check=False)
+            self.cluster.sh("timeout", "20", "scancel", job, check=False)
         return "cancelled an element" if job else "nothing to cancel"
 
     def requeue_a_job(self) -> str:
