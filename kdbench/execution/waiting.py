@@ -40,7 +40,7 @@ class Waiting:
         held: Counter[str] = Counter()
         for run in pending:
             if run.teacher and not records.has_record(self.runs, run.teacher.run):
-                continue  # whoever trains the teacher comes first
+                continue  # the process that trains their teacher is waited for instead
             found = lease.holder(records.folder(self.runs, run.id))
             if found is None or found.owner.is_dead() or found.owner.process in mine:
                 held.clear()
