@@ -34,6 +34,7 @@ CELLS = 5_000
 """Most cells with details on the page; with more it would have tens of megabytes."""
 DEPARTURES = "../../docs/departures.md"
 """Link from a folder of results in a checkout."""
+STYLES = ("style.css", "table.css", "details.css")
 
 
 def render(
@@ -105,11 +106,11 @@ def index(results: Path) -> str:
 
 
 def _fill(template: str, scripts: Iterable[str], **values: Any) -> str:
-    """Fill a template with its style and scripts, and a policy that allows only these.
+    """Fill a template with styles and scripts, and a policy that allows only these.
 
     Even if some text were rendered as markup, no browser would run or load anything for it.
     """
-    style, code = _read("style.css"), "".join(map(_read, scripts))
+    style, code = "".join(map(_read, STYLES)), "".join(map(_read, scripts))
     policy = (
         f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(code)}; "
         "img-src data:; base-uri 'none'; form-action 'none'"
