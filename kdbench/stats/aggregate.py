@@ -12,6 +12,7 @@ from kdbench.runs.evidence import Evidence
 from kdbench.runs.records import Record
 from kdbench.stats.cell_summary import Summaries, summaries
 from kdbench.stats.cell_table import cell_table
+from kdbench.stats.decision import Decision, decide
 from kdbench.stats.method_table import MethodTable, method_table
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Aggregate:
         summaries: the results of each cell's runs.
         frame: of ``cell_table``: a row per method and pair.
         methods: a row per method, over all pairs.
+        decision: comparisons of all rows, the source of every interval and mark.
         data: digest of the data that all runs used; None without records.
     """
 
@@ -38,6 +40,7 @@ class Aggregate:
     summaries: Summaries
     frame: "pd.DataFrame"
     methods: MethodTable
+    decision: Decision
     data: str | None
 
 
@@ -55,7 +58,8 @@ def aggregate(evidence: Evidence) -> Aggregate:
     except ValueError as error:
         raise LeaderboardError(f"{grid.source}: {error}") from error
     methods = method_table(evidence, cell_summaries)
-    return Aggregate(evidence, cell_summaries, frame, methods, data)
+    decision = decide(cells, cell_summaries, methods.baseline)
+    return Aggregate(evidence, cell_summaries, frame, methods, decision, data)
 
 
 def check_data(grid: Grid, cells: Iterable[Cell], records: Mapping[str, Record]) -> str | None:
