@@ -1,4 +1,4 @@
-"""The place of each row among all: which may be the best, how far behind, and the range of its rank.
+"""The place of each row among all: may it be the best, how far behind, and its range of ranks.
 
 All follow from ``Contrast.told``, so that they cannot contradict each other.
 
