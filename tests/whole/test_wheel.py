@@ -42,15 +42,18 @@ def test_wheel_works_from_another_folder(tmp_path: Path) -> None:
         archive.extractall(tmp_path / "site")
     assert not any(name.startswith("methods/") for name in names)
     expected = {f"kdbench/methods/{path.name}" for path in (ROOT / "methods").glob("*.py")}
+    expected.add("kdbench/methods/references.bib")
     expected |= {
         f"kdbench/report/page/{path.name}" for path in (ROOT / "kdbench/report/page").glob("*.*")
     }
     assert expected <= names
     code = (
         "import kdbench, pathlib\n"
+        "from kdbench.registry import references\n"
         "from kdbench.registry import lookup as registry; from kdbench.grid import published\n"
         "from kdbench.grid.yaml_tree import presets\n"
         "assert 'site' in kdbench.__file__, kdbench.__file__\n"
+        "assert references.of_built_in('semckd')\n"
         "assert registry.load('semckd').__name__ == 'SemCKD'\n"
         "print(len(registry.names()), len(presets()), len(published.references()))\n"
     )

@@ -99,6 +99,7 @@ class TableRow:
 
     Attributes:
         name: its label in the grid.
+        facts: paper, links, BibTeX and source.
         family: from its file.
         year: of its paper, if the file gives it.
         about: the paper, from its file.
@@ -113,6 +114,7 @@ class TableRow:
     """
 
     name: str
+    facts: about.MethodFacts
     family: str
     year: str
     about: str
@@ -171,7 +173,7 @@ def rows(aggregate: Aggregate, *, bars: bool = True) -> list[TableRow]:
     names.sort(key=lambda name: BASELINES.index(name) if name in BASELINES else len(BASELINES))
     out = []
     for name in names:
-        family, year, paper = about.described(name, aggregate.evidence)
+        facts = about.facts(name, aggregate.evidence)
         cells = tuple(table_cells.get((name, pair), TableCell(None)) for pair in pairs)
         have = [pair for pair in pairs if accuracies.get((name, pair))]
         compared = [p for p in have if accuracies.get((baseline or "", p))] if baseline else []
@@ -184,9 +186,10 @@ def rows(aggregate: Aggregate, *, bars: bool = True) -> list[TableRow]:
         means = [over_seeds.mean(accuracies[name, pair].values()) for pair in have]
         row = TableRow(
             name=name,
-            family=family,
-            year=year,
-            about=paper,
+            facts=facts,
+            family=facts.family,
+            year=facts.year,
+            about=facts.paper,
             baseline=name in BASELINES,
             cells=cells,
             overall=overall,

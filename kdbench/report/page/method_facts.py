@@ -1,12 +1,58 @@
-"""Facts about a method and a pair besides their numbers: family, paper, architectures."""
+"""Facts about a method and a pair besides their numbers: family, paper, source, architectures.
 
-import re
+Facts about methods outside kdbench come from the evidence: their files may have changed, or be on
+another machine. Facts about built-in methods come from this kdbench, as the page's wording does: if
+a wrong year or a dead link is corrected, the next report of any records has the correction.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 
 from kdbench.errors import UserError
 from kdbench.grid.run import BASELINES, Term
 from kdbench.models import zoo
-from kdbench.registry import lookup
+from kdbench.registry import lookup, references
+from kdbench.registry.references import Reference
 from kdbench.runs.evidence import Evidence
+
+UNKNOWN = "unknown"
+BUILT_IN = "included in kdbench"
+DIGITS = 16
+"""Digits of a file's sha256 that are shown."""
+
+
+@dataclass(frozen=True)
+class MethodFacts:
+    """Facts about the methods of a row; everything is empty for teacher and student.
+
+    Attributes:
+        family: what the methods match, such as ``relation``; ``baseline`` for teacher and student.
+        year: of the papers.
+        paper: the first lines of the methods' files.
+        links: text and address. All addresses begin with https:// and contain only letters, digits
+            and ``. _ ~ / ? = & % # + -``. The texts are ``paper`` and ``code``; in a combination of
+            methods, the method's name is in front.
+        bibtex: an entry for each method, to be copied.
+        source: where the methods' code is: in kdbench, or the name and digest of a file.
+    """
+
+    family: str
+    year: str = ""
+    paper: str = ""
+    links: tuple[tuple[str, str], ...] = ()
+    bibtex: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class _Method:
+    """Facts about one term of a row."""
+
+    family: str
+    doc: str
+    source: str
+    reference: Reference
 
 
 def architecture(teacher: str, student: str) -> str:
@@ -17,24 +63,63 @@ def architecture(teacher: str, student: str) -> str:
         return ""
 
 
-def described(name: str, evidence: Evidence) -> tuple[str, str, str]:
-    """Return family, year and paper of a row, from the files of its terms as far as known."""
+def facts(name: str, evidence: Evidence) -> MethodFacts:
+    """Return the facts about a row, as far as they are known.
+
+    Args:
+        name: the row's label.
+        evidence: of the report.
+    """
     if name in BASELINES:
-        return "baseline", "", ""
+        return MethodFacts("baseline")
     cells = evidence.cells
     run = next((cell.runs[0] for cell in cells if cell.method == name and cell.runs), None)
-    terms = [_method(term, evidence) for term in run.terms] if run else []
-    families = dict.fromkeys(family for family, _ in terms)
-    papers = [doc for _, doc in terms if doc]
-    years = [match[0] for doc in papers if (match := re.search(r"\b(?:19|20)\d\d\b", doc))]
-    return " + ".join(families) or "unknown", " + ".join(dict.fromkeys(years)), "; ".join(papers)
+    terms = run.terms if run else ()
+    methods = [_method(term, evidence) for term in terms]
+    several = len(terms) > 1
+    links = [
+        (f"{term.method}: {text}" if several else text, link)
+        for term, method in zip(terms, methods, strict=True)
+        for text, link in method.reference.links
+    ]
+    papers = [method.doc for method in methods if method.doc]
+    return MethodFacts(
+        family=" + ".join(_distinct(method.family for method in methods)) or UNKNOWN,
+        year=" + ".join(_distinct(map(references.year, papers))),
+        paper="; ".join(papers),
+        links=tuple(links),
+        bibtex="\n".join(_distinct(method.reference.bibtex for method in methods)),
+        source="; ".join(_distinct(method.source for method in methods)),
+    )
 
 
-def _method(term: Term, evidence: Evidence) -> tuple[str, str]:
-    if term.source:  # the file may have changed, or be on another machine
-        return evidence.plugins.get(term.source, ("unknown", ""))
+def described(name: str, evidence: Evidence) -> tuple[str, str, str]:
+    """Return family, year and paper of a row."""
+    row = facts(name, evidence)
+    return row.family, row.year, row.paper
+
+
+def _method(term: Term, evidence: Evidence) -> _Method:
+    if term.source:
+        family, doc = evidence.plugins.get(term.source, (UNKNOWN, ""))
+        name = Path(term.path).name if term.path else f"{term.method} (from a package)"
+        source = f"{name}, sha256 {term.source[:DIGITS]}"
+        return _Method(family, doc, source, references.of_docstring(term.method, doc))
     try:
-        description = lookup.describe(term.method)
+        about = lookup.describe(term.method)
     except UserError:
-        return "unknown", ""
-    return description.family, description.doc
+        return _Method(UNKNOWN, "", "", Reference())
+    if about.external:  # a package on this machine has the name of a method of another kdbench
+        return _Method(UNKNOWN, "", "", Reference())
+    reference = references.of_built_in(term.method)
+    return _Method(
+        about.family,
+        about.doc,
+        BUILT_IN,
+        reference or references.of_docstring(term.method, about.doc),
+    )
+
+
+def _distinct(texts: Iterable[str]) -> list[str]:
+    """Return the texts that are not empty, once each."""
+    return [text for text in dict.fromkeys(texts) if text]
