@@ -13,6 +13,7 @@ from kdbench.runs.records import Record
 from kdbench.stats.cell_summary import Summaries, summaries
 from kdbench.stats.cell_table import cell_table
 from kdbench.stats.decision import Decision, decide
+from kdbench.stats.headline import Headline, headline
 from kdbench.stats.method_table import MethodTable, method_table
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ class Aggregate:
     decision: Decision
     data: str | None
 
+    @property
+    def headline(self) -> Headline:
+        """The accuracy that ``summaries`` and ``frame`` compare: test accuracy, or held-out."""
+        return headline(self.evidence.grid)
+
 
 def aggregate(evidence: Evidence) -> Aggregate:
     """Compute all statistics of a grid.
@@ -52,13 +58,15 @@ def aggregate(evidence: Evidence) -> Aggregate:
     """
     grid, cells, records = evidence.grid, evidence.cells, evidence.records
     data = check_data(grid, cells, records)
-    cell_summaries = summaries(cells, records)
+    cell_summaries = summaries(cells, records, headline(grid))
     try:
         frame = cell_table(grid, cells, records, cell_summaries)
     except ValueError as error:
         raise LeaderboardError(f"{grid.source}: {error}") from error
     methods = method_table(evidence, cell_summaries)
     decision = decide(cells, cell_summaries, methods.baseline)
+    if headline(grid).held_out:  # its rows are values to choose among, not methods
+        decision = decision.without_recommendation()
     return Aggregate(evidence, cell_summaries, frame, methods, decision, data)
 
 

@@ -1,5 +1,6 @@
 """Summaries of a cell's runs and of a pair's teacher."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,6 +8,7 @@ from functools import cached_property
 from kdbench.grid.grid import sorted_name
 from kdbench.grid.run import Cell, Run
 from kdbench.runs.records import Cost, Record, Result
+from kdbench.stats.headline import ON_TEST, Headline
 from kdbench.stats.over_seeds import mean, spread
 
 STATUSES = ("done", "diverged", "failed", "skipped", "missing")
@@ -19,7 +21,9 @@ class Summary:
     Attributes:
         expected: number of runs in the grid.
         statuses: non-zero number of runs with each status, in the order of ``STATUSES``.
-        accuracies: seed -> test accuracy of the last epoch, for finished runs.
+        accuracies: seed -> headline of the last epoch, for finished runs; a test accuracy, unless
+            the grid chooses swept values on held-out images.
+        test: seed -> test accuracy of the last epoch, for the same runs.
         best: mean over these seeds of the best epoch's accuracy, selected on the test set.
         reasons: (status, reason, run id) of every recorded run without a result.
         records: records of the finished runs.
@@ -28,6 +32,7 @@ class Summary:
     expected: int
     statuses: dict[str, int]
     accuracies: dict[int, float]
+    test: dict[int, float]
     best: float
     reasons: tuple[tuple[str, str, str], ...]
     records: tuple[Record, ...]
@@ -39,8 +44,13 @@ class Summary:
 
     @cached_property
     def mean(self) -> float:
-        """Headline number: mean accuracy of the last epoch; nan without finished runs."""
+        """Mean headline of the last epoch; nan without finished runs."""
         return mean(self.accuracies.values())
+
+    @cached_property
+    def test_mean(self) -> float:
+        """Mean test accuracy of the last epoch; nan without finished runs."""
+        return mean(self.test.values())
 
     @cached_property
     def sd(self) -> float:
@@ -60,10 +70,15 @@ class Summary:
         return next(iter(self.statuses), "missing")
 
 
-def summarise(runs: Sequence[Run], records: Mapping[str, Record]) -> Summary:
-    """Summarise a cell's runs."""
+def summarise(
+    runs: Sequence[Run], records: Mapping[str, Record], headline: Headline = ON_TEST
+) -> Summary:
+    """Summarise a cell's runs.
+
+    A finished run without the headline, which only damaged records lack, has no accuracy.
+    """
     run_statuses = []
-    accuracies, best, reasons, done = {}, [], [], []
+    accuracies, test, best, reasons, done = {}, {}, [], [], []
     for run in runs:
         record = records.get(run.id)
         status = _status(record)
@@ -71,7 +86,10 @@ def summarise(runs: Sequence[Run], records: Mapping[str, Record]) -> Summary:
         if record is None:
             continue
         if status == "done" and record.result is not None:
-            accuracies[run.seed] = record.result.test_acc
+            accuracy = headline.of(record.result)
+            if not math.isnan(accuracy):
+                accuracies[run.seed] = accuracy
+                test[run.seed] = record.result.test_acc
             best.append(record.result.best_acc)
             done.append(record)
         else:
@@ -80,6 +98,7 @@ def summarise(runs: Sequence[Run], records: Mapping[str, Record]) -> Summary:
         expected=len(runs),
         statuses=_counts(run_statuses),
         accuracies=accuracies,
+        test=test,
         best=mean(best),
         reasons=tuple(reasons),
         records=tuple(done),
@@ -119,10 +138,12 @@ Summaries = Mapping[str, Mapping[str, Summary]]
 """Pair -> method -> summary of that cell."""
 
 
-def summaries(cells: Iterable[Cell], records: Mapping[str, Record]) -> Summaries:
+def summaries(
+    cells: Iterable[Cell], records: Mapping[str, Record], headline: Headline = ON_TEST
+) -> Summaries:
     """Summarise all cells of a grid, in the grid's order."""
     return {
-        pair: {cell.method: summarise(cell.runs, records) for cell in members}
+        pair: {cell.method: summarise(cell.runs, records, headline) for cell in members}
         for pair, members in by_pair(cells).items()
     }
 
@@ -144,13 +165,16 @@ def teacher_ids(cells: Iterable[Cell]) -> list[str]:
     return list(dict.fromkeys(own or used))
 
 
-def teacher_accuracy(cells: Iterable[Cell], records: Mapping[str, Record]) -> float:
+def teacher_accuracy(
+    cells: Iterable[Cell], records: Mapping[str, Record], headline: Headline = ON_TEST
+) -> float:
     """Return the accuracy of a pair's teacher from its students' records; nan if unknown.
 
     Without such a record, it is the accuracy of the teacher's own run, if that used the same data.
+    Students' records have no held-out accuracy of the teacher.
     """
     cells = list(cells)
-    ids = set(teacher_ids(cells))
+    ids = set(teacher_ids(cells)) if not headline.held_out else set()
     for cell in cells:
         for run in cell.runs:
             record = records.get(run.id)
@@ -165,7 +189,7 @@ def teacher_accuracy(cells: Iterable[Cell], records: Mapping[str, Record]) -> fl
         for run in cell.runs
         if all(run.dataset == other for other in data)
     ]
-    return summarise(own, records).mean
+    return summarise(own, records, headline).mean
 
 
 def first_result(cells: Iterable[Cell], records: Mapping[str, Record]) -> Result | None:

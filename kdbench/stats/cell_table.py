@@ -20,6 +20,7 @@ from kdbench.stats.cell_summary import (
     row_label,
     teacher_accuracy,
 )
+from kdbench.stats.headline import Headline, headline
 from kdbench.stats.over_seeds import Difference
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     *("method", "teacher", "student", "pair", "dataset", "protocol"),
-    *("n", "expected", "mean", "sd", "best_mean", "status"),
+    *("n", "expected", "mean", "sd", "measured_on", "test_mean", "best_mean", "status"),
     *("mean_lo", "mean_hi", "boot_lo", "boot_hi", "seeds", "accuracies"),
     *("diverged", "failed", "skipped", "missing"),
     *("diff", "diff_sd", "diff_n", "lo", "hi", "p", "p_holm", "top"),
@@ -49,6 +50,8 @@ def cell_table(
 ) -> "pd.DataFrame":
     """Compute ``COLUMNS`` for each method and pair, including rows ``teacher`` and ``student``.
 
+    ``mean`` and all that is computed from it: the grid's ``headline``, accuracy on ``measured_on``;
+    ``test_mean``: test accuracy.
     ``mean_lo``, ``mean_hi``: 95 % t interval of the mean over seeds; ``boot_lo``, ``boot_hi``: its
     percentile bootstrap interval; ``seeds``, ``accuracies``: of each run, separated by spaces.
     ``diff`` to ``p_holm`` compare with the report's baseline, Holm-adjusted over a pair's methods;
@@ -83,7 +86,7 @@ def _pair(
     reference: str | None,
 ) -> list[dict[str, Any]]:
     """Compute the rows of one pair."""
-    nothing = Summary(0, {}, {}, math.nan, (), ())
+    nothing = Summary(0, {}, {}, {}, math.nan, (), ())
     student, base = summaries.get("student", nothing), summaries.get(baseline or "", nothing)
     best_of = {name: s.accuracies for name, s in summaries.items() if name != "teacher"}
     top = over_seeds.not_distinguishable_from_best(best_of)
@@ -93,7 +96,8 @@ def _pair(
     family = [name for name in summaries if name not in (*BASELINES, baseline)]
     adjusted = over_seeds.holm([differences[name].p for name in family])
     p_holm = dict(zip(family, adjusted, strict=True))
-    teacher = teacher_accuracy(cells, records)
+    compared_by = headline(grid)
+    teacher = teacher_accuracy(cells, records, compared_by)
     base_seconds = sum(_seconds(base.costs))
     data, none = grid.dataset.title, dict.fromkeys(STATUSES[1:], 0)
     rows = []
@@ -115,13 +119,15 @@ def _pair(
             "expected": summary.expected,
             "mean": accuracy,
             "sd": summary.sd,
+            "measured_on": compared_by.images,
+            "test_mean": teacher_accuracy(cells, records) if is_teacher else summary.test_mean,
             "best_mean": summary.best,
             "status": summary.status,
             **_spread(summary),
             **(none | {s: count for s, count in summary.statuses.items() if s != "done"}),
             "top": name in top,
             "recovered_gap": over_seeds.recovered_gap(accuracy, student.mean, teacher),
-            "test_se": over_seeds.standard_error(accuracy, _n_test(summary)),
+            "test_se": over_seeds.standard_error(accuracy, _images(grid, summary, compared_by)),
             "seconds": seconds,
             "teacher_seconds": teacher_seconds,
             "time_ratio": math.nan
@@ -196,7 +202,8 @@ def _ari(reference: Summary, method: Summary, student: Summary) -> dict[str, Any
 
 
 def _published(grid: Grid, cell: Cell, accuracy: float) -> dict[str, Any]:
-    if not grid.report.reference:
+    # A held-out accuracy is not comparable with a published test accuracy.
+    if not grid.report.reference or headline(grid).held_out:
         return {}
     data = grid.dataset.label or grid.dataset.name
     figure = published.lookup(
@@ -237,8 +244,10 @@ def _ratio(seconds: float, baseline: float) -> float:
     return seconds / baseline if baseline else math.nan
 
 
-def _n_test(summary: Summary) -> int:
-    return next((r.result.n_test for r in summary.records if r.result), 0)
+def _images(grid: Grid, summary: Summary, compared_by: Headline) -> int:
+    """Return the number of images that the headline is measured on; 0 if it is unknown."""
+    results = (record.result for record in summary.records if record.result)
+    return next((compared_by.count(grid.dataset, result) for result in results), 0)
 
 
 def average_improvements(frame: "pd.DataFrame") -> dict[str, tuple[float, int, bool]]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kdbench.grid.run import Cell
 from kdbench.stats.cell_summary import Summaries, Summary
@@ -38,6 +38,11 @@ class Decision:
     student: str | None
     troubled: tuple[str, ...]
     times: Mapping[str, float]
+
+    def without_recommendation(self) -> "Decision":
+        """Return the same comparisons, with no method recommended and none marked."""
+        nothing = Recommendation()
+        return replace(self, recommendation=nothing, on_pair=dict.fromkeys(self.on_pair, nothing))
 
     @property
     def rows(self) -> int:

@@ -1,6 +1,6 @@
 """One data frame of statistics over all pairs: a row per method, and tests if pairs suffice.
 
-All statistics use the accuracies of the last epoch.
+All statistics use the grid's headline: accuracies of the last epoch.
 """
 
 import itertools
@@ -22,6 +22,7 @@ from kdbench.stats.cell_summary import (
     row_label,
     teacher_accuracy,
 )
+from kdbench.stats.headline import headline
 from kdbench.stats.over_pairs import ValueWithInterval
 from kdbench.stats.over_seeds import Difference
 from kdbench.stats.pair_tests import CriticalDifference
@@ -232,7 +233,7 @@ def _gaps(evidence: Evidence, summaries: Summaries) -> dict[str, list[list[float
     for pair, members in by_pair(evidence.cells).items():
         cells = summaries[pair]
         student = cells["student"].mean if "student" in cells else math.nan
-        teacher = teacher_accuracy(members, evidence.records)
+        teacher = teacher_accuracy(members, evidence.records, headline(evidence.grid))
         if not teacher - student > over_seeds.TINY:
             continue
         for name, summary in cells.items():
