@@ -11,6 +11,7 @@ import click
 from kdbench import __version__
 from kdbench.cli.analyse_commands import analyse
 from kdbench.cli.grid_commands import cancel, plan, retry, run, select, status
+from kdbench.cli.json_output import json_option, print_json
 from kdbench.cli.options import (
     Commands,
     Group,
@@ -40,11 +41,17 @@ for command in (
 @main.command()
 @click.argument("run_id", metavar="RUN")
 @folder_options
-def show(run_id: str, runs: Path, results: Path) -> None:
+@json_option
+def show(run_id: str, runs: Path, results: Path, as_json: bool) -> None:
     """Show a run: configuration, training curve, versions, and the command to repeat it."""
-    from kdbench.cli.show import describe_run
+    from kdbench.cli.show import describe_run, read
 
-    display(describe_run(runs, run_id))
+    if as_json:
+        from kdbench.cli.show_json import content
+
+        print_json("show", content(read(runs, run_id)))
+    else:
+        display(describe_run(runs, run_id))
 
 
 @main.command()

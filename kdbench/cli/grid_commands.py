@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kdbench.cli.json_output import json_option, print_json
 from kdbench.cli.options import (
     combined,
     data_option,
@@ -72,13 +73,22 @@ grid_options = combined(
     help="Sustained TFLOP/s of the device (default: time this machine).",
 )
 @click.option("--exact", is_flag=True, help="Count every method on every pair; may take minutes.")
-def plan(tflops: float | None, exact: bool, **flags: Any) -> None:
+@json_option
+def plan(tflops: float | None, exact: bool, as_json: bool, **flags: Any) -> None:
     """Estimate runs, operations, hours and memory of a grid, without training."""
-    from kdbench.cli.plan import render
+    from kdbench.cli.plan import estimated
 
     request = GridRequest(**flags)
     grid, expansion = request.expanded(teachers=True)
-    display(render(grid, expansion, request.runs, tflops, exact=exact))
+    estimate = estimated(grid, expansion, request.runs, tflops, exact=exact)
+    if as_json:
+        from kdbench.cli.plan_json import content
+
+        print_json("plan", content(estimate))
+    else:
+        from kdbench.cli.plan_text import text
+
+        display(text(estimate))
 
 
 @click.command()
@@ -150,13 +160,22 @@ def cancel(**flags: Any) -> None:
 @click.command()
 @grid_options
 @click.option("--watch", is_flag=True, help="Refresh until all runs have ended.")
-def status(watch: bool, **flags: Any) -> None:
+@json_option
+def status(watch: bool, as_json: bool, **flags: Any) -> None:
     """Show the state of each cell: done, running, pending, failed, skipped."""
-    from kdbench.cli.status import render, show_live
+    from kdbench.errors import UserError
+
+    if watch and as_json:
+        raise UserError("status: --watch and --json exclude each other")
+    from kdbench.cli.status import render, show_live, snapshot
 
     request = GridRequest(**flags)
     grid, expansion = request.expanded()
-    if watch:
+    if as_json:
+        from kdbench.cli.status_json import content
+
+        print_json("status", content(grid, expansion, snapshot(expansion, request.runs)))
+    elif watch:
         show_live(grid, expansion, request.runs)
     else:
         display(render(grid, expansion, request.runs))

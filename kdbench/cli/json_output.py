@@ -9,11 +9,14 @@ import math
 from collections.abc import Mapping
 from numbers import Integral, Real
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kdbench.errors import INVISIBLE
+
+if TYPE_CHECKING:
+    from kdbench.grid.grid import Grid
 
 SCHEMA = 1
 """Version of the documents; raised when a key changes its meaning or goes."""
@@ -44,6 +47,11 @@ def document(command: str, content: Mapping[str, object]) -> str:
     values = {"schema": SCHEMA, "command": command} | _plain(content)
     text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False)
     return INVISIBLE.sub(lambda match: _escaped(match[0]), text)
+
+
+def grid_keys(grid: "Grid") -> dict[str, Any]:
+    """Return the keys that name a grid, which all documents about a grid begin with."""
+    return {"grid": grid.name, "title": grid.title, "file": grid.source}
 
 
 def _plain(value: Any) -> Any:

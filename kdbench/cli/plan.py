@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdbench.cli.planned_device import PlannedDevice, device_of, source, speed_on, warnings
-from kdbench.cli.status import count, rows, states
+from kdbench.cli.status import rows, states
 from kdbench.cost.cohort_memory import Footprint, footprint, process_bytes, streams
 from kdbench.cost.estimate import Estimator, RunCost
 from kdbench.cost.gpu_speed import GpuSpeed
@@ -19,12 +19,9 @@ from kdbench.grid.expand import Expansion
 from kdbench.grid.grid import Executor, Grid
 from kdbench.grid.run import Cell, Run
 from kdbench.runs import records
-from kdbench.wording import duration
 
 SECONDS = 3.0
 """Time limit for counting the methods' cost; later pairs get rough estimates."""
-
-ROUGH = ("~ estimated from another pair; --exact counts every method on every pair",)
 
 
 @dataclass(frozen=True)
@@ -32,8 +29,8 @@ class PlanLine:
     """The estimated cost of a cell.
 
     Attributes:
-        runs: number of runs.
-        state: counts of the runs' states.
+        runs: number of runs; 0 for an imported teacher.
+        states: the runs' states.
         cost: cost of one run.
         hours: training time of one run.
     """
@@ -41,15 +38,60 @@ class PlanLine:
     pair: str
     method: str
     runs: int
-    state: str
+    states: tuple[str, ...]
     cost: RunCost
     hours: float
 
 
-def render(
+@dataclass(frozen=True)
+class Plan:
+    """The estimated cost of a grid.
+
+    Attributes:
+        lines: a line per cell.
+        states: state of every run of the grid.
+        to_train: number of runs without a record.
+        cohorts: number of cohorts that train them.
+        hours: training time of these runs, each as if it trained alone.
+        at_once: number of cohorts that train at once; None if this machine cannot tell.
+        largest: memory of the cohort that needs most; None if there is nothing to train.
+        device: what the plan is for.
+        lanes: learners whose CUDA graphs run at once on a GPU.
+        sources: what the hours are based on, in sentences.
+        warnings: settings with which this machine cannot train.
+    """
+
+    grid: Grid
+    lines: tuple[PlanLine, ...]
+    states: Mapping[str, str]
+    to_train: int
+    cohorts: int
+    hours: float
+    at_once: int | None
+    largest: Footprint | None
+    device: PlannedDevice
+    lanes: int
+    sources: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def rough(self) -> bool:
+        """Whether the cost of a line was estimated from another pair."""
+        return any(line.cost.rough for line in self.lines)
+
+    def bytes_alone(self, line: PlanLine) -> float:
+        """Return the bytes that a run of a cell needs on this machine's GPU if it trains alone."""
+        return footprint([line.cost], None, streams=self.lanes).total
+
+    def too_large(self, memory: float) -> bool:
+        """Check whether bytes do not fit on this machine's GPU; False if its size is unknown."""
+        return bool(self.device.memory) and memory > USABLE * self.device.memory
+
+
+def estimated(
     grid: Grid, expansion: Expansion, runs: Path, tflops: float | None, *, exact: bool = False
-) -> str:
-    """Return one line per cell with the cost of a run, and the totals.
+) -> Plan:
+    """Estimate the cost of a grid.
 
     Args:
         grid: the grid.
@@ -69,6 +111,7 @@ def render(
     process = process_bytes()  # before counting and timing
     device = device_of(grid.executor)
     speed = speed_on(grid.executor, device, exact)
+    lanes = streams(grid.executor) if device.is_gpu else 0
     hours: dict[str, float] = {}
     costs: dict[str, RunCost] = {}
     estimator = Estimator() if exact else Estimator(SECONDS)
@@ -79,37 +122,29 @@ def render(
         missing_ids = [run.id for run in cell.runs if run.id in pending]
         hours.update(dict.fromkeys(missing_ids, line.hours))
         costs.update(dict.fromkeys(missing_ids, line.cost))
-    total = sum(hours.values())
     n = _at_once(grid.executor, device, tflops)
     groups = cohorts(todo, most=grid.executor.cohort, workers=n)
     # Hours on this CPU say nothing about workers with GPUs.
     known = (tflops or not device.elsewhere) and grid.executor.kind != "slurm"
-    at_once = f", {n} at a time: {duration(3600 * total / n)}" if known else ""
     at = process if not device.is_gpu else None
-    lanes = streams(grid.executor) if device.is_gpu else 0
     largest = max(
         (footprint([costs[run.id] for run in group], at, streams=lanes) for group in groups),
         key=lambda cohort: cohort.total,
         default=None,
     )
-    together = (
-        "a cohort shares its teacher and the GPU"
-        if device.is_gpu
-        else "the runs of a cohort share their teacher"
-    )
-    return "\n".join(
-        [
-            *_table(lines, device, lanes, {str(pair): pair.options_text for pair in grid.pairs}),
-            "",
-            f"{grid.name}: {len(expansion.runs):,} runs ({count(state_of.values())}); "
-            f"{len(todo):,} to train in {len(groups):,} cohorts",
-            f"{duration(3600 * total)} of training{at_once}",
-            *source(tflops, grid.executor, device, speed),
-            *([_largest(largest, device)] if largest else []),
-            f"Runs are counted separately, although {together}.",
-            *ROUGH[: any(line.cost.rough for line in lines)],
-            *warnings(grid.executor, todo, device),
-        ]
+    return Plan(
+        grid,
+        tuple(lines),
+        state_of,
+        to_train=len(todo),
+        cohorts=len(groups),
+        hours=sum(hours.values()),
+        at_once=n if known else None,
+        largest=largest,
+        device=device,
+        lanes=lanes,
+        sources=tuple(source(tflops, grid.executor, device, speed)),
+        warnings=tuple(warnings(grid.executor, todo, device)),
     )
 
 
@@ -151,79 +186,17 @@ def _missing(expanded: Sequence[Run], runs: Path) -> list[Run]:
     return [run for run in expanded if run.id not in begun or run.id in unfinished]
 
 
-def _largest(cohort: Footprint, device: PlannedDevice) -> str:
-    """Describe the cohort that needs most memory."""
-    shared, own = cohort.process + cohort.data + cohort.teacher, cohort.held + cohort.working
-    where, library = ("a GPU", "CUDA") if device.is_gpu else ("a CPU", "torch")
-    line = (
-        f"largest cohort: {cohort.total / 2**30:.1f} GB on {where} "
-        f"({shared / 2**30:.1f} {library}, data, teacher; {own / 2**30:.1f} learners)"
-    )
-    if device.memory and cohort.total > USABLE * device.memory:
-        line += f"\n{device.name} has {device.memory / 2**30:.1f} GB: larger cohorts are split"
-    return line
-
-
-def _too_large(cost: RunCost, device: PlannedDevice, lanes: int) -> str:
-    """Say that a run alone may not fit on this machine's GPU; "" if it does."""
-    needed = footprint([cost], None, streams=lanes).total if device.memory else 0.0
-    if needed <= USABLE * device.memory:
-        return ""
-    return (
-        f"needs {needed / 2**30:.1f} GB of the GPU's {device.memory / 2**30:.1f} GB even alone: it "
-        "may run out of memory"
-    )
-
-
 def _line(
     pair: str,
     cell: Cell,
-    state_of: dict[str, str],
+    state_of: Mapping[str, str],
     speed: Speed | GpuSpeed,
     tflops: float | None,
     estimator: Estimator,
 ) -> PlanLine:
     if not cell.runs:
-        return PlanLine(pair, cell.method, 0, "imported", RunCost(), 0.0)
+        return PlanLine(pair, cell.method, 0, (), RunCost(), 0.0)
     cost = estimator(cell.runs[0])
-    state = count(state_of[run.id] for run in cell.runs)
+    state = tuple(state_of[run.id] for run in cell.runs)
     seconds = cost.flops / (tflops * 1e12) if tflops else speed.seconds_of(cell.runs[0], cost)
     return PlanLine(pair, cell.method, len(cell.runs), state, cost, seconds / 3600)
-
-
-def _table(
-    lines: Sequence[PlanLine], device: PlannedDevice, lanes: int, options: Mapping[str, str]
-) -> Iterable[str]:
-    """Format lines under their pairs' names and options, in 80 columns unless names are long."""
-    method_width = min(28, max((len(line.method) for line in lines), default=0))
-    state_width = max((len(line.state) for line in lines), default=0)
-    yield (
-        f"  {'method':<{method_width}}  {'runs':>4}  {'state':<{state_width}}  {'TFLOP/run':>9}  "
-        f"{'time/run':>8}  {'memory':>8}"
-    )
-    last = None
-    for line in lines:
-        if line.pair != last:
-            last = line.pair
-            yield last
-            if options.get(last):
-                yield f"  ({options[last]})"
-        start = f"  {line.method:<{method_width}}  {line.runs:>4}  {line.state:<{state_width}}"
-        if line.cost.problem:
-            yield start.rstrip()
-            yield f"    {line.cost.problem}"
-        elif not line.runs:
-            yield start.rstrip()
-        else:
-            yield (
-                f"{start}  {_flops(line.cost.flops):>9}  {duration(3600 * line.hours):>8}  "
-                f"{line.cost.memory / 2**20:>5,.0f} MB{' ~' if line.cost.rough else ''}"
-            )
-            if too_large := _too_large(line.cost, device, lanes):
-                yield f"    {too_large}"
-
-
-def _flops(flops: float) -> str:
-    """Format TFLOP with three significant digits."""
-    value = flops / 1e12
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

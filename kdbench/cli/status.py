@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich import box
@@ -85,14 +86,41 @@ def rows(expansion: Expansion) -> Iterator[tuple[str, Cell]]:
             yield cell.teacher, cell
 
 
-def render(grid: Grid, expansion: Expansion, runs: Path) -> Group:
-    """Draw one line per cell, and a line with totals."""
+@dataclass(frozen=True)
+class Snapshot:
+    """What the folder of runs says of a grid's runs at one moment; all by run id.
+
+    Attributes:
+        loaded: records.
+        beats: recent heartbeats of runs without a record.
+        holders: processes with the lease of a run without record and recent heartbeat.
+        state_of: state of every run, as ``states`` returns it.
+    """
+
+    loaded: Mapping[str, Record]
+    beats: Mapping[str, Beat]
+    holders: Mapping[str, Holder]
+    state_of: Mapping[str, str]
+
+
+def snapshot(expansion: Expansion, runs: Path) -> Snapshot:
+    """Read records, heartbeats, leases and the queue of Slurm.
+
+    Raises:
+        RecordError: a record is damaged.
+    """
     ids = [run.id for run in expansion.runs]
     loaded = records.load(runs, ids)
     beats = heartbeat.load(runs, (i for i in ids if i not in loaded))
     silent = (i for i in ids if i not in loaded and i not in beats)
     holders = {i: found for i in silent if (found := lease.holder(records.folder(runs, i)))}
     state_of = states(expansion.runs, loaded, beats, queued_runs.queued(runs), holders)
+    return Snapshot(loaded, beats, holders, state_of)
+
+
+def render(grid: Grid, expansion: Expansion, runs: Path) -> Group:
+    """Draw one line per cell, and a line with totals."""
+    now = snapshot(expansion, runs)
     table = Table(
         Column("pair", no_wrap=True),
         Column("method", no_wrap=True),
@@ -105,28 +133,28 @@ def render(grid: Grid, expansion: Expansion, runs: Path) -> Group:
     for pair, cell in rows(expansion):
         if pair != last and last:
             table.add_section()
-        state = Text(_describe_cell(cell, state_of, loaded, beats, holders))
+        state = Text(_describe_cell(cell, now))
         table.add_row(
             Text(pair if pair != last else ""), Text(cell.method), str(len(cell.runs)), state
         )
         last = pair
-    line = f"{len(ids)} runs: {count(state_of.values())}"
+    line = f"{len(expansion.runs)} runs: {count(now.state_of.values())}"
     return Group(Text(grid.title, style="bold"), table, Text(line))
 
 
-def _describe_cell(
-    cell: Cell,
-    state_of: Mapping[str, str],
-    loaded: Mapping[str, Record],
-    beats: Mapping[str, Beat],
-    holders: Mapping[str, Holder],
-) -> str:
-    parts = [count(state_of[run.id] for run in cell.runs)]
+def mean_accuracy(cell: Cell, loaded: Mapping[str, Record]) -> float | None:
+    """Return the mean test accuracy in percent of a cell's results so far; None without one."""
     accs = [r.result.test_acc for run in cell.runs if (r := loaded.get(run.id)) and r.result]
-    if accs:
-        parts.append(f"{sum(accs) / len(accs):.2f} %")
+    return sum(accs) / len(accs) if accs else None
+
+
+def _describe_cell(cell: Cell, now: Snapshot) -> str:
+    parts = [count(now.state_of[run.id] for run in cell.runs)]
+    mean = mean_accuracy(cell, now.loaded)
+    if mean is not None:
+        parts.append(f"{mean:.2f} %")
     for run in cell.runs:
-        beat = beats.get(run.id)
+        beat = now.beats.get(run.id)
         if beat:
             acc = f"{beat.acc:.1f} %, " if beat.acc is not None else ""
             phase = "pretraining, " if beat.phase == "pretrain" else ""
@@ -134,13 +162,13 @@ def _describe_cell(
                 f"seed {run.seed}: {phase}epoch {beat.epoch}/{beat.epochs}, {acc}"
                 f"{duration(beat.eta)} to go"
             )
-        holder = holders.get(run.id)
-        if holder and state_of[run.id] == "held":
+        holder = now.holders.get(run.id)
+        if holder and now.state_of[run.id] == "held":
             end = ", which has ended" if holder.owner.is_dead() else ""
             parts.append(f"seed {run.seed}: held by {holder}{end}")
     reasons: dict[str, list[int]] = {}
     for run in cell.runs:
-        record = loaded.get(run.id)
+        record = now.loaded.get(run.id)
         if record and record.reason:
             reasons.setdefault(record.reason, []).append(run.seed)
     for reason, seeds in list(reasons.items())[:3]:

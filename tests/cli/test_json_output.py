@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic_core import from_json
+from json_documents import strict
 
 from kdbench.cli.json_output import document
 
@@ -18,11 +18,6 @@ VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
 )
-
-
-def strict(text: str) -> Any:
-    """Parse JSON; refuse NaN, infinity and half surrogate pairs."""
-    return from_json(text, allow_inf_nan=False)
 
 
 def finite(value: Any) -> Any:

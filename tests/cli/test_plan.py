@@ -9,6 +9,7 @@ from fake_grids import make_record
 from small_grids import cell, expanded, kdbench, mistakes, small, write
 
 from kdbench.cli import plan, planned_device
+from kdbench.cli.plan_text import text
 from kdbench.cost import gpu_speed, speed
 from kdbench.errors import UserError
 from kdbench.grid.expand import expand
@@ -20,7 +21,7 @@ from kdbench.runs.records import Record
 
 
 def rendered(runs: Path, **changes: object) -> list[str]:
-    return plan.render(small(**changes), expanded(**changes), runs, 1.0).splitlines()
+    return text(plan.estimated(small(**changes), expanded(**changes), runs, 1.0)).splitlines()
 
 
 def test_plan_fits_eighty_columns_and_adds_up(
@@ -141,7 +142,7 @@ def test_experiments_of_the_papers_can_be_planned(
 ) -> None:
     monkeypatch.setattr(plan, "SECONDS", 0.0)
     grid = load(ROOT / "experiments" / f"{name}.yaml", ("seeds=[0]",))
-    lines = plan.render(grid, expand(grid), tmp_path, 1.0).splitlines()
+    lines = text(plan.estimated(grid, expand(grid), tmp_path, 1.0)).splitlines()
     assert all(len(line) <= 80 for line in lines)
     assert not any("fails" in line or "skipped" in line for line in lines)
     methods = {row.label for row in grid.methods}
@@ -180,7 +181,7 @@ def card(monkeypatch: pytest.MonkeyPatch) -> type[Card]:
 
 
 def measured_plan(runs: Path, **changes: object) -> list[str]:
-    return plan.render(small(**changes), expanded(**changes), runs, None).splitlines()
+    return text(plan.estimated(small(**changes), expanded(**changes), runs, None)).splitlines()
 
 
 def test_hours_are_those_of_the_gpu_that_will_train(tmp_path: Path, card: type[Card]) -> None:
