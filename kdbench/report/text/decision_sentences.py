@@ -21,6 +21,7 @@ from kdbench.report.text.places_of_methods import (
 from kdbench.report.text.seeds_needed import seeds_sentence
 from kdbench.stats.aggregate import Aggregate
 from kdbench.stats.decision import Decision
+from kdbench.stats.headline import chooses_on_held_out, how_to_choose
 from kdbench.stats.paired_differences import Contrast
 from kdbench.wording import counted, duration
 
@@ -28,8 +29,8 @@ from kdbench.wording import counted, duration
 def which(aggregate: Aggregate) -> list[str]:
     """Answer which method to use; in a grid that chooses swept values, how to choose one."""
     decision, grid = aggregate.decision, aggregate.evidence.grid
-    if grid.sweep and grid.dataset.validation:
-        return [f"Choose on held-out images: `kdbench select --grid {grid.source}`."]
+    if chooses_on_held_out(grid):
+        return [f"{how_to_choose(grid)}."]
     if problem := no_ranking(decision):
         return [problem]
     advice = decision.recommendation

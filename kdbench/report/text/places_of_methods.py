@@ -159,10 +159,12 @@ def left_out(decision: Decision) -> list[str]:
 
 
 def several(decision: Decision) -> bool:
+    """Check whether the grid has several pairs."""
     return len(decision.pairs) > 1
 
 
 def over_pairs(decision: Decision) -> str:
+    """Return the pairs that a mean is over, e.g. ``over 6 of 7 pairs``; empty for one pair."""
     used, pairs = len(decision.over.pairs), len(decision.pairs)
     if not several(decision):
         return ""
@@ -170,10 +172,12 @@ def over_pairs(decision: Decision) -> str:
 
 
 def rows_of(decision: Decision) -> list[str]:
+    """Return all rows with a result, in the grid's order."""
     return list(dict.fromkeys(row for one in decision.pairs.values() for row in one.means))
 
 
 def methods_of(decision: Decision) -> list[str]:
+    """Return all rows with a result except the student."""
     return [row for row in rows_of(decision) if row != decision.student]
 
 
@@ -184,6 +188,7 @@ def _by_mean(decision: Decision, state: str) -> list[str]:
 
 
 def listed(names: Sequence[str]) -> str:
+    """Join names, e.g. ``kd, at, 3 more``."""
     rest = len(names) - MOST + 1
     shown = names if len(names) <= MOST else [*names[: MOST - 1], f"{rest} more"]
     return ", ".join(shown)

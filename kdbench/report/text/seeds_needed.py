@@ -10,13 +10,6 @@ MOST = 100
 """Above this number no number of seeds is named."""
 
 
-def seeds_needed(contrast: Contrast, target: float, alpha: float) -> float:
-    least = over_seeds.detectable(contrast.se, contrast.df, alpha)
-    if not target:
-        return math.inf
-    return max(contrast.n, math.ceil(contrast.n * (least / target) ** 2))
-
-
 def seeds_sentence(decision: Decision) -> str:
     """Say how many seeds would settle the leader against the baseline, or find 1 point.
 
@@ -33,7 +26,7 @@ def seeds_sentence(decision: Decision) -> str:
     if not known:
         return ""
     typical = known[len(known) // 2]
-    needed = seeds_needed(typical, 1.0, over_seeds.ALPHA)
+    needed = _needed(typical, 1.0, over_seeds.ALPHA)
     if needed <= typical.n:
         return f"{typical.n} seeds suffice to find 1 point between two rows."
     return f"{_about(needed)} seeds would find 1 point between two rows."
@@ -41,14 +34,14 @@ def seeds_sentence(decision: Decision) -> str:
 
 def _settle(contrast: Contrast, rows: int) -> str:
     row, other = contrast.row, contrast.other
-    point = _count(seeds_needed(contrast, 1.0, over_seeds.ALPHA))
+    point = _count(_needed(contrast, 1.0, over_seeds.ALPHA))
     if contrast.low <= 0 <= contrast.high:
-        seen = _about(seeds_needed(contrast, contrast.diff, over_seeds.ALPHA))
+        seen = _about(_needed(contrast, contrast.diff, over_seeds.ALPHA))
         return (
             f"{seen} seeds would settle {row} against {other} at the difference seen, {point} a "
             "difference of 1 point."
         )
-    seen = _about(seeds_needed(contrast, contrast.diff, over_seeds.ALPHA / (rows - 1)))
+    seen = _about(_needed(contrast, contrast.diff, over_seeds.ALPHA / (rows - 1)))
     return (
         f"{seen} seeds would tell {row} from {other} among all {rows} rows at the difference "
         f"seen, {point} would find 1 point between these two alone."
@@ -61,3 +54,10 @@ def _about(seeds: float) -> str:
 
 def _count(seeds: float) -> str:
     return "more than 100" if seeds > MOST else f"{seeds:.0f}"
+
+
+def _needed(contrast: Contrast, target: float, alpha: float) -> float:
+    least = over_seeds.detectable(contrast.se, contrast.df, alpha)
+    if not target:
+        return math.inf
+    return max(contrast.n, math.ceil(contrast.n * (least / target) ** 2))

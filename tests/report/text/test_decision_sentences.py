@@ -91,8 +91,8 @@ CASES = {
     "one_row_with_one_seed": (
         [
             "vid: the highest mean, 70.82 %, " + NOT_SETTLED.format("64", "1.18", "2.46"),
-            "3 seeds do not single out a method: 5 of 5 may be the best; vid is at most 1.64 points "
-            "below it.",
+            "3 seeds do not single out a method: 5 of 5 may be the best; vid is at most 1.64 "
+            "points below it.",
             "Not ranked: sp (one seed).",
         ],
         [
@@ -123,8 +123,8 @@ CASES = {
         ],
         [
             "0 of 6 rows are told apart from kd.",
-            "More than 100 seeds would settle sp against kd at the difference seen, 18 a difference "
-            "of 1 point.",
+            "More than 100 seeds would settle sp against kd at the difference seen, 18 a "
+            "difference of 1 point.",
         ],
     ),
     "equal_means": (
