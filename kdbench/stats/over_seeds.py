@@ -252,6 +252,38 @@ def detectable(se: float, freedom: float, alpha: float = ALPHA, power: float = P
     return float(nctdtrinc(freedom, 1 - power, t_quantile(freedom, alpha))) * se
 
 
+def seeds_needed(
+    se: float,
+    freedom: float,
+    n: int,
+    target: float,
+    alpha: float = ALPHA,
+    power: float = POWER,
+) -> float:
+    """Return the number of seeds with which a t test would detect ``target`` with ``power``.
+
+    The degrees of freedom are held at today's, so the number is slightly too high.
+
+    Args:
+        se: standard error of the tested difference with today's seeds.
+        freedom: its degrees of freedom.
+        n: today's number of seeds, the least that is returned.
+        target: the true difference to detect, in the unit of ``se``; its sign does not matter.
+        alpha: significance level, e.g. divided by the number of comparisons.
+        power: probability of a significant result.
+
+    Returns:
+        A whole number; ``inf`` for a target of 0, ``nan`` if ``se`` or ``freedom`` is unknown.
+    """
+    least = detectable(se, freedom, alpha, power)
+    if math.isnan(least) or math.isnan(target):
+        return math.nan
+    if abs(target) < TINY:
+        return math.inf
+    # The tolerance: rounding errors do not ask for another seed.
+    return float(max(n, math.ceil(n * (least / target) ** 2 - TINY)))
+
+
 def _ratio(above: float, below: float) -> float:
     """Return a quotient; ``inf``, ``-inf`` or ``nan`` if ``below`` is 0 up to rounding."""
     if math.isnan(above) or math.isnan(below):

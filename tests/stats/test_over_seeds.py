@@ -3,6 +3,8 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kdbench.grid import published
 from kdbench.stats import over_seeds
@@ -177,3 +179,34 @@ def test_detectable_difference_has_its_power(n: int) -> None:
 
 def test_detectable_difference_of_one_seed_is_unknown() -> None:
     assert math.isnan(over_seeds.detectable_difference(0.3, 1))
+
+
+def test_seeds_needed_follow_the_detectable_difference() -> None:
+    se, freedom = 0.5, 20.0
+    least = over_seeds.detectable(se, freedom)
+    assert over_seeds.seeds_needed(se, freedom, 3, least) == 3
+    assert over_seeds.seeds_needed(se, freedom, 3, least / 2) == 12
+    assert over_seeds.seeds_needed(se, freedom, 3, -least / 2) == 12
+    assert over_seeds.seeds_needed(se, freedom, 3, least / 2.01) == 13
+    assert over_seeds.seeds_needed(se, freedom, 3, 10 * least) == 3  # never fewer than there are
+    more = over_seeds.seeds_needed(se, freedom, 3, least / 2, over_seeds.ALPHA / 26)
+    adjusted = over_seeds.detectable(se, freedom, over_seeds.ALPHA / 26)
+    assert more == math.ceil(3 * (2 * adjusted / least) ** 2)
+
+
+def test_seeds_needed_are_unknown_without_a_standard_error() -> None:
+    assert math.isnan(over_seeds.seeds_needed(math.nan, math.nan, 1, 1.0))
+    assert math.isnan(over_seeds.seeds_needed(0.5, 4.0, 3, math.nan))
+    assert over_seeds.seeds_needed(0.5, 4.0, 3, 0.0) == math.inf
+
+
+@given(st.floats(0.01, 10), st.floats(1, 100), st.integers(2, 20), st.floats(0.01, 10))
+def test_seeds_needed_suffice_and_one_less_does_not(
+    se: float, freedom: float, n: int, target: float
+) -> None:
+    seeds = over_seeds.seeds_needed(se, freedom, n, target)
+    least = over_seeds.detectable(se, freedom)
+    assert seeds >= n and seeds == int(seeds)
+    assert least * math.sqrt(n / seeds) <= target * (1 + 1e-9)
+    if seeds > n:
+        assert least * math.sqrt(n / (seeds - 1)) > target * (1 - 1e-9)

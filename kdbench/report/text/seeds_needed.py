@@ -1,7 +1,5 @@
 """How many seeds would settle a difference, as a sentence."""
 
-import math
-
 from kdbench.stats import over_seeds
 from kdbench.stats.decision import Decision
 from kdbench.stats.paired_differences import Contrast
@@ -26,38 +24,38 @@ def seeds_sentence(decision: Decision) -> str:
     if not known:
         return ""
     typical = known[len(known) // 2]
-    needed = _needed(typical, 1.0, over_seeds.ALPHA)
+    needed = needed_seeds(typical, 1.0)
     if needed <= typical.n:
         return f"{typical.n} seeds suffice to find 1 point between two rows."
-    return f"{_about(needed)} seeds would find 1 point between two rows."
+    return f"{about_seeds(needed)} seeds would find 1 point between two rows."
 
 
 def _settle(contrast: Contrast, rows: int) -> str:
     row, other = contrast.row, contrast.other
-    point = _count(_needed(contrast, 1.0, over_seeds.ALPHA))
+    point = seed_count(needed_seeds(contrast, 1.0))
     if contrast.low <= 0 <= contrast.high:
-        seen = _about(_needed(contrast, contrast.diff, over_seeds.ALPHA))
+        seen = about_seeds(needed_seeds(contrast, contrast.diff))
         return (
             f"{seen} seeds would settle {row} against {other} at the difference seen, {point} a "
             "difference of 1 point."
         )
-    seen = _about(_needed(contrast, contrast.diff, over_seeds.ALPHA / (rows - 1)))
+    seen = about_seeds(needed_seeds(contrast, contrast.diff, over_seeds.ALPHA / (rows - 1)))
     return (
         f"{seen} seeds would tell {row} from {other} among all {rows} rows at the difference "
         f"seen, {point} would find 1 point between these two alone."
     )
 
 
-def _about(seeds: float) -> str:
-    return f"{'M' if seeds > MOST else 'About '}{_count(seeds).removeprefix('m')}"
+def about_seeds(seeds: float) -> str:
+    """Begin a sentence with a number of seeds, e.g. ``About 26`` or ``More than 100``."""
+    return f"{'M' if seeds > MOST else 'About '}{seed_count(seeds).removeprefix('m')}"
 
 
-def _count(seeds: float) -> str:
+def seed_count(seeds: float) -> str:
+    """Format a number of seeds, e.g. ``26`` or ``more than 100``."""
     return "more than 100" if seeds > MOST else f"{seeds:.0f}"
 
 
-def _needed(contrast: Contrast, target: float, alpha: float) -> float:
-    least = over_seeds.detectable(contrast.se, contrast.df, alpha)
-    if not target:
-        return math.inf
-    return max(contrast.n, math.ceil(contrast.n * (least / target) ** 2))
+def needed_seeds(contrast: Contrast, target: float, alpha: float = over_seeds.ALPHA) -> float:
+    """Return the seeds that would detect a true difference of ``target`` points."""
+    return over_seeds.seeds_needed(contrast.se, contrast.df, contrast.n, target, alpha)
