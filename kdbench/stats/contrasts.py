@@ -6,13 +6,13 @@ see ``moderated_variance`` and ``standings``.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from kdbench.stats.moderated_variance import moderate
-from kdbench.stats.over_seeds import TINY, Accuracies, mean, spread, t_quantile, t_test
-from kdbench.stats.paired_differences import Contrast, Contrasts
+from kdbench.stats.over_seeds import TINY, Accuracies, mean, spread
+from kdbench.stats.paired_differences import Array, Contrasts, with_tests
 from kdbench.stats.standings import Standing, standings
 
 PAIRS = 4
@@ -77,68 +77,61 @@ def pair(accuracies: Mapping[str, Accuracies]) -> PairStatistics:
             are left out.
     """
     present = {row: values for row, values in accuracies.items() if values}
-    tested = [row for row, values in present.items() if len(values) > 1]
-    differences = {
-        (row, other): [value - present[other][seed] for seed, value in present[row].items()
-                       if seed in present[other]]
-        for i, row in enumerate(present) for other in list(present)[i + 1 :]
-    }  # fmt: skip
-    position = {row: i for i, row in enumerate(tested)}
-    own = np.full((len(tested), len(tested)), math.nan)
-    common = np.diag([float(len(present[row])) for row in tested])
-    for (row, other), values in differences.items():
-        if row in position and other in position:
-            i, j = position[row], position[other]
-            common[i, j] = common[j, i] = len(values)
-            own[i, j] = own[j, i] = _variance(values)
-    sizes, seeds = np.diagonal(common), {seed for row in tested for seed in present[row]}
-    cap = float(sizes.sum() - len(tested) - (len(seeds) - 1) - 2 * (sizes.max(initial=0) - 1))
-    variances = moderate(own, common, cap)
-    contrasts = []
-    for (row, other), values in differences.items():
-        if not values:
-            continue
-        contrast = Contrast(row, other, 1, len(values), mean(values), sd=spread(values))
-        if row in position and other in position and len(values) > 1:
-            at = position[row], position[other]
-            se = math.sqrt(variances.moderated[at] / len(values))
-            contrast = _tested(contrast, se, float(variances.freedom[at]), len(tested) - 1)
-        contrasts.append(contrast)
-    found = Contrasts(contrasts)
+    rows = list(present)
+    seeds = sorted({seed for values in present.values() for seed in values})
+    table = np.array([[present[row].get(seed, math.nan) for seed in seeds] for row in rows])
+    common, diff, sd = _paired(table.reshape(len(rows), len(seeds)))
+    tested = np.diagonal(common) > 1
+    own = np.where(sd < TINY, 0.0, sd**2)
+    chosen = np.ix_(tested, tested)
+    of_tested = np.diagonal(common)[tested]
+    occurring = (~np.isnan(table[tested])).any(axis=0).sum() if rows else 0
+    cap = of_tested.sum() - len(of_tested) - (occurring - 1) - 2 * (of_tested.max(initial=0) - 1)
+    variances = moderate(own[chosen], common[chosen], float(cap))
+    moderated, freedom = np.full_like(own, math.nan), np.full_like(own, math.nan)
+    moderated[chosen], freedom[chosen] = variances.moderated, variances.freedom
+    np.fill_diagonal(common, 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        se = np.sqrt(moderated / common)
+    contrasts = Contrasts(
+        rows,
+        with_tests(np.sign(common), common, diff, se, freedom, sd, int(tested.sum()) - 1),
+    )
+    names = [row for row, two in zip(rows, tested, strict=True) if two]
     return PairStatistics(
         d0=variances.d0,
         s0_sq=variances.s0_sq,
         typical=variances.typical,
-        noisy=tuple(row for row, i in position.items() if variances.noisy[i]),
-        untested=tuple(row for row in present if row not in position),
+        noisy=tuple(row for row, own_only in zip(names, variances.noisy, strict=True) if own_only),
+        untested=tuple(row for row, two in zip(rows, tested, strict=True) if not two),
         means={row: mean(values.values()) for row, values in present.items()},
         sds={row: spread(values.values()) for row, values in present.items()},
-        contrasts=found,
-        standings=standings(tested, found),
+        contrasts=contrasts,
+        standings=standings(names, contrasts),
     )
 
 
-def _variance(values: Sequence[float]) -> float:
-    """Return the variance of differences; nan for fewer than two, 0 for rounding errors."""
-    sd = spread(values)
-    return 0.0 if sd < TINY else sd**2
+def _paired(table: Array) -> tuple[Array, Array, Array]:
+    """Return the number, the mean and the standard deviation of all paired differences.
 
+    Args:
+        table: accuracies [M, S]; nan where a row has no result.
 
-def _tested(contrast: Contrast, se: float, df: float, comparisons: int) -> Contrast:
-    """Add interval and p-values; without a spread there is none."""
-    if not (se > 0 and df > 0):
-        return contrast
-    half = t_quantile(df) * se
-    p = t_test(contrast.diff / se, df)
-    return replace(
-        contrast,
-        se=se,
-        df=df,
-        low=contrast.diff - half,
-        high=contrast.diff + half,
-        p=p,
-        p_adj=min(1.0, comparisons * p),
-    )
+    Returns:
+        Three arrays [M, M], row minus column; the number on the diagonal is the row's own.
+    """
+    count, diff, sd = (np.full((len(table), len(table)), math.nan) for _ in range(3))
+    for i, row in enumerate(table):
+        gaps = row - table
+        known = ~np.isnan(gaps)
+        n = known.sum(axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            centre = np.where(known, gaps, 0.0).sum(axis=1) / n
+            squares = np.where(known, gaps - centre[:, None], 0.0) ** 2
+            spread_of = np.sqrt(squares.sum(axis=1) / (n - 1))
+        count[i], diff[i] = n, centre
+        sd[i] = np.where(n > 1, spread_of, math.nan)
+    return count, diff, sd
 
 
 def over(pairs: Mapping[str, PairStatistics]) -> OverPairs:
@@ -148,58 +141,49 @@ def over(pairs: Mapping[str, PairStatistics]) -> OverPairs:
         pairs: name -> what the runs on that pair show.
     """
     begun = {name: one for name, one in pairs.items() if one.means}
-    used = {name: one for name, one in begun.items() if any(c.known for c in one.contrasts.once())}
+    used = {name: one for name, one in begun.items() if one.contrasts.with_interval()}
     counted = used or begun
     rows = list(dict.fromkeys(row for one in begun.values() for row in one.means))
-    with_interval = {
-        row for one in used.values() for c in one.contrasts.once() if c.known
-        for row in (c.row, c.other)
-    }  # fmt: skip
-    contrasts = []
-    for i, row in enumerate(rows):
-        for other in rows[i + 1 :]:
-            parts = [
-                one.contrasts[row, other]
-                for one in counted.values()
-                if (row, other) in one.contrasts
-            ]
-            if parts:
-                contrasts.append(_mean_contrast(row, other, parts, len(with_interval) - 1))
-    found = Contrasts(contrasts)
-    complete = [
-        row
-        for row in rows
-        if all(row in one.means and row not in one.untested for one in counted.values())
-    ]
+    compared = {row for one in used.values() for row in one.contrasts.with_interval()}
+    contrasts = _mean_contrasts(rows, list(counted.values()), len(compared) - 1)
+    everywhere = [row for row in rows if all(row in one.means for one in counted.values())]
+    untested = {row for one in counted.values() for row in one.untested}
+    complete = tuple(row for row in everywhere if row not in untested)
     return OverPairs(
         pairs=tuple(used),
         left_out=tuple(name for name in pairs if name not in used),
-        complete=tuple(complete),
-        means={
-            row: mean([one.means[row] for one in counted.values()])
-            for row in rows
-            if all(row in one.means for one in counted.values())
-        },
-        contrasts=found,
-        standings=standings(complete, found),
+        complete=complete,
+        means={row: mean([one.means[row] for one in counted.values()]) for row in everywhere},
+        contrasts=contrasts,
+        standings=standings(complete, contrasts),
     )
 
 
-def _mean_contrast(row: str, other: str, parts: Sequence[Contrast], comparisons: int) -> Contrast:
-    contrast = Contrast(
-        row, other, len(parts), min(part.n for part in parts), mean(part.diff for part in parts)
-    )
-    if len(parts) == 1:
-        contrast = replace(contrast, sd=parts[0].sd)
-    # With the pairs that have an interval alone, it would be about other pairs than the mean is.
-    if not all(part.known for part in parts):
-        return contrast
-    squares = [part.se**2 for part in parts]
-    total = math.fsum(squares)
-    if not total > 0:
-        return contrast
-    df = total**2 / math.fsum(s**2 / part.df for s, part in zip(squares, parts, strict=True))
-    return _tested(contrast, math.sqrt(total) / len(parts), df, comparisons)
+def _mean_contrasts(
+    rows: Sequence[str], pairs: Sequence[PairStatistics], comparisons: int
+) -> Contrasts:
+    """Average the contrasts of every two rows over the pairs where both have a common seed."""
+    shape = (len(rows), len(rows))
+    number, total, squares, fourths = (np.zeros(shape) for _ in range(4))
+    fewest, sd = np.full(shape, math.inf), np.full(shape, math.nan)
+    place = {row: i for i, row in enumerate(rows)}
+    for one in pairs:
+        part = one.contrasts.differences
+        at = np.ix_(*[[place[row] for row in one.contrasts.rows]] * 2)
+        there = part.n > 0
+        number[at] += there
+        total[at] += np.where(there, part.diff, 0.0)
+        # With the pairs that have an interval alone, it would be about other pairs than the mean
+        # is: so an unknown standard error, nan, makes the sum unknown.
+        squares[at] += np.where(there, part.se**2, 0.0)
+        fourths[at] += np.where(there, part.se**4 / part.df, 0.0)
+        fewest[at] = np.where(there, np.minimum(fewest[at], part.n), fewest[at])
+        sd[at] = np.where(there, part.sd, sd[at])
+    n = np.where(number > 0, fewest, 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        diff, se, df = total / number, np.sqrt(squares) / number, squares**2 / fourths
+    sd = np.where(number == 1, sd, math.nan)
+    return Contrasts(rows, with_tests(number, n, diff, se, df, sd, comparisons))
 
 
 def other_pairs(pairs: Mapping[str, PairStatistics]) -> PairStatistics | None:

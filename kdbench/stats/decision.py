@@ -47,15 +47,8 @@ class Decision:
     @property
     def rows(self) -> int:
         """Number of rows that have an interval on some pair."""
-        return len(
-            {
-                row
-                for one in self.pairs.values()
-                for contrast in one.contrasts.once()
-                if contrast.known
-                for row in (contrast.row, contrast.other)
-            }
-        )
+        pairs = self.pairs.values()
+        return len({row for one in pairs for row in one.contrasts.with_interval()})
 
 
 def decide(cells: Sequence[Cell], summaries: Summaries, baseline: str | None) -> Decision:

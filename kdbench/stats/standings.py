@@ -6,9 +6,10 @@ Sources: Hsu, Ann. Stat. 12, 1984 (comparisons with the best); Mogstad et al., R
 2024 (ranks).
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from kdbench.stats.paired_differences import Contrasts
 
@@ -34,20 +35,23 @@ class Standing:
 
 def standings(rows: Sequence[str], contrasts: Contrasts) -> Mapping[str, Standing] | None:
     """Place rows by the contrasts of each two of them; None if a contrast is missing."""
-    others = {row: [other for other in rows if other != row] for row in rows}
-    if not rows or any((row, other) not in contrasts for row in rows for other in others[row]):
+    at = [contrasts.rows.index(row) for row in rows]
+    chosen = np.ix_(at, at)
+    differences = contrasts.differences
+    others = ~np.eye(len(at), dtype=bool)
+    if not at or (differences.n[chosen] == 0)[others].any():
         return None
+    worse, ends = differences.worse[chosen], -differences.low[chosen]
+    leading = worse.sum(axis=1) == 0
     placed = {}
-    to_others = {row: [contrasts[row, other] for other in others[row]] for row in rows}
-    leading = {row for row in rows if not any(c.worse for c in to_others[row])}
-    for row in rows:
-        ends = [-c.low for c in to_others[row] if c.other in leading]
-        unknown = any(math.isnan(end) for end in ends)
+    for i, row in enumerate(rows):
+        # An unknown end, nan, makes the maximum unknown.
+        behind = float(np.max(ends[i, leading & others[i]], initial=0.0))
         placed[row] = Standing(
             row=row,
-            rank_low=1 + sum(c.worse for c in to_others[row]),
-            rank_high=len(rows) - sum(c.better for c in to_others[row]),
-            leading=row in leading,
-            behind=math.nan if unknown else max([0.0, *ends]),
+            rank_low=1 + int(worse[i].sum()),
+            rank_high=len(rows) - int(worse[:, i].sum()),
+            leading=bool(leading[i]),
+            behind=behind,
         )
     return placed
