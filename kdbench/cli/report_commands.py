@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kdbench.cli.json_output import json_option, print_json
 from kdbench.cli.options import (
     PATH,
     combined,
@@ -135,9 +136,10 @@ def without_blas_threads() -> Iterator[None]:
 @click.command()
 @report_options
 @replace_option
+@json_option
 @without_garbage_collection()
 @without_blas_threads()
-def report(replace: bool, **flags: Any) -> None:
+def report(replace: bool, as_json: bool, **flags: Any) -> None:
     """Write the leaderboard of a grid to results/GRID, without training."""
     from kdbench.report.plots import in_background
 
@@ -149,7 +151,13 @@ def report(replace: bool, **flags: Any) -> None:
 
         merged = several_grids.merged(grids, mix=request.mix)
         if merged is None:
-            say(f"{several_grids.write(grids, request.results, replace=replace)}")
+            page = several_grids.write(grids, request.results, replace=replace)
+            if as_json:
+                from kdbench.cli.report_json import side_by_side
+
+                print_json("report", side_by_side(grids, page))
+            else:
+                say(f"{page}")
             return
         evidence = merged
     with in_background.drawing_process(evidence) as draw:
@@ -159,9 +167,14 @@ def report(replace: bool, **flags: Any) -> None:
         from kdbench.stats.aggregate import aggregate
 
         statistics = aggregate(evidence)
-        page = leaderboard.write(statistics, request.results, draw, replace=replace)
+        files = leaderboard.write_files(statistics, request.results, draw, replace=replace)
+    if as_json:
+        from kdbench.cli.report_json import content
+
+        print_json("report", content(statistics, files))
+        return
     display(Terminal(statistics))
-    say(f"{page}")
+    say(f"{leaderboard.page(statistics, request.results)}")
 
 
 @click.command()

@@ -41,6 +41,19 @@ COMMANDS = 400
 def write(
     aggregate: Aggregate, results: Path, draw: Draw = draw_here, *, replace: bool = False
 ) -> Path:
+    """Write a leaderboard as ``write_files`` does, and return the path of ``leaderboard.md``."""
+    write_files(aggregate, results, draw, replace=replace)
+    return page(aggregate, results)
+
+
+def page(aggregate: Aggregate, results: Path) -> Path:
+    """Return the path of ``leaderboard.md``."""
+    return results / aggregate.evidence.grid.name / PAGE
+
+
+def write_files(
+    aggregate: Aggregate, results: Path, draw: Draw = draw_here, *, replace: bool = False
+) -> list[Path]:
     """Write ``files`` to ``results/<grid>/``, and the index of all grids to ``results/``.
 
     Args:
@@ -50,7 +63,7 @@ def write(
         replace: write even if results in the folder are lost.
 
     Returns:
-        The path of ``leaderboard.md``.
+        Their paths, in the order in which they were written.
 
     Raises:
         ResultsError: without ``replace``, results in the folder would be lost; nothing is written.
@@ -65,10 +78,12 @@ def write(
     (target / "plots").mkdir(parents=True, exist_ok=True)
     sweep(results, target, target / "plots")
     # The page last: the files that it links to exist by then.
-    for name in sorted(contents, key=lambda name: name == PAGE):
-        write_atomically(target / name, contents[name])
-    write_atomically(results / "index.html", html.index(results))
-    return target / PAGE
+    paths = [target / name for name in sorted(contents, key=lambda name: name == PAGE)]
+    for path in paths:
+        write_atomically(path, contents[path.relative_to(target).as_posix()])
+    index = results / "index.html"
+    write_atomically(index, html.index(results))
+    return [*paths, index]
 
 
 def files(aggregate: Aggregate, draw: Draw = draw_here) -> dict[str, bytes]:
