@@ -11,9 +11,11 @@ from fake_grids import make_record
 from fuzzing import answer, fuzzed
 from hypothesis import given
 from hypothesis import strategies as st
+from json_documents import strict
 from small_grids import first
 
-from kdbench.cli import show
+from kdbench.cli import show, show_json
+from kdbench.cli.json_output import document
 from kdbench.runs import history, records
 
 RUN = first("kd")
@@ -76,3 +78,4 @@ def test_run_is_shown_whatever_its_curve(folder: Path, content: bytes) -> None:
         records.write(folder, record())
     (folder / RUN.id / history.NAME).write_bytes(content)
     assert not answer(lambda: show.describe_run(folder, RUN.id))
+    strict(document("show", show_json.content(show.read(folder, RUN.id))))

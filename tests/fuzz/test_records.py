@@ -13,9 +13,11 @@ from fake_grids import make_record
 from fuzzing import answer, fuzzed
 from hypothesis import given
 from hypothesis import strategies as st
+from json_documents import strict
 from small_grids import first
 
-from kdbench.cli import show
+from kdbench.cli import show, show_json
+from kdbench.cli.json_output import document
 from kdbench.runs import attempts, checksums, heartbeat, lease, records
 from kdbench.runs.heartbeat import Beat
 from kdbench.runs.owner import Owner
@@ -82,6 +84,8 @@ def check_plausible(folder: Path) -> None:
         images = result.test_acc / 100 * result.n_test
         assert abs(images - round(images)) < 1e-6 * max(1.0, images)
     assert record.status != "done" or result is not None
+    files = show.RunFiles(RUN.id, RUN.to_json(), RUN, "", record)
+    strict(document("show", show_json.content(files)))
     assert records.Record.from_json(record.to_json()) == record or "nan" in repr(record)
 
 
@@ -98,7 +102,8 @@ def test_no_damaged_settings_are_read_as_others(folder: Path, content: bytes) ->
     assert read.id == RUN.id
     if checksums.KEY in json.loads(content):
         assert read == RUN
-    answer(lambda: show.describe_run(folder, RUN.id))
+    if not answer(lambda: show.describe_run(folder, RUN.id)):
+        strict(document("show", show_json.content(show.read(folder, RUN.id))))
 
 
 @fuzzed
