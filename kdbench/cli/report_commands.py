@@ -181,28 +181,40 @@ def report(replace: bool, as_json: bool, **flags: Any) -> None:
 @click.argument("method", metavar="A")
 @click.argument("other", metavar="B")
 @report_options
-def compare(method: str, other: str, **flags: Any) -> None:
+@click.option("--pair", metavar="PAIR", help="Compare on one pair only, e.g. 'r8w16 -> r8w3'.")
+@json_option
+@without_blas_threads()
+def compare(method: str, other: str, pair: str | None, as_json: bool, **flags: Any) -> None:
     """Test whether method A is better than B, and print what the evidence supports.
 
     With two grids, A is a row of the first and B of the second. Without a grid, A and B are runs:
     ids, their first characters, or folders.
     """
     from kdbench.errors import UserError
-    from kdbench.report import compare as comparing
 
     request = ReportRequest(**flags)
-    if not (request.paths or request.archives):
-        if request.overrides:
-            raise UserError("--set needs --grid")
-        lines = comparing.two_runs(request.runs, method, other, mix=request.mix)
-    else:
+    if request.paths or request.archives:
+        from kdbench.report import compare_sentences
+        from kdbench.report.compare import compare_rows
+
         grids = request.evidence()
         if len(grids) > 2:
             raise UserError("compare: at most two grids, one for A and one for B")
         second = grids[1] if len(grids) == 2 else None
-        lines = comparing.lines(comparing.methods(method, other, grids[0], second, mix=request.mix))
-    for line in lines:
-        say(line)
+        rows = compare_rows(method, other, grids[0], second, pair=pair, mix=request.mix)
+        lines, content = compare_sentences.lines(rows), compare_sentences.as_json(rows)
+    else:
+        from kdbench.report import compare_runs
+
+        if request.overrides or pair is not None:
+            raise UserError(f"{'--set' if request.overrides else '--pair'} needs --grid")
+        runs = compare_runs.two_runs(request.runs, method, other, mix=request.mix)
+        lines, content = compare_runs.lines(runs), compare_runs.as_json(runs)
+    if as_json:
+        print_json("compare", content)
+    else:
+        for line in lines:
+            say(line)
 
 
 @click.command()

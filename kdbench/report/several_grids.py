@@ -9,7 +9,12 @@ from kdbench.files import sweep, write_atomically
 from kdbench.grid.grid import Grid
 from kdbench.grid.run import BASELINES
 from kdbench.report import results_folder
-from kdbench.report.compare import check_same_data, differing
+from kdbench.report.protocol_differences import (
+    check_same_data,
+    common_rows,
+    differing,
+    option_differences,
+)
 from kdbench.report.tables import accuracy
 from kdbench.report.tables.table import Table
 from kdbench.report.text import spreadsheet
@@ -31,6 +36,8 @@ def merged(grids: Sequence[Evidence], *, mix: bool = False) -> Evidence | None:
     first, *others = grids
     for other in others:
         differences = differing(first, other)
+        # Under one label, a table would show two methods.
+        differences += option_differences(first, other, common_rows(first, other))
         if first.grid.seeds != other.grid.seeds:
             differences.append(f"seeds {list(first.grid.seeds)} and {list(other.grid.seeds)}")
         if differences and mix:
@@ -49,6 +56,9 @@ def merged(grids: Sequence[Evidence], *, mix: bool = False) -> Evidence | None:
             "methods": tuple(
                 {row.label: row for evidence in grids for row in evidence.grid.methods}.values()
             ),
+            "sweep": {
+                key: values for evidence in grids for key, values in evidence.grid.sweep.items()
+            },
             "teachers": {
                 arch: run for evidence in grids for arch, run in evidence.grid.teachers.items()
             },

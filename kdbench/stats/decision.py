@@ -47,8 +47,20 @@ class Decision:
     @property
     def rows(self) -> int:
         """Number of rows that have an interval on some pair."""
-        pairs = self.pairs.values()
-        return len({row for one in pairs for row in one.contrasts.with_interval()})
+        return rows_with_interval(self.pairs)
+
+
+def on_pairs(summaries: Summaries) -> dict[str, PairStatistics]:
+    """Compare the rows of each pair, without the teachers."""
+    return {
+        name: pair({row: s.accuracies for row, s in members.items() if row != "teacher"})
+        for name, members in summaries.items()
+    }
+
+
+def rows_with_interval(pairs: Mapping[str, PairStatistics]) -> int:
+    """Return the number of rows that have an interval on some pair."""
+    return len({row for one in pairs.values() for row in one.contrasts.with_interval()})
 
 
 def decide(cells: Sequence[Cell], summaries: Summaries, baseline: str | None) -> Decision:
@@ -59,10 +71,7 @@ def decide(cells: Sequence[Cell], summaries: Summaries, baseline: str | None) ->
         summaries: of these cells.
         baseline: row that differences are taken to.
     """
-    pairs = {
-        name: pair({row: s.accuracies for row, s in members.items() if row != "teacher"})
-        for name, members in summaries.items()
-    }
+    pairs = on_pairs(summaries)
     compared = over(pairs)
     rows = list(dict.fromkeys(row for one in pairs.values() for row in one.means))
     student = "student" if "student" in rows else None

@@ -15,7 +15,7 @@ from tiny_runs import CPU, alone, data, stop_after, train
 from kdbench.grid.expand import expand
 from kdbench.grid.parsing import load
 from kdbench.grid.settings import Dataset
-from kdbench.report import compare, several_grids
+from kdbench.report import protocol_differences, several_grids
 from kdbench.runs import data_digests, records
 from kdbench.runs.data_digests import DataChanged, MadeOf
 from kdbench.runs.evidence import Evidence
@@ -167,10 +167,10 @@ def test_several_grids_of_one_data_set_have_the_same_images(tmp_path: Path) -> N
             grid, cells, {run.id: make_record(run, 80.0, data=digest * 64) for run in runs}
         )
 
-    compare.check_same_data([evidence("a", 0, "d"), evidence("b", 1, "d")])
+    protocol_differences.check_same_data([evidence("a", 0, "d"), evidence("b", 1, "d")])
     changed = [evidence("a", 0, "d"), evidence("b", 1, "e")]
     with pytest.raises(DataChanged, match=r"^a.yaml, b.yaml: runs used different data"):
-        compare.check_same_data(changed)
+        protocol_differences.check_same_data(changed)
     with pytest.raises(DataChanged):
         several_grids.write(changed, tmp_path)
     assert not any(tmp_path.iterdir())
