@@ -18,6 +18,7 @@ from kdbench.report.page import (
     answers,
     cell_details,
     embedded_plots,
+    hero,
     main_table,
     results_index,
 )
@@ -34,7 +35,7 @@ CELLS = 5_000
 """Most cells with details on the page; with more it would have tens of megabytes."""
 DEPARTURES = "../../docs/departures.md"
 """Link from a folder of results in a checkout."""
-STYLES = ("style.css", "table.css", "details.css")
+STYLES = ("style.css", "hero.css", "table.css", "details.css")
 
 
 def render(
@@ -62,11 +63,13 @@ def render(
     data = cell_details.payload(aggregate, rows, command) if opens else cell_details.NOTHING
     return _fill(
         "page.html.j2",
-        ("theme.js", "sort.js", "main_table.js", "cell_details.js"),
+        ("theme.js", "sort.js", "main_table.js", "cell_details.js", "hero.js"),
         title=grid.title,
         departures=DEPARTURES,
         introduction=_introduction(grid, rows, columns),
-        answers=answers.answers(aggregate, rows, columns),
+        answers=answers.answers(aggregate),
+        further=answers.further(aggregate, rows, columns),
+        hero=hero.hero(aggregate),
         supports=supports,
         against=against,
         baseline=baseline,
@@ -157,9 +160,8 @@ def _introduction(
     methods = [row.name for row in rows if not row.baseline]
     pairs = numbers.listed([column.name for column in columns], 4)
     return (
-        "In knowledge distillation a small network, the student, learns from a larger trained "
-        f"network, the teacher; methods differ in how they use the teacher. This page compares "
-        f"{counted(len(methods), 'method')} on {grid.dataset.title}; teacher → student: {pairs}."
+        f"{counted(len(methods), 'method')} on {grid.dataset.title}; teacher → student: {pairs}; "
+        f"{counted(len(grid.seeds), 'seed')}."
     )
 
 

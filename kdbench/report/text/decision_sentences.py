@@ -22,6 +22,7 @@ from kdbench.report.text.seeds_needed import seeds_sentence
 from kdbench.stats.aggregate import Aggregate
 from kdbench.stats.decision import Decision
 from kdbench.stats.headline import chooses_on_held_out, how_to_choose
+from kdbench.stats.over_seeds import mean, standard_error
 from kdbench.stats.paired_differences import Contrast
 from kdbench.wording import counted, duration
 
@@ -47,6 +48,8 @@ def which(aggregate: Aggregate) -> list[str]:
 def sure(aggregate: Aggregate) -> list[str]:
     """Answer how sure that is: differences told apart, and seeds that would settle more."""
     decision = aggregate.decision
+    if chooses_on_held_out(aggregate.evidence.grid):
+        return _held_out(aggregate)
     if not any(c.known for c in decision.over.contrasts.once()):
         return []
     baseline = decision.baseline
@@ -91,6 +94,30 @@ def cost(aggregate: Aggregate) -> list[str]:
         lines.append(f"Deployed with more parameters than the student: {listed(larger)}.")
     seconds = math.fsum(one.seconds + one.teacher_seconds for one in costs)
     lines.append(f"{counted(len(costs), 'run')}: {duration(seconds)} in total.")
+    return lines
+
+
+def elsewhere(aggregate: Aggregate) -> list[str]:
+    """Answer whether it would hold on another pair."""
+    decision = aggregate.decision
+    if chooses_on_held_out(aggregate.evidence.grid):
+        return []
+    begun = sum(bool(one.means) for one in decision.pairs.values())
+    if decision.other is None:
+        return [f"{begun} pairs say little of others."] if begun > 1 else []
+    leader, baseline, other = decision.recommendation.leader, decision.baseline, decision.other
+    lines = []
+    if leader and baseline and (leader, baseline) in other.contrasts:
+        contrast = other.contrasts[leader, baseline]
+        if contrast.known:
+            lines.append(
+                f"Mean over pairs like these {begun}: {leader} is {numbers.signed(contrast.diff)} "
+                f"over {baseline} {numbers.interval(contrast.low, contrast.high)}."
+            )
+    placed = other.standings or {}
+    best = [row for row, standing in placed.items() if standing.leading]
+    if best:
+        lines.append(f"{len(best)} of {len(placed)} rows may be the best there.")
     return lines
 
 
@@ -199,3 +226,18 @@ def _told(decision: Decision, compared: Sequence[Contrast]) -> str:
         if any(contrast.row == decision.student for contrast in told):
             how += ", the student among them"
     return f"{rows} told apart from {decision.baseline}{over} ({how})."
+
+
+def _held_out(aggregate: Aggregate) -> list[str]:
+    """Say how exact an accuracy on the held-out images is."""
+    evidence, headline = aggregate.evidence, aggregate.headline
+    results = [r.result for r in evidence.records.values() if r.result]
+    if not results or not aggregate.decision.over.means:
+        return []
+    held = headline.count(evidence.grid.dataset, results[0])
+    level = mean(aggregate.decision.over.means.values())
+    points = numbers.number(standard_error(level, held), 1)
+    return [
+        f"{counted(held, 'image')} held out: one accuracy has a standard error of {points} points, "
+        "which more seeds do not reduce."
+    ]
