@@ -41,6 +41,7 @@ class HeroRow:
         mark: "●" may be the best, "?" cannot be placed; empty: neither, or no marks are shown.
         direction: "up" or "down": better or worse than the baseline among all rows; empty: neither.
         kind: "method", "student" or "baseline".
+        partial: whether it has no result on some of the pairs.
         best: whether its mean is the highest.
         x: the dot, in percent; None: there is none.
         low: left end of the interval, in percent; None: there is no interval.
@@ -60,6 +61,7 @@ class HeroRow:
     mark: str
     direction: str
     kind: str
+    partial: bool
     best: bool
     x: float | None
     low: float | None
@@ -266,6 +268,7 @@ def _row(
         mark=MARKS.get(state, "") if state == "unplaced" or advice.shade else "",
         direction=("up" if point.value > 0 else "down") if told else "",
         kind=kind,
+        partial=row not in decision.over.means,
         best=not sweep and row == _highest(decision),
         x=scale(point.value),
         low=scale(point.low) if interval else None,
@@ -344,5 +347,7 @@ def _marks(rows: Sequence[HeroRow], decision: Decision) -> Iterable[str]:
         yield "● may be the best"
     if "?" in marks:
         yield "? cannot be placed"
+    if any(row.partial for row in rows):
+        yield "○ not on every pair"
     if any(row.direction for row in rows):
         yield f"▲▼ better or worse than {decision.baseline} among all {decision.rows} rows"
