@@ -17,12 +17,13 @@ from kdbench.report import results_folder
 from kdbench.report.page import html
 from kdbench.report.plots import pictures
 from kdbench.report.plots.in_background import Draw, GetPictures, draw_here
-from kdbench.report.tables import accuracy, supplementary
-from kdbench.report.tables.over_pairs import across_pairs
+from kdbench.report.tables import accuracy, pair_summaries, supplementary
+from kdbench.report.tables.over_pairs import ordered, over_pairs
 from kdbench.report.tables.published import published_figures
-from kdbench.report.tables.table import Table
+from kdbench.report.tables.table import Table, in_order
 from kdbench.report.text import latex, spreadsheet
 from kdbench.report.text.claims import claims
+from kdbench.report.text.decision_sentences import cost, sure, which
 from kdbench.report.text.facts import facts
 from kdbench.report.text.markdown import escape, render
 from kdbench.runs import archive
@@ -129,18 +130,33 @@ def markdown(aggregate: Aggregate, tables: "Tables", plots: Sequence[pictures.Pi
         plots: to show; their files are in the folder ``plots``.
     """
     evidence = aggregate.evidence
+    few = pair_summaries.few_pairs(aggregate)
     parts = [
         f"# {escape(evidence.grid.title)}\n",
-        _commands(evidence.grid),
-        facts(aggregate),
-        claims(aggregate),
+        *_answers(aggregate),
         *(render(table) for table in tables.main),
+        claims(aggregate),
         _unfinished(aggregate.frame),
         *(f"## {plot.title}\n\n![{plot.alt}](plots/{plot.name}.svg)\n" for plot in plots),
+        f"## {pair_summaries.ANOTHER}\n\n{few}\n" if few else "",
         *(render(table) for table in tables.further),
+        "## How it was measured\n",
+        facts(aggregate),
+        _commands(evidence.grid),
         _other_files(archived=_archived(evidence)),
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _answers(aggregate: Aggregate) -> list[str]:
+    """Write the questions that can be answered, a paragraph each."""
+    questions = (
+        ("Which method would you use?", which),
+        ("How sure is that?", sure),
+        ("At what cost?", cost),
+    )
+    answered = ((question, answer(aggregate)) for question, answer in questions)
+    return [f"**{question}** {escape(' '.join(lines))}\n" for question, lines in answered if lines]
 
 
 def _commands(grid: Grid) -> str:
@@ -192,18 +208,22 @@ def make_tables(aggregate: Aggregate) -> Tables:
 
 
 def _main_tables(aggregate: Aggregate) -> list[Table]:
-    methods, frame = aggregate.methods, aggregate.frame
-    out = [accuracy.accuracy(frame, ari_of=methods.reference)]
-    if methods.baseline and frame["diff_n"].notna().any():
-        out.append(accuracy.differences(frame, methods.baseline))
-    if (frame["n"] > 0).any():
-        out.append(across_pairs(methods, frame, aggregate.evidence.grid.report.tie))
+    decision, headline = aggregate.decision, aggregate.headline
+    frame = in_order(aggregate.frame, ordered(aggregate))
+    out = [over_pairs(aggregate)] if (frame["n"] > 0).any() else []
+    reference = aggregate.methods.reference
+    out.append(accuracy.accuracy(frame, decision=decision, headline=headline, ari_of=reference))
+    if decision.baseline and frame["diff_n"].notna().any() and not headline.held_out:
+        out.append(accuracy.differences(frame, decision))
     return out
 
 
 def _further_tables(aggregate: Aggregate) -> list[Table]:
     grid, frame, methods = aggregate.evidence.grid, aggregate.frame, aggregate.methods
-    out = []
+    another = pair_summaries.another_pair(aggregate)
+    out = [another] if another else []
+    if (frame["n"] > 0).any() and not aggregate.headline.held_out:
+        out.append(pair_summaries.summaries(aggregate))
     if methods.reference and frame["ari_unreliable"].notna().any():
         out.append(accuracy.improvements(frame, methods.reference, methods.frame))
     if grid.report.reference:

@@ -10,7 +10,7 @@ from kdbench.grid.run import Cell
 from kdbench.runs.data_digests import DataChanged, recorded
 from kdbench.runs.evidence import Evidence
 from kdbench.runs.records import Record
-from kdbench.stats.cell_summary import Summaries, summaries
+from kdbench.stats.cell_summary import Summaries, row_label, summaries
 from kdbench.stats.cell_table import cell_table
 from kdbench.stats.decision import Decision, decide
 from kdbench.stats.headline import Headline, headline
@@ -59,14 +59,14 @@ def aggregate(evidence: Evidence) -> Aggregate:
     grid, cells, records = evidence.grid, evidence.cells, evidence.records
     data = check_data(grid, cells, records)
     cell_summaries = summaries(cells, records, headline(grid))
-    try:
-        frame = cell_table(grid, cells, records, cell_summaries)
-    except ValueError as error:
-        raise LeaderboardError(f"{grid.source}: {error}") from error
-    methods = method_table(evidence, cell_summaries)
-    decision = decide(cells, cell_summaries, methods.baseline)
+    decision = decide(cells, cell_summaries, row_label(cells, grid.report.baseline))
     if headline(grid).held_out:  # its rows are values to choose among, not methods
         decision = decision.without_recommendation()
+    try:
+        frame = cell_table(grid, cells, records, cell_summaries, decision)
+    except ValueError as error:
+        raise LeaderboardError(f"{grid.source}: {error}") from error
+    methods = method_table(evidence, cell_summaries, decision)
     return Aggregate(evidence, cell_summaries, frame, methods, decision, data)
 
 

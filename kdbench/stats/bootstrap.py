@@ -22,6 +22,8 @@ RESAMPLES = 2000
 """Number of draws over pairs, and maximum number of resamples of one pair's seeds."""
 GENERATOR = 20210202
 LEVEL = 0.95
+FEWEST = 5
+"""Fewest pairs with an interval: over fewer, those of few seeds are much too narrow."""
 
 
 @cache
@@ -83,19 +85,3 @@ def interval(samples: Array, level: float = LEVEL) -> tuple[Array, Array]:
     low, high = (ordered[math.ceil(q * len(ordered) - 1e-9) - 1] for q in (below, above))
     defined = ~np.isnan(ordered[-1])
     return np.where(defined, low, np.nan), np.where(defined, high, np.nan)
-
-
-def of_mean(values: Sequence[float], level: float = LEVEL) -> tuple[float, float]:
-    """Return the percentile interval of a mean over seeds; nan for fewer than two seeds."""
-    n = len(values)
-    if n < 2:
-        return math.nan, math.nan
-    weights, probability = resamples(n)
-    means = weights @ np.asarray(values, dtype=float)
-    # Methods are faster than functions of numpy: there may be very many of these small arrays.
-    order = means.argsort(kind="stable")
-    edges = probability[order].cumsum()
-    # The tolerance: a probability equal to the level up to rounding counts as reached.
-    last = len(order) - 1
-    low, high = edges.searchsorted(((1 - level) / 2 - 1e-12, (1 + level) / 2 - 1e-12)).tolist()
-    return float(means[order[min(low, last)]]), float(means[order[min(high, last)]])

@@ -11,7 +11,7 @@ from kdbench.grid import published
 from kdbench.grid.grid import Grid
 from kdbench.grid.run import BASELINES, Cell
 from kdbench.runs.records import Cost, Record
-from kdbench.stats import bootstrap, over_seeds
+from kdbench.stats import over_seeds
 from kdbench.stats.cell_summary import (
     STATUSES,
     Summaries,
@@ -20,8 +20,8 @@ from kdbench.stats.cell_summary import (
     row_label,
     teacher_accuracy,
 )
+from kdbench.stats.decision import Decision
 from kdbench.stats.headline import Headline, headline
-from kdbench.stats.over_seeds import Difference
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 COLUMNS = (
     *("method", "teacher", "student", "pair", "dataset", "protocol"),
     *("n", "expected", "mean", "sd", "measured_on", "test_mean", "best_mean", "status"),
-    *("mean_lo", "mean_hi", "boot_lo", "boot_hi", "seeds", "accuracies"),
+    *("mean_lo", "mean_hi", "seeds", "accuracies"),
     *("diverged", "failed", "skipped", "missing"),
-    *("diff", "diff_sd", "diff_n", "lo", "hi", "p", "p_holm", "top"),
+    *("diff", "diff_sd", "diff_n", "lo", "hi", "p", "p_adj", "df", "se"),
+    *("rank_lo", "rank_hi", "behind", "state", "noisy"),
     *("ari_ratio", "ari_unreliable", "recovered_gap", "test_se"),
     *("seconds", "teacher_seconds", "time_ratio", "step_ms"),
     *("params", "params_extra", "params_deployed", "macs", "peak_mb"),
@@ -39,7 +40,7 @@ COLUMNS = (
     *("published_epoch", "published_objective"),
     *("reason", "bad_runs", "runs"),
 )
-COUNTS = ("params", "params_extra", "params_deployed", "macs", "diff_n")
+COUNTS = ("params", "params_extra", "params_deployed", "macs", "diff_n", "rank_lo", "rank_hi")
 
 
 def cell_table(
@@ -47,31 +48,31 @@ def cell_table(
     cells: Sequence[Cell],
     records: Mapping[str, Record],
     summaries: Summaries,
+    decision: Decision,
 ) -> "pd.DataFrame":
     """Compute ``COLUMNS`` for each method and pair, including rows ``teacher`` and ``student``.
 
     ``mean`` and all that is computed from it: the grid's ``headline``, accuracy on ``measured_on``;
     ``test_mean``: test accuracy.
-    ``mean_lo``, ``mean_hi``: 95 % t interval of the mean over seeds; ``boot_lo``, ``boot_hi``: its
-    percentile bootstrap interval; ``seeds``, ``accuracies``: of each run, separated by spaces.
-    ``diff`` to ``p_holm`` compare with the report's baseline, Holm-adjusted over a pair's methods;
-    ``top``: the best of its pair or not significantly different from it; ``ari_ratio``: gain of
-    the report's ``ari_of`` over this row; ``time_ratio``: training time divided by the baseline's;
+    ``mean_lo``, ``mean_hi``: 95 % t interval of the mean over seeds; ``seeds``, ``accuracies``: of
+    each run, separated by spaces. ``diff`` to ``se`` compare with the report's baseline;
+    ``rank_lo`` to ``noisy`` place the row among all rows of its pair; ``ari_ratio``: gain of the
+    report's ``ari_of`` over this row; ``time_ratio``: training time divided by the baseline's;
     ``published_diff``: our mean minus the published one.
 
     Args:
         summaries: of the same cells and records.
+        decision: what follows from them.
 
     Raises:
         ValueError: the report's reference is not a known published table.
     """
     import pandas as pd
 
-    baseline = row_label(cells, grid.report.baseline)
     reference = row_label(cells, grid.report.ari_of) if grid.report.ari_of else None
     rows: list[dict[str, Any]] = []
     for pair, members in by_pair(cells).items():
-        rows += _pair(grid, pair, members, summaries[pair], records, baseline, reference)
+        rows += _pair(grid, pair, members, summaries[pair], records, decision, reference)
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     return frame.astype(dict.fromkeys(COUNTS, "Int64"))
 
@@ -82,21 +83,13 @@ def _pair(
     cells: Sequence[Cell],
     summaries: Mapping[str, Summary],
     records: Mapping[str, Record],
-    baseline: str | None,
+    decision: Decision,
     reference: str | None,
 ) -> list[dict[str, Any]]:
     """Compute the rows of one pair."""
     nothing = Summary(0, {}, {}, {}, math.nan, (), ())
+    baseline, compared_by = decision.baseline, headline(grid)
     student, base = summaries.get("student", nothing), summaries.get(baseline or "", nothing)
-    best_of = {name: s.accuracies for name, s in summaries.items() if name != "teacher"}
-    top = over_seeds.not_distinguishable_from_best(best_of)
-    differences = {
-        name: over_seeds.difference(s.accuracies, base.accuracies) for name, s in summaries.items()
-    }
-    family = [name for name in summaries if name not in (*BASELINES, baseline)]
-    adjusted = over_seeds.holm([differences[name].p for name in family])
-    p_holm = dict(zip(family, adjusted, strict=True))
-    compared_by = headline(grid)
     teacher = teacher_accuracy(cells, records, compared_by)
     base_seconds = sum(_seconds(base.costs))
     data, none = grid.dataset.title, dict.fromkeys(STATUSES[1:], 0)
@@ -104,7 +97,6 @@ def _pair(
     for cell in cells:
         name, summary = cell.method, summaries[cell.method]
         is_teacher = name == "teacher"
-        compared = not is_teacher and name != baseline
         accuracy = teacher if is_teacher else summary.mean
         costs = summary.costs
         seconds, teacher_seconds = _seconds(costs)
@@ -125,7 +117,6 @@ def _pair(
             "status": summary.status,
             **_spread(summary),
             **(none | {s: count for s, count in summary.statuses.items() if s != "done"}),
-            "top": name in top,
             "recovered_gap": over_seeds.recovered_gap(accuracy, student.mean, teacher),
             "test_se": over_seeds.standard_error(accuracy, _images(grid, summary, compared_by)),
             "seconds": seconds,
@@ -142,8 +133,8 @@ def _pair(
         }
         if is_teacher:
             row |= _teacher(grid, cell, summary, accuracy)
-        if compared and baseline:
-            row |= _difference(differences[name], p_holm.get(name, math.nan))
+        else:
+            row |= _placed(decision, pair, name)
         if reference and name not in (*BASELINES, reference):
             row |= _ari(summaries.get(reference, nothing), summary, student)
         rows.append(row | _published(grid, cell, accuracy))
@@ -151,15 +142,12 @@ def _pair(
 
 
 def _spread(summary: Summary) -> dict[str, Any]:
-    """Return the accuracy of every seed and two intervals of their mean."""
+    """Return the accuracy of every seed and the interval of their mean."""
     values = list(summary.accuracies.values())
     low, high = over_seeds.t_interval(values)
-    boot_low, boot_high = bootstrap.of_mean(values)
     return {
         "mean_lo": low,
         "mean_hi": high,
-        "boot_lo": boot_low,
-        "boot_hi": boot_high,
         "seeds": " ".join(map(str, summary.accuracies)),
         "accuracies": " ".join(f"{value:.10g}" for value in values),
     }
@@ -176,15 +164,33 @@ def _teacher(grid: Grid, cell: Cell, summary: Summary, accuracy: float) -> dict[
     return {"protocol": protocol.name, "dataset": dataset.title}
 
 
-def _difference(difference: Difference, p_holm: float) -> dict[str, Any]:
-    return {
-        "diff": difference.mean,
-        "diff_sd": difference.sd,
-        "diff_n": difference.n,
-        "lo": difference.low,
-        "hi": difference.high,
-        "p": difference.p,
-        "p_holm": p_holm,
+def _placed(decision: Decision, pair: str, name: str) -> dict[str, Any]:
+    """Return a row's difference to the baseline and its place among the rows of the pair."""
+    statistics = decision.pairs[pair]
+    placed = (statistics.standings or {}).get(name)
+    columns: dict[str, Any] = {
+        "state": decision.on_pair[pair].state.get(name),
+        "noisy": name in statistics.noisy,
+    }
+    if placed:
+        columns |= {
+            "rank_lo": placed.rank_low, "rank_hi": placed.rank_high, "behind": placed.behind
+        }  # fmt: skip
+    if decision.baseline is None or name == decision.baseline:
+        return columns
+    contrast = statistics.contrasts.get((name, decision.baseline))
+    if contrast is None:
+        return columns | {"diff_n": 0}
+    return columns | {
+        "diff": contrast.diff,
+        "diff_sd": contrast.sd,
+        "diff_n": contrast.n,
+        "lo": contrast.low,
+        "hi": contrast.high,
+        "p": contrast.p,
+        "p_adj": contrast.p_adj,
+        "df": contrast.df,
+        "se": contrast.se,
     }
 
 

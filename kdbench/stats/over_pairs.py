@@ -14,8 +14,15 @@ from functools import lru_cache
 import numpy as np
 
 from kdbench.stats import over_seeds
-from kdbench.stats.bootstrap import RESAMPLES, Array, draws, interval, over_pairs, resamples
-from kdbench.stats.over_seeds import Difference
+from kdbench.stats.bootstrap import (
+    FEWEST,
+    RESAMPLES,
+    Array,
+    draws,
+    interval,
+    over_pairs,
+    resamples,
+)
 
 TIE = 0.2
 """Largest difference in accuracy points that counts as a tie."""
@@ -44,18 +51,14 @@ def ranks(values: Array) -> Array:
     return np.asarray(higher + (same + 1) / 2)
 
 
-def average_ranks(pairs: Sequence[Array]) -> list[ValueWithInterval]:
+def average_ranks(pairs: Sequence[Array]) -> list[float]:
     """Return each method's rank by its mean over seeds, averaged over pairs.
 
     Args:
         pairs: accuracies [S, M] of each pair, with the same methods.
     """
-    points = [ranks(np.round(pair.mean(0), DIGITS)) for pair in pairs]
-    resampled = []
-    for number, pair in enumerate(pairs):
-        weights, _ = resamples(len(pair))
-        resampled.append((number, len(pair), ranks(np.round(weights @ pair, DIGITS))))
-    return _estimates(np.mean(points, axis=0), resampled)
+    by_pair = [ranks(np.round(pair.mean(0), DIGITS)) for pair in pairs]
+    return [float(rank) for rank in np.mean(by_pair, axis=0)]
 
 
 def iqm(values: Array) -> float:
@@ -67,12 +70,14 @@ def iqm(values: Array) -> float:
 def interquartile_mean(tasks: Sequence[Sequence[float]]) -> ValueWithInterval:
     """Return the IQM over all runs of all pairs; the interval resamples seeds within each pair.
 
+    There is none below ``FEWEST`` pairs.
+
     Args:
         tasks: scores of each pair, one per seed.
     """
     scores = np.concatenate([np.asarray(task, dtype=float) for task in tasks])
     value = iqm(scores)
-    if not np.isfinite(scores).all() or not all(len(task) > 1 for task in tasks):
+    if len(tasks) < FEWEST or min(map(len, tasks)) < 2 or not np.isfinite(scores).all():
         return ValueWithInterval(value)
     order = np.argsort(scores, kind="stable")
     values, n = scores[order], len(scores)
@@ -175,9 +180,12 @@ def average_relative_improvement(
 def _estimates(
     centre: Array, resampled: Sequence[tuple[int, int, Array]]
 ) -> list[ValueWithInterval]:
-    """Add the intervals of ``over_pairs`` to values [M] if every pair has two seeds or more."""
+    """Add the intervals of ``over_pairs`` to values [M].
+
+    There are none below ``FEWEST`` pairs, or if a pair has one seed.
+    """
     low = high = np.full(len(centre), np.nan)
-    if all(n > 1 for _, n, _ in resampled):
+    if len(resampled) >= FEWEST and all(n > 1 for _, n, _ in resampled):
         with np.errstate(invalid="ignore"):
             samples = over_pairs(resampled)
         # 0/0, or inf on one pair and -inf on another: unbounded on both sides.
@@ -192,57 +200,3 @@ def wins(differences: Sequence[float], tie: float = TIE) -> tuple[int, int, int]
     won = sum(difference > tie + over_seeds.TINY for difference in differences)
     lost = sum(difference < -tie - over_seeds.TINY for difference in differences)
     return won, len(differences) - won - lost, lost
-
-
-@dataclass(frozen=True)
-class MeanDifference:
-    """The mean of paired differences over these pairs.
-
-    From ``se`` on, all values are nan if a pair has fewer than two seeds or the variance over
-    seeds is unknown.
-
-    Attributes:
-        pairs: number of pairs.
-        seeds: smallest number of seeds of a pair.
-        mean: mean over pairs.
-        median: median over pairs.
-        se: standard error of the mean, from the variance over seeds only.
-        freedom: degrees of freedom of ``se``.
-        low: lower end of the 95 % t interval.
-        high: upper end of the 95 % t interval.
-        p: two-sided p-value.
-    """
-
-    pairs: int
-    seeds: int
-    mean: float
-    median: float
-    se: float
-    freedom: float
-    low: float
-    high: float
-    p: float
-
-
-def mean_difference(differences: Sequence[Difference]) -> MeanDifference:
-    """Compute the mean difference over pairs; it applies to these pairs, not to pairs in general.
-
-    Seeds of different pairs are assumed independent; degrees of freedom follow Satterthwaite
-    (Biometrics Bulletin, 1946). Pairs without a common seed are left out.
-    """
-    differences = [d for d in differences if d.n]
-    if not differences:
-        return MeanDifference(0, 0, *[math.nan] * 7)
-    n, fewest = len(differences), min(d.n for d in differences)
-    centre = over_seeds.mean(d.mean for d in differences)
-    middle = float(np.median([d.mean for d in differences]))
-    parts = [d.sd**2 / d.n for d in differences]
-    total = sum(parts)
-    if fewest < 2 or not total > over_seeds.TINY**2:
-        return MeanDifference(n, fewest, centre, middle, *[math.nan] * 5)
-    weighted = zip(parts, differences, strict=True)
-    freedom = total**2 / sum(part**2 / (d.n - 1) for part, d in weighted)
-    se = math.sqrt(total) / n
-    half = over_seeds.t_quantile(freedom) * se
-    p = over_seeds.t_test(centre / se, freedom)
-    return MeanDifference(n, fewest, centre, middle, se, freedom, centre - half, centre + half, p)

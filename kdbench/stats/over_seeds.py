@@ -182,26 +182,6 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def not_distinguishable_from_best(
-    accuracies: Mapping[str, Accuracies], alpha: float = ALPHA
-) -> set[str]:
-    """Return the method with the highest mean and all not significantly different from it.
-
-    Methods are compared with the best by a paired t test on common seeds, Holm-adjusted over these
-    comparisons. A method with fewer than two common seeds cannot be tested and is included.
-
-    Args:
-        accuracies: method -> seed -> accuracy; methods without a result are left out.
-    """
-    present = {name: values for name, values in accuracies.items() if values}
-    if not present:
-        return set()
-    best = max(present, key=lambda name: mean(present[name].values()))
-    others = [name for name in present if name != best]
-    ps = holm([difference(present[name], present[best]).p for name in others])
-    return {best} | {name for name, p in zip(others, ps, strict=True) if not p < alpha}
-
-
 def recovered_gap(accuracy: float, student: float, teacher: float) -> float:
     """Return the share of the teacher's lead over the student that a method recovers.
 
@@ -214,26 +194,6 @@ def standard_error(accuracy: float, n_test: int) -> float:
     """Return the binomial standard error, in points, of an accuracy on ``n_test`` images."""
     share = accuracy / 100
     return 100 * math.sqrt(max(share * (1 - share), 0.0) / n_test) if n_test else math.nan
-
-
-def pooled_sd(differences: Iterable[Difference]) -> float:
-    """Return the standard deviation of paired differences, pooled by degrees of freedom."""
-    replicated = [d for d in differences if d.n > 1]
-    freedom = sum(d.n - 1 for d in replicated)
-    total = sum((d.n - 1) * d.sd**2 for d in replicated)
-    return math.sqrt(total / freedom) if freedom else math.nan
-
-
-def detectable_difference(sd: float, n: int, alpha: float = ALPHA, power: float = POWER) -> float:
-    """Return the difference that a two-sided paired t test on ``n`` seeds detects with ``power``.
-
-    Args:
-        sd: standard deviation of the paired differences.
-        n: number of seeds; for fewer than two the result is nan.
-        alpha: significance level.
-        power: probability of a significant result.
-    """
-    return detectable(sd / math.sqrt(n), n - 1, alpha, power) if n > 1 else math.nan
 
 
 def detectable(se: float, freedom: float, alpha: float = ALPHA, power: float = POWER) -> float:

@@ -50,9 +50,8 @@ def test_write_creates_page_csv_and_plots(tmp_path: Path) -> None:
     assert (tmp_path / "index.html").exists()
     frame = pd.read_csv(path.with_suffix(".csv"))
     assert len(frame) == 10
-    expected = (
-        "method teacher student dataset protocol n mean sd best_mean status diff lo hi p_holm"
-    )
+    expected = "method teacher student dataset protocol n mean sd best_mean status diff lo hi p"
+    expected += " p_adj df se diff_sd rank_lo rank_hi behind state noisy"
     expected += " seconds teacher_seconds params_extra params_deployed peak_mb recovered_gap"
     expected += " published_mean published_source test_se runs"
     assert set(expected.split()) <= set(frame.columns)
@@ -186,12 +185,14 @@ def test_order_of_sections_and_plots(tmp_path: Path) -> None:
     headings = [line[3:] for line in text.splitlines() if line.startswith("## ")]
     drawn = [line for line in text.splitlines() if line.startswith("![")]
     assert [line[:-5].rpartition("/")[2] for line in drawn] == list(PLOTS)
-    plots = headings[3:-4]
+    plots = headings[3:-7]
     assert len(plots) == len(PLOTS)
-    assert [*headings[:3], *headings[-4:]] == [
-        "Accuracy", "Difference to kd", "Across pairs",
+    assert [*headings[:3], *headings[-7:]] == [
+        "Over 2 pairs", "Accuracy", "Difference to kd",
+        "Would it hold on another pair?", "Further statistics over pairs",
         "ARI of semckd by pair", "Cost",
         "Best epoch (selected on the test set; not the headline)", "Objectives",
+        "How it was measured",
     ]  # fmt: skip
 
 
@@ -203,7 +204,7 @@ def test_terminal_prints_the_main_table() -> None:
     rich.console.Console(file=out, width=120).print(table)
     text = out.getvalue()
     assert "[red]title[/red]" in text
-    assert "83.50 ± 0.46" in text and "ARI of semckd, %" in text
+    assert "83.50 ± 0.46" in text and "+1.00 [+0.83, +1.17] ▲" in text
     assert "**" not in text
 
 

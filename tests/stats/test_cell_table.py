@@ -1,22 +1,32 @@
 import math
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import scipy.stats
-from fake_grids import DIGITS, cell_of, make_cells, make_grid, make_records, typical
+from fake_grids import (
+    DIGITS,
+    aggregate_of,
+    cell_of,
+    make_cells,
+    make_grid,
+    make_records,
+    typical,
+)
 
 from kdbench.grid.grid import TeacherSpec
 from kdbench.grid.run import Cell, Term
 from kdbench.grid.settings import Dataset
-from kdbench.stats.cell_summary import row_label, summaries
-from kdbench.stats.cell_table import COLUMNS, cell_table
+from kdbench.stats.cell_summary import row_label
+from kdbench.stats.cell_table import COLUMNS
 
 
 def test_cell_table_has_a_row_per_method_and_pair() -> None:
     grid = make_grid([("big", "small"), ("big", "tiny")])
     cells = make_cells(grid)
     records = make_records(cells, typical)
-    frame = cell_table(grid, cells, records, summaries(cells, records))
+    aggregate = aggregate_of(grid, cells, records)
+    frame = aggregate.frame
     assert list(frame.columns) == list(COLUMNS)
     assert len(frame) == 10
     at = frame[(frame["method"] == "at") & (frame["student"] == "small")].iloc[0]
@@ -27,17 +37,25 @@ def test_cell_table_has_a_row_per_method_and_pair() -> None:
     assert (at["n"], at["expected"], at["status"]) == (3, 3, "done")
     interval = scipy.stats.ttest_1samp(accuracies, 0).confidence_interval(0.95)
     assert (at["mean_lo"], at["mean_hi"]) == pytest.approx((interval.low, interval.high))
-    # Of three seeds, the ends of the percentile bootstrap are the lowest and the highest.
-    assert (at["boot_lo"], at["boot_hi"]) == pytest.approx((83.0, 83.9))
     assert (at["seeds"], at["accuracies"]) == ("0 1 2", "83 83.6 83.9")
     assert (at["dataset"], at["protocol"]) == ("digits", "demo")
     assert at["diff"] == pytest.approx(sum(accuracies) / 3 - sum(kd) / 3)
-    assert at["lo"] < at["diff"] < at["hi"]
-    # Two methods are compared with kd, so the smaller p is doubled.
-    semckd = frame[(frame["method"] == "semckd") & (frame["student"] == "small")].iloc[0]
-    assert sorted([at["p_holm"] / at["p"], semckd["p_holm"] / semckd["p"]])[-1] == pytest.approx(2)
+    on_pair = aggregate.decision.pairs["big → small"]
+    contrast = on_pair.contrasts["at", "kd"]
+    numbers = [at[name] for name in ("lo", "hi", "p", "p_adj", "df", "se", "diff_sd", "diff_n")]
+    assert numbers == [contrast.low, contrast.high, contrast.p, contrast.p_adj, contrast.df,
+                       contrast.se, contrast.sd, 3]  # fmt: skip
+    # A row is compared with the three others.
+    assert at["p_adj"] == pytest.approx(min(1, 3 * at["p"]))
     student = frame[(frame["method"] == "student") & (frame["student"] == "small")].iloc[0]
-    assert math.isnan(student["p_holm"]) and student["diff"] < 0
+    assert student["diff"] < 0 and pd.isna(student["state"])
+    assert on_pair.standings
+    for row in frame[frame["pair"] == "big → small"].to_dict("records")[1:]:
+        placed = on_pair.standings[row["method"]]
+        assert (row["rank_lo"], row["rank_hi"]) == (placed.rank_low, placed.rank_high)
+        assert row["behind"] == placed.behind and row["noisy"] is False
+    states = aggregate.decision.on_pair["big → small"].state
+    assert {row["method"]: row["state"] for row in frame.to_dict("records")[2:5]} == states
     assert at["recovered_gap"] == pytest.approx(
         (at["mean"] - student["mean"]) / (95 - student["mean"])
     )
@@ -52,7 +70,7 @@ def test_teacher_of_other_data_names_its_data() -> None:
     grid = make_grid(dataset=data, teacher=TeacherSpec(dataset=DIGITS))
     cells = make_cells(grid)
     records = make_records(cells, typical)
-    frame = cell_table(grid, cells, records, summaries(cells, records))
+    frame = aggregate_of(grid, cells, records).frame
     assert frame.loc[frame["method"] == "teacher", "dataset"].tolist() == ["digits"]
     assert set(frame.loc[frame["method"] != "teacher", "dataset"]) == {"digits, 30 per class"}
 

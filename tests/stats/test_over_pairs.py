@@ -52,22 +52,6 @@ def test_draws_follow_the_probabilities() -> None:
     assert (bootstrap.draws(0, 3) != bootstrap.draws(1, 3)).any()
 
 
-def test_interval_of_a_mean_matches_all_resamples() -> None:
-    values = [71.2, 70.1, 72.9, 71.7, 70.4]
-    low, high = bootstrap.of_mean(values)
-    every = np.sort([np.mean(one) for one in itertools.product(values, repeat=5)])
-    assert low == pytest.approx(np.quantile(every, 0.025, method="inverted_cdf"), rel=1e-12)
-    assert high == pytest.approx(np.quantile(every, 0.975, method="inverted_cdf"), rel=1e-12)
-    scipys = scipy.stats.bootstrap(
-        (values,), np.mean, method="percentile", n_resamples=20_000,
-        rng=np.random.default_rng(0),
-    ).confidence_interval  # fmt: skip
-    assert (low, high) == pytest.approx((scipys.low, scipys.high), abs=0.05)
-    # Of three seeds a resample of one value alone has 1/27, more than 2.5 %.
-    assert bootstrap.of_mean([1.0, 2.0, 4.0]) == (1.0, 4.0)
-    assert all(map(math.isnan, bootstrap.of_mean([1.0])))
-
-
 def test_interval_keeps_infinities_and_is_nan_with_nan() -> None:
     samples = np.arange(1000.0)
     assert tuple(map(float, bootstrap.interval(samples))) == (24.0, 974.0)
@@ -85,49 +69,38 @@ def test_ranks_match_scipy(values: list[int]) -> None:
 
 def test_average_ranks_match_plain_loops() -> None:
     pairs = grid(3, 4, 5)
-    estimates = over_pairs.average_ranks(pairs)
     plain = np.mean([scipy.stats.rankdata(-pair.mean(0)) for pair in pairs], axis=0)
-    assert [rank.value for rank in estimates] == pytest.approx(plain)
-    generator = np.random.default_rng(1)
-    samples = []
-    for _ in range(4000):
-        drawn = [pair[generator.integers(0, 4, 4)].mean(0) for pair in pairs]
-        samples.append(np.mean([scipy.stats.rankdata(-mean) for mean in drawn], axis=0))
-    for rank, column in zip(estimates, np.transpose(samples), strict=True):
-        assert rank.low <= rank.value <= rank.high
-        # Ranks move in steps of 1/3.
-        assert rank.low == pytest.approx(np.quantile(column, 0.025), abs=0.34)
-        assert rank.high == pytest.approx(np.quantile(column, 0.975), abs=0.34)
+    assert over_pairs.average_ranks(pairs) == pytest.approx(plain)
 
 
 def test_rounding_errors_do_not_break_ties() -> None:
     a, b = [90.1, 90.2, 90.3], [90.3, 90.1, 90.2]
-    estimates = over_pairs.average_ranks([np.array([a, b]).T])
-    assert [rank.value for rank in estimates] == [1.5, 1.5]
+    assert over_pairs.average_ranks([np.array([a, b]).T]) == [1.5, 1.5]
 
 
 def test_one_seed_has_no_interval() -> None:
-    rank = over_pairs.average_ranks(grid(2, 1, 3))[0]
-    assert math.isnan(rank.low) and math.isnan(rank.high)
     assert math.isnan(over_pairs.interquartile_mean([[1.0, 2.0], [3.0]]).low)
     [nothing] = over_pairs.probability_of_improvement([(np.array([[2.0]]), np.array([1.0]))])
     assert nothing.value == 1.0 and math.isnan(nothing.low)
 
 
-@given(st.lists(SCORES, min_size=1, max_size=4))
+@given(st.lists(SCORES, min_size=1, max_size=6))
 def test_iqm_matches_scipys_trimmed_mean(tasks: list[list[float]]) -> None:
     every = np.concatenate(tasks)
     estimate = over_pairs.interquartile_mean(tasks)
     assert estimate.value == pytest.approx(scipy.stats.trim_mean(every, 0.25))
+    assert math.isnan(estimate.low) == (len(tasks) < bootstrap.FEWEST)
+    if len(tasks) < bootstrap.FEWEST:
+        return
     assert estimate.low <= estimate.high
     assert every.min() - 1e-9 <= estimate.low and estimate.high <= every.max() + 1e-9
 
 
 def test_iqm_interval_matches_a_stratified_bootstrap() -> None:
-    tasks = [list(pair[:, 0]) for pair in grid(4, 5, 1, of=3)]
+    tasks = [list(pair[:, 0]) for pair in grid(5, 5, 1, of=3)]
     estimate = over_pairs.interquartile_mean(tasks)
-    counts = over_pairs._counts((5, 5, 5, 5)).T
-    assert (counts.reshape(-1, 4, 5).sum(2) == 5).all()
+    counts = over_pairs._counts((5,) * 5).T
+    assert (counts.reshape(-1, 5, 5).sum(2) == 5).all()
     every = np.concatenate(tasks)
     samples = [scipy.stats.trim_mean(np.repeat(every, row), 0.25) for row in counts]
     assert estimate.low == pytest.approx(
@@ -154,7 +127,7 @@ def test_probability_of_improvement_matches_mann_whitney(a: list[float], b: list
 
 
 def test_probability_of_improvement_is_a_mean_over_pairs() -> None:
-    draw = grid(3, 5, 3)
+    draw = grid(5, 5, 3)
     pairs = [(pair[:, 0], pair[:, 1]) for pair in draw]
     estimate, other = over_pairs.probability_of_improvement(
         [(pair[:, ::2], pair[:, 1]) for pair in draw]
@@ -196,12 +169,12 @@ def test_ari_matches_the_paper_and_has_an_interval() -> None:
 
 def test_ari_interval_matches_plain_loops() -> None:
     pairs = []
-    for pair in grid(2, 3, 3):
+    for pair in grid(5, 3, 3):
         shift = np.array([8.0, 5.0, 0.0]) - pair.mean(0)
         pairs.append(tuple((pair + shift).T))
     [estimate] = over_pairs.average_relative_improvement([(r, m[:, None], s) for r, m, s in pairs])
     samples = []
-    for one in itertools.product(itertools.product(range(3), repeat=3), repeat=2):
+    for one in np.random.default_rng(1).integers(0, 3, (4000, 5, 3)):
         means = [
             [side[list(at)].mean() for side in pair] for pair, at in zip(pairs, one, strict=True)
         ]
@@ -215,9 +188,9 @@ def test_ari_interval_is_unbounded_if_the_gain_may_be_0() -> None:
     reference, student = np.array([75.0, 75.2, 75.1]), np.array([70.0, 70.4, 69.8])
     at_student = np.array([70.0, 70.5, 69.7])
     both = np.array([at_student, student]).T
-    estimate, same = over_pairs.average_relative_improvement([(reference, both, student)])
+    estimate, same = over_pairs.average_relative_improvement([(reference, both, student)] * 5)
     assert estimate.high == math.inf and same.value == math.inf
-    [same] = over_pairs.average_relative_improvement([(student, student[:, None], student)])
+    [same] = over_pairs.average_relative_improvement([(student, student[:, None], student)] * 5)
     assert math.isnan(same.value) and (same.low, same.high) == (-math.inf, math.inf)
 
 
@@ -229,48 +202,11 @@ def test_wins_ties_and_losses(differences: list[float], expected: tuple[int, int
     assert over_pairs.wins(differences) == expected
 
 
-def gaps(*seeds: list[float]) -> list[over_seeds.Difference]:
-    return [
-        over_seeds.difference(dict(enumerate(s)), dict.fromkeys(range(len(s)), 0.0)) for s in seeds
-    ]
-
-
-def test_mean_difference_on_one_pair_is_the_paired_t_test() -> None:
-    values = [0.2, 1.1, 0.3, 0.8]
-    estimate = over_pairs.mean_difference(gaps(values))
-    test = scipy.stats.ttest_1samp(values, 0)
-    interval = test.confidence_interval(0.95)
-    assert (estimate.mean, estimate.p) == pytest.approx((np.mean(values), test.pvalue))
-    assert (estimate.low, estimate.high) == pytest.approx((interval.low, interval.high))
-    assert estimate.freedom == pytest.approx(3)
-
-
-def test_mean_difference_on_two_pairs_matches_welchs_test() -> None:
-    a, b = [0.2, 1.1, 0.3, 0.8], [0.9, 0.1, 0.7]
-    estimate = over_pairs.mean_difference(gaps(a, b))
-    test = scipy.stats.ttest_ind(a, [-x for x in b], equal_var=False)
-    interval = test.confidence_interval(0.95)
-    assert estimate.p == pytest.approx(test.pvalue)
-    assert (2 * estimate.low, 2 * estimate.high) == pytest.approx((interval.low, interval.high))
-    assert (estimate.pairs, estimate.seeds) == (2, 3)
-
-
-@pytest.mark.parametrize("seeds", [[[]], [[0.3], [0.2, 0.4]], [[0.5, 0.5, 0.5]]])
-def test_mean_difference_without_variance_has_no_interval(seeds: list[list[float]]) -> None:
-    estimate = over_pairs.mean_difference(gaps(*seeds))
-    assert all(map(math.isnan, (estimate.low, estimate.high, estimate.p, estimate.se)))
-    assert estimate.pairs == sum(bool(s) for s in seeds)
-
-
 @settings(max_examples=25)
 @given(st.integers(1, 4), st.integers(2, 4), st.integers(2, 4), st.integers(0, 99))
 def test_offset_shared_by_all_methods_changes_no_rank(p: int, s: int, m: int, of: int) -> None:
     pairs = grid(p, s, m, of)
     moved = [pair + np.arange(s)[:, None] * 7.0 for pair in pairs]
-    for one, other in zip(
-        over_pairs.average_ranks(pairs), over_pairs.average_ranks(moved), strict=True
-    ):
-        assert one == other
-    assert sum(one.value for one in over_pairs.average_ranks(pairs)) == pytest.approx(
-        m * (m + 1) / 2
-    )
+    ranks = over_pairs.average_ranks(pairs)
+    assert ranks == over_pairs.average_ranks(moved)
+    assert sum(ranks) == pytest.approx(m * (m + 1) / 2)

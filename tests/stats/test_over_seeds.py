@@ -124,31 +124,6 @@ def test_holm_by_hand() -> None:
     assert math.isnan(adjusted[0]) and adjusted[1:] == pytest.approx([0.04, 0.04])
 
 
-def test_not_distinguishable_from_best() -> None:
-    best = {0: 75.0, 1: 75.5, 2: 74.8}
-    near = {0: 74.9, 1: 75.6, 2: 74.6}
-    far = {0: 70.0, 1: 70.6, 2: 69.9}
-    alone = {7: 60.0}
-    found = over_seeds.not_distinguishable_from_best(
-        {"far": far, "best": best, "near": near, "alone": alone, "none": {}}
-    )
-    assert found == {"best", "near", "alone"}
-    assert over_seeds.not_distinguishable_from_best({}) == set()
-    assert over_seeds.not_distinguishable_from_best({"none": {}}) == set()
-    assert over_seeds.not_distinguishable_from_best({"only": best}) == {"only"}
-
-
-def test_not_distinguishable_adjusts_for_the_number_of_methods() -> None:
-    best = {0: 75.0, 1: 75.5, 2: 74.8}
-    near = {0: 74.5, 1: 74.8, 2: 74.4}
-    p = over_seeds.difference(near, best).p
-    assert 0.025 < p < 0.05
-    assert over_seeds.not_distinguishable_from_best({"best": best, "near": near}) == {"best"}
-    other = {0: 75.1, 1: 75.2, 2: 74.7}
-    found = over_seeds.not_distinguishable_from_best({"best": best, "near": near, "other": other})
-    assert found == {"best", "near", "other"}
-
-
 def test_recovered_gap() -> None:
     assert over_seeds.recovered_gap(74, 72, 80) == 0.25
     assert over_seeds.recovered_gap(71, 72, 80) == -0.125
@@ -161,24 +136,16 @@ def test_standard_error_of_one_accuracy() -> None:
     assert math.isnan(over_seeds.standard_error(75, 0))
 
 
-def test_pooled_sd() -> None:
-    a = over_seeds.difference({0: 1.0, 1: 2.0, 2: 3.0}, dict.fromkeys(range(3), 0.0))
-    b = over_seeds.difference({0: 1.0, 1: 5.0}, dict.fromkeys(range(3), 0.0))
-    alone = over_seeds.difference({0: 1.0}, {0: 0.0})
-    assert over_seeds.pooled_sd([a, b, alone]) == pytest.approx(math.sqrt((2 * 1.0 + 1 * 8.0) / 3))
-    assert math.isnan(over_seeds.pooled_sd([alone]))
+@pytest.mark.parametrize("freedom", [2.0, 4.5, 24.0])
+def test_detectable_value_has_its_power(freedom: float) -> None:
+    least = over_seeds.detectable(0.3, freedom, 0.01)
+    quantile = scipy.stats.t.ppf(0.995, freedom)
+    assert scipy.stats.nct.sf(quantile, freedom, least / 0.3) == pytest.approx(0.8, abs=1e-4)
 
 
-@pytest.mark.parametrize("n", [3, 5, 10])
-def test_detectable_difference_has_its_power(n: int) -> None:
-    difference = over_seeds.detectable_difference(0.3, n)
-    quantile = scipy.stats.t.ppf(0.975, n - 1)
-    shift = difference / (0.3 / math.sqrt(n))
-    assert scipy.stats.nct.sf(quantile, n - 1, shift) == pytest.approx(0.8, abs=1e-4)
-
-
-def test_detectable_difference_of_one_seed_is_unknown() -> None:
-    assert math.isnan(over_seeds.detectable_difference(0.3, 1))
+def test_detectable_value_without_a_standard_error_is_unknown() -> None:
+    assert math.isnan(over_seeds.detectable(math.nan, 2.0))
+    assert math.isnan(over_seeds.detectable(0.3, 0.5))
 
 
 def test_seeds_needed_follow_the_detectable_difference() -> None:

@@ -7,9 +7,11 @@ import numpy as np
 from fake_grids import make_cells, make_grid, make_records, typical
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from kdbench.grid.run import Run
+from kdbench.report.plots.accuracy_against_cost import trade_off
 from kdbench.runs.evidence import Evidence, History
 from kdbench.stats.aggregate import aggregate
 
@@ -34,6 +36,12 @@ def make_evidence(
 
 def frame_of(evidence: Evidence) -> Any:
     return aggregate(evidence).frame
+
+
+def cost_of(evidence: Evidence, title: str = "T") -> Figure:
+    """Draw accuracy against cost."""
+    statistics = aggregate(evidence)
+    return trade_off(title, statistics.frame, statistics.decision)
 
 
 def points(axis: Axes, marker: str = "o", colour: str | None = None) -> list[tuple[float, float]]:

@@ -161,9 +161,6 @@ def _accuracy(row: Any) -> Lines:
     if numbers.known(row.best_mean):
         lines.append(("Best epoch (selected on the test set; not the headline)",
                       f"{numbers.number(row.best_mean)} %"))  # fmt: skip
-    if row.method != "teacher":
-        top = "yes" if row.top else "no"
-        lines.append(("Best of its pair, or not significantly different from the best", top))
     return lines
 
 
@@ -176,8 +173,8 @@ def _difference(row: Any) -> Lines:
     lines.append(("95 % t interval", interval or "none: all seeds have the same difference"))
     if numbers.known(row.p):
         lines.append(("p, paired t test, two-sided", numbers.p_value(row.p)))
-    if numbers.known(row.p_holm):
-        lines.append(("p, Holm-adjusted within the pair", numbers.p_value(row.p_holm)))
+    if numbers.known(row.p_adj):
+        lines.append(("p, adjusted for all rows of the pair", numbers.p_value(row.p_adj)))
     return lines
 
 

@@ -225,7 +225,7 @@ def _cell(index: int, row: Any, scale: float, baseline: str | None) -> TableCell
     flag = "imported" if row.status == "imported" else ""
     flag = flag if complete else f"{row.n} of {row.expected} seeds: {troubles}"
     compared = numbers.known(row.diff)
-    significant = numbers.known(row.p_holm) and row.p_holm < over_seeds.ALPHA
+    significant = numbers.known(row.p_adj) and row.p_adj < over_seeds.ALPHA
     return TableCell(
         index=index,
         value=numbers.plain(row.mean),
@@ -240,7 +240,7 @@ def _cell(index: int, row: Any, scale: float, baseline: str | None) -> TableCell
         else "",
         interval=numbers.interval(row.lo, row.hi),
         bar=_bar(row.lo, row.diff, row.hi, scale),
-        top=bool(row.top),
+        top=row.state in ("leading", "unplaced"),
         direction=("up" if row.diff > 0 else "down") if significant else "",
         status=row.status,
     )

@@ -1,7 +1,7 @@
 """Accuracy against training time: a panel per pair, with the Pareto front."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from kdbench.report.plots import labels, style
 from kdbench.report.plots.style import CURVE, LINES, MEAN, Sheet, capped, paper, plain
+from kdbench.report.tables import marks
+from kdbench.stats.decision import Decision
+from kdbench.stats.paired_differences import Contrasts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,12 +31,11 @@ TICKS = (
 
 @dataclass(frozen=True)
 class Point:
-    """A method on a pair: its time over the baseline's, its mean accuracy and the seeds' spread."""
+    """A method on a pair: its time over the baseline's, and its mean accuracy."""
 
     method: str
     time: float
     accuracy: float
-    sd: float
 
 
 def front(points: Sequence[Point]) -> list[Point]:
@@ -46,14 +48,18 @@ def front(points: Sequence[Point]) -> list[Point]:
 
 
 @paper()
-def trade_off(title: str, frame: "pd.DataFrame", baseline: str) -> "Figure":
+def trade_off(title: str, frame: "pd.DataFrame", decision: Decision) -> "Figure":
     """Draw mean accuracy over training time, including the student alone, a panel per pair.
+
+    Marks are full for methods that may be the best of the pair. One bar shows the size of a typical
+    95 % interval of a difference to the baseline: a bar at each point would hide the points.
 
     Args:
         title: of the figure.
         frame: ``Aggregate.frame``; ``time_ratio`` is training time over the baseline's.
-        baseline: label of the baseline.
+        decision: for the baseline, marks and intervals.
     """
+    baseline = str(decision.baseline)
     pairs = list(dict.fromkeys(frame["pair"]))
     shown = style.first(pairs, 1)[:PAIRS]
     across = min(len(shown), 2) or 1
@@ -62,7 +68,19 @@ def trade_off(title: str, frame: "pd.DataFrame", baseline: str) -> "Figure":
     for i, (axis, pair) in enumerate(zip(axes, shown, strict=True)):
         rows = frame[(frame["pair"] == pair) & (frame["method"] != "teacher")]
         points = _points(rows)
-        _panel(figure, axis, points, baseline, len(rows) - len(points))
+        half = _half_interval(decision.pairs[pair].contrasts, baseline)
+        leading = {
+            point.method
+            for point in points
+            if marks.of_row(decision.on_pair[pair], point.method) == marks.LEADING
+        }
+        _panel(figure, axis, points, baseline, leading, half)
+        missing = len(rows) - len(points)
+        if points and missing:
+            axis.text(
+                *(0.01, 0.01), f"{missing} not done", transform=axis.transAxes,
+                fontsize=6.5, style="italic", color=LINES,
+            )  # fmt: skip
         axis.set_title(plain(pair, 60), fontsize=9)
         if i % across == 0:
             axis.set_ylabel("test accuracy, last epoch, %")
@@ -74,13 +92,24 @@ def trade_off(title: str, frame: "pd.DataFrame", baseline: str) -> "Figure":
 
 def _points(rows: "pd.DataFrame") -> list[Point]:
     """List the methods that have both a time and an accuracy."""
-    every: Iterable[Any] = rows[["method", "time_ratio", "mean", "sd"]].itertuples(index=False)
-    points = [Point(r.method, float(r.time_ratio), float(r.mean), float(r.sd)) for r in every]
+    every: Iterable[Any] = rows[["method", "time_ratio", "mean"]].itertuples(index=False)
+    points = [Point(r.method, float(r.time_ratio), float(r.mean)) for r in every]
     return [p for p in points if 0 < p.time < math.inf and math.isfinite(p.accuracy)]
 
 
+def _half_interval(contrasts: Contrasts, baseline: str) -> float:
+    """Return half the width of a typical interval of a difference to the baseline; 0 if unknown."""
+    widths = [c.high - c.low for c in contrasts.once() if c.known and baseline in (c.row, c.other)]
+    return median(widths) / 2 if widths else 0.0
+
+
 def _panel(
-    figure: "Figure", axis: "Axes", points: Sequence[Point], baseline: str, missing: int
+    figure: "Figure",
+    axis: "Axes",
+    points: Sequence[Point],
+    baseline: str,
+    leading: Collection[str],
+    half: float,
 ) -> None:
     if not points:
         axis.text(0.5, 0.5, "no results", ha="center", style="italic", transform=axis.transAxes)
@@ -92,10 +121,8 @@ def _panel(
     low, high = style.window([point.accuracy for point in points], compared)
     best = front(points)
     axis.set_xscale("log")
-    spreads = [point.sd for point in points if math.isfinite(point.sd)]
-    sd = median(spreads) if spreads else 0.0
-    # A panel smaller than the noise would exaggerate differences.
-    room = max(0.05 * (high - low), 1.2 * sd - (high - low) / 2)
+    # A panel smaller than the interval would exaggerate differences.
+    room = max(0.05 * (high - low), 1.2 * half - (high - low) / 2)
     axis.set_ylim(low - room, high + room)
     first, last = min(point.time for point in points), max(point.time for point in points)
     span = max(last / first, 1.5)
@@ -111,40 +138,34 @@ def _panel(
     axis.grid(color="0.92", linewidth=0.6)
     axis.set_axisbelow(True)
     style.bare(axis, "left", "bottom")
-    steps = [*best, Point("", axis.get_xlim()[1], best[-1].accuracy, 0)]
+    steps = [*best, Point("", axis.get_xlim()[1], best[-1].accuracy)]
     corners = [(p.time, max(p.accuracy, low)) for p in steps]
     axis.plot(*zip(*corners, strict=True), drawstyle="steps-post", color=MEAN, linewidth=1.2)
-    _marks(axis, points, (low, high), best, baseline)
+    _marks(axis, points, (low, high), leading, baseline)
     named = [point for point in points if len(points) <= NAMES or point in best]
-    # Draw the spread of seeds once: a bar at each point would hide the points.
-    bar = (axis.get_xlim()[1] / span**0.04, axis.get_ylim()[0] + room / 5 + sd)
-    if sd:
-        axis.errorbar(*bar, yerr=sd, color=LINES, capsize=2, linewidth=1, zorder=1)
-        corners += [(bar[0], bar[1] + sd), (bar[0], bar[1] - sd)]
+    bar = (axis.get_xlim()[1] / span**0.04, axis.get_ylim()[0] + room / 5 + half)
+    if half:
+        axis.errorbar(*bar, yerr=half, color=LINES, capsize=2, linewidth=1, zorder=1)
+        corners += [(bar[0], bar[1] + half), (bar[0], bar[1] - half)]
     _names(figure, axis, named, (low, high), corners)
-    if missing:
-        axis.text(
-            *(0.01, 0.01), f"{missing} not done", transform=axis.transAxes,
-            fontsize=6.5, style="italic", color=LINES,
-        )  # fmt: skip
 
 
 def _marks(
     axis: "Axes",
     points: Sequence[Point],
     limits: tuple[float, float],
-    best: Sequence[Point],
+    leading: Collection[str],
     baseline: str,
 ) -> None:
-    """Draw a mark for each point, filled on the front; triangles at the edge for outliers."""
+    """Draw each point, full if it may be the best; outliers are triangles at the edge."""
     low, high = limits
-    marks: dict[tuple[str, bool], list[tuple[float, float]]] = {}
+    drawn: dict[tuple[str, bool], list[tuple[float, float]]] = {}
     for point in points:
         y = min(max(point.accuracy, low), high)
         kind = {"student": "s", baseline: "D"}.get(point.method, "o")
         kind = kind if y == point.accuracy else "v" if point.accuracy < low else "^"
-        marks.setdefault((kind, point in best), []).append((point.time, y))
-    for (kind, full), positions in marks.items():
+        drawn.setdefault((kind, point.method in leading), []).append((point.time, y))
+    for (kind, full), positions in drawn.items():
         axis.plot(
             *zip(*positions, strict=True), kind, markersize=5, markeredgecolor=CURVE,
             markeredgewidth=1, markerfacecolor=CURVE if full else "white", zorder=3,
@@ -203,12 +224,13 @@ def _legend(figure: "Figure", baseline: str) -> None:
         Line2D([], [], marker="o", label="method", **ring),
         Line2D([], [], marker="D", label=plain(baseline), **ring),
         Line2D([], [], marker="s", label="student alone", **ring),
-        Line2D([], [], marker="o", color=MEAN, label="Pareto front",
-               markersize=5, markeredgecolor=CURVE, markerfacecolor=CURVE, linewidth=1.2),
+        Line2D([], [], marker="o", label="full: may be the best",
+               **ring | {"markerfacecolor": CURVE}),
+        Line2D([], [], color=MEAN, label="Pareto front of the means", linewidth=1.2),
         Line2D([], [], color=LINES, marker="|", linestyle="", markersize=9,
-               label="± median sd over seeds"),
+               label=f"typical 95 % interval of a difference to {plain(baseline, 12)}"),
     ]  # fmt: skip
     figure.legend(
-        handles=entries, loc="lower center", ncols=5 if figure.get_figwidth() > 6 else 3,
+        handles=entries, loc="lower center", ncols=6 if figure.get_figwidth() > 6 else 3,
         fontsize=7, frameon=False,
     )  # fmt: skip

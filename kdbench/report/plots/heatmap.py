@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from kdbench.report.plots import style
 from kdbench.report.plots.style import PAPER, capped, paper, plain
+from kdbench.report.tables.marks import BETTER, WORSE
+from kdbench.stats.over_seeds import ALPHA
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -13,9 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
-ALPHA = 0.05
-SHOWN = ("method", "pair", "status", "diff", "diff_n", "p_holm")
-SIGNIFICANT, NOT_SIGNIFICANT = "#000000", "#4A4A4A"
+SHOWN = ("method", "pair", "status", "diff", "diff_n", "p_adj")
+DIFFERENT, OTHER = "#000000", "#4A4A4A"
 """Text colours."""
 
 
@@ -33,7 +34,8 @@ def colours() -> "Colormap":
 def differences(title: str, frame: "pd.DataFrame", baseline: str) -> "Figure":
     """Draw ``diff`` of every method and pair, with the number in each cell.
 
-    Bold and black: significant after Holm's adjustment. Grey: not significant, or one seed only.
+    Bold and black, with ▲ or ▼: better or worse than the baseline after allowing for all rows of
+    the pair. Grey: all others, e.g. with one seed.
     Hatched: no result, with the reason. The colours end at the 90 % quantile of the differences'
     sizes, so that one failed method does not make the others pale.
 
@@ -103,11 +105,11 @@ def _cell(axis: "Axes", x: int, y: int, row: Any) -> None:
         word = "no common seed" if word in ("done", "partial") else word
         axis.text(x + 0.5, y + 0.5, word, fontsize=6.5, style="italic", bbox=PAPER, **middle)
         return
-    significant = row.p_holm < ALPHA
+    told = row.p_adj < ALPHA
+    mark = (f" {BETTER}" if row.diff > 0 else f" {WORSE}") if told else ""
     axis.text(
-        *(x + 0.5, y + 0.5), f"{row.diff:+.2f}".replace("-", "\N{MINUS SIGN}"),
-        color=SIGNIFICANT if significant else NOT_SIGNIFICANT,
-        weight="bold" if significant else "normal", **middle,
+        *(x + 0.5, y + 0.5), f"{row.diff:+.2f}{mark}".replace("-", "\N{MINUS SIGN}"),
+        color=DIFFERENT if told else OTHER, weight="bold" if told else "normal", **middle,
     )  # fmt: skip
 
 
@@ -121,6 +123,7 @@ def _legend(figure: "Figure", mesh: Any, baseline: str) -> None:
     scale.set_xlabel(f"difference to {plain(baseline)}, percentage points", fontsize=8, labelpad=1)
     figure.text(
         *(0.5, 0.1 / high),
-        "bold: significant (Holm, 5 %)    grey: not significant    hatched: no result",
+        f"{BETTER}{WORSE}: better or worse, allowing for all rows (5 %)    "
+        "grey: not shown to differ    hatched: no result",
         fontsize=7, ha="center",
     )  # fmt: skip

@@ -56,7 +56,7 @@ class DrawInBackground:
 
     def __call__(self, aggregate: "Aggregate") -> GetPictures:
         """Send the statistics; the drawing process has the evidence since the fork."""
-        sent = self.sender.submit(self.pipe.send, (aggregate.frame, aggregate.methods))
+        sent = self.sender.submit(self.pipe.send, (aggregate.frame, aggregate.decision))
         get_own = draw_here(aggregate)
 
         @cache
@@ -121,5 +121,5 @@ def _work(evidence: Evidence, ours: "Connection", theirs: "Connection") -> None:
         # The frame's classes, imported while the first process still computes the statistics.
         import pandas  # noqa: F401
 
-        frame, methods = theirs.recv()
-        theirs.send([first, *map(pictures.picture, pictures.others(evidence, frame, methods))])
+        frame, decision = theirs.recv()
+        theirs.send([first, *map(pictures.picture, pictures.others(evidence, frame, decision))])

@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING
 
 from kdbench.report.plots.accuracy_against_cost import trade_off
 from kdbench.report.plots.accuracy_per_seed import accuracy
-from kdbench.report.plots.average_ranks import Ranks, average_ranks
 from kdbench.report.plots.data_amount_and_noise import few_shot, label_noise
 from kdbench.report.plots.heatmap import differences
 from kdbench.report.plots.learning_curves import learning_curves
+from kdbench.report.plots.rank_ranges import rank_ranges
 from kdbench.report.plots.sensitivity import sensitivity
 from kdbench.report.plots.style import Plot, png, svg
 from kdbench.runs.evidence import Evidence
 from kdbench.stats.aggregate import Aggregate
 from kdbench.stats.cell_summary import by_pair
-from kdbench.stats.method_table import MethodTable
+from kdbench.stats.decision import Decision
+from kdbench.stats.headline import chooses_on_held_out
 from kdbench.wording import counted
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ __all__ = [
     "Picture",
     "Plot",
     "accuracy",
-    "average_ranks",
     "differences",
     "every_seed",
     "few_shot",
@@ -37,6 +37,7 @@ __all__ = [
     "picture",
     "pictures",
     "png",
+    "rank_ranges",
     "sensitivity",
     "svg",
     "trade_off",
@@ -76,7 +77,7 @@ def picture(plot: Plot) -> Picture:
 def figures(aggregate: Aggregate) -> Iterator[Plot]:
     """Draw every figure for which the grid has data, in a fixed order."""
     yield every_seed(aggregate.evidence)
-    yield from others(aggregate.evidence, aggregate.frame, aggregate.methods)
+    yield from others(aggregate.evidence, aggregate.frame, aggregate.decision)
 
 
 def every_seed(evidence: Evidence) -> Plot:
@@ -90,21 +91,22 @@ def every_seed(evidence: Evidence) -> Plot:
     )
 
 
-def others(evidence: Evidence, frame: "pd.DataFrame", methods: MethodTable) -> Iterator[Plot]:
+def others(evidence: Evidence, frame: "pd.DataFrame", decision: Decision) -> Iterator[Plot]:
     """Draw all figures but the first.
 
     Args:
         evidence: of the grid.
         frame: ``Aggregate.frame``.
-        methods: ``Aggregate.methods``.
+        decision: ``Aggregate.decision``.
     """
-    grid, baseline, what = evidence.grid, methods.baseline, _size(evidence)
+    grid, baseline, what = evidence.grid, decision.baseline, _size(evidence)
+    choosing = chooses_on_held_out(grid)
     if baseline and frame["diff"].notna().any():
         yield Plot(
             "differences",
             "Difference to the baseline",
             f"Heat map of the mean difference to the baseline in percentage points, {what}; "
-            "significant differences are bold.",
+            "bold where a method is better or worse after allowing for all rows.",
             differences(f"{grid.title}: differences", frame, baseline),
         )
     if baseline and (frame["time_ratio"].notna() & frame["mean"].notna()).any():
@@ -113,15 +115,15 @@ def others(evidence: Evidence, frame: "pd.DataFrame", methods: MethodTable) -> I
             "Accuracy against cost",
             f"Mean test accuracy over training time relative to the baseline's, {what}; a line "
             "joins the Pareto front.",
-            trade_off(f"{grid.title}: accuracy against cost", frame, baseline),
+            trade_off(f"{grid.title}: accuracy against cost", frame, decision),
         )
-    if ranks := _ranks(methods):
+    if decision.over.standings and not choosing:
         yield Plot(
             "ranks",
-            "Average rank",
-            f"Average rank over the pairs with its interval, "
-            f"{counted(len(ranks), 'method')}, the best on top.",
-            average_ranks(f"{grid.title}: average rank", ranks),
+            "Range of each rank",
+            "Rank of each row by its mean over pairs, and the range that holds its true rank with "
+            f"95 %, {counted(len(decision.over.standings), 'row')}, the highest mean on top.",
+            rank_ranges(f"{grid.title}: ranks", decision),
         )
     yield from learning_curves(evidence)
     yield from sensitivity(evidence)
@@ -130,9 +132,3 @@ def others(evidence: Evidence, frame: "pd.DataFrame", methods: MethodTable) -> I
 def _size(evidence: Evidence) -> str:
     methods = len({cell.method for cell in evidence.cells} - {"teacher"})
     return f"{counted(methods, 'method')} on {counted(len(by_pair(evidence.cells)), 'pair')}"
-
-
-def _ranks(methods: MethodTable) -> Ranks:
-    rows = methods.frame.dropna(subset="rank")
-    intervals = rows[["rank", "rank_lo", "rank_hi"]].itertuples(index=False, name=None)
-    return dict(zip(rows["method"], intervals, strict=True))

@@ -4,39 +4,55 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
-from kdbench.report.numbers import NONE, number, p_value, signed, spread, with_interval
+from kdbench.report.numbers import NONE, number, signed, spread, with_interval
+from kdbench.report.tables import marks
 from kdbench.report.tables.table import Table, methods_of, rows_of, wide
 from kdbench.stats import over_seeds
 from kdbench.stats.cell_table import average_improvements
+from kdbench.stats.decision import Decision
+from kdbench.stats.headline import ON_TEST, Headline
+from kdbench.stats.paired_differences import Contrast
 from kdbench.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def accuracy(frame: "pd.DataFrame", *, ari_of: str | None = None) -> Table:
+def accuracy(
+    frame: "pd.DataFrame",
+    *,
+    decision: Decision | None = None,
+    headline: Headline = ON_TEST,
+    ari_of: str | None = None,
+) -> Table:
     """Tabulate accuracies: a row per method, a column per pair, and ARI last, as in the paper.
 
     Args:
         frame: of ``cell_table``.
+        decision: for marks; None for a table without marks, e.g. of different protocols.
+        headline: the accuracy in the frame; if it is held out, there are no marks.
         ari_of: row whose ARI is shown; None for no such column.
     """
-    table = wide(frame, {key: _cell(row) for key, row in rows_of(frame)})
+    marked = None if headline.held_out else decision
+    table = wide(frame, {key: _cell(row, marked) for key, row in rows_of(frame)})
     positions = {method: i for i, method in enumerate(methods_of(frame))}
-    top = frame.loc[frame["top"].astype(bool), ["method", "pair", "mean"]]
-    highest = top[top["mean"] == top.groupby("pair")["mean"].transform("max")]
-    bold, best = (
-        frozenset((positions[key[0]], key[1]) for key, _ in rows_of(cells))
-        for cells in (top, highest)
+    bold = frozenset(
+        (positions[max(means, key=lambda row: means[row])], pair)
+        for pair, means in (
+            (name, one.means) for name, one in (marked.pairs if marked else {}).items()
+        )
+        if means
     )
+    name = headline.name.capitalize()
     notes = [
-        "Test accuracy of the last epoch in percent, mean ± standard deviation over seeds; "
-        "(k/n): k of n seeds are finished, and the mean is over these.",
-        "Bold: the best of its column, except the teacher, and all methods not significantly "
-        "different from it (paired t test on common seeds, two-sided 5 %, Holm-adjusted over the "
-        "column). Methods with fewer than two seeds in common with the best cannot be tested and "
-        "are in bold.",
+        f"{name} of the last epoch in percent, mean ± standard deviation over seeds; (k/n): k of n "
+        "seeds are finished, and the mean is over these.",
     ]
+    if marked:
+        notes.append(
+            f"Bold: the highest mean of its column. {marks.LEADING}: on this pair alone, may be "
+            f"the best; {marks.UNPLACED}: cannot be placed."
+        )
     if ari_of:
         column = f"ARI of {ari_of}, %"
         values = average_improvements(frame)
@@ -56,7 +72,7 @@ def accuracy(frame: "pd.DataFrame", *, ari_of: str | None = None) -> Table:
             "row's gain over the student is below 2 standard errors of the paired difference, or "
             "has no standard error (one seed)."
         )
-    return Table("Accuracy", table, bold, tuple(notes), best)
+    return Table("Accuracy", table, bold, tuple(notes))
 
 
 def improvements(frame: "pd.DataFrame", ari_of: str, overall: "pd.DataFrame") -> Table:
@@ -92,32 +108,33 @@ def improvements(frame: "pd.DataFrame", ari_of: str, overall: "pd.DataFrame") ->
         f"below 2 standard errors. Mean difference: {ari_of} − row over the same pairs."
     )
     bootstrap = (
-        "ARI [95 %]: percentile bootstrap over the seeds common to all three, too narrow with few "
-        "seeds; an end is infinite if a denominator may be 0."
+        "ARI [95 %]: percentile bootstrap over the seeds common to all three, with five pairs or "
+        "more; an end is infinite if a denominator may be 0."
     )
     return Table(f"ARI of {ari_of} by pair", table, notes=(note, bootstrap))
 
 
 def _ari_with_interval(row: Any) -> str:
-    if row is None or math.isnan(row.ari_lo):
+    if row is None:
         return NONE
     return with_interval(row.ari, row.ari_lo, row.ari_hi, 1, sign=False)
 
 
-def differences(frame: "pd.DataFrame", baseline: str) -> Table:
-    """Tabulate paired differences to the baseline with intervals and adjusted p-values."""
-    columns = ["method", "pair", "diff", "diff_n", "lo", "hi", "p", "p_holm"]
-    rows = frame.loc[frame["diff_n"].notna(), columns]
-    table = wide(rows, {key: _difference_cell(row) for key, row in rows_of(rows)})
-    count = int(rows["p"].notna().sum())
+def differences(frame: "pd.DataFrame", decision: Decision) -> Table:
+    """Tabulate paired differences to the baseline with intervals and marks, pair by pair."""
+    rows = frame.loc[frame["diff_n"].notna(), ["method", "pair", "n"]]
+    key = str(decision.baseline)
+    texts = {
+        (method, pair): _difference_cell(decision.pairs[pair].contrasts.get((method, key)))
+        for (method, pair), _ in rows_of(rows)
+    }
     notes = (
-        f"Row − {baseline} in points over the common seeds [95 % confidence interval (t) of the "
-        "paired difference, not adjusted for multiple comparisons]; p: paired t test, two-sided, "
-        "Holm-adjusted over the methods of the pair, but not over pairs. "
-        f"{counted(count, 'comparison')} in all. The student is not one of these comparisons.",
-        "No interval: fewer than two common seeds, or equal differences for all seeds.",
+        f"Row − {decision.baseline} in points over the common seeds [95 % interval for one "
+        f"comparison]. {marks.BETTER}{marks.WORSE}: better or worse after allowing for all rows of "
+        "the pair (5 %).",
+        *marks.noisy_rows(decision),
     )
-    return Table(f"Difference to {baseline}", table, notes=notes)
+    return Table(f"Difference to {decision.baseline}", wide(rows, texts), notes=notes)
 
 
 def reasons(frame: "pd.DataFrame") -> list[str]:
@@ -137,22 +154,28 @@ def reasons(frame: "pd.DataFrame") -> list[str]:
     return texts
 
 
-def _cell(row: Any) -> str:
+def _cell(row: Any, decision: Decision | None) -> str:
     if row.status == "imported":
         return "imported" if math.isnan(row.mean) else f"{row.mean:.2f} (imported)"
     if row.n:
         accuracy = spread(row.mean, row.sd)
-        if row.n == row.expected:
-            return accuracy
-        failures = _count_failures(row)
-        reasons = f", {failures}" if failures else ""
-        return f"{accuracy} ({row.n}/{row.expected}{reasons})"
+        if row.n < row.expected:
+            accuracy += f" ({row.n}/{row.expected}{_survivors(row)})"
+        mark = marks.of_row(decision.on_pair[row.pair], row.method) if decision else ""
+        return marks.with_mark(accuracy, mark)
     if row.skipped and row.skipped == row.expected:
         return f"skipped: {row.reason if len(row.reason) <= 60 else row.reason[:59] + '…'}"
     if row.expected in (row.failed, row.missing):
         return row.status
     missing = f"missing {row.missing}/{row.expected}" if row.missing else ""
     return ", ".join(text for text in (_count_failures(row), missing) if text)
+
+
+def _survivors(row: Any) -> str:
+    """Say how many runs the mean lacks because they ended badly."""
+    counts = {status: getattr(row, status) for status in ("diverged", "failed")}
+    lost = [f"{k} of {counted(row.expected, 'run')} {word}" for word, k in counts.items() if k]
+    return "".join(f", {text}" for text in lost)
 
 
 def _count_failures(row: Any) -> str:
@@ -169,12 +192,10 @@ def _ari_cell(value: tuple[float, int, bool] | None, pairs: int) -> str:
     return f"{number(average, 2)}{' †' if unreliable else ''}{over}"
 
 
-def _difference_cell(row: Any) -> str:
-    if not row.diff_n:
+def _difference_cell(contrast: Contrast | None) -> str:
+    if contrast is None:
         return NONE
-    text = with_interval(row.diff, row.lo, row.hi)
-    if math.isnan(row.lo):
-        text += " (1 seed)" if row.diff_n == 1 else " (no spread)"
-    if not math.isnan(row.p_holm):
-        text += ", p < 0.001" if row.p_holm < 0.001 else f", p = {p_value(row.p_holm)}"
-    return text
+    text = with_interval(contrast.diff, contrast.low, contrast.high)
+    if not contrast.known:
+        text += " (1 seed)" if contrast.n == 1 else " (no interval)"
+    return marks.with_mark(text, marks.of_difference(contrast))

@@ -1,7 +1,7 @@
 """The table type, and functions that fill it."""
 
 from collections import namedtuple
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -21,14 +21,12 @@ class Table:
         rows: text; the first column names the row.
         bold: (row, column name) of cells in bold.
         notes: paragraphs below the table.
-        best: those of ``bold`` that are the highest of their column.
     """
 
     title: str
     rows: "pd.DataFrame"
     bold: frozenset[tuple[int, str]] = frozenset()
     notes: tuple[str, ...] = ()
-    best: frozenset[tuple[int, str]] = frozenset()
 
     @property
     def lines(self) -> list[list[Any]]:
@@ -41,6 +39,13 @@ def methods_of(frame: "pd.DataFrame") -> list[str]:
     """Return the row names in their order, teacher and student first."""
     names = list(dict.fromkeys(frame["method"].tolist()))
     return sorted(names, key=lambda name: BASELINES.index(name) if name in BASELINES else 2)
+
+
+def in_order(frame: "pd.DataFrame", methods: Sequence[str]) -> "pd.DataFrame":
+    """Sort rows by method; methods that are not listed come first."""
+    position = {method: i for i, method in enumerate(methods)}
+    names: list[str] = frame["method"].tolist()
+    return frame.iloc[sorted(range(len(names)), key=lambda i: position.get(names[i], -1))]
 
 
 def rows_of(frame: "pd.DataFrame") -> Iterable[tuple[tuple[str, str], Any]]:

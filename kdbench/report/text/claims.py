@@ -1,16 +1,17 @@
 """The claims that the evidence supports and those that it does not, as text."""
 
-import math
 from collections.abc import Iterable
+from statistics import median
 from typing import TYPE_CHECKING
 
 from kdbench.grid.grid import Grid
-from kdbench.report.numbers import signed
+from kdbench.report.numbers import listed, signed
 from kdbench.report.text.markdown import escape
 from kdbench.runs.records import Result
 from kdbench.stats import over_seeds
 from kdbench.stats.aggregate import Aggregate
 from kdbench.stats.cell_summary import first_result
+from kdbench.stats.decision import Decision
 from kdbench.wording import counted
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 NOT_STATED = "Not stated in the grid file."
 LISTED = 12
-"""Largest number of significant differences that are listed."""
+"""Largest number of differences that are listed."""
 
 
 def claims(aggregate: Aggregate) -> str:
@@ -31,14 +32,16 @@ def claims(aggregate: Aggregate) -> str:
 
 def claim_lines(aggregate: Aggregate) -> tuple[list[str], list[str]]:
     """Return supported and unsupported claims as plain sentences."""
-    evidence, frame, baseline = aggregate.evidence, aggregate.frame, aggregate.methods.baseline
+    evidence, frame, decision = aggregate.evidence, aggregate.frame, aggregate.decision
     grid = evidence.grid
     against = [grid.report.against.strip() or NOT_STATED]
     against += _test_set(first_result(evidence.cells, evidence.records), frame)
-    against += _seeds(frame, baseline)
+    if not aggregate.headline.held_out:
+        against += _seeds(decision)
     against.append(_one_teacher(grid))
     supports = [grid.report.supports.strip() or NOT_STATED]
-    supports += _significant_differences(frame, baseline)
+    if not aggregate.headline.held_out:
+        supports += _differences(decision)
     return supports, against
 
 
@@ -46,28 +49,27 @@ def _items(texts: Iterable[str]) -> list[str]:
     return ["", *(f"- {escape(text)}" for text in texts)]
 
 
-def _significant_differences(frame: "pd.DataFrame", baseline: str | None) -> list[str]:
-    """List the significant differences to the baseline."""
-    tested = frame[frame["p_holm"].notna()]
-    if baseline is None or tested.empty:
+def _differences(decision: Decision) -> list[str]:
+    """List the rows that differ from the baseline over pairs, after allowing for all rows."""
+    baseline, over = decision.baseline, decision.over
+    to_baseline = [c for c in over.contrasts.once() if baseline in (c.row, c.other)]
+    known = [c if c.other == baseline else c.reversed() for c in to_baseline if c.known]
+    if not known:
         return []
-    significant = tested[tested["p_holm"] < over_seeds.ALPHA]
-    first = significant.head(LISTED)
-    texts = [
-        f"{method} on {pair} ({signed(diff)})"
-        for method, pair, diff in zip(first["method"], first["pair"], first["diff"], strict=True)
-    ]
-    if len(significant) > LISTED:
-        texts.append(f"and {len(significant) - LISTED} more")
-    return [
-        f"Significantly different from {baseline} (paired t test, two-sided 5 %, Holm-adjusted "
-        f"within each pair): {len(significant)} of {len(tested)}"
-        f"{': ' + '; '.join(texts) if texts else ''}."
-    ]
+    where = f"over {counted(len(over.pairs), 'pair')}, after allowing for all {decision.rows} rows"
+    texts = []
+    for word, told in (
+        ("better", [c for c in known if c.better]),
+        ("worse", [c for c in known if c.worse]),
+    ):
+        best_first = sorted(told, key=lambda c: -abs(c.diff))
+        names = [f"{c.row} ({signed(c.diff)})" for c in best_first]
+        texts.append(f"{word}: {listed(names, LISTED) or 'none'}")
+    return [f"Compared with {baseline} {where} (5 %): {'; '.join(texts)}."]
 
 
 def _test_set(first: Result | None, frame: "pd.DataFrame") -> list[str]:
-    means = frame.loc[(frame["method"] != "teacher") & (frame["n"] > 0), "mean"]
+    means = frame.loc[(frame["method"] != "teacher") & (frame["n"] > 0), "test_mean"]
     if first is None or means.empty:
         return []
     typical, n_test = float(means.mean()), first.n_test
@@ -78,28 +80,28 @@ def _test_set(first: Result | None, frame: "pd.DataFrame") -> list[str]:
     ]
 
 
-def _seeds(frame: "pd.DataFrame", baseline: str | None) -> list[str]:
+def _seeds(decision: Decision) -> list[str]:
     """State the smallest difference to the baseline that these seeds detect with power 80 %."""
+    baseline = decision.baseline
     if baseline is None:
         return ["Differences: the report's baseline is not a row of this grid."]
-    rows = frame[(frame["diff_n"] > 1) & (frame["method"] != "student")]
-    if rows.empty:
+    known = [c for c in decision.over.contrasts.once() if baseline in (c.row, c.other) and c.known]
+    if not known:
         return [
             f"Differences: fewer than two seeds in common with {baseline}; no difference between "
             "methods can be tested."
         ]
-    pairs = zip(rows["diff_n"], rows["diff_sd"], strict=True)
-    nan = math.nan
-    sd = over_seeds.pooled_sd(
-        over_seeds.Difference(int(n), nan, float(s), nan, nan, nan) for n, s in pairs
+    family = over_seeds.ALPHA / max(decision.rows - 1, 1)
+    alone, among_all = (
+        median(over_seeds.detectable(c.se, c.df, alpha) for c in known)
+        for alpha in (over_seeds.ALPHA, family)
     )
-    n = int(rows["diff_n"].median())
-    least = over_seeds.detectable_difference(sd, n)
     return [
-        f"Differences: with {counted(n, 'seed')} and a pooled standard deviation of paired "
-        f"differences to {baseline} of {sd:.2f} points, a paired t test (two-sided 5 %) has "
-        f"power below 80 % for true differences under {least:.2f} points, before any "
-        "adjustment for the number of methods."
+        f"Differences: with {counted(min(c.n for c in known), 'seed')} on "
+        f"{counted(len(decision.over.pairs), 'pair')}, a true difference to {baseline} of less "
+        f"than {alone:.2f} points would probably be missed (power below 80 %) by one comparison "
+        f"chosen beforehand, and one of less than {among_all:.2f} points in the tables, which "
+        f"allow for all {decision.rows} rows."
     ]
 
 

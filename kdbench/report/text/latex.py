@@ -1,9 +1,11 @@
-"""The main table as LaTeX with booktabs: a row per method and a column per pair."""
+"""The tables of accuracies per pair and of results over pairs as LaTeX with booktabs."""
 
 import re
 
 from kdbench.report.tables import accuracy
+from kdbench.report.tables.over_pairs import over_pairs
 from kdbench.report.tables.table import Table
+from kdbench.report.text.places_of_methods import left_out, not_ranked, unplaced
 from kdbench.stats.aggregate import Aggregate
 from kdbench.wording import counted
 
@@ -29,34 +31,62 @@ SPECIAL = {
     "'": r"\textquotesingle{}", '"': r"\textquotedblright{}", "-": "{-}", "[": "{[}",
     "]": "{]}", "*": "{*}",
     "±": r"$\pm$", "−": "$-$", "→": r"$\rightarrow$", "†": r"$^{\dagger}$", "–": "--",
-    "…": r"\ldots{}", "·": r"$\cdot$", "∞": r"$\infty$", "²": r"$^{2}$",
+    "…": r"\ldots{}", "·": r"$\cdot$", "∞": r"$\infty$", "²": r"$^{2}$", "×": r"$\times$",
+    "●": r"$\bullet$", "▲": r"$\uparrow$", "▼": r"$\downarrow$",
 }  # fmt: skip
 LETTERS = frozenset("ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝßàáâãäåæçèéêëìíîïñòóôõöøùúûüýÿ")
 """Letters beyond ASCII that pdflatex typesets in its default encoding."""
 
 
 def leaderboard(aggregate: Aggregate) -> str:
-    """Write the accuracy table: best in bold, methods not significantly different underlined."""
-    grid, frame = aggregate.evidence.grid, aggregate.frame
-    table = accuracy.accuracy(frame, ari_of=aggregate.methods.reference)
+    """Write the table of accuracies in the grid's order, and the table over pairs by mean."""
+    parts = [_accuracies(aggregate)]
+    if (aggregate.frame["n"] > 0).any():
+        parts.append(_over_pairs(aggregate))
+    return "\n".join(parts)
+
+
+def _over_pairs(aggregate: Aggregate) -> str:
+    table = over_pairs(aggregate)
+    columns = [str(name) for name in table.rows.columns]
+    caption = [f"{aggregate.evidence.grid.title}.", *table.notes]
+    if not aggregate.headline.held_out:
+        caption += [*unplaced(aggregate), *not_ranked(aggregate), *left_out(aggregate.decision)]
+    lines = [
+        HEAD.format(caption=escape(" ".join(caption))).rstrip(),
+        rf"\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}",
+        r"\toprule",
+        _line([escape(name) for name in columns]),
+        r"\midrule",
+    ]
+    for i, row in enumerate(table.lines):
+        cells = zip(columns, map(str, row), strict=True)
+        lines.append(_line([_cell(text, (i, name) in table.bold) for name, text in cells]))
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+
+
+def _accuracies(aggregate: Aggregate) -> str:
+    grid, frame, headline = aggregate.evidence.grid, aggregate.frame, aggregate.headline
+    table = accuracy.accuracy(
+        frame, decision=aggregate.decision, headline=headline, ari_of=aggregate.methods.reference
+    )
     pair, teacher, student = (frame[name].tolist() for name in ("pair", "teacher", "student"))
     heads = dict(zip(pair, zip(teacher, student, strict=True), strict=True))
     pairs = [str(name) for name in table.rows.columns if name in heads]
     others = [str(name) for name in table.rows.columns[1:] if name not in heads]
     left = len(pairs) - PANEL * PANELS
     caption = (
-        f"{grid.title}. Test accuracy of the last epoch in percent on {grid.dataset.title}, "
+        f"{grid.title}. {headline.name.capitalize()} of the last epoch in percent on "
+        f"{grid.dataset.title}, "
         f"protocol {grid.protocol.name}; mean ± standard deviation over "
         f"{counted(len(grid.seeds), 'seed')}, "
         "(k/n): k of n seeds are finished."
     )
     if left > 0:
         caption += f" {counted(left, 'further pair')} {'is' if left == 1 else 'are'} not shown."
-    marks = (
-        r"\textbf{Bold}: the highest of its column, except the teacher; \underline{underlined}: "
-        r"not significantly different from it (paired $t$ test, two-sided 5\,\%, Holm-adjusted)."
-    )
-    out = [HEAD.format(caption=f"{escape(caption)} {marks}")]
+    if table.bold:
+        caption = f"{caption} {table.notes[1]}"
+    out = [HEAD.format(caption=escape(caption))]
     starts = range(0, min(len(pairs), PANEL * PANELS), PANEL)
     panels = [pairs[i : i + PANEL] for i in starts] or [[]]
     for panel in panels:
@@ -87,14 +117,14 @@ def _tabular(table: Table, heads: dict[str, tuple[str, str]], others: list[str])
         for column in (*heads, *others):
             text = str(row[column])
             # The page gives the reason.
-            text = escape("skipped" if text.startswith("skipped: ") else text)
-            if (i, column) in table.best:
-                text = rf"\textbf{{{text}}}"
-            elif (i, column) in table.bold:
-                text = rf"\underline{{{text}}}"
-            cells.append(text)
+            text = "skipped" if text.startswith("skipped: ") else text
+            cells.append(_cell(text, (i, column) in table.bold))
         lines.append(_line(cells))
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _cell(text: str, bold: bool) -> str:
+    return rf"\textbf{{{escape(text)}}}" if bold else escape(text)
 
 
 def _line(cells: list[str]) -> str:

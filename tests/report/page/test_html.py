@@ -140,8 +140,8 @@ def test_details_match_the_records() -> None:
     details = cell(data, "at", "resnet56")
     row = frame[(frame["method"] == "at") & (frame["student"] == "resnet20")].iloc[0]
     assert details["lines"]["Last epoch, mean ± sd"] == f"{row['mean']:.2f} ± {row['sd']:.2f} %"
-    assert details["lines"]["p, Holm-adjusted within the pair"] in (
-        f"{row['p_holm']:.3f}",
+    assert details["lines"]["p, adjusted for all rows of the pair"] in (
+        f"{row['p_adj']:.3f}",
         "< 0.001",
     )
     assert details["lines"]["Loss"] == "1 · CE + 1 · T² · KL with T = 4 + 2 · at(p=2)"

@@ -29,15 +29,19 @@ def test_every_cell_shows_its_difference() -> None:
         for x, pair in enumerate(pairs):
             [row] = frame[(frame["method"] == method) & (frame["pair"] == pair)].to_dict("records")
             assert np.asarray(mesh.get_array())[y, x] == pytest.approx(row["diff"])
-            significant = row["p_holm"] < 0.05
+            assert row["p_adj"] < 0.05
             difference = f"{row['diff']:+.2f}".replace("-", "−")
-            weight, colour = (
-                ("bold", heatmap.SIGNIFICANT)
-                if significant
-                else ("normal", heatmap.NOT_SIGNIFICANT)
-            )
-            assert text_at(axis, x, y) == (difference, weight, colour)
-    assert {text_at(axis, 0, y)[1] for y in range(3)} == {"bold", "normal"}
+            mark = "▲" if row["diff"] > 0 else "▼"
+            assert text_at(axis, x, y) == (f"{difference} {mark}", "bold", heatmap.DIFFERENT)
+
+
+def test_difference_that_is_not_shown_is_grey() -> None:
+    accuracies = {"at": (0.0, 2.0, -2.0), "kd": (0.5, -1.0, 1.0)}
+    evidence = make_evidence(
+        methods=("kd", "at"),
+        accuracy=lambda run: 80 + accuracies.get(run.method, (0, 1, 2))[run.seed],
+    )
+    assert text_at(drawn(evidence), 0, 1) == ("−0.17", "normal", heatmap.OTHER)
 
 
 def test_one_seed_has_no_significant_difference() -> None:
@@ -62,7 +66,7 @@ def test_cell_without_a_difference_is_hatched_and_shows_the_reason() -> None:
 def test_texts_are_readable_on_every_colour_and_signs_differ() -> None:
     colours = heatmap.colours()(np.linspace(0, 1, 101))[:, :3]
     for colour in colours:
-        for text in (heatmap.SIGNIFICANT, heatmap.NOT_SIGNIFICANT):
+        for text in (heatmap.DIFFERENT, heatmap.OTHER):
             assert contrast(luminance(tuple(colour)), luminance(text)) > 4.5
     # Orange and purple differ in blue, which the common colour blindnesses do not affect.
     assert colours[-1][2] - colours[0][2] > 0.25

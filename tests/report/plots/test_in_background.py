@@ -64,7 +64,7 @@ with drawing.drawing_process(None) as draw:
     {in_report}
 """
 LONG = "time.sleep(600)"
-DRAW = "draw(SimpleNamespace(frame=1, methods=2))()"
+DRAW = "draw(SimpleNamespace(frame=1, decision=2))()"
 WAIT = """id_file = Path(sys.argv[1])
     while not (id_file.exists() and id_file.read_text()):
         time.sleep(0.05)

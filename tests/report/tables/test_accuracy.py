@@ -24,8 +24,9 @@ def test_accuracy_puts_teacher_and_student_first_and_ari_last() -> None:
     grid = make_grid([("big", "small"), ("big", "tiny")])
     cells = make_cells(grid, ("kd", "at", "semckd", "semckd+at"))
     cells = sorted(cells, key=lambda cell: cell.method)
-    frame = aggregate_of(grid, cells, make_records(cells, typical)).frame
-    table = accuracy.accuracy(frame, ari_of="semckd")
+    aggregate = aggregate_of(grid, cells, make_records(cells, typical))
+    frame = aggregate.frame
+    table = accuracy.accuracy(frame, decision=aggregate.decision, ari_of="semckd")
     assert list(table.rows["Method"])[:2] == ["teacher", "student"]
     assert list(table.rows.columns) == ["Method", "big → small", "big → tiny", "ARI of semckd, %"]
     assert row_of(table, "at")["big → small"] == "83.50 ± 0.46"
@@ -44,16 +45,26 @@ def test_accuracy_puts_teacher_and_student_first_and_ari_last() -> None:
     assert "over at, kd." in table.notes[2]
 
 
-def test_best_and_not_significantly_different_methods_are_bold() -> None:
+def test_highest_mean_is_bold_and_only_that_and_marks_are_those_of_the_pair() -> None:
     grid = make_grid()
     cells = make_cells(grid, ("kd", "at", "semckd"))
     exact = {"student": (80.0, 80.2, 80.1), "kd": (84.2, 83.6, 84.3), "at": (82.0, 82.11, 82.3),
              "semckd": (84.0, 84.1, 84.3), "teacher": (95.0,) * 3}  # fmt: skip
     records = make_records(cells, lambda run: exact[run.method][run.seed])
-    table = accuracy.accuracy(aggregate_of(grid, cells, records).frame)
+    aggregate = aggregate_of(grid, cells, records)
+    table = accuracy.accuracy(aggregate.frame, decision=aggregate.decision)
     names = list(table.rows["Method"])
-    assert {names[i] for i, _ in table.bold} == {"semckd", "kd"}
-    assert "| **84.03 ± 0.38** |" in render(table)
+    assert [(names[i], column) for i, column in table.bold] == [("semckd", "big → small")]
+    # Two of three methods may be the best, so none is marked.
+    states = aggregate.decision.on_pair["big → small"].state
+    assert states == {"kd": "leading", "at": "behind", "semckd": "leading"}
+    assert "| **84.13 ± 0.15** |" in render(table)
+    exact["kd"] = (82.2, 81.9, 82.3)
+    records = make_records(cells, lambda run: exact[run.method][run.seed])
+    aggregate = aggregate_of(grid, cells, records)
+    text = render(accuracy.accuracy(aggregate.frame, decision=aggregate.decision))
+    assert "| **84.13 ± 0.15 ●** |" in text and text.count("●") == 2  # one in the legend
+    assert "**" not in render(accuracy.accuracy(aggregate.frame))
 
 
 def test_incomplete_cells_show_their_status() -> None:
@@ -76,10 +87,11 @@ def test_incomplete_cells_show_their_status() -> None:
     del records[cell_of(cells, "kd").runs[0].id]
     for run in cell_of(cells, "semckd").runs:
         del records[run.id]
-    frame = aggregate_of(grid, cells, records).frame
+    aggregate = aggregate_of(grid, cells, records)
+    frame = aggregate.frame
     table = accuracy.accuracy(frame, ari_of="semckd")
     cell_texts = {method: row_of(table, method)["big → small"] for method in table.rows["Method"]}
-    assert cell_texts["at"] == "83.00 (1/3, diverged 1/3)"
+    assert cell_texts["at"] == "83.00 (1/3, 1 of 3 runs diverged)"
     assert cell_texts["kd"] == "82.70 ± 0.00 (2/3)"
     assert cell_texts["vid"] == "diverged 3/3"
     assert cell_texts["sp"] == "failed"
@@ -97,7 +109,7 @@ def test_incomplete_cells_show_their_status() -> None:
         f"at, diverged 1/3: loss is nan in epoch 1 (big → small; kdbench show {at[1].id})"
     )
     assert any("FSP needs equal channels" in line for line in lines)
-    differences = accuracy.differences(frame, "kd")
+    differences = accuracy.differences(frame, aggregate.decision)
     assert row_of(differences, "at")["big → small"] == "–"
     assert row_of(differences, "vid")["big → small"] == "–"
 
@@ -121,12 +133,11 @@ def test_unreliable_ari_is_marked() -> None:
     for seed, run in enumerate(cells[7].runs):
         assert (run.method, run.student) == ("kd", "tiny")
         records[run.id] = make_record(run, 80.6 + (0.5, -0.5, 0.1)[seed])
-    frame = aggregate_of(grid, cells, records).frame
-    overall = aggregate_of(grid, cells, records).methods.frame
+    aggregate = aggregate_of(grid, cells, records)
+    frame, overall = aggregate.frame, aggregate.methods.frame
     ratios = accuracy.improvements(frame, "semckd", overall)
-    assert row_of(ratios, "at")["ARI [95 %]"].startswith("33.3 [")
-    # In some resamples kd does not improve on the student of the second pair.
-    assert row_of(ratios, "kd")["ARI [95 %]"].endswith(", ∞]")
+    # Two pairs are too few for an interval.
+    assert row_of(ratios, "at")["ARI [95 %]"] == "33.3"
     assert row_of(ratios, "kd")["big → tiny"].endswith(" †")
     assert not row_of(ratios, "kd")["big → small"].endswith("†")
     assert not row_of(ratios, "at")["big → tiny"].endswith("†")
@@ -150,12 +161,13 @@ def test_ari_over_some_pairs_shows_their_number() -> None:
 def test_one_seed_has_no_spread_and_no_test() -> None:
     grid = make_grid(seeds=[0])
     cells = make_cells(grid)
-    frame = aggregate_of(grid, cells, make_records(cells, typical)).frame
-    table = accuracy.accuracy(frame, ari_of="semckd")
+    aggregate = aggregate_of(grid, cells, make_records(cells, typical))
+    frame, decision = aggregate.frame, aggregate.decision
+    table = accuracy.accuracy(frame, decision=decision, ari_of="semckd")
     assert row_of(table, "kd")["big → small"] == "82.10"
-    assert len(table.bold) == 4
+    assert len(table.bold) == 1
     assert row_of(table, "kd")["ARI of semckd, %"].endswith("†")
-    assert row_of(accuracy.differences(frame, "kd"), "at")["big → small"] == "+0.90 (1 seed)"
+    assert row_of(accuracy.differences(frame, decision), "at")["big → small"] == "+0.90 (1 seed)"
 
 
 def test_costs_are_relative_to_the_baseline_and_include_the_teacher() -> None:

@@ -50,10 +50,15 @@ def test_operations_that_may_vary_are_named() -> None:
 def test_supported_and_unsupported_claims() -> None:
     report = Report(ari_of="semckd", supports="the pipeline works", against="any ranking")
     text = page({"report": report})
-    assert "**What this supports**\n\n- the pipeline works\n- Significantly different from" in text
+    assert (
+        "**What this supports**\n\n- the pipeline works\n- Compared with kd over 2 pairs, after "
+        "allowing for all 4 rows (5 %): better: semckd (+2.00) and at (+1.00); worse: "
+        "student (−2.00)."
+    ) in text
     assert "**What this does not support**\n\n- any ranking\n- Test set: an accuracy of 82." in text
     assert "on 400 images has a standard error of 1.89 points" in text
-    assert "with 3 seeds and a pooled standard deviation of paired differences to kd of 0." in text
+    assert "with 3 seeds on 2 pairs, a true difference to kd of less than 0." in text
+    assert "in the tables, which allow for all 4 rows" in text
     assert "each was trained once (seed 0) or imported" in text
     assert "Not stated in the grid file." in page()
 
