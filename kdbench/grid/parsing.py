@@ -234,7 +234,12 @@ def _rows(value: Any, errors: Mistakes, folders: Sequence[Path]) -> list[Row]:
             errors.append(f"methods.{i}: {len(names):,} methods; at most {PARTS} can be combined")
             continue
         try:
-            parts = [_plugin(part, folders) if part.endswith(".py") else part for part in names]
+            parts = [_located(part, folders) for part in names]
+            auxiliary = options.get("auxiliary")
+            if isinstance(auxiliary, dict) and isinstance(auxiliary.get("method"), str):
+                of_auxiliary = (part.strip() for part in auxiliary["method"].split("+"))
+                method = "+".join(_located(part, folders) for part in of_auxiliary)
+                options = options | {"auxiliary": auxiliary | {"method": method}}
         except (OSError, RuntimeError) as error:  # too long a name, ~ of an unknown user
             errors.append(f"methods.{i}: {short_text(name)}: {_reason(error)}")
             continue
@@ -252,8 +257,10 @@ def _rows(value: Any, errors: Mistakes, folders: Sequence[Path]) -> list[Row]:
     return rows
 
 
-def _plugin(name: str, folders: Sequence[Path]) -> str:
-    """Return the absolute path of a method's file."""
+def _located(name: str, folders: Sequence[Path]) -> str:
+    """Return the absolute path of a method's file, and any other name unchanged."""
+    if not name.endswith(".py"):
+        return name
     return str(_locate(Path(name).expanduser(), folders).resolve())
 
 

@@ -2,20 +2,25 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from kdbench.errors import UserError
-from kdbench.grid.expand import expand
+from kdbench.errors import UserError, one_line
 from kdbench.grid.grid import Grid, short
 from kdbench.grid.run import Cell, Run, Term, is_imported
 from kdbench.grid.settings import Protocol
+from kdbench.grid.teacher_runs import teacher_runs
 from kdbench.grid.train_command import TrainFlags, one_cell
 from kdbench.grid.yaml_tree import parse_yaml, preset, presets
 from kdbench.registry import lookup
 from kdbench.registry.description import Description
+
+DIGITS = 16
+"""Digits of a file's sha256 that commands name."""
+CHANGED = "no command repeats this run: kdbench or the method's file has changed"
+BY_GRID = "no single command repeats this run and its teacher; kdbench run with the grid does"
 
 
 class Commands:
@@ -25,25 +30,35 @@ class Commands:
         find: returns the run with an id, to learn how a teacher was trained; raises ``UserError``
             if there is no such run.
         publishable: returns a run without values that commands must not contain, such as paths.
+        digests: source of a method outside kdbench -> name of its file, and of the files that it
+            imports from the same folder -> sha256, as far as known.
         elsewhere: the files of methods outside kdbench may be on another machine, so they are not
-            read; the commands say which content they need.
+            read. If False, they are read as far as their content is that of the run.
+
+    Where files were not read, the commands say which content they need.
     """
 
     def __init__(
         self,
         find: Callable[[str], Run],
         publishable: Callable[[Run], Run] = lambda run: run,
+        digests: Mapping[str, Mapping[str, str]] | None = None,
         *,
         elsewhere: bool = False,
     ) -> None:
         self._find = find
         self._elsewhere = elsewhere
+        self._digests = digests or {}
         self._publishable = publishable
         self._commands: dict[str, str] = {}
 
     @classmethod
     def of_grid(
-        cls, grid: Grid, cells: Iterable[Cell], publishable: Callable[[Run], Run]
+        cls,
+        grid: Grid,
+        cells: Iterable[Cell],
+        publishable: Callable[[Run], Run],
+        digests: Mapping[str, Mapping[str, str]] | None = None,
     ) -> "Commands":
         """Return the commands for the runs of a grid.
 
@@ -52,17 +67,15 @@ class Commands:
         cells = tuple(cells)
         runs = {run.id: run for cell in cells for run in cell.runs}
         outside = {c.method for c in cells if any(term.source for r in c.runs for term in r.terms)}
-        inside = tuple(row for row in grid.methods if row.label not in outside)
 
         def find(run_id: str) -> Run:
             if run_id not in runs:  # an auxiliary teacher, say
-                within = grid.model_copy(update={"methods": inside})
-                runs.update((run.id, run) for run in expand(within).runs)
+                runs.update(teacher_runs(grid, outside))
             if run_id not in runs:
                 raise UserError(f"{run_id}: no run of this grid")
             return runs[run_id]
 
-        return cls(find, publishable, elsewhere=True)
+        return cls(find, publishable, digests, elsewhere=True)
 
     def __call__(self, run: Run) -> str:
         """Return the command that repeats a run, or a sentence that says that none does.
@@ -72,7 +85,7 @@ class Commands:
         run = self._publishable(run)
         key = repr(run)  # the id does not contain paths or the protocol's name
         if key not in self._commands:
-            outside = [term for term in run.terms if term.source] if self._elsewhere else []
+            outside = [term for term in run.terms if term.source and self._is_elsewhere(term)]
             stand_ins = {term.where: _stand_in(term, run) for term in outside}
             with lookup.standing_in(stand_ins):
                 command = _command(
@@ -80,9 +93,34 @@ class Commands:
                     lambda run_id: self._publishable(self._find(run_id)),
                     options_in_full=bool(outside),
                 )
-            needs = [f"{term.where} with sha256 {str(term.source)[:16]}" for term in outside]
-            self._commands[key] = f"{command}  # {', '.join(needs)}" if needs else command
+            needs = [need for term in outside for need in self._needs(term)]
+            if needs and command not in (CHANGED, BY_GRID):
+                command = f"{command}  # needs {', '.join(needs)}"
+            self._commands[key] = command
         return self._commands[key]
+
+    def _is_elsewhere(self, term: Term) -> bool:
+        """Check whether the content that a run was trained with may not be at its place."""
+        if self._elsewhere:
+            return True
+        try:
+            return lookup.describe(term.where).sha256 != term.source
+        except UserError:
+            return True
+
+    def _needs(self, term: Term) -> Iterator[str]:
+        """Yield the files that a command needs, with their digests, in one line each."""
+        source = str(term.source)
+        digests = self._digests.get(source)
+        if not digests:
+            all_files = "of it and the files that it imports, if any"
+            yield one_line(f"{term.where} with sha256 {source[:DIGITS]} ({all_files})")
+            return
+        (own, digest), *others = digests.items()
+        where = PurePosixPath(term.path or f"{term.method}/{own}")  # a package's file in its folder
+        yield one_line(f"{where} with sha256 {digest[:DIGITS]}")
+        for name, digest in others:
+            yield one_line(f"{where.parent / name} with sha256 {digest[:DIGITS]}")
 
 
 def _stand_in(term: Term, run: Run) -> Description:
@@ -128,7 +166,7 @@ def _command(run: Run, find: Callable[[str], Run], *, options_in_full: bool = Fa
             candidate = _requested_run(flags)
             if candidate is not None and candidate.id == run.id:
                 return str(flags)
-    return "no command repeats this run: kdbench, the method's file or its teacher has changed"
+    return CHANGED if not fitting else BY_GRID
 
 
 def _without_teacher(run: Run) -> dict[str, Any]:

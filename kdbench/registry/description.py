@@ -4,14 +4,13 @@ So plans and tables need neither torch nor the plugin.
 """
 
 import ast
-import hashlib
-import os
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from kdbench.errors import UserError
+from kdbench.registry import file_digests
 
 RESERVED = (
     *("alpha", "auxiliary", "beta", "gamma", "label"),
@@ -48,6 +47,8 @@ class Description:
         path: path of the file.
         sha256: hash of the file's content and of the local files that it imports.
         local: the files that it imports from its own folder or package.
+        digests: hash of the content of each of these files, the method's own first; the names are
+            relative to its folder.
         beta: default weight of the term.
         needs_teacher: False for a method that trains without a teacher.
         needs_teacher_when: values of hyper-parameters that make a teacher necessary after all.
@@ -80,6 +81,7 @@ class Description:
     version: int = 1
     pretrains_when: dict[str, Any] = field(default_factory=dict)
     local: tuple[Path, ...] = ()
+    digests: dict[str, str] = field(default_factory=dict)
 
     def needs_teacher_with(self, hyper: dict[str, Any]) -> bool:
         """Check whether the method needs a teacher with these hyper-parameters."""
@@ -137,13 +139,14 @@ def read(
     cls = _method_class(source, tree)
     body = _assignments(cls)
     doc = ast.get_docstring(tree) or ast.get_docstring(cls) or ""
+    digests = file_digests.of_files(source.path, content, local)
     return Description(
         name=source.name,
         label=cls.name,
         family=_attribute(source, body, "family", "other", (str,)),
         uses=_uses(tree),
         path=source.path,
-        sha256=_digest(source, content, local),
+        sha256=file_digests.of_all(digests),
         beta=float(_attribute(source, body, "beta", 1.0, (int, float))),
         needs_teacher=_attribute(source, body, "needs_teacher", True, (bool,)),
         needs_teacher_when=_attribute(source, body, "needs_teacher_when", {}, (dict,)),
@@ -156,19 +159,8 @@ def read(
         version=_attribute(source, body, "version", 1, (int,)),
         pretrains_when=_attribute(source, body, "pretrains_when", {}, (dict,)),
         local=local,
+        digests=digests,
     )
-
-
-def _digest(source: MethodSource, content: bytes, local: tuple[Path, ...]) -> str:
-    """Hash a method's file; with local files, also their names, relative to it, and contents."""
-    own = hashlib.sha256(content)
-    if not local:
-        return own.hexdigest()
-    total = hashlib.sha256(f"{own.hexdigest()}\n".encode())
-    for file in local:
-        name = Path(os.path.relpath(file, source.path.parent)).as_posix()
-        total.update(f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
-    return total.hexdigest()
 
 
 def _uses(tree: ast.Module) -> tuple[str, ...]:

@@ -107,8 +107,9 @@ def files(aggregate: Aggregate, draw: Draw = draw_here) -> dict[str, bytes]:
 
 def _html(aggregate: Aggregate, tables: "Tables", get_pictures: GetPictures) -> str:
     """Write the page for a browser."""
-    grid, cells = aggregate.evidence.grid, aggregate.evidence.cells
-    commands = Commands.of_grid(grid, cells, without_local_paths)
+    evidence, cells = aggregate.evidence, aggregate.evidence.cells
+    digests = {source: facts.digests for source, facts in evidence.plugins.items()}
+    commands = Commands.of_grid(evidence.grid, cells, without_local_paths, digests)
     return html.render(
         aggregate,
         tables=[*tables.main, *tables.further],

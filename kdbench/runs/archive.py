@@ -9,6 +9,7 @@ paths are left out.
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,12 +29,23 @@ from kdbench.runs.archive_file import SCHEMA
 from kdbench.runs.archive_file import ArchiveError as ArchiveError
 from kdbench.runs.archive_file import table as table
 from kdbench.runs.archive_file import without_checksum as without_checksum
-from kdbench.runs.evidence import Evidence, History, public, publishable_path, publishable_plugin
+from kdbench.runs.evidence import (
+    Evidence,
+    History,
+    PluginFacts,
+    public,
+    publishable_path,
+    publishable_plugin,
+)
 from kdbench.runs.records import Record
 
 MOST = 10_000
 """Largest number of runs that a report archives: at a kilobyte a run, a larger file would be too
 large to commit."""
+
+
+TEXTS = ("label", "source")
+"""Keys of a grid whose values are any text, so they are never paths of plugins."""
 
 
 def write(evidence: Evidence, path: Path) -> None:
@@ -92,8 +104,7 @@ def load(path: Path) -> Evidence:
             for method, teacher, student, ids in metadata["cells"]
         )
         plugins = {
-            source: (str(family), str(doc))
-            for source, (family, doc) in metadata.get("plugins", {}).items()
+            source: _plugin_facts(*facts) for source, facts in metadata.get("plugins", {}).items()
         }
     except ArchiveError:
         raise
@@ -118,6 +129,11 @@ def load_runs(path: Path) -> dict[str, tuple[dict[str, Any], Record]]:
         }
     except (TypeError, ValueError, RecursionError) as error:
         raise ArchiveError(f"{path}: damaged: {type(error).__name__}: {one_line(error)}") from error
+
+
+def _plugin_facts(family: Any, doc: Any, digests: Mapping[str, str] | None = None) -> PluginFacts:
+    known = {str(name): str(digest) for name, digest in (digests or {}).items()}
+    return PluginFacts(str(family), str(doc), known)
 
 
 def _why_other_id(run_id: str, run: Run) -> str:
@@ -163,11 +179,31 @@ def _grid(evidence: Evidence) -> dict[str, Any]:
     grid = evidence.grid.model_dump(mode="json", exclude={"executor"}, exclude_defaults=True)
     for row in grid.get("methods", ()):
         row["name"] = "+".join(map(short, row["name"].split("+")))
+    for key in ("protocol", "pairs", "methods", "sweep", "report", "teacher"):
+        grid |= {key: _without_plugin_paths(grid[key])} if key in grid else {}
     _remove_local_path(grid["dataset"])
     _remove_local_path(grid.get("teacher", {}).get("dataset"))
     cells = [[c.method, c.teacher, c.student, [run.id for run in c.runs]] for c in evidence.cells]
-    plugins = {"plugins": evidence.plugins} if evidence.plugins else {}
+    known = {source: [f for f in facts if f != {}] for source, facts in evidence.plugins.items()}
+    plugins = {"plugins": known} if known else {}
     return {"schema": SCHEMA, "numerics": NUMERICS, "grid": grid, "cells": cells, **plugins}
+
+
+def _without_plugin_paths(value: Any) -> Any:
+    """Return a part of a grid with publishable paths of plugins, in keys as in values."""
+    if isinstance(value, dict):
+        return {
+            _without_plugin_paths(key): item if key in TEXTS else _without_plugin_paths(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_without_plugin_paths(item) for item in value]
+    if isinstance(value, str) and ".py" in value:
+        return "+".join(
+            publishable_plugin(part.replace("\\", "/")) if re.search(r"[/\\].*\.py", part) else part
+            for part in value.split("+")
+        )
+    return value
 
 
 def _remove_local_path(dataset: dict[str, Any] | None) -> None:

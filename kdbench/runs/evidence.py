@@ -5,7 +5,7 @@ import marshal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kdbench.errors import UserError
 from kdbench.grid.grid import Grid
@@ -26,6 +26,21 @@ ELSEWHERE = "/PATH"
 TIMINGS = frozenset({"seconds"})
 
 
+class PluginFacts(NamedTuple):
+    """Facts about a method outside kdbench, whose file may change or be on another machine.
+
+    Attributes:
+        family: what it matches.
+        doc: first line of its file.
+        digests: name of its file, and of the files that it imports from the same folder or package
+            -> sha256; empty in records of older versions of kdbench.
+    """
+
+    family: str
+    doc: str
+    digests: Mapping[str, str] = {}
+
+
 @dataclass(frozen=True)
 class Evidence:
     """The only input of a report: everything in a report is a pure function of this.
@@ -38,14 +53,14 @@ class Evidence:
         records: run id -> record; runs without a record are missing. Records with equal
             environments share one dictionary.
         history: run id -> learning curve, read on demand; empty for a run without one.
-        plugins: ``Term.source`` of methods outside kdbench -> family and first line of their file.
+        plugins: ``Term.source`` of methods outside kdbench -> facts about them.
     """
 
     grid: Grid
     cells: Sequence[Cell]
     records: Mapping[str, Record]
     history: Callable[[str], History]
-    plugins: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    plugins: Mapping[str, PluginFacts] = field(default_factory=dict)
 
 
 def gather(grid: Grid, cells: Sequence[Cell], runs: Path) -> Evidence:
@@ -72,7 +87,7 @@ def gather(grid: Grid, cells: Sequence[Cell], runs: Path) -> Evidence:
     )
 
 
-def _plugins(cells: Sequence[Cell]) -> dict[str, tuple[str, str]]:
+def _plugins(cells: Sequence[Cell]) -> dict[str, PluginFacts]:
     """Describe the methods outside kdbench that cells use, as far as their files are unchanged."""
     terms = {term.source: term for cell in cells for run in cell.runs for term in run.terms}
     facts = {}
@@ -80,7 +95,7 @@ def _plugins(cells: Sequence[Cell]) -> dict[str, tuple[str, str]]:
         with contextlib.suppress(UserError):
             about = lookup.describe(term.where) if source else None
             if about and about.sha256 == source:
-                facts[source] = (about.family, about.doc)
+                facts[source] = PluginFacts(about.family, about.doc, about.digests)
     return dict(sorted(facts.items()))
 
 

@@ -13,9 +13,10 @@ from small_grids import PLUGIN, cell, expanded, first, kdbench, small
 from kdbench.cli import main
 from kdbench.grid import repeat_command
 from kdbench.grid.expand import expand
-from kdbench.grid.repeat_command import Commands
+from kdbench.grid.repeat_command import BY_GRID, Commands
 from kdbench.grid.run import Run, Teacher
 from kdbench.grid.train_command import TrainFlags, one_cell
+from kdbench.registry import lookup
 from kdbench.runs import records
 from kdbench.runs.evidence import without_local_paths
 
@@ -107,10 +108,14 @@ def test_commands_of_plugins_and_combinations(tmp_path: Path) -> None:
     both = {f"kd+{path}": {name: {"width": 4}, "kd": {"temperature": 2}}}
     run = first(f"kd+{name}", methods=[both])
     assert parsed_command(run, tmp_path)[0].id == run.id
-    path.write_text(PLUGIN + "# changed\n")
-    assert Commands(partial(records.read_run, tmp_path))(run).startswith(
-        "no command repeats this run: "
-    )
+    digest = hashlib.sha256(PLUGIN.encode()).hexdigest()[:16]
+    for change in ("# changed\n", ""):
+        path.write_text(PLUGIN + change) if change else path.unlink()
+        line = Commands(partial(records.read_run, tmp_path))(run)
+        command, _, needs = line.partition("  # needs ")
+        assert needs.startswith(f"{path} with sha256 {digest}")
+        path.write_text(PLUGIN)
+        assert one_cell_of(command).id == run.id
 
 
 def test_published_command_of_a_plugin_does_not_depend_on_its_file(tmp_path: Path) -> None:
@@ -120,13 +125,75 @@ def test_published_command_of_a_plugin_does_not_depend_on_its_file(tmp_path: Pat
     grid = small(methods=[{f"kd+{path}": {"mine": {"width": 3, "beta": 5}, "alpha": 0.25}}])
     expansion = expand(grid)
     run = cell(expansion, "kd+mine").runs[0]
-    line = Commands.of_grid(grid, expansion.cells, without_local_paths)(run)
-    command, _, needs = line.partition("  # ")
-    assert needs == f"/PATH/mine.py with sha256 {hashlib.sha256(PLUGIN.encode()).hexdigest()[:16]}"
+    digest = hashlib.sha256(PLUGIN.encode()).hexdigest()
+    digests = {digest: {"mine.py": digest}}
+    line = Commands.of_grid(grid, expansion.cells, without_local_paths, digests)(run)
+    command, _, needs = line.partition("  # needs ")
+    assert needs == f"/PATH/mine.py with sha256 {digest[:16]}"
     assert str(tmp_path) not in line
     assert one_cell_of(command.replace("/PATH", str(tmp_path))).id == run.id
     path.unlink()
-    assert Commands.of_grid(grid, expansion.cells, without_local_paths)(run) == line
+    assert Commands.of_grid(grid, expansion.cells, without_local_paths, digests)(run) == line
+
+
+def test_published_command_names_each_file_that_a_plugin_imports(tmp_path: Path) -> None:
+    """Each digest is that of a file: the run's id has one digest of all files."""
+    text, parts = "from mine_parts import scale\n" + PLUGIN, "scale = 2.0\n"
+    (tmp_path / "mine.py").write_text(text)
+    (tmp_path / "mine_parts.py").write_text(parts)
+    grid = small(methods=[str(tmp_path / "mine.py")])
+    expansion = expand(grid)
+    run = cell(expansion, "mine").runs[0]
+    source = str(run.terms[0].source)
+    digests = {source: lookup.describe(str(tmp_path / "mine.py")).digests}
+    line = Commands.of_grid(grid, expansion.cells, without_local_paths, digests)(run)
+    one, other = (hashlib.sha256(content.encode()).hexdigest()[:16] for content in (text, parts))
+    assert line.partition("  # needs ")[2] == (
+        f"/PATH/mine.py with sha256 {one}, /PATH/mine_parts.py with sha256 {other}"
+    )
+    line = Commands.of_grid(grid, expansion.cells, without_local_paths)(run)
+    assert line.endswith(
+        f"/PATH/mine.py with sha256 {source[:16]} (of it and the files that it imports, if any)"
+    )
+
+
+def test_hostile_names_of_files_stay_in_the_comment(tmp_path: Path) -> None:
+    """A reader pastes the line into a shell, and a new line would end the comment."""
+    path = tmp_path / "x\nrm -rf x.py"
+    path.write_text(PLUGIN)
+    grid = small(methods=[{str(path): {"label": "mine"}}])
+    cells = expand(grid).cells
+    run = next(cell for cell in cells if cell.method == "mine").runs[0]
+    for digests in ({}, {str(run.terms[0].source): {path.name: "\n" * 16, "y\n.py": "\nls"}}):
+        line = Commands.of_grid(grid, cells, without_local_paths, digests)(run)
+        assert "\n" in line.partition("  # needs ")[0]  # quoted there
+        assert "\n" not in line.partition("  # needs ")[2]
+
+
+def test_auxiliary_teachers_beside_methods_outside_kdbench(tmp_path: Path) -> None:
+    """A row with such a method hides no teacher, whether its file is there or not."""
+    path = tmp_path / "mine.py"
+    path.write_text(PLUGIN)
+    helped = {"auxiliary": {"student": "r8w8", "method": "pkt"}}
+    grid = small(
+        methods=[
+            {"hkd": helped},
+            {str(path): {"label": "swept", "width": 3, **helped}},
+            {"at": {"auxiliary": {"student": "r8w8", "method": str(path)}}},
+        ],
+        sweep={"swept.beta": [1]},
+    )
+    cells = expand(grid).cells
+    runs = {cell.method: cell.runs[0] for cell in cells}
+    present = Commands.of_grid(grid, cells, without_local_paths)
+    lines = {name: present(run) for name, run in runs.items()}
+    for name in ("hkd", "swept(beta=1)"):
+        command = lines[name].partition("  # needs ")[0].replace("/PATH", str(tmp_path))
+        assert one_cell_of(command).id == runs[name].id
+    assert lines["at"] == BY_GRID
+    path.unlink()
+    absent = Commands.of_grid(grid, cells, without_local_paths)
+    assert {name: absent(run) for name, run in runs.items()} == lines
 
 
 def test_commands_of_a_grid_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +216,7 @@ def test_commands_of_a_grid_are_computed_once(monkeypatch: pytest.MonkeyPatch) -
     assert "auxiliary={student: r8w8, method: pkt}" in line and "teacher.seed=2" in line
     assert one_cell_of(line).id == run.id
     stranger = replace(run, teacher=Teacher("r8w4", "0" * 16))
-    assert commands(stranger).startswith("no command repeats this run: ")
+    assert commands(stranger) == BY_GRID
 
 
 def test_teachers_come_before_the_requested_run() -> None:

@@ -1,4 +1,6 @@
+import hashlib
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +47,61 @@ def test_results_of_a_plugin_are_verified_without_its_file(tmp_path: Path) -> No
     done = kdbench("verify", "--results", tmp_path / "results")
     assert done.exit_code == 0, done.output
     assert "checked small; 0 files differ" in done.stdout
+
+
+def test_results_of_plugins_depend_on_no_file_and_name_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that has changed, is gone, or is another one in this folder, changes no result."""
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    (home / "sub").mkdir(parents=True)
+    elsewhere.mkdir()
+    plugin, parts = home / "mine.py", home / "mine_parts.py"
+    plugin.write_text(f"{PLUGIN.replace('(Somebody', '(Doe')}\nfrom mine_parts import scale\n")
+    parts.write_text("scale = 1.0\n")
+    (home / "sub" / "mine.py").write_text(PLUGIN.replace("beta = 2.0", "family = 'mine, too'"))
+    helped = {"auxiliary": {"student": "r8w8", "method": "./mine.py"}}
+    values = tree(
+        methods=[
+            "kd+./mine.py",
+            {"./sub/mine.py": {"label": "other"}},
+            {"at": {"label": "helped", **helped}},
+            {"hkd": {"auxiliary": {"student": "r8w8", "method": str(plugin)}}},
+        ],
+        report={"baseline": f"kd+{plugin}"},
+    )
+    values["protocol"] = values["protocol"] | {"methods": {str(plugin): {"width": 3}}}
+    (home / "small.yaml").write_text(yaml.safe_dump(values))
+    monkeypatch.chdir(tmp_path)
+    done = kdbench(
+        *("report", "--grid", "home/small.yaml"),
+        *("--runs", home / "runs", "--results", "results"),
+    )
+    assert done.exit_code == 0, done.output
+    folder = tmp_path / "results" / "small"
+    page = (folder / "index.html").read_text()
+    one, two = (hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in (plugin, parts))
+    assert f"mine.py (sha256 {one}), mine_parts.py (sha256 {two})" in page
+    assert "mine, too" in page and "Mine (Doe, 2024)." in page and "Mine (Somebody, 2024)." in page
+    assert f"# needs /PATH/mine.py with sha256 {one}, /PATH/mine_parts.py with sha256 {two}" in page
+    for path in folder.rglob("*.*"):
+        assert str(home).encode() not in path.read_bytes(), path
+    monkeypatch.chdir(elsewhere)
+    for change in ("changed", "gone", "another"):
+        if change == "changed":
+            plugin.write_text(PLUGIN.replace("Mine", "Changed"))
+        elif change == "gone":
+            shutil.rmtree(home)
+        else:
+            (elsewhere / "mine.py").write_text(PLUGIN.replace("Mine", "Another"))
+        done = kdbench("verify", "--results", tmp_path / "results")
+        assert "checked small; 0 files differ" in done.stdout, (change, done.output)
+        again = tmp_path / change
+        done = kdbench("report", "--from", folder / "records.parquet", "--results", again)
+        assert done.exit_code == 0, done.output
+        for path in folder.rglob("*.*"):
+            name = path.relative_to(folder)
+            assert (again / "small" / name).read_bytes() == path.read_bytes(), (change, name)
 
 
 def test_changed_number_is_reported(results: Path) -> None:

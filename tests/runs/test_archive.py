@@ -10,13 +10,13 @@ from fake_grids import PAIRS, ended, evidence_of, make_cells, make_grid, make_re
 from small_grids import expanded, kdbench, mistakes, small
 from small_grids import write as grid_file
 
-from kdbench.grid.grid import Grid, Row
+from kdbench.grid.grid import Grid, Report, Row
 from kdbench.grid.run import Cell, Run, Term
-from kdbench.grid.settings import Dataset
+from kdbench.grid.settings import Dataset, Protocol
 from kdbench.report import leaderboard
 from kdbench.runs import archive, records
 from kdbench.runs.archive import ArchiveError
-from kdbench.runs.evidence import Evidence, gather
+from kdbench.runs.evidence import Evidence, PluginFacts, gather
 from kdbench.stats.aggregate import aggregate
 
 
@@ -104,6 +104,45 @@ def test_archive_holds_nothing_private(tmp_path: Path) -> None:
     loaded = archive.load(path)
     assert loaded.records[own.id].environment == first.environment
     assert loaded.grid.dataset.title == data.title
+
+
+def test_archive_names_no_folder_of_plugins_in_its_grid(tmp_path: Path) -> None:
+    auxiliary = {"student": "r8w8", "method": "kd+/home/somebody/mine.py"}
+    row = Row(name="at", options={"label": "/x/is no path.py", "auxiliary": auxiliary})
+    evidence = mixed_evidence(
+        methods=(row,),
+        report=Report(baseline="C:\\somebody\\mine.py"),
+        protocol=Protocol(source="https://x/y.py", methods={"/home/somebody/a.py": {"width": 3}}),
+        sweep={"/home/somebody/a.py.width": (1, 2)},
+    )
+    archive.write(evidence, tmp_path / "a")
+    assert "somebody" not in str(pq.read_schema(tmp_path / "a").metadata)
+    grid = archive.load(tmp_path / "a").grid
+    assert grid.methods[0].options == {
+        "label": "/x/is no path.py",
+        "auxiliary": {"student": "r8w8", "method": "kd+/PATH/mine.py"},
+    }
+    assert grid.report.baseline == "/PATH/mine.py"
+    assert grid.protocol.source == "https://x/y.py"
+    assert grid.protocol.methods == {"/PATH/a.py": {"width": 3}}
+    assert list(grid.sweep) == ["/PATH/a.py.width"]
+    archive.write(archive.load(tmp_path / "a"), tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_facts_about_plugins_are_kept(tmp_path: Path) -> None:
+    """Archives of older versions have no digests, and are written again without them."""
+    facts = {
+        "0" * 64: PluginFacts("logit", "Mine (2024).", {"mine.py": "1" * 64, "b.py": "2" * 64}),
+        "3" * 64: PluginFacts("other", ""),
+    }
+    archive.write(replace(mixed_evidence(), plugins=facts), tmp_path / "a")
+    loaded = archive.load(tmp_path / "a")
+    assert loaded.plugins == facts
+    assert list(loaded.plugins["0" * 64].digests) == ["mine.py", "b.py"]
+    assert archive.dump(loaded) == (tmp_path / "a").read_bytes()
+    metadata = json.loads(pq.read_schema(tmp_path / "a").metadata[archive.KEY])
+    assert metadata["plugins"]["3" * 64] == ["other", ""]
 
 
 def test_gathered_evidence_and_its_archive_agree(tmp_path: Path) -> None:

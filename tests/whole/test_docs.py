@@ -19,6 +19,7 @@ from doc_pages import PAGES, ROOT, SNIPPETS, Snippet, prose, table
 from PIL import Image
 
 from kdbench.cli import main
+from kdbench.registry import references
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -149,8 +150,13 @@ def test_reading_command_runs(
 
 
 def test_every_language_is_checked() -> None:
-    unknown = [s for s in SNIPPETS if s.language not in ("sh", "yaml", "python", "text")]
-    assert not unknown
+    known = ("sh", "yaml", "python", "text", "bibtex")
+    assert not [snippet for snippet in SNIPPETS if snippet.language not in known]
+
+
+@of_language("bibtex")
+def test_reference(snippet: Snippet) -> None:
+    assert references.parse(snippet.text, str(snippet.page))
 
 
 @of_language("sh")

@@ -20,6 +20,7 @@ from kdbench.report.page import (
     embedded_plots,
     hero,
     main_table,
+    method_facts,
     results_index,
 )
 from kdbench.report.tables import accuracy
@@ -166,11 +167,18 @@ def _introduction(
 
 
 def _methods(rows: list[main_table.TableRow]) -> Table:
-    """List the family and paper of each method."""
+    """List the family and paper of each method, and where its code is if not all are built in."""
     import pandas as pd
 
-    lines = [(row.name, row.family, row.about) for row in rows if not row.baseline]
-    return Table("Methods", pd.DataFrame(lines, columns=["Method", "Family", "Paper"]))
+    methods = [row for row in rows if not row.baseline]
+    columns = {
+        "Method": [row.name for row in methods],
+        "Family": [row.family for row in methods],
+        "Paper": [row.about for row in methods],
+    }
+    if any(row.facts.source != method_facts.BUILT_IN for row in methods):
+        columns["Source"] = [row.facts.source for row in methods]
+    return Table("Methods", pd.DataFrame(columns))
 
 
 def _heads(columns: list[main_table.Column], baseline: str | None) -> list[dict[str, Any]]:

@@ -7,17 +7,19 @@ a wrong year or a dead link is corrected, the next report of any records has the
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePath
 
 from kdbench.errors import UserError
 from kdbench.grid.run import BASELINES, Term
 from kdbench.models import zoo
 from kdbench.registry import lookup, references
+from kdbench.registry.lookup import built_in_path
 from kdbench.registry.references import Reference
-from kdbench.runs.evidence import Evidence
+from kdbench.runs.evidence import Evidence, PluginFacts
 
 UNKNOWN = "unknown"
 BUILT_IN = "included in kdbench"
+NOT_HERE = "not part of this kdbench"
 DIGITS = 16
 """Digits of a file's sha256 that are shown."""
 
@@ -34,7 +36,7 @@ class MethodFacts:
             and ``. _ ~ / ? = & % # + -``. The texts are ``paper`` and ``code``; in a combination of
             methods, the method's name is in front.
         bibtex: an entry for each method, to be copied.
-        source: where the methods' code is: in kdbench, or the name and digest of a file.
+        source: where the methods' code is: in kdbench, or the names and digests of files.
     """
 
     family: str
@@ -72,22 +74,23 @@ def facts(name: str, evidence: Evidence) -> MethodFacts:
     """
     if name in BASELINES:
         return MethodFacts("baseline")
-    cells = evidence.cells
-    run = next((cell.runs[0] for cell in cells if cell.method == name and cell.runs), None)
-    terms = run.terms if run else ()
+    runs = (cell.runs[0] for cell in evidence.cells if cell.method == name and cell.runs)
+    # In grids that were merged, a plugin may have another content on another pair.
+    contents = {(term.method, term.source): term for run in runs for term in run.terms}
+    terms = contents.values()
     methods = [_method(term, evidence) for term in terms]
-    several = len(terms) > 1
+    several = len({term.method for term in terms}) > 1
     links = [
         (f"{term.method}: {text}" if several else text, link)
         for term, method in zip(terms, methods, strict=True)
         for text, link in method.reference.links
     ]
-    papers = [method.doc for method in methods if method.doc]
+    papers = _distinct(method.doc for method in methods)
     return MethodFacts(
         family=" + ".join(_distinct(method.family for method in methods)) or UNKNOWN,
         year=" + ".join(_distinct(map(references.year, papers))),
         paper="; ".join(papers),
-        links=tuple(links),
+        links=tuple(dict.fromkeys(links)),
         bibtex="\n".join(_distinct(method.reference.bibtex for method in methods)),
         source="; ".join(_distinct(method.source for method in methods)),
     )
@@ -101,22 +104,28 @@ def described(name: str, evidence: Evidence) -> tuple[str, str, str]:
 
 def _method(term: Term, evidence: Evidence) -> _Method:
     if term.source:
-        family, doc = evidence.plugins.get(term.source, (UNKNOWN, ""))
-        name = Path(term.path).name if term.path else f"{term.method} (from a package)"
-        source = f"{name}, sha256 {term.source[:DIGITS]}"
-        return _Method(family, doc, source, references.of_docstring(term.method, doc))
+        known = evidence.plugins.get(term.source, PluginFacts(UNKNOWN, ""))
+        reference = references.of_docstring(term.method, known.doc)
+        return _Method(known.family, known.doc, _source(term, known), reference)
     try:
-        about = lookup.describe(term.method)
+        about = lookup.describe(built_in_path(term.method))
     except UserError:
-        return _Method(UNKNOWN, "", "", Reference())
+        return _Method(UNKNOWN, "", NOT_HERE, Reference())
     if about.external:  # a package on this machine has the name of a method of another kdbench
-        return _Method(UNKNOWN, "", "", Reference())
-    reference = references.of_built_in(term.method)
-    return _Method(
-        about.family,
-        about.doc,
-        BUILT_IN,
-        reference or references.of_docstring(term.method, about.doc),
+        return _Method(UNKNOWN, "", NOT_HERE, Reference())
+    entry = references.of_built_in(term.method)
+    reference = entry or references.of_docstring(term.method, about.doc)
+    return _Method(about.family, about.doc, BUILT_IN, reference)
+
+
+def _source(term: Term, known: PluginFacts) -> str:
+    """Name the files of a method outside kdbench, and their digests."""
+    own = PurePath(term.path).name if term.path else f"{term.method} of a package"
+    digests = dict(known.digests) or {own: str(term.source)}
+    names = [own, *list(digests)[1:]]
+    return ", ".join(
+        f"{name} (sha256 {digest[:DIGITS]})"
+        for name, digest in zip(names, digests.values(), strict=True)
     )
 
 
