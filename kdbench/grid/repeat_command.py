@@ -117,8 +117,9 @@ class Commands:
             yield one_line(f"{term.where} with sha256 {source[:DIGITS]} ({all_files})")
             return
         (own, digest), *others = digests.items()
-        where = PurePosixPath(term.path or f"{term.method}/{own}")  # a package's file in its folder
-        yield one_line(f"{where} with sha256 {digest[:DIGITS]}")
+        where = PurePosixPath(term.path or own)
+        package = "" if term.path else f"{term.method} from a package: "
+        yield one_line(f"{package}{where} with sha256 {digest[:DIGITS]}")
         for name, digest in others:
             yield one_line(f"{where.parent / name} with sha256 {digest[:DIGITS]}")
 

@@ -151,6 +151,11 @@ def test_published_command_names_each_file_that_a_plugin_imports(tmp_path: Path)
     assert line.partition("  # needs ")[2] == (
         f"/PATH/mine.py with sha256 {one}, /PATH/mine_parts.py with sha256 {other}"
     )
+    packaged = replace(run, terms=(replace(run.terms[0], path=None),))
+    line = Commands.of_grid(grid, expansion.cells, without_local_paths, digests)(packaged)
+    assert line.startswith("kdbench train --method mine ") and line.endswith(
+        f"  # needs mine from a package: mine.py with sha256 {one}, mine_parts.py with sha256 {other}"
+    )
     line = Commands.of_grid(grid, expansion.cells, without_local_paths)(run)
     assert line.endswith(
         f"/PATH/mine.py with sha256 {source[:16]} (of it and the files that it imports, if any)"

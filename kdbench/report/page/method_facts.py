@@ -96,12 +96,6 @@ def facts(name: str, evidence: Evidence) -> MethodFacts:
     )
 
 
-def described(name: str, evidence: Evidence) -> tuple[str, str, str]:
-    """Return family, year and paper of a row."""
-    row = facts(name, evidence)
-    return row.family, row.year, row.paper
-
-
 def _method(term: Term, evidence: Evidence) -> _Method:
     if term.source:
         known = evidence.plugins.get(term.source, PluginFacts(UNKNOWN, ""))
@@ -120,13 +114,11 @@ def _method(term: Term, evidence: Evidence) -> _Method:
 
 def _source(term: Term, known: PluginFacts) -> str:
     """Name the files of a method outside kdbench, and their digests."""
-    own = PurePath(term.path).name if term.path else f"{term.method} of a package"
-    digests = dict(known.digests) or {own: str(term.source)}
-    names = [own, *list(digests)[1:]]
-    return ", ".join(
-        f"{name} (sha256 {digest[:DIGITS]})"
-        for name, digest in zip(names, digests.values(), strict=True)
-    )
+    digests = list(known.digests.items()) or [(term.method, str(term.source))]
+    package = "" if term.path else f"{term.method} from a package: "
+    if term.path:  # the same content may have another name elsewhere
+        digests[0] = (PurePath(term.path).name, digests[0][1])
+    return package + ", ".join(f"{name} (sha256 {digest[:DIGITS]})" for name, digest in digests)
 
 
 def _distinct(texts: Iterable[str]) -> list[str]:

@@ -95,6 +95,31 @@ def test_facts_of_a_row_whose_file_is_another_on_another_pair() -> None:
     assert row.source == f"mine.py (sha256 {'a' * 16}); mine.py (sha256 {'b' * 16})"
 
 
+def test_source_of_a_method_from_a_package() -> None:
+    """Its folder is not known, so the package's files are named by themselves."""
+    before = evidence("mine.py")
+    cells = [
+        replace(
+            cell,
+            runs=tuple(
+                replace(run, terms=tuple(replace(term, path=None) for term in run.terms))
+                for run in cell.runs
+            ),
+        )
+        for cell in before.cells
+    ]
+    digests = {"mine_method.py": "a" * 64, "parts.py": "b" * 64}
+    for plugins, files in (
+        ({}, "mine (sha256 0123456789abcdef)"),
+        (
+            {SOURCE: PluginFacts("logit", "", digests)},
+            f"mine_method.py (sha256 {'a' * 16}), parts.py (sha256 {'b' * 16})",
+        ),
+    ):
+        row = method_facts.facts("mine.py", replace(before, cells=cells, plugins=plugins))
+        assert row.source == f"mine from a package: {files}"
+
+
 def test_method_of_another_kdbench() -> None:
     row = method_facts.facts("from_the_future", evidence("from_the_future"))
     assert row == MethodFacts("unknown", source="not part of this kdbench")
