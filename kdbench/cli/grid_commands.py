@@ -206,17 +206,22 @@ def retry(failed: bool, diverged: bool, **flags: Any) -> None:
 @click.command()
 @grid_options
 @data_option
-def select(data: Path, **flags: Any) -> None:
-    """Choose a swept value on held-out training images.
+@json_option
+def select(data: Path, as_json: bool, **flags: Any) -> None:
+    """Choose swept values by their accuracy on held-out training images.
 
     The grid needs ``dataset: {validation: ...}`` and ``sweep``.
     """
     from kdbench.cli.image_folders import check_image_folders
-    from kdbench.report import selection
+    from kdbench.report import selection, selection_text
     from kdbench.runs import records
 
     request = GridRequest(**flags)
     grid, expansion = request.expanded()
     loaded = records.load(request.runs, (run.id for run in expansion.runs))
     check_image_folders(grid.source, expansion.runs, loaded, data)
-    display(selection.render(grid, expansion.cells, loaded))
+    chosen = selection.select(grid, expansion.cells, loaded)
+    if as_json:
+        print_json("select", selection_text.as_json(chosen))
+    else:
+        display("\n".join(selection_text.lines(chosen)))
