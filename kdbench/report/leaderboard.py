@@ -15,7 +15,7 @@ from kdbench.grid.grid import Grid
 from kdbench.grid.repeat_command import Commands
 from kdbench.report import results_folder
 from kdbench.report.page import html
-from kdbench.report.plots import pictures
+from kdbench.report.plots import learning_curves, pictures
 from kdbench.report.plots.in_background import Draw, GetPictures, draw_here
 from kdbench.report.tables import accuracy, pair_summaries, supplementary
 from kdbench.report.tables.over_pairs import ordered, over_pairs
@@ -113,7 +113,12 @@ def _html(aggregate: Aggregate, tables: "Tables", get_pictures: GetPictures) -> 
     return html.render(
         aggregate,
         tables=[*tables.main, *tables.further],
-        plots=lambda: {picture.title: picture.svg.decode() for picture in get_pictures()},
+        # The page itself draws the learning curves of the methods that a reader picks.
+        plots=lambda: {
+            picture.title: picture.svg.decode()
+            for picture in get_pictures()
+            if not picture.name.startswith(learning_curves.NAME)
+        },
         command=commands if len(cells) <= COMMANDS else None,
     )
 

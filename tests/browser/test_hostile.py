@@ -20,15 +20,25 @@ def test_hostile_names_are_shown_as_text(open_page: Any, tmp_path: Path) -> None
         assert page.evaluate("document.scripts.length") == 2
         assert page.locator("#leaderboard tbody tr").count() == 4
         assert page.evaluate("document.images.length") == 1
-        text = page.locator("#leaderboard .name").last.text_content()
-        assert text == name.replace("+", " ").replace("\x00", "")
-        page.locator("#leaderboard tbody tr").last.locator("button").click()
+        full = name.replace("+", " ")
+        shown = full.replace("\x00", "")
+        names = page.locator("#leaderboard .name").all_text_contents()
+        row = page.locator("#leaderboard tbody tr").nth(names.index(shown))
         dialog = page.locator("#details")
+        row.locator(".name").click()
+        assert dialog.get_by_role("heading", level=2).text_content() == full
+        page.keyboard.press("Escape")
+        row.locator(".pick").check()
+        page.get_by_label("Compare kd", exact=True).check()
+        assert page.locator("#comparison-title").text_content() == f"Comparison: {full}, kd"
+        assert page.locator("#comparison img, #comparison script, #comparison b").count() == 0
+        row.locator("td button").click()
         assert name in dialog.locator("pre").first.text_content()
         assert dialog.locator("img, script, b, svg").count() == 0
         page.keyboard.press("Escape")
         page.get_by_label("Method", exact=True).fill(name.replace("\x00", ""))
         page.reload()
+        assert page.locator("#comparison-title").text_content() == f"Comparison: {full}, kd"
         page.close()
 
 

@@ -18,17 +18,19 @@ function facts(rows) {
 function seeds(cell) {
   const table = element("table"), head = table.createTHead().insertRow(), rows = table.createTBody();
   const reasons = cell.runs.some((run) => run[6]);
-  for (const name of ["Seed", "Last epoch, %", "Best epoch, %", "Status", "Run", ...(reasons ? ["Reason"] : [])]) {
+  const best = cell.runs.some((run) => run[4] !== null);
+  for (const name of ["Seed", "Last epoch, %", ...(best ? ["Best epoch, %"] : []), "Status", "Run", ...(reasons ? ["Reason"] : [])]) {
     const heading = element("th", name);
     heading.scope = "col";
     head.append(heading);
   }
-  cell.runs.forEach(([seed, id, status, last, best, epoch, reason], i) => {
+  cell.runs.forEach(([seed, id, status, last, highest, epoch, reason], i) => {
     const row = rows.insertRow(), first = element("th", seed);
     first.scope = "row";
     if (data.curves[id]) first.prepend(element("span", null, `key k${i % 5}`));
     row.append(first);
-    const accuracies = [last?.toFixed(2) ?? "–", best == null ? "–" : `${best.toFixed(2)} (epoch ${epoch})`];
+    const accuracies = [last?.toFixed(2) ?? "–"];
+    if (best) accuracies.push(highest === null ? "–" : `${highest.toFixed(2)} (epoch ${epoch})`);
     for (const text of [...accuracies, status, id]) row.append(element("td", text));
     if (reasons) row.append(element("td", reason, "reason"));
   });
@@ -39,65 +41,11 @@ function seeds(cell) {
 
 // --- the learning curve ---
 
-const ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-
-function points(id) {
-  const [first, last, text] = data.curves[id], n = text.length / 2, out = [];
-  for (let i = 0; i < n; i += 1) {
-    const level = 64 * ALPHABET.indexOf(text[2 * i]) + ALPHABET.indexOf(text[2 * i + 1]);
-    // The epochs that curve_data.thin in Python keeps.
-    const epoch = first + (n > 1 ? Math.floor((2 * i * (last - first) + n - 1) / (2 * (n - 1))) : 0);
-    out.push([epoch, level === 4095 ? null : (100 * level) / 4094]);
-  }
-  return out;
-}
-
-function ticks(low, high, count) {
-  const raw = (high - low) / count, size = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 5, 10].map((k) => k * size).find((s) => s >= raw), out = [];
-  for (let t = Math.ceil(low / step) * step; t <= high + 1e-9; t += step) out.push(Number(t.toFixed(6)));
-  return out;
-}
-
-function drawing(tag, attributes, text) {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  if (text !== undefined) node.textContent = text;
-  return node;
-}
-
 function traces(cell) {
   const runs = (of, kind) => of.runs.map((run, i) => [run[1], kind || `k${i % 5}`]).filter(([id]) => data.curves[id]);
   const base = data.cells[data.baselines[cell.pair]], own = runs(cell);
   const all = base && base !== cell && cell.method !== "teacher" && own.length ? [...runs(base, "other"), ...own] : own;
   return all.map(([id, kind]) => ({ kind, points: points(id).filter(([, y]) => y !== null) }));
-}
-
-// If `late`, only the second half: methods differ there, and the start would flatten the scale.
-function curve(all, late) {
-  const last = Math.max(...all.flatMap((trace) => trace.points.map(([x]) => x)));
-  const drawn = all.map((trace) => ({ ...trace, points: trace.points.filter(([x]) => !late || x >= last / 2) }));
-  const known = drawn.flatMap((trace) => trace.points);
-  const [W, H, L, R, T, B] = [Math.min(688, Math.max(innerWidth - 34, 280)), 260, 44, 14, 10, 36];
-  const xs = known.map(([x]) => x), ys = known.map(([, y]) => y);
-  const [x0, x1] = [Math.min(...xs), Math.max(...xs)], [low, high] = [Math.min(...ys), Math.max(...ys)];
-  const [y0, y1] = high > low ? [low, high] : [low - 1, high + 1];
-  const x = (e) => L + ((W - L - R) * (e - x0)) / (x1 - x0 || 1), y = (a) => H - B - ((H - T - B) * (a - y0)) / (y1 - y0);
-  const label = `Test accuracy per epoch, one line per seed, epochs ${x0} to ${x1}, from ${low.toFixed(1)} to ${high.toFixed(1)} %`;
-  const svg = drawing("svg", { class: "curve", viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": label });
-  for (const t of ticks(y0, y1, 5)) {
-    svg.append(drawing("path", { class: "axis", d: `M${L} ${y(t)}H${W - R}` }));
-    svg.append(drawing("text", { x: L - 6, y: y(t) + 4, "text-anchor": "end" }, String(t)));
-  }
-  for (const t of ticks(x0, x1, W < 500 ? 4 : 8).filter(Number.isInteger)) {
-    svg.append(drawing("text", { x: x(t), y: H - B + 16, "text-anchor": "middle" }, String(t)));
-  }
-  svg.append(drawing("text", { x: W - R, y: H - 4, "text-anchor": "end" }, "epoch"));
-  for (const trace of drawn) {
-    const d = trace.points.map(([e, a], i) => `${i ? "L" : "M"}${x(e).toFixed(1)} ${y(a).toFixed(1)}`).join("");
-    if (d) svg.append(drawing("path", { class: `line ${trace.kind}`, d }));
-  }
-  return svg;
 }
 
 function curves(cell) {
@@ -116,7 +64,7 @@ function curves(cell) {
   });
   label.append(box, "second half only");
   const dashed = all.some((trace) => trace.kind === "other") ? `; dashed: ${data.baseline}` : "";
-  return [element("h3", "Test accuracy per epoch, %"), svg, element("p", `One line per seed${dashed}.`, "note"), label];
+  return [element("h3", `${capital(data.accuracy)} per epoch, %`), svg, element("p", `One line per seed${dashed}.`, "note"), label];
 }
 
 // --- opening and closing ---
@@ -138,7 +86,7 @@ function command(text) {
   return box;
 }
 
-function fill(cell) {
+function fillCell(cell) {
   $("#details-title").textContent = `${cell.method}, ${cell.pair}`;
   const body = $("#details-body");
   body.replaceChildren(element("p", cell.status, "note"));
@@ -156,30 +104,27 @@ function fill(cell) {
   }
 }
 
-function open(index) {
-  const cell = data.cells[index];
-  if (!cell) return;
-  fill(cell);
-  state.cell = String(index);
+function show(changes) {
+  Object.assign(state, { cell: "", row: "" }, changes);
   if (!dialog.open) dialog.showModal();
   dialog.scrollTop = 0;
   write();
 }
 
+function openCell(index) {
+  const cell = data.cells[index];
+  if (!cell) return;
+  fillCell(cell);
+  show({ cell: String(index) });
+}
+
+// Anything with data-c opens that cell, with data-r that row; the drawing at the top has them, too.
 document.addEventListener("click", (event) => {
-  const button = event.target.closest?.("button[data-c]");
-  if (button) open(Number(button.dataset.c));
+  if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+  const opener = event.target.closest?.("[data-c], [data-r]");
+  if (opener?.dataset.c) openCell(Number(opener.dataset.c));
+  else if (opener) openMethod(data.rows[Number(opener.dataset.r)]?.name);
   else if (event.target === dialog && event.clientX < dialog.getBoundingClientRect().left) dialog.close();
 });
 $("#close").addEventListener("click", () => dialog.close());
-dialog.addEventListener("close", () => { state.cell = ""; write(); });
-
-function restore() {
-  read();
-  sort();
-  apply();
-  if (data.cells[state.cell]) open(Number(state.cell));
-  else if (dialog.open) dialog.close();
-}
-addEventListener("hashchange", restore);
-restore();
+dialog.addEventListener("close", () => { state.cell = state.row = ""; write(); });

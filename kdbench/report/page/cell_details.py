@@ -7,42 +7,53 @@ from typing import Any
 
 from markupsafe import Markup
 
-from kdbench.grid.run import BASELINES, Cell, Run
+from kdbench.grid.run import Cell, Run
 from kdbench.report import numbers
-from kdbench.report.page import curve_data
-from kdbench.report.page.main_table import WORDS, TableRow
+from kdbench.report.page import cell_numbers, comparison_data, curve_data, method_details
+from kdbench.report.page.main_table import WORDS, Column, TableRow
 from kdbench.report.tables.table import rows_of
 from kdbench.report.text.facts import gpu, processor
 from kdbench.runs.records import Record
 from kdbench.stats.aggregate import Aggregate
 from kdbench.stats.cell_summary import by_pair
+from kdbench.stats.headline import Headline
 
 Lines = list[tuple[str, str]]
-NOTHING: dict[str, Any] = {"cells": [], "curves": {}, "points": 0, "baseline": "", "baselines": {}}
+NOTHING: dict[str, Any] = {
+    "cells": [], "rows": [], "curves": {}, "points": 0, "accuracy": "", "baseline": "",
+    "baselines": {}, "contrasts": {"rows": [], "over": [], "pairs": {}},
+}  # fmt: skip
 """The ``payload`` of a page whose cells cannot be opened."""
 
 
 def payload(
-    aggregate: Aggregate, table: Sequence[TableRow], command: Callable[[Run], str] | None
+    aggregate: Aggregate,
+    table: Sequence[TableRow],
+    columns: Sequence[Column],
+    command: Callable[[Run], str] | None,
 ) -> dict[str, Any]:
-    """Collect the details of all cells, in the order of ``aggregate.frame``.
+    """Collect the details of all cells, in the order of ``aggregate.frame``, and of all rows.
 
     Args:
         aggregate: the grid's statistics.
         table: rows of the main table.
+        columns: columns of the main table.
         command: returns the command that repeats a run; None: no commands.
 
     Returns:
-        ``cells``, ``curves`` (see ``curve_data.pack``), ``points`` (of the longest curve), the
-        name of the ``baseline`` and its cell's index per pair (``baselines``).
+        ``cells``, ``rows`` (see ``method_details``), ``curves`` (see ``curve_data.pack``),
+        ``points`` (of the longest curve), what ``accuracy`` is, the name of the ``baseline``, its
+        cell's index per pair (``baselines``) and ``contrasts`` (see ``comparison_data.pack``).
     """
-    evidence, baseline = aggregate.evidence, aggregate.methods.baseline
+    evidence, decision = aggregate.evidence, aggregate.decision
     pairs = by_pair(evidence.cells)
     cells = {(cell.method, pair): cell for pair, members in pairs.items() for cell in members}
     about = {row.name: row for row in table}
     environments: dict[int, Lines] = {}
     packed, points = curve_data.pack(
-        (run.id for cell in evidence.cells for run in cell.runs), evidence.history
+        (run.id for cell in evidence.cells for run in cell.runs),
+        evidence.history,
+        key=aggregate.headline.key,
     )
     out = []
     baselines = {}
@@ -50,15 +61,18 @@ def payload(
         cell = cells[key]
         ended = [evidence.records.get(run.id) for run in cell.runs]
         versions = _versions(ended, environments)
-        out.append(_cell(row, cell, ended, about[row.method], versions, baseline, command))
-        if row.method == baseline and any(run.id in packed for run in cell.runs):
+        out.append(_cell(row, cell, ended, about[row.method], versions, aggregate, command))
+        if row.method == decision.baseline and any(run.id in packed for run in cell.runs):
             baselines[row.pair] = i
     return {
         "cells": out,
+        "rows": method_details.details(aggregate, table, columns),
         "curves": packed,
         "points": points,
-        "baseline": baseline or "",
+        "accuracy": aggregate.headline.name,
+        "baseline": decision.baseline or "",
         "baselines": baselines,
+        "contrasts": comparison_data.pack(decision),
     }
 
 
@@ -76,25 +90,30 @@ def _cell(
     ended: Sequence[Record | None],
     about: TableRow,
     versions: Lines,
-    baseline: str | None,
+    aggregate: Aggregate,
     command: Callable[[Run], str] | None,
 ) -> dict[str, Any]:
+    decision = aggregate.decision
     sections = [
-        ("Accuracy", _accuracy(row)),
-        (f"Difference to {baseline}", _difference(row)),
-        ("Published", _published(row)),
-        ("Cost", _cost(row, baseline)),
+        ("Accuracy", cell_numbers.accuracy(row, aggregate)),
+        (f"Difference to {decision.baseline}", cell_numbers.difference(row, decision)),
+        ("Published", cell_numbers.published(row)),
+        ("Cost", cell_numbers.cost(row, decision.baseline)),
         ("Objective and recipe", _recipe(cell.runs[0], about) if cell.runs else []),
         ("Trained with", versions),
     ]
     values: dict[str, Any] = {
         "method": row.method,
         "pair": row.pair,
+        "mean": numbers.spread(row.mean, row.sd) if numbers.known(row.mean) else "",
         "status": f"{row.n} of {row.expected} seeds done"
         if row.status in ("done", "partial")
         else WORDS[row.status],
         "sections": [(title, lines) for title, lines in sections if lines],
-        "runs": [_run(run, record) for run, record in zip(cell.runs, ended, strict=True)],
+        "runs": [
+            _run(run, record, aggregate.headline)
+            for run, record in zip(cell.runs, ended, strict=True)
+        ],
     }
     if cell.runs:
         run = cell.runs[0]
@@ -133,86 +152,20 @@ def _indented(compact: str) -> str:
     return json.dumps(json.loads(compact), indent=1).replace("\n", "\n ")
 
 
-def _run(run: Run, record: Record | None) -> list[Any]:
-    """List seed, id, status, last and best accuracy, best epoch and reason."""
+def _run(run: Run, record: Record | None, headline: Headline) -> list[Any]:
+    """List seed, id, status, last and best accuracy, best epoch and reason.
+
+    The best epoch is left out if values are chosen: it is the best on the test set.
+    """
     if record is None:
         return [run.seed, run.id, "missing", None, None, None, ""]
     result = record.result
     accuracies: list[Any] = [None, None, None]
     if result:
-        last, best = numbers.plain(result.test_acc, 4), numbers.plain(result.best_acc, 4)
-        accuracies = [last, best, result.best_epoch]
+        accuracies[0] = numbers.plain(headline.of(result), 4)
+        if not headline.held_out:
+            accuracies[1:] = [numbers.plain(result.best_acc, 4), result.best_epoch]
     return [run.seed, run.id, record.status, *accuracies, record.reason]
-
-
-def _accuracy(row: Any) -> Lines:
-    if not numbers.known(row.mean):
-        return []
-    lines = [("Last epoch, mean ± sd", f"{numbers.spread(row.mean, row.sd)} %")]
-    if numbers.known(row.mean_lo):
-        ends = f"{numbers.number(row.mean_lo)} to {numbers.number(row.mean_hi)} %"
-        lines.append(("95 % t interval of the mean", ends))
-    gap = numbers.number(100 * row.recovered_gap, 0) if numbers.known(row.recovered_gap) else ""
-    if gap and row.method not in BASELINES:
-        lines.append(("Recovered gap to the teacher", f"{gap} %"))
-    if numbers.known(row.test_se):
-        lines.append(("Standard error of one accuracy (size of the test set)",
-                      f"{numbers.number(row.test_se)} points"))  # fmt: skip
-    if numbers.known(row.best_mean):
-        lines.append(("Best epoch (selected on the test set; not the headline)",
-                      f"{numbers.number(row.best_mean)} %"))  # fmt: skip
-    return lines
-
-
-def _difference(row: Any) -> Lines:
-    if not numbers.known(row.diff):
-        return []
-    seeds = f"{row.diff_n} seed{'' if row.diff_n == 1 else 's'} in common"
-    lines = [("Paired difference", f"{numbers.signed(row.diff)} points, {seeds}")]
-    interval = numbers.interval(row.lo, row.hi)
-    lines.append(("95 % t interval", interval or "none: all seeds have the same difference"))
-    if numbers.known(row.p):
-        lines.append(("p, paired t test, two-sided", numbers.p_value(row.p)))
-    if numbers.known(row.p_adj):
-        lines.append(("p, adjusted for all rows of the pair", numbers.p_value(row.p_adj)))
-    return lines
-
-
-def _published(row: Any) -> Lines:
-    if not numbers.known(row.published_mean):
-        return []
-    lines = [("Published", f"{numbers.spread(row.published_mean, row.published_sd)} %")]
-    if numbers.known(row.mean):
-        lines.append(
-            ("Here − published", f"{numbers.signed(row.mean - row.published_mean)} points")
-        )
-    if isinstance(row.published_source, str):
-        lines.append(("Source", row.published_source))
-    if isinstance(row.published_notes, str) and row.published_notes:
-        lines.append(("The source's notes", row.published_notes))
-    return lines
-
-
-def _cost(row: Any, baseline: str | None) -> Lines:
-    if not numbers.known(row.seconds):
-        return []
-    lines = []
-    if numbers.known(row.time_ratio) and baseline:
-        lines.append((f"Training time / {baseline}", numbers.times(row.time_ratio)))
-    total = row.seconds + row.teacher_seconds
-    own = (
-        f"{numbers.number(total, 1)} s, of which teacher {numbers.number(row.teacher_seconds, 1)} s"
-    )
-    lines += [
-        ("Time of a run, mean over seeds", own),
-        ("One training step, without the teacher", f"{numbers.number(row.step_ms)} ms"),
-        ("Parameters of the student", numbers.number(row.params, 0)),
-        ("Extra parameters in training", numbers.number(row.params_extra, 0)),
-        ("Parameters deployed", numbers.number(row.params_deployed, 0)),
-        ("Multiply-accumulates per image", numbers.number(row.macs, 0)),
-        ("Peak memory of the process", f"{numbers.number(row.peak_mb, 0)} MB"),
-    ]
-    return lines
 
 
 def _recipe(run: Run, about: TableRow) -> Lines:

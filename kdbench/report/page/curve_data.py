@@ -24,12 +24,22 @@ BUDGET = 1_000_000
 
 
 def pack(
-    run_ids: Iterable[str], history: Callable[[str], History], budget: int = BUDGET
+    run_ids: Iterable[str],
+    history: Callable[[str], History],
+    budget: int = BUDGET,
+    *,
+    key: str = "test_acc",
 ) -> tuple[dict[str, list[Any]], int]:
-    """Encode each run's test accuracy per epoch: ``[first epoch, last epoch, encoded points]``.
+    """Encode each run's accuracy per epoch: ``[first epoch, last epoch, encoded points]``.
 
     If the curves exceed the budget, all are thinned alike; if that does not suffice, all are left
     out.
+
+    Args:
+        run_ids: of the runs.
+        history: returns a run's rows.
+        budget: characters for all curves together.
+        key: of the accuracy in these rows, see ``Headline.key``.
 
     Returns:
         The curves of the runs that have one, and the number of points of the longest; 0 if existing
@@ -41,8 +51,7 @@ def pack(
         rows = history(run_id)
         if len(rows) > 1:
             histories[run_id] = [
-                (int(row.get("epoch", i)), row.get("test_acc", math.nan))
-                for i, row in enumerate(rows, 1)
+                (int(row.get("epoch", i)), row.get(key, math.nan)) for i, row in enumerate(rows, 1)
             ]
             least += 2 * min(len(rows), FEWEST)
             if least > budget:  # no need to read the rest

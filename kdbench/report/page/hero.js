@@ -37,9 +37,8 @@ if (picture) {
     });
     if (link.dataset.c) link.addEventListener("click", (event) => {
       if (event.ctrlKey || event.metaKey || event.shiftKey) return;
-      event.preventDefault();
+      event.preventDefault(); // cell_details.js opens it
       hide();
-      open(Number(link.dataset.c));
     });
   });
   stop(links[0]);

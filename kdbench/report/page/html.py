@@ -22,6 +22,7 @@ from kdbench.report.page import (
     main_table,
     method_facts,
     results_index,
+    table_section,
 )
 from kdbench.report.tables import accuracy
 from kdbench.report.tables.table import Table
@@ -36,6 +37,10 @@ CELLS = 5_000
 """Most cells with details on the page; with more it would have tens of megabytes."""
 DEPARTURES = "../../docs/departures.md"
 """Link from a folder of results in a checkout."""
+SCRIPTS = (
+    "theme.js", "sort.js", "main_table.js", "pinned_head.js", "cell_hints.js", "curves.js",
+    "cell_details.js", "method_details.js", "comparison.js", "hero.js", "start.js",
+)  # fmt: skip
 STYLES = ("style.css", "hero.css", "table.css", "details.css")
 
 
@@ -55,16 +60,17 @@ def render(
         command: returns the command that repeats a run; None: the page shows no commands.
     """
     grid, frame = aggregate.evidence.grid, aggregate.frame
-    baseline = aggregate.methods.baseline
     columns = main_table.columns(aggregate)
     opens = len(frame) <= CELLS
     rows = main_table.rows(aggregate, bars=opens)
-    methods = [row for row in rows if not row.baseline]
+    section = table_section.table_section(aggregate, rows, columns, opens=opens)
     supports, against = claims.claim_lines(aggregate)
-    data = cell_details.payload(aggregate, rows, command) if opens else cell_details.NOTHING
+    data = (
+        cell_details.payload(aggregate, rows, columns, command) if opens else cell_details.NOTHING
+    )
     return _fill(
         "page.html.j2",
-        ("theme.js", "sort.js", "main_table.js", "cell_details.js", "hero.js"),
+        SCRIPTS,
         title=grid.title,
         departures=DEPARTURES,
         introduction=_introduction(grid, rows, columns),
@@ -73,14 +79,9 @@ def render(
         hero=hero.hero(aggregate),
         supports=supports,
         against=against,
-        baseline=baseline,
         columns=columns,
-        heads=_heads(columns, baseline),
         rows=rows,
-        groups=[group for group in ([r for r in rows if r.baseline], methods) if group],
-        families=list(dict.fromkeys(row.family for row in methods)),
-        datasets=list(dict.fromkeys(column.dataset for column in columns)),
-        seeds=len(grid.seeds),
+        **table_section.values(section),
         counts=main_table.counts([cell for row in rows for cell in row.cells]),
         letters=main_table.LETTERS,
         words=main_table.WORDS,
@@ -138,6 +139,7 @@ def _templates() -> "Environment":
         lstrip_blocks=True,
     )
     environment.globals |= {
+        "number": numbers.number,
         "signed": numbers.signed,
         "interval": numbers.interval,
         "times": numbers.times,
@@ -179,24 +181,6 @@ def _methods(rows: list[main_table.TableRow]) -> Table:
     if any(row.facts.source != method_facts.BUILT_IN for row in methods):
         columns["Source"] = [row.facts.source for row in methods]
     return Table("Methods", pd.DataFrame(columns))
-
-
-def _heads(columns: list[main_table.Column], baseline: str | None) -> list[dict[str, Any]]:
-    """List the main table's columns: label, second line, sort kind, and index of the pair."""
-    heads: list[tuple[str, str, str, int | None]] = [
-        ("Method", "", "text", None),
-        ("Family", "", "text", None),
-        ("Year", "of the paper", "number", None),
-    ]
-    if baseline:
-        heads.append((f"− {baseline}", "points, mean over pairs", "number", None))
-    heads.append(("Among best", f"on … of {len(columns)} pairs", "number", None))
-    if baseline:
-        heads.append(("Time", f"relative to {baseline}", "number", None))
-    for i, column in enumerate(columns):
-        words = {"same": "same architecture", "cross": "cross architecture"}
-        heads.append((column.name, words.get(column.architecture, ""), "number", i))
-    return [dict(zip(("label", "small", "kind", "pair"), head, strict=True)) for head in heads]
 
 
 def _curve_note(data: Mapping[str, Any]) -> str:

@@ -1,15 +1,17 @@
 // Sorting and filtering of the main table; the address keeps the state.
 const table = $("#leaderboard"), form = $("#filters");
 const FILTERS = ["q", "family", "data", "pair", "arch", "seeds", "top"];
-const state = { sort: "", dir: "", cell: "" };
-const body = table.tBodies[table.tBodies.length - 1];
-const rows = $$("tr", table).filter((tr) => tr.parentNode !== table.tHead);
+const state = { sort: "", dir: "", cell: "", row: "", picked: [] };
+const body = table.tBodies[0];
 const order = [...body.rows];
+const isReference = (row) => row.classList.contains("base");
 const heads = [...table.tHead.rows[0].cells];
 
+// A control of the form; not every table has each of them.
 function control(name) { return form.elements.namedItem(name); }
 function selected(name) {
   const input = control(name);
+  if (!input) return "";
   return input.type === "checkbox" ? (input.checked ? "1" : "") : input.value.trim();
 }
 
@@ -21,19 +23,25 @@ function read() {
   const params = new URLSearchParams(hash);
   for (const name of FILTERS) {
     const input = control(name), value = params.get(name) || "";
+    if (!input) continue;
     if (input.type === "checkbox") input.checked = value === "1";
     else input.value = input.tagName !== "SELECT" || [...input.options].some((o) => o.value === value) ? value : "";
   }
+  if (FILTERS.some((name) => control(name)?.closest(".filter") && selected(name))) unfold(true);
   state.sort = heads.some((head) => head.id === params.get("sort")) ? params.get("sort") : "";
   state.dir = params.get("dir") === "up" ? "up" : "down";
   state.cell = params.get("cell") || "";
+  state.row = params.get("row") || "";
+  state.picked = params.getAll("pick");
 }
 
 function write() {
   const params = new URLSearchParams();
   if (state.sort) { params.set("sort", state.sort); params.set("dir", state.dir); }
   for (const name of FILTERS) if (selected(name)) params.set(name, selected(name));
+  for (const name of state.picked) params.append("pick", name);
   if (state.cell) params.set("cell", state.cell);
+  else if (state.row) params.set("row", state.row);
   const hash = params.toString();
   // Some browsers refuse this for local files; the page then works without it.
   try { history.replaceState(null, "", hash ? "#" + hash : location.pathname + location.search); } catch { }
@@ -41,46 +49,50 @@ function write() {
 
 // --- filters ---
 
+// Whether a name contains one of the alternatives in "a|b"; an empty search fits all.
+function fitsSearch(name, search) {
+  const parts = search.toLowerCase().split("|").map((part) => part.trim()).filter(Boolean);
+  return !parts.length || parts.some((part) => name.toLowerCase().includes(part));
+}
+
 function apply() {
-  const q = selected("q").toLowerCase(), family = selected("family"), minimum = Number(selected("seeds")) || 0;
+  const q = selected("q"), family = selected("family"), minimum = Number(selected("seeds")) || 0;
   const visible = heads.map((head) => head.dataset.pair === undefined || (
     (!selected("pair") || head.dataset.pair === selected("pair"))
     && (!selected("arch") || head.dataset.arch === selected("arch"))
     && (!selected("data") || head.dataset.data === selected("data"))));
   heads.forEach((head, i) => { head.hidden = !visible[i]; });
   let methods = 0;
-  for (const row of rows) {
-    const base = row.parentNode !== body;
-    let any = false;
+  for (const row of order) {
+    const base = isReference(row);
+    let enough = !minimum;
     [...row.cells].forEach((cell, i) => {
       cell.hidden = !visible[i];
       if (heads[i].dataset.pair === undefined) return;
       const few = Number(cell.dataset.n) < minimum;
       cell.classList.toggle("few", few && !base);
-      const fits = !few && (!selected("top") || cell.classList.contains("best"));
-      any ||= visible[i] && fits;
+      enough ||= visible[i] && !few;
     });
-    const fits = row.cells[0].dataset.v.toLowerCase().includes(q) && (!family || row.dataset.family === family);
-    const narrow = minimum > 0 || selected("top");
-    row.hidden = !base && !(fits && (any || !narrow));
+    const fits = fitsSearch(row.cells[0].dataset.v, q) && (!family || row.dataset.family === family);
+    row.hidden = !base && !(fits && enough && (!selected("top") || row.dataset.top));
     if (!base && !row.hidden) methods += 1;
   }
   const pairs = heads.filter((head) => head.dataset.pair !== undefined);
-  const count = pairs.filter((head) => !head.hidden).length;
-  $("#count").textContent = `${methods} of ${order.length} methods, ${count} of ${pairs.length} pairs`;
+  const count = pairs.filter((head) => !head.hidden).length, all = order.filter((row) => !isReference(row)).length;
+  $("#count").textContent = `${methods} of ${all} methods, ${count} of ${pairs.length} pairs`;
 }
 
 // --- sorting ---
 
-function sort() { arrange(body, order, heads, state); }
+function sort() { arrange(body, order, heads, state); align(); }
 sortable(heads, state, () => { sort(); write(); });
 
 // --- keys: arrows move from cell to cell ---
 
 function arrows(event, table) {
   const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
-  const cell = event.target.closest("td");
-  if (!step || !cell || event.ctrlKey || event.altKey || event.metaKey) return;
+  const cell = event.target.closest("td, th");
+  if (!step || !cell || event.target.type === "checkbox" || event.ctrlKey || event.altKey || event.metaKey) return;
   const rows = $$("tbody tr", table).filter((tr) => !tr.hidden);
   let r = rows.indexOf(cell.parentNode), c = cell.cellIndex;
   for (;;) {
@@ -97,6 +109,13 @@ function arrows(event, table) {
   }
 }
 for (const table of $$("table.leaderboard, table.map")) table.addEventListener("keydown", (event) => arrows(event, table));
+
+// Narrow screens fold the filters.
+function unfold(all) {
+  form.classList.toggle("all", all);
+  $("#unfold").setAttribute("aria-expanded", String(all));
+}
+$("#unfold").addEventListener("click", () => unfold(!form.classList.contains("all")));
 
 form.addEventListener("submit", (event) => event.preventDefault());
 form.addEventListener("input", () => { apply(); write(); });

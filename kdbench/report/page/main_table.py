@@ -1,20 +1,26 @@
-"""Rows, columns and cells of the main table and of the map of cells."""
+"""Rows, columns and cells of the main table and of the map of cells.
+
+Every comparison is read from ``Aggregate.decision``; nothing is tested here.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kdbench.grid.run import BASELINES
 from kdbench.report import numbers
 from kdbench.report.page import method_facts as about
+from kdbench.report.page.drawn_bars import IntervalBar, interval_bar, reach
+from kdbench.report.tables import marks
 from kdbench.report.tables.table import rows_of
-from kdbench.stats import Difference, over_seeds
 from kdbench.stats.aggregate import Aggregate
 from kdbench.stats.cell_summary import STATUSES, by_pair
-
-if TYPE_CHECKING:
-    import pandas as pd
+from kdbench.stats.decision import Decision
+from kdbench.stats.over_seeds import mean
+from kdbench.stats.paired_differences import Contrast, Contrasts
+from kdbench.stats.recommendation import Recommendation
+from kdbench.stats.standings import Standing
 
 LETTERS = {
     "done": "D", "partial": "P", "diverged": "X", "failed": "F", "skipped": "S", "missing": "M",
@@ -46,16 +52,6 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Bar:
-    """An interval, in a drawing 100 wide with 0 at 50: ends, middle, and whether an end is cut."""
-
-    low: float
-    high: float
-    middle: float
-    cut: bool
-
-
-@dataclass(frozen=True)
 class TableCell:
     """A cell of the table.
 
@@ -65,12 +61,14 @@ class TableCell:
         n: seeds done.
         main: the mean, as text.
         sd: its standard deviation, as text.
+        highest: whether the mean is the highest of the pair.
+        state: "leading" or "unplaced" if a mark is shown, otherwise empty.
+        short: runs without a result, in a few characters.
         flag: runs without a result, as text.
-        delta: the difference to the baseline, as text.
-        interval: of that difference, as text.
-        bar: that interval, drawn.
-        top: best of its column, or not significantly different from the best.
-        direction: "up" or "down" if the difference is significant.
+        contrast: the difference to the baseline; None if there is none.
+        direction: "up" or "down" if the cell is better or worse than the baseline.
+        bar: the interval of that difference.
+        baseline: whether the cell is of the baseline.
         status: one of ``LETTERS``.
     """
 
@@ -79,12 +77,14 @@ class TableCell:
     n: int = 0
     main: str = ""
     sd: str = ""
+    highest: bool = False
+    state: str = ""
+    short: str = ""
     flag: str = ""
-    delta: str = ""
-    interval: str = ""
-    bar: Bar | None = None
-    top: bool = False
+    contrast: Contrast | None = None
     direction: str = ""
+    bar: IntervalBar | None = None
+    baseline: bool = False
     status: str = "absent"
 
     @property
@@ -95,7 +95,7 @@ class TableCell:
 
 @dataclass(frozen=True)
 class TableRow:
-    """A method.
+    """A row: the teachers, the students alone, or a method.
 
     Attributes:
         name: its label in the grid.
@@ -105,10 +105,15 @@ class TableRow:
         about: the paper, from its file.
         baseline: whether the row is that of the teachers or of the students alone.
         cells: one per column.
-        overall: the paired difference to the report's baseline, mean over ``compared`` pairs.
-        compared: pairs with a seed in common with the baseline.
-        accuracy: mean over ``pairs`` pairs.
+        accuracy: mean over the pairs that count; nan without a result on each of them.
+        highest: whether no method has a higher mean over pairs.
+        state: "leading", "unplaced" or "behind"; empty if it has no standing.
+        mark: ``state`` if its mark is shown, otherwise empty.
+        overall: the difference to the baseline over pairs; None if there is none.
+        direction: "up" or "down" if the row is better or worse than the baseline over pairs.
+        standing: its place over pairs; None if it is not ranked.
         pairs: pairs with a result.
+        test: test accuracy, mean over the same pairs; nan without one on each of them.
         times: training time over the baseline's, mean over pairs.
         bar: the interval of ``overall``.
     """
@@ -120,17 +125,17 @@ class TableRow:
     about: str
     baseline: bool
     cells: tuple[TableCell, ...]
-    overall: Difference
-    compared: int
     accuracy: float
+    highest: bool
+    state: str
+    mark: str
+    overall: Contrast | None
+    direction: str
+    standing: Standing | None
     pairs: int
+    test: float
     times: float
-    bar: Bar | None
-
-    @property
-    def tops(self) -> int:
-        """Number of pairs on which it is best, or not significantly different from the best."""
-        return sum(cell.top for cell in self.cells)
+    bar: IntervalBar | None
 
 
 def columns(aggregate: Aggregate) -> list[Column]:
@@ -151,39 +156,34 @@ def columns(aggregate: Aggregate) -> list[Column]:
 
 
 def rows(aggregate: Aggregate, *, bars: bool = True) -> list[TableRow]:
-    """List teacher and student, then the methods in the grid's order.
+    """List all rows by their mean over pairs, the highest first; rows without one come last.
 
     Args:
         aggregate: the grid's statistics; a cell's ``index`` is its row in ``frame``.
         bars: draw the intervals.
     """
-    frame, baseline = aggregate.frame, aggregate.methods.baseline
-    pairs = by_pair(aggregate.evidence.cells)
-    scale = _scale(frame) if bars else 0.0
-    table_cells = {
-        key: _cell(index, row, scale, baseline) for index, (key, row) in enumerate(rows_of(frame))
+    frame, decision = aggregate.frame, aggregate.decision
+    points = _reach(decision) if bars else 0.0
+    marked = not aggregate.headline.held_out
+    best = {name: _highest(one.means, decision.student) for name, one in decision.pairs.items()}
+    cells = {
+        key: _cell(index, row, decision, best.get(key[1], math.nan), points, marked=marked)
+        for index, (key, row) in enumerate(rows_of(frame))
     }
-    accuracies = {
-        (name, pair): summary.accuracies
-        for pair, members in aggregate.summaries.items()
-        for name, summary in members.items()
-    }
+    test = {key: numbers.plain(row.test_mean) for key, row in rows_of(frame)}
     times = frame.groupby("method")["time_ratio"].mean().to_dict()
     names = list(dict.fromkeys(frame["method"].tolist()))
     names.sort(key=lambda name: BASELINES.index(name) if name in BASELINES else len(BASELINES))
+    pairs = list(by_pair(aggregate.evidence.cells))
+    top = _highest(decision.over.means, decision.student)
     out = []
     for name in names:
         facts = about.facts(name, aggregate.evidence)
-        cells = tuple(table_cells.get((name, pair), TableCell(None)) for pair in pairs)
-        have = [pair for pair in pairs if accuracies.get((name, pair))]
-        compared = [p for p in have if accuracies.get((baseline or "", p))] if baseline else []
-        compared = [] if name in ("teacher", baseline) else compared
-        overall = over_seeds.difference(
-            _mean_over_pairs([accuracies[name, pair] for pair in compared]),
-            _mean_over_pairs([accuracies[str(baseline), pair] for pair in compared]),
-        )
-        bar = _bar(overall.low, overall.mean, overall.high, scale)
-        means = [over_seeds.mean(accuracies[name, pair].values()) for pair in have]
+        own = {pair: cells.get((name, pair), TableCell(None)) for pair in pairs}
+        contrast = _to_baseline(decision.over.contrasts, name, decision.baseline)
+        accuracy = decision.over.means.get(name, math.nan)
+        if name == "teacher":
+            accuracy = _mean_of_pairs({pair: own[pair].value for pair in own}, decision)
         row = TableRow(
             name=name,
             facts=facts,
@@ -191,16 +191,21 @@ def rows(aggregate: Aggregate, *, bars: bool = True) -> list[TableRow]:
             year=facts.year,
             about=facts.paper,
             baseline=name in BASELINES,
-            cells=cells,
-            overall=overall,
-            compared=len(compared),
-            accuracy=over_seeds.mean(means),
-            pairs=len(have),
+            cells=tuple(own.values()),
+            accuracy=accuracy,
+            highest=name not in BASELINES and accuracy == top,
+            state=decision.recommendation.state.get(name, ""),
+            mark=mark(decision.recommendation, name),
+            overall=contrast,
+            direction=_direction(contrast) if marked else "",
+            standing=(decision.over.standings or {}).get(name) if marked else None,
+            test=_mean_of_pairs({pair: test.get((name, pair)) for pair in own}, decision),
+            pairs=sum(cell.value is not None for cell in own.values()),
             times=times.get(name, math.nan),
-            bar=bar,
+            bar=interval_bar(contrast, points),
         )
         out.append(row)
-    return out
+    return sorted(out, key=lambda row: -row.accuracy if numbers.known(row.accuracy) else math.inf)
 
 
 def counts(cells: Sequence[TableCell]) -> dict[str, int]:
@@ -209,52 +214,68 @@ def counts(cells: Sequence[TableCell]) -> dict[str, int]:
     return {status: statuses.count(status) for status in LETTERS if status in statuses}
 
 
-def _mean_over_pairs(accuracies: Sequence[over_seeds.Accuracies]) -> dict[int, float]:
-    """Average over pairs for each seed that all pairs share; the interval is over these seeds."""
-    seeds = set.intersection(*map(set, accuracies)) if accuracies else set()
-    return {seed: over_seeds.mean(pair[seed] for pair in accuracies) for seed in sorted(seeds)}
+def mark(recommendation: Recommendation, name: str) -> str:
+    """Return the state of a method if its mark is shown."""
+    return recommendation.state[name] if marks.of_row(recommendation, name) else ""
 
 
-def _cell(index: int, row: Any, scale: float, baseline: str | None) -> TableCell:
-    troubles = ", ".join(
-        f"{getattr(row, status)} {status}" for status in STATUSES[1:] if getattr(row, status)
-    )
+def _cell(
+    index: int, row: Any, decision: Decision, best: float, points: float, *, marked: bool
+) -> TableCell:
+    lost = {status: getattr(row, status) for status in STATUSES[1:] if getattr(row, status)}
+    troubles = ", ".join(f"{count} {status}" for status, count in lost.items())
     if not numbers.known(row.mean):
-        return TableCell(index, flag=troubles or row.status, status=row.status)
+        return TableCell(index, short=row.status, flag=troubles, status=row.status)
     complete = row.n == row.expected or row.status == "imported"
-    flag = "imported" if row.status == "imported" else ""
-    flag = flag if complete else f"{row.n} of {row.expected} seeds: {troubles}"
-    compared = numbers.known(row.diff)
-    significant = numbers.known(row.p_adj) and row.p_adj < over_seeds.ALPHA
+    short = "" if complete else f"{row.n}/{row.expected} seeds"
+    if bad := [status for status in ("diverged", "failed") if status in lost]:
+        short = f"{lost[bad[0]]} of {row.expected} {bad[0]}"
+    flag = "" if complete else f"{row.n} of {row.expected} seeds: {troubles}"
+    pair = decision.pairs.get(row.pair)
+    contrast = _to_baseline(pair.contrasts, row.method, decision.baseline) if pair else None
+    on_pair = decision.on_pair.get(row.pair)
     return TableCell(
         index=index,
         value=numbers.plain(row.mean),
         n=int(row.n),
         main=numbers.number(row.mean),
         sd=f"± {numbers.number(row.sd)}" if numbers.known(row.sd) else "",
-        flag=flag,
-        delta=numbers.signed(row.diff)
-        if compared
-        else "baseline"
-        if row.method == baseline
-        else "",
-        interval=numbers.interval(row.lo, row.hi),
-        bar=_bar(row.lo, row.diff, row.hi, scale),
-        top=row.state in ("leading", "unplaced"),
-        direction=("up" if row.diff > 0 else "down") if significant else "",
+        highest=row.method not in BASELINES and row.mean == best,
+        state=mark(on_pair, row.method) if on_pair else "",
+        short="imported" if row.status == "imported" else short,
+        flag="imported checkpoint" if row.status == "imported" else flag,
+        contrast=contrast,
+        direction=_direction(contrast) if marked else "",
+        bar=interval_bar(contrast, points),
+        baseline=row.method == decision.baseline,
         status=row.status,
     )
 
 
-def _scale(frame: "pd.DataFrame") -> float:
-    """Return the points from a bar's middle to its end; nine of ten intervals fit."""
-    reach = frame[["lo", "hi"]].abs().max(axis=1).dropna()
-    return float(reach.quantile(0.9)) if len(reach) else 0.0
+def _reach(decision: Decision) -> float:
+    scopes = [decision.over.contrasts, *(one.contrasts for one in decision.pairs.values())]
+    rows = list(dict.fromkeys(row for one in decision.pairs.values() for row in one.means))
+    found = [_to_baseline(scope, row, decision.baseline) for scope in scopes for row in rows]
+    return reach(contrast for contrast in found if contrast)
 
 
-def _bar(low: float, middle: float, high: float, scale: float) -> Bar | None:
-    if not (numbers.known(low) and numbers.known(high) and scale > 0):
-        return None
-    ends = [50 + 48 * value / scale for value in (low, high, middle)]
-    left, right, centre = (round(min(max(end, 1.0), 99.0), 1) for end in ends)
-    return Bar(left, right, centre, cut=ends[0] < 1 or ends[1] > 99)
+def _to_baseline(contrasts: Contrasts, name: str, baseline: str | None) -> Contrast | None:
+    return contrasts.get((name, baseline)) if baseline and name != baseline else None
+
+
+def _direction(contrast: Contrast | None) -> str:
+    if contrast is None or not contrast.told:
+        return ""
+    return "up" if contrast.better else "down"
+
+
+def _highest(means: Mapping[str, float], student: str | None) -> float:
+    return max((value for row, value in means.items() if row != student), default=math.nan)
+
+
+def _mean_of_pairs(values: Mapping[str, float | None], decision: Decision) -> float:
+    """Average over the pairs that all rows' means are over; nan if one of them has no value."""
+    begun = [name for name, one in decision.pairs.items() if one.means]
+    wanted = [values.get(pair) for pair in decision.over.pairs or begun]
+    known = [value for value in wanted if value is not None]
+    return mean(known) if known and len(known) == len(wanted) else math.nan

@@ -10,7 +10,16 @@ function ordered(rows, column, kind, dir) {
   });
 }
 
-// Put a button into each head that cycles through the usual direction, the opposite one and the grid's order.
+// The direction that a column is sorted in first.
+function firstDirection(head) {
+  return head.dataset.first || (head.dataset.kind === "number" ? "down" : "up");
+}
+
+// The direction in which the page's own order sorts a column, if it does.
+function ownDirection(head, state) { return state.sort ? "" : head.dataset.sorted || ""; }
+
+// Put a button into each head; a click anywhere in the head cycles through its first direction, the opposite one and
+// the order of the page.
 function sortable(heads, state, changed) {
   heads.forEach((head, i) => {
     head.id = `col${i}`;
@@ -19,8 +28,9 @@ function sortable(heads, state, changed) {
     button.className = "sort";
     button.textContent = label.textContent;
     label.replaceWith(button);
-    button.addEventListener("click", () => {
-      const first = head.dataset.kind === "number" ? "down" : "up";
+    head.addEventListener("click", () => {
+      const first = firstDirection(head), own = ownDirection(head, state);
+      if (own) Object.assign(state, { sort: head.id, dir: own });
       if (state.sort !== head.id) Object.assign(state, { sort: head.id, dir: first });
       else if (state.dir === first) state.dir = first === "up" ? "down" : "up";
       else state.sort = "";
@@ -33,7 +43,8 @@ function sortable(heads, state, changed) {
 function arrange(body, order, heads, state) {
   const column = heads.findIndex((head) => head.id === state.sort);
   heads.forEach((head, i) => {
-    head.setAttribute("aria-sort", i !== column ? "none" : state.dir === "up" ? "ascending" : "descending");
+    const dir = i === column ? state.dir : ownDirection(head, state);
+    head.setAttribute("aria-sort", { up: "ascending", down: "descending" }[dir] || "none");
   });
   body.append(...(column < 0 ? order : ordered(order, column, heads[column].dataset.kind, state.dir)));
 }

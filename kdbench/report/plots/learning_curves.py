@@ -12,6 +12,8 @@ from kdbench.runs.records import Record
 from kdbench.stats.cell_summary import by_pair, row_label, summarise
 from kdbench.wording import counted
 
+NAME = "curves"
+"""Name of the plot's file; further sheets have a number behind it."""
 SEEDS = 10
 """The most seeds read of each cell."""
 
@@ -53,7 +55,7 @@ def learning_curves(evidence: Evidence) -> list[Plot]:
         f"Test accuracy over the epochs, mean and range over seeds, a panel for each of "
         f"{panels_of} on {{}}; student alone and baseline in grey."
     )
-    return plots("curves", "Learning curves", title, alt, panels, look)
+    return plots(NAME, "Learning curves", title, alt, panels, look)
 
 
 def plots(
