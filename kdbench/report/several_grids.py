@@ -125,7 +125,6 @@ def side_by_side(aggregates: Sequence[Aggregate]) -> tuple[Table, "pd.DataFrame"
     frame = pd.concat(frames, ignore_index=True)
     labelled = frame.assign(
         method=[f"{m} ({k})" for m, k in zip(frame["method"], frame["mark"], strict=True)],
-        top=False,
     )
     table = accuracy.accuracy(labelled)
     order = sorted(table.rows["Method"], key=lambda text: text.rsplit(" (", 1)[0] not in BASELINES)

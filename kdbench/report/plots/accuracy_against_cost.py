@@ -78,7 +78,7 @@ def trade_off(title: str, frame: "pd.DataFrame", decision: Decision) -> "Figure"
         missing = len(rows) - len(points)
         if points and missing:
             axis.text(
-                *(0.01, 0.01), f"{missing} not done", transform=axis.transAxes,
+                *(0.01, 0.97), f"{missing} not done", transform=axis.transAxes, va="top",
                 fontsize=6.5, style="italic", color=LINES,
             )  # fmt: skip
         axis.set_title(plain(pair, 60), fontsize=9)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from kdbench.report.numbers import signed
 from kdbench.report.plots import style
 from kdbench.report.plots.style import PAPER, capped, paper, plain
 from kdbench.report.tables.marks import BETTER, WORSE
@@ -65,7 +66,7 @@ def differences(title: str, frame: "pd.DataFrame", baseline: str) -> "Figure":
         size=(column * max(len(shown), 1), 0.24 * max(len(methods), 2)),
         left=max(style.widest([plain(method) for method in methods]) + 0.2, 0.5),
         right=0.3,
-        bottom=0.95,
+        bottom=1.07,
         gap=(0.2, 0.7),
     )
     title += capped(len(shown), len(pairs), "pairs") + capped(len(methods), len(every), "methods")
@@ -108,22 +109,22 @@ def _cell(axis: "Axes", x: int, y: int, row: Any) -> None:
     told = row.p_adj < ALPHA
     mark = (f" {BETTER}" if row.diff > 0 else f" {WORSE}") if told else ""
     axis.text(
-        *(x + 0.5, y + 0.5), f"{row.diff:+.2f}{mark}".replace("-", "\N{MINUS SIGN}"),
+        *(x + 0.5, y + 0.5), signed(row.diff) + mark,
         color=DIFFERENT if told else OTHER, weight="bold" if told else "normal", **middle,
     )  # fmt: skip
 
 
 def _legend(figure: "Figure", mesh: Any, baseline: str) -> None:
     wide, high = figure.get_size_inches()
-    scale = figure.add_axes(((wide - 2.4) / 2 / wide, 0.68 / high, 2.4 / wide, 0.09 / high))
+    scale = figure.add_axes(((wide - 2.4) / 2 / wide, 0.8 / high, 2.4 / wide, 0.09 / high))
     bar = figure.colorbar(mesh, cax=scale, orientation="horizontal", extend="both")
     bar.outline.set_visible(False)
     scale.tick_params(labelsize=7)
     scale.locator_params(axis="x", nbins=6)
     scale.set_xlabel(f"difference to {plain(baseline)}, percentage points", fontsize=8, labelpad=1)
     figure.text(
-        *(0.5, 0.1 / high),
-        f"{BETTER}{WORSE}: better or worse, allowing for all rows (5 %)    "
+        *(0.5, 0.08 / high),
+        f"{BETTER}{WORSE}: better or worse, allowing for all rows (5 %)\n"
         "grey: not shown to differ    hatched: no result",
         fontsize=7, ha="center",
     )  # fmt: skip

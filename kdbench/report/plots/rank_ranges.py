@@ -26,9 +26,8 @@ def rank_ranges(title: str, decision: Decision) -> "Figure":
     standings = decision.over.standings or {}
     order = sorted(standings, key=lambda row: -decision.over.means[row])
     rows = order[: style.ROWS]
-    names = [
-        marks.with_mark(plain(row), marks.of_row(decision.recommendation, row)) for row in rows
-    ]
+    marked = [marks.of_row(decision.recommendation, row) for row in rows]
+    names = [marks.with_mark(plain(row), mark) for row, mark in zip(rows, marked, strict=True)]
     sheet = Sheet(
         across=1,
         size=(4.5, 0.22 * (max(len(rows), 2) + 0.4)),
@@ -48,12 +47,10 @@ def rank_ranges(title: str, decision: Decision) -> "Figure":
     axis.set_yticks(y, names)
     axis.tick_params(axis="y", length=0)
     axis.set_ylim(len(rows) - 0.3, -0.7)
+    axis.set_xlim(0.5, len(order) + 0.5)
     axis.set_xlabel("rank (1 is best): of the mean, and the range that holds the true rank, 95 %")
-    high = figure.get_figheight()
-    figure.text(
-        *(0.5, 0.1 / high),
-        f"{marks.LEADING}: may be the best    {marks.UNPLACED}: cannot be placed",
-        fontsize=7, ha="center",
-    )  # fmt: skip
+    words = {marks.LEADING: "may be the best", marks.UNPLACED: "cannot be placed"}
+    drawn = [f"{mark}: {text}" for mark, text in words.items() if mark in marked]
+    figure.text(0.5, 0.1 / figure.get_figheight(), "    ".join(drawn), fontsize=7, ha="center")
     style.bare(axis, "bottom")
     return figure

@@ -46,7 +46,8 @@ def legend(decision: Decision) -> str:
     parts.append(
         f"{LEADING}: may be the best (the true best is among {LEADING} and {UNPLACED} with 95 %)."
         if recommendation.shade or not marked
-        else f"No {LEADING}: {marked} of {len(recommendation.state)} methods may be the best."
+        else f"{LEADING} is not shown: {LEADING} and {UNPLACED} would mark more than half of the "
+        "methods."
     )
     if recommendation.why:
         parts.append(f"{UNPLACED}: cannot be placed.")
