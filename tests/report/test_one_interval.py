@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import math
 import re
 from collections import defaultdict
@@ -10,6 +11,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
+import pytest
 from drawn_evidence import make_evidence
 from fake_grids import ended, markdown
 from hypothesis import given, settings
@@ -22,10 +24,9 @@ from kdbench.report.tables import marks
 from kdbench.report.text import latex, spreadsheet
 from kdbench.runs.evidence import Evidence
 from kdbench.stats.aggregate import aggregate
+from kdbench.stats.paired_differences import Contrast
 
 METHODS = ("kd", "at", "sp", "cc", "rkd")
-BRACKET = re.compile(r"[+−]?\d+\.\d\d \[[+−]?\d+\.\d\d, [+−]?\d+\.\d\d\]")
-"""A difference with its interval, e.g. ``+0.27 [−1.77, +2.32]``."""
 
 
 @st.composite
@@ -110,28 +111,55 @@ def rows(text: str) -> Iterator[dict[str, Any]]:
         yield {key: math.nan if value == "" else value for key, value in row.items()}
 
 
-def bracket(value: Any, low: Any, high: Any) -> str:
-    return numbers.with_interval(float(value), float(low), float(high))
+def cells_of(text: str) -> dict[tuple[str, str], dict[str, str]]:
+    """Return the lines on the difference to the baseline in the page's details of every cell."""
+    match = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    assert match
+    return {
+        (cell["method"], cell["pair"]): {
+            name: value
+            for title, lines in cell["sections"]
+            if title.startswith("Difference to")
+            for name, value in lines
+        }
+        for cell in json.loads(match[1])["cells"]
+    }
 
 
-@settings(max_examples=30)
+def bracket(contrast: Contrast) -> str:
+    return numbers.with_interval(contrast.diff, contrast.low, contrast.high)
+
+
+def in_csv(*values: Any) -> list[float]:
+    return [float(value) for value in values]
+
+
+def ends(contrast: Contrast) -> Any:
+    """Return difference and ends, equal to numbers of the ten digits that the CSV has."""
+    values = [contrast.diff, contrast.low, contrast.high]
+    return pytest.approx(values, rel=1e-9, abs=1e-12, nan_ok=True)
+
+
+@settings(max_examples=25)
 @given(evidences())
 def test_every_interval_of_two_rows_is_the_same_everywhere(evidence: Evidence) -> None:
     statistics = aggregate(evidence)
     tables = sections(markdown(statistics))
-    on_page = TableRows(page.render(statistics)).rows
+    text = page.render(statistics)
+    on_page, details = TableRows(text).rows, cells_of(text)
     tex = latex.leaderboard(statistics).replace("$-$", "−").replace("{[}", "[").replace("{]}", "]")
     [main] = [table for title, table in tables.items() if title.startswith("Over ")] or [{}]
     for row in rows(spreadsheet.csv(statistics.methods.frame, digits=10)):
         method = row["method"]
         if method == "kd" or row["pairs"] == "0" or row["pairs"] is math.nan:
             continue
-        shown = bracket(row["diff"], row["diff_lo"], row["diff_hi"])
         contrast = compare_rows(method, "kd", evidence).contrast
-        assert contrast and bracket(contrast.diff, contrast.low, contrast.high) == shown
+        assert contrast
+        shown = bracket(contrast)
+        assert in_csv(row["diff"], row["diff_lo"], row["diff_hi"]) == ends(contrast)
         back = compare_rows("kd", method, evidence).contrast
         assert back and back.told == contrast.told
-        assert (back.diff, back.low, back.high) == (-contrast.diff, -contrast.high, -contrast.low)
+        assert bracket(back.reversed()) == shown
         assert main[method]["− kd"].startswith(shown)
         if "[" in shown:
             assert shown in " ".join(on_page[method]) and shown in tex
@@ -139,13 +167,16 @@ def test_every_interval_of_two_rows_is_the_same_everywhere(evidence: Evidence) -
         method = row["method"]
         if method in ("kd", "teacher") or row["diff_n"] == "0":
             continue
-        shown = bracket(row["diff"], row["lo"], row["hi"])
         pair = f"{row['teacher']} -> {row['student']}"
         contrast = compare_rows(method, "kd", evidence, pair=pair).contrast
-        assert contrast and bracket(contrast.diff, contrast.low, contrast.high) == shown
+        assert contrast
+        shown = bracket(contrast)
+        assert in_csv(row["diff"], row["lo"], row["hi"]) == ends(contrast)
         assert tables["Difference to kd"][method][row["pair"]].startswith(shown)
+        lines = details[method, row["pair"]]
+        assert lines["Paired difference"].startswith(numbers.signed(contrast.diff))
         if "[" in shown:
-            assert shown in " ".join(on_page[method])
+            assert lines["95 % interval"] == numbers.interval(contrast.low, contrast.high)
 
 
 @settings(max_examples=60)
