@@ -3,10 +3,8 @@
 from kdbench.stats.over_seeds import (
     ALPHA,
     POWER,
-    Difference,
     average_relative_improvement,
     detectable,
-    difference,
     gaps,
     holm,
     mean,
@@ -16,17 +14,14 @@ from kdbench.stats.over_seeds import (
     standard_error,
     t_interval,
     t_quantile,
-    t_test,
     unreliable,
 )
 
 __all__ = [
     "ALPHA",
     "POWER",
-    "Difference",
     "average_relative_improvement",
     "detectable",
-    "difference",
     "gaps",
     "holm",
     "mean",
@@ -36,6 +31,5 @@ __all__ = [
     "standard_error",
     "t_interval",
     "t_quantile",
-    "t_test",
     "unreliable",
 ]

@@ -5,7 +5,6 @@ Runs of one seed share data order and initial weights, so methods are compared s
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 
 Accuracies = Mapping[int, float]
@@ -122,50 +121,9 @@ def unreliable(method: float, student: float, se: float) -> bool:
     return not (gain > 0 and gain >= 2 * se)
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A paired difference on the seeds that both sides have finished.
-
-    ``low``, ``high`` and ``p`` are nan for fewer than two seeds, and for equal differences, since
-    their variance is then unknown.
-
-    Attributes:
-        n: number of common seeds.
-        mean: mean difference; nan without common seeds.
-        sd: standard deviation of the differences.
-        low: lower end of the 95 % t interval.
-        high: upper end of the 95 % t interval.
-        p: two-sided p-value.
-    """
-
-    n: int
-    mean: float
-    sd: float
-    low: float
-    high: float
-    p: float
-
-    @property
-    def se(self) -> float:
-        """Standard error of the mean difference."""
-        return self.sd / math.sqrt(self.n) if self.n > 1 else math.nan
-
-
 def gaps(method: Accuracies, other: Accuracies) -> list[float]:
     """Return ``method - other`` on each common seed."""
     return [value - other[seed] for seed, value in method.items() if seed in other]
-
-
-def difference(method: Accuracies, other: Accuracies) -> Difference:
-    """Return ``method - other``, paired by seed, with its t interval and t test."""
-    paired = gaps(method, other)
-    n, (centre, sd) = len(paired), _moments(paired)
-    # With few test images a standard deviation of 0 is a coincidence.
-    if not sd >= TINY:
-        return Difference(n, centre, sd, math.nan, math.nan, math.nan)
-    se = sd / math.sqrt(n)
-    half = t_quantile(n - 1) * se
-    return Difference(n, centre, sd, centre - half, centre + half, t_test(centre / se, n - 1))
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -260,10 +218,3 @@ def t_quantile(freedom: float, alpha: float = ALPHA) -> float:
     from scipy.special import stdtrit
 
     return float(stdtrit(freedom, 1 - alpha / 2))
-
-
-def t_test(t: float, freedom: float) -> float:
-    """Return the two-sided p-value of a t statistic."""
-    from scipy.special import stdtr
-
-    return float(2 * stdtr(freedom, -abs(t)))

@@ -90,7 +90,7 @@ class TableRows(HTMLParser):
 
 
 def sections(text: str) -> Mapping[str, Mapping[str, dict[str, str]]]:
-    """Return the tables of a Markdown page: heading -> first cell without a mark -> column -> text."""
+    """Return a page's tables: heading -> row -> column -> text; rows without their marks."""
     out: dict[str, dict[str, dict[str, str]]] = {}
     title, columns = "", list[str]()
     for line in text.splitlines():
@@ -140,7 +140,7 @@ def ends(contrast: Contrast) -> Any:
     return pytest.approx(values, rel=1e-9, abs=1e-12, nan_ok=True)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(evidences())
 def test_every_interval_of_two_rows_is_the_same_everywhere(evidence: Evidence) -> None:
     statistics = aggregate(evidence)
@@ -179,7 +179,7 @@ def test_every_interval_of_two_rows_is_the_same_everywhere(evidence: Evidence) -
             assert lines["95 % interval"] == numbers.interval(contrast.low, contrast.high)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(evidences())
 def test_no_row_that_may_be_the_best_is_worse_than_a_leading_row(evidence: Evidence) -> None:
     decision = aggregate(evidence).decision

@@ -76,30 +76,6 @@ def test_unreliable_denominators(method: float, se: float, answer: bool) -> None
     assert over_seeds.unreliable(method, 70, se) is answer
 
 
-def test_difference_matches_scipys_paired_t_test() -> None:
-    a = {0: 71.3, 1: 72.1, 2: 70.9, 3: 71.0}
-    b = {3: 70.2, 2: 70.6, 1: 71.0, 0: 71.1, 9: 50.0}
-    found = over_seeds.difference(a, b)
-    test = scipy.stats.ttest_rel([a[s] for s in a], [b[s] for s in a])
-    interval = test.confidence_interval(0.95)
-    assert found.n == 4
-    assert found.p == pytest.approx(test.pvalue)
-    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
-    assert found.mean == pytest.approx((0.2 + 1.1 + 0.3 + 0.8) / 4)
-    assert found.se == pytest.approx(found.sd / 2)
-
-
-def test_difference_without_variance_has_no_interval() -> None:
-    one = over_seeds.difference({0: 2.0}, {0: 1.0, 1: 5.0})
-    assert (one.n, one.mean) == (1, 1.0)
-    same = over_seeds.difference({0: 2.1, 1: 3.1}, {0: 1.0, 1: 2.0})
-    assert same.mean == pytest.approx(1.1)
-    none = over_seeds.difference({0: 1.0}, {1: 1.0})
-    assert none.n == 0 and math.isnan(none.mean)
-    for found in (one, same, none):
-        assert all(map(math.isnan, (found.low, found.high, found.p)))
-
-
 def test_t_interval_matches_scipy() -> None:
     values = [71.3, 72.1, 70.9, 71.0]
     wanted = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
