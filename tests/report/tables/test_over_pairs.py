@@ -45,7 +45,7 @@ def test_survivors_of_divergence_are_never_marked_as_the_best() -> None:
     records[first.id] = ended(first, "diverged", "loss is nan in epoch 1")
     text = markdown(aggregate_of(grid, cells, records))
     assert re.search(r"\| semckd \? \| \*\*84\.\d\d \(1 of 6 runs diverged\)\*\* \|", text)
-    assert "(2/3, 1 of 3 runs diverged) ? |" in text
+    assert "(2/3, 1 of 3 runs diverged) ?** |" in text
     assert "semckd ●" not in text
 
 
