@@ -236,7 +236,9 @@ def _further_tables(aggregate: Aggregate) -> list[Table]:
         out.append(_published(grid, frame))
     if frame["seconds"].notna().any():
         out.append(supplementary.costs(frame, methods.baseline))
-    out += [supplementary.best_epoch(frame), supplementary.objectives(aggregate.evidence.cells)]
+    if not aggregate.headline.held_out:
+        out.append(supplementary.best_epoch(frame))
+    out.append(supplementary.objectives(aggregate.evidence.cells))
     return out
 
 

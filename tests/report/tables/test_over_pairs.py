@@ -76,3 +76,4 @@ def test_sweep_shows_held_out_accuracy_and_names_no_winner() -> None:
     assert not {"●", "▲", "▼"} & set(text) and not table.bold
     assert "kdbench select --grid" in text and "highest mean" not in text
     assert "Would it hold on another pair?" not in text
+    assert "highest test accuracy" not in text.lower() and "Best epoch" not in text
