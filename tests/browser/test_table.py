@@ -117,8 +117,9 @@ def test_head_and_first_column_stay_in_view(page_path: Path, open_page: Any, wid
     row = page.locator("#leaderboard tbody tr").nth(14)
     row.evaluate("x => scrollTo(0, scrollY + x.getBoundingClientRect().top - 200)")
     page.locator("#table-scroll").evaluate("x => { x.scrollLeft = 700; }")
-    page.wait_for_function("!document.querySelector('#pinned').firstChild.hidden")
-    page.wait_for_function("document.querySelector('#pinned').firstChild.scrollLeft === 700")
+    pinned = page.locator("#pinned > div")
+    expect(pinned).to_be_visible()
+    expect(pinned).to_have_js_property("scrollLeft", 700)
     seen = page.evaluate(
         """() => {
             const at = (x, y) => document.elementFromPoint(x, y);
@@ -149,7 +150,7 @@ def test_head_and_first_column_stay_in_view(page_path: Path, open_page: Any, wid
     copy = page.locator("#pinned th").nth(FIRST_PAIR + 3)
     assert copy.get_attribute("aria-sort") == "descending"
     page.evaluate("scrollTo(0, 0)")
-    page.wait_for_function("document.querySelector('#pinned').firstChild.hidden")
+    expect(pinned).to_be_hidden()
 
 
 def test_table_has_no_vertical_scrollbar_and_its_rows_are_compact(
