@@ -57,13 +57,11 @@ def test_index_links_to_every_grid(open_page: Any, tmp_path: Path) -> None:
         page = open_page(path, viewport={"width": width, "height": 800})
         page.screenshot(path=tmp_path / f"{width}.png")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        heads = page.locator("#grids thead th")
-        heads.nth(3).get_by_role("button").click()
-        names = page.eval_on_selector_all("#grids .under", "all => all.map(x => x.textContent)")
-        assert names == ["two", "one", "'><b>bad"]
-        assert heads.nth(3).get_attribute("aria-sort") == "descending"
+        titles = page.eval_on_selector_all("#grids h2", "all => all.map(x => x.textContent)")
+        assert titles == ["'><b>bad", "Grid one", "Grid two"]
         page.get_by_label("Search").fill("grid two")
         assert page.locator("#count").text_content() == "1 of 3 grids"
+        assert page.locator("#grids > li:visible").count() == 1
         page.get_by_role("link", name="Grid two").click()
         assert page.locator("h1").text_content() == "Grid two"
         page.get_by_role("link", name="All results").click()

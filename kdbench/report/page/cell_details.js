@@ -36,6 +36,9 @@ function seeds(cell) {
   });
   const box = element("div", null, "scroll");
   box.append(table);
+  box.tabIndex = 0;
+  box.setAttribute("role", "region");
+  box.setAttribute("aria-label", "Every seed, scrolls sideways");
   return box;
 }
 

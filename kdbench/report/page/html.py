@@ -68,13 +68,16 @@ def render(
     data = (
         cell_details.payload(aggregate, rows, columns, command) if opens else cell_details.NOTHING
     )
+    questions = answers.answers(aggregate)
     return _fill(
         "page.html.j2",
         SCRIPTS,
         title=grid.title,
         departures=DEPARTURES,
         introduction=_introduction(grid, rows, columns),
-        answers=answers.answers(aggregate),
+        description=" ".join([*questions[0].sentences[:1], questions[0].command]).strip(),
+        claim=" ".join(grid.report.supports.split()),
+        answers=questions,
         further=answers.further(aggregate, rows, columns),
         hero=hero.hero(aggregate),
         supports=supports,
@@ -104,18 +107,21 @@ def index(results: Path) -> str:
     """
     return _fill(
         "index.html.j2",
-        ("theme.js", "sort.js", "index.js"),
+        ("theme.js", "index.js"),
+        ("style.css", "index.css"),
         title="Results",
         entries=results_index.entries(results),
     )
 
 
-def _fill(template: str, scripts: Iterable[str], **values: Any) -> str:
+def _fill(
+    template: str, scripts: Iterable[str], styles: Iterable[str] = STYLES, **values: Any
+) -> str:
     """Fill a template with styles and scripts, and a policy that allows only these.
 
     Even if some text were rendered as markup, no browser would run or load anything for it.
     """
-    style, code = "".join(map(_read, STYLES)), "".join(map(_read, scripts))
+    style, code = "".join(map(_read, styles)), "".join(map(_read, scripts))
     policy = (
         f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(code)}; "
         "img-src data:; base-uri 'none'; form-action 'none'"

@@ -1,4 +1,4 @@
-"""Entries of ``results/index.html``: every grid with a leaderboard, read from its CSV."""
+"""Entries of ``results/index.html``: every grid with a leaderboard, read from its files alone."""
 
 import csv
 import math
@@ -9,6 +9,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from kdbench.grid.run import BASELINES
+from kdbench.report.page import thumbnail
+from kdbench.report.page.thumbnail import Thumbnail
+
+HEAD = 20_000
+"""Characters of a page that hold its title and what it says about itself."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +24,9 @@ class IndexEntry:
         name: of its folder.
         title: of its page, or the name.
         link: to its page, quoted.
+        answer: which method its page names first.
+        supports: the claim that its page supports.
+        picture: of its methods; None if their differences are not known.
         data: distinct data sets of its rows.
         protocol: distinct protocols of its rows.
         methods: number of methods.
@@ -32,6 +40,9 @@ class IndexEntry:
     name: str
     title: str
     link: str
+    answer: str = ""
+    supports: str = ""
+    picture: Thumbnail | None = None
     data: str = ""
     protocol: str = ""
     methods: int = 0
@@ -57,13 +68,17 @@ def _entry(path: Path) -> IndexEntry:
     folder = path.parent
     page = next((p for p in ("index.html", "leaderboard.md") if (folder / p).is_file()), path.name)
     link = f"{quote(folder.name, errors='replace')}/{page}"
-    title = _title(folder / "index.html") or folder.name
+    head = _head(folder / "index.html")
+    title = head.title or folder.name
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if row["method"] != "teacher"]
         seeds = [int(row["expected"]) for row in rows]
         return IndexEntry(
             folder.name, title, link,
+            answer=head.meta.get("description", ""),
+            supports=head.meta.get("supports", ""),
+            picture=thumbnail.read(folder / "across.csv"),
             data=_words(row["dataset"] for row in rows),
             protocol=_words(row["protocol"] for row in rows),
             methods=len({row["method"] for row in rows} - set(BASELINES)),
@@ -81,15 +96,25 @@ def _words(values: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(values))
 
 
-class _Title(HTMLParser):
-    """The text of the first ``title``."""
+class _Head(HTMLParser):
+    """The text of the first ``title``, and the contents of ``meta`` by name."""
 
     def __init__(self) -> None:
         super().__init__()
         self.inside, self.text = False, ""
+        self.meta: dict[str, str] = {}
 
-    def handle_starttag(self, tag: str, attrs: object) -> None:
+    @property
+    def title(self) -> str:
+        return " ".join(self.text.split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.inside = tag == "title" and not self.text
+        values = dict(attrs)
+        if tag == "meta" and values.get("name"):
+            self.meta.setdefault(
+                str(values["name"]), " ".join((values.get("content") or "").split())
+            )
 
     def handle_endtag(self, tag: str) -> None:
         self.inside = False
@@ -98,13 +123,12 @@ class _Title(HTMLParser):
         self.text += data if self.inside else ""
 
 
-def _title(page: Path) -> str:
-    """Return a page's title; empty if there is no page."""
+def _head(page: Path) -> _Head:
+    """Read what a page says about itself; nothing if there is no page."""
+    parser = _Head()
     try:
         with page.open(encoding="utf-8", errors="replace") as file:
-            start = file.read(20_000)
+            parser.feed(file.read(HEAD))
     except OSError:
-        return ""
-    parser = _Title()
-    parser.feed(start)
-    return " ".join(parser.text.split())
+        pass
+    return parser

@@ -4,6 +4,7 @@ import large_page
 
 from kdbench.report.page import html
 from kdbench.report.page.results_index import IndexEntry, entries
+from kdbench.report.page.thumbnail import Mark, Thumbnail
 from tests.report.page.test_html import HOSTILE, Reader
 
 
@@ -12,12 +13,16 @@ def test_every_grid_is_listed(tmp_path: Path) -> None:
     large_page.write(tmp_path, evidence)
     [entry] = entries(tmp_path)
     assert entry == IndexEntry(
-        "fake", "Fifteen methods on thirteen pairs", "fake/index.html", "digits", "crd",
-        methods=3, pairs=1, seeds=2, done=6, runs=8,
+        "fake", "Fifteen methods on thirteen pairs", "fake/index.html",
+        answer="at: the highest mean, 71.96 %, +0.54 over kd [−6.84, +7.93] (not settled), 1.00 × "
+        "its training time.",
+        supports="nothing, its numbers are made up",
+        data="digits", protocol="crd", methods=3, pairs=1, seeds=2, done=6, runs=8,
     )  # fmt: skip
     assert entry.coverage == "6 of 8 (75 %)"
     text = html.index(tmp_path)
     assert '<a href="fake/index.html">Fifteen methods on thirteen pairs</a>' in text
+    assert "Supports: nothing, its numbers are made up" in text
     assert html.index(tmp_path) == text
 
 
@@ -35,6 +40,34 @@ def test_damaged_and_older_folders_are_listed(tmp_path: Path) -> None:
     assert "cannot be read" in binary.trouble and "cannot be read: KeyError" in old.trouble
     assert (old.title, old.link) == ("old", "old/leaderboard.md")
     assert "cannot be read" in html.index(tmp_path)
+
+
+def test_card_has_a_small_picture(tmp_path: Path) -> None:
+    results = _folder(tmp_path, "one")
+    lines = ("kd,,,,behind", "at,2,1,3,leading", "sp,-2,,,behind")
+    (tmp_path / "one" / "across.csv").write_text(
+        "method,diff,diff_lo,diff_hi,state\n" + "\n".join(lines)
+    )
+    [entry] = entries(results)
+    assert entry.picture == Thumbnail(
+        (Mark(2, 66.7, 100.0, 83.3, True), Mark(6, 16.7, 16.7, 16.7, False)), 50.0, 8
+    )
+    assert html.index(results).count("<circle") == 2
+
+
+def test_damaged_or_older_table_over_pairs_has_no_picture(tmp_path: Path) -> None:
+    results = _folder(tmp_path, "one")
+    for content in (
+        "",
+        "method\nat\n",
+        "method,diff,diff_lo,diff_hi\nat,x,,\n",
+        "\x00",
+        "a,diff\n1,2\n",
+    ):
+        (tmp_path / "one" / "across.csv").write_text(content)
+        [entry] = entries(results)
+        assert entry.picture is None and not entry.trouble
+    assert "<svg" not in html.index(results)
 
 
 def test_index_without_results(tmp_path: Path) -> None:
