@@ -1,7 +1,6 @@
 """The first picture of a grid's page, small, from the grid's ``across.csv`` alone."""
 
 import csv
-import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ PIXELS = 4
 
 @dataclass(frozen=True)
 class Mark:
-    """A row: ends and dot in percent; ``leading``: it may be the best."""
+    """A row: ends and dot in percent; ``leading``: it is marked as one that may be the best."""
 
     y: int
     low: float
@@ -48,7 +47,10 @@ def read(path: Path) -> Thumbnail | None:
     """Draw the differences in a file; None if there are none, or it is missing or damaged."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            rows = [_row(row) for row in csv.DictReader(file)]
+            lines = list(csv.DictReader(file))
+        states = [line.get("state") for line in lines if line.get("state")]
+        shade = 2 * sum(state != "behind" for state in states) <= len(states)
+        rows = [_row(line, shade=shade) for line in lines]
     except (OSError, ValueError, KeyError, TypeError, csv.Error):
         return None
     drawn = sorted((row for row in rows if math.isfinite(row.diff)), key=lambda row: -row.diff)
@@ -70,9 +72,9 @@ def read(path: Path) -> Thumbnail | None:
     return Thumbnail(tuple(marks), place(0.0), PIXELS * len(marks))
 
 
-def _row(row: dict[str, str]) -> _Row:
+def _row(row: dict[str, str], *, shade: bool) -> _Row:
     """Read a line; without an interval, both of its ends are the difference."""
     diff = float(row["diff"] or "nan")
     ends = [float(row[key] or "nan") for key in ("diff_lo", "diff_hi")]
     low, high = (end if math.isfinite(end) else diff for end in ends)
-    return _Row(diff, low, high, row.get("state") == "leading")
+    return _Row(diff, low, high, shade and row.get("state") == "leading")

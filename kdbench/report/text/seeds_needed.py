@@ -58,4 +58,5 @@ def seed_count(seeds: float) -> str:
 
 def needed_seeds(contrast: Contrast, target: float, alpha: float = over_seeds.ALPHA) -> float:
     """Return the seeds that would detect a true difference of ``target`` points."""
-    return over_seeds.seeds_needed(contrast.se, contrast.df, contrast.n, target, alpha)
+    freedom = round(contrast.df, 9)  # over pairs, two seeds can give 0.99999...
+    return over_seeds.seeds_needed(contrast.se, freedom, contrast.n, target, alpha)

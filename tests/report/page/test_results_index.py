@@ -44,15 +44,18 @@ def test_damaged_and_older_folders_are_listed(tmp_path: Path) -> None:
 
 def test_card_has_a_small_picture(tmp_path: Path) -> None:
     results = _folder(tmp_path, "one")
-    lines = ("kd,,,,behind", "at,2,1,3,leading", "sp,-2,,,behind")
-    (tmp_path / "one" / "across.csv").write_text(
-        "method,diff,diff_lo,diff_hi,state\n" + "\n".join(lines)
-    )
+    head = "method,diff,diff_lo,diff_hi,state"
+    lines = (head, "kd,,,,behind", "at,2,1,3,leading", "sp,-2,,,behind")
+    (tmp_path / "one" / "across.csv").write_text("\n".join(lines))
     [entry] = entries(results)
     assert entry.picture == Thumbnail(
         (Mark(2, 66.7, 100.0, 83.3, True), Mark(6, 16.7, 16.7, 16.7, False)), 50.0, 8
     )
     assert html.index(results).count("<circle") == 2
+    many = "\n".join(lines).replace("behind", "leading")
+    (tmp_path / "one" / "across.csv").write_text(many)
+    [entry] = entries(results)
+    assert entry.picture and not any(mark.leading for mark in entry.picture.marks)
 
 
 def test_damaged_or_older_table_over_pairs_has_no_picture(tmp_path: Path) -> None:
