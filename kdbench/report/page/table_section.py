@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kdbench.grid.run import BASELINES
 from kdbench.report.page.drawn_bars import LengthScale
 from kdbench.report.page.main_table import Column, TableRow
 from kdbench.report.tables import marks
@@ -225,4 +224,4 @@ def _complete(aggregate: Aggregate, rows: Sequence[TableRow]) -> str:
 
 def values(section: TableSection) -> dict[str, Any]:
     """Return the section and the texts of its marks under the templates' names."""
-    return {"board": section, "marks": MARKS, "mark_words": MARK_WORDS, "references": BASELINES}
+    return {"board": section, "marks": MARKS, "mark_words": MARK_WORDS}
