@@ -1,5 +1,6 @@
 """State of a grid and its runs, read from ``runs/``."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -21,6 +22,7 @@ from kdbench.runs import heartbeat, lease, records
 from kdbench.runs.heartbeat import Beat
 from kdbench.runs.lease import Holder
 from kdbench.runs.records import Record
+from kdbench.stats.headline import ON_TEST, Headline, headline
 from kdbench.wording import duration
 
 ORDER = ("done", "running", "queued", "held", "pending", "blocked", "diverged", "failed", "skipped")
@@ -133,7 +135,7 @@ def render(grid: Grid, expansion: Expansion, runs: Path) -> Group:
     for pair, cell in rows(expansion):
         if pair != last and last:
             table.add_section()
-        state = Text(_describe_cell(cell, now))
+        state = Text(_describe_cell(cell, now, headline(grid)))
         table.add_row(
             Text(pair if pair != last else ""), Text(cell.method), str(len(cell.runs)), state
         )
@@ -142,15 +144,18 @@ def render(grid: Grid, expansion: Expansion, runs: Path) -> Group:
     return Group(Text(grid.title, style="bold"), table, Text(line))
 
 
-def mean_accuracy(cell: Cell, loaded: Mapping[str, Record]) -> float | None:
-    """Return the mean test accuracy in percent of a cell's results so far; None without one."""
-    accs = [r.result.test_acc for run in cell.runs if (r := loaded.get(run.id)) and r.result]
+def mean_accuracy(
+    cell: Cell, loaded: Mapping[str, Record], headline: Headline = ON_TEST
+) -> float | None:
+    """Return the mean accuracy in percent of a cell's results so far; None without one."""
+    ended = (record for run in cell.runs if (record := loaded.get(run.id)))
+    accs = [acc for record in ended if not math.isnan(acc := headline.of(record.result))]
     return sum(accs) / len(accs) if accs else None
 
 
-def _describe_cell(cell: Cell, now: Snapshot) -> str:
+def _describe_cell(cell: Cell, now: Snapshot, compared_by: Headline) -> str:
     parts = [count(now.state_of[run.id] for run in cell.runs)]
-    mean = mean_accuracy(cell, now.loaded)
+    mean = mean_accuracy(cell, now.loaded, compared_by)
     if mean is not None:
         parts.append(f"{mean:.2f} %")
     for run in cell.runs:

@@ -11,6 +11,7 @@ from kdbench.grid.grid import Grid
 from kdbench.grid.run import Cell, Run
 from kdbench.runs.heartbeat import Beat
 from kdbench.runs.lease import Holder
+from kdbench.stats.headline import ON_HELD_OUT
 
 
 def content(grid: Grid, expansion: Expansion, now: Snapshot) -> dict[str, Any]:
@@ -41,6 +42,7 @@ def _cell(pair: str, cell: Cell, now: Snapshot) -> dict[str, Any]:
         "runs": len(cell.runs),
         "states": counts(now.state_of[run.id] for run in cell.runs),
         "test_acc_percent": mean_accuracy(cell, now.loaded),
+        "val_acc_percent": mean_accuracy(cell, now.loaded, ON_HELD_OUT),
     }
 
 
@@ -60,6 +62,7 @@ def _run(run: Run, now: Snapshot) -> dict[str, Any]:
         "state": state,
         "reason": (record.reason if record else "") or None,
         "test_acc_percent": result.test_acc if result else None,
+        "val_acc_percent": result.val_acc if result else None,
         "progress": progress(beat) if beat else None,
         "holder": _holder(holder) if holder else None,
     }

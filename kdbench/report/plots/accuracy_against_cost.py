@@ -11,6 +11,7 @@ from kdbench.report.plots import labels, style
 from kdbench.report.plots.style import CURVE, LINES, MEAN, Sheet, capped, paper, plain
 from kdbench.report.tables import marks
 from kdbench.stats.decision import Decision
+from kdbench.stats.headline import ON_TEST, Headline
 from kdbench.stats.paired_differences import Contrasts
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ def front(points: Sequence[Point]) -> list[Point]:
 
 
 @paper()
-def trade_off(title: str, frame: "pd.DataFrame", decision: Decision) -> "Figure":
+def trade_off(
+    title: str, frame: "pd.DataFrame", decision: Decision, headline: Headline = ON_TEST
+) -> "Figure":
     """Draw mean accuracy over training time, including the student alone, a panel per pair.
 
     Marks are full for methods that may be the best of the pair. One bar shows the size of a typical
@@ -58,6 +61,7 @@ def trade_off(title: str, frame: "pd.DataFrame", decision: Decision) -> "Figure"
         title: of the figure.
         frame: ``Aggregate.frame``; ``time_ratio`` is training time over the baseline's.
         decision: for the baseline, marks and intervals.
+        headline: the accuracy in the frame.
     """
     baseline = str(decision.baseline)
     pairs = list(dict.fromkeys(frame["pair"]))
@@ -83,7 +87,7 @@ def trade_off(title: str, frame: "pd.DataFrame", decision: Decision) -> "Figure"
             )  # fmt: skip
         axis.set_title(plain(pair, 60), fontsize=9)
         if i % across == 0:
-            axis.set_ylabel("test accuracy, last epoch, %")
+            axis.set_ylabel(f"{headline.name}, last epoch, %")
         if i + across >= len(shown):
             axis.set_xlabel(f"training time relative to {plain(baseline)}")
     _legend(figure, baseline)

@@ -9,6 +9,7 @@ from kdbench.report.plots import style
 from kdbench.report.plots.style import LINES, MEAN, PAPER, SEEDS, Sheet, capped, paper, plain
 from kdbench.runs.records import Record
 from kdbench.stats.cell_summary import by_pair, summarise, teacher_accuracy
+from kdbench.stats.headline import ON_TEST, Headline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,13 +20,19 @@ MOST = 50
 
 
 @paper()
-def accuracy(title: str, cells: Sequence[Cell], records: Mapping[str, Record]) -> "Figure":
+def accuracy(
+    title: str,
+    cells: Sequence[Cell],
+    records: Mapping[str, Record],
+    headline: Headline = ON_TEST,
+) -> "Figure":
     """Draw the accuracy of every seed; teacher and mean of the students alone are lines.
 
     Args:
         title: of the figure.
         cells: of all pairs.
         records: by run id.
+        headline: the accuracy to draw.
     """
     pairs = by_pair(cells)
     methods = list(dict.fromkeys(cell.method for cell in cells if cell.method != "teacher"))
@@ -44,14 +51,14 @@ def accuracy(title: str, cells: Sequence[Cell], records: Mapping[str, Record]) -
     title += capped(len(shown), len(pairs), "pairs") + capped(len(rows), len(methods), "methods")
     figure, axes = sheet.draw(title + capped(min(seeds, MOST), seeds, "seeds"), range(len(shown)))
     for i, (axis, pair) in enumerate(zip(axes, shown, strict=True)):
-        _panel(axis, pair, rows, pairs[pair], records)
+        _panel(axis, pair, rows, pairs[pair], records, headline)
         axis.set_yticks([])
         if i % across == 0:
             axis.set_yticks(range(len(rows)), [plain(method) for method in rows])
             axis.tick_params(axis="y", length=0)
         # The lowest panel of each column has the axis label, even if the last row is not full.
         if i + across >= len(shown):
-            axis.set_xlabel("test accuracy, last epoch, %")
+            axis.set_xlabel(f"{headline.name}, last epoch, %")
     _legend(figure)
     return figure
 
@@ -62,8 +69,9 @@ def _panel(
     methods: Sequence[str],
     cells: Sequence[Cell],
     records: Mapping[str, Record],
+    headline: Headline,
 ) -> None:
-    summaries = {cell.method: summarise(cell.runs, records) for cell in cells}
+    summaries = {cell.method: summarise(cell.runs, records, headline) for cell in cells}
     seeds: list[tuple[float, int]] = []
     means: list[tuple[float, int]] = []
     for y, method in enumerate(methods):
@@ -94,7 +102,7 @@ def _panel(
         )
     if not math.isnan(student):
         axis.axvline(student, color=LINES, linewidth=1, linestyle="--", zorder=1)
-    low, high = _teacher(axis, teacher_accuracy(cells, records), low, high)
+    low, high = _teacher(axis, teacher_accuracy(cells, records, headline), low, high)
     axis.set_xlim(low, high)
     _beyond(axis, seeds, means)
     axis.set_title(plain(pair, 36), fontsize=9)

@@ -1,4 +1,4 @@
-"""Learning curves: test accuracy over the epochs, a panel per method and pair."""
+"""Learning curves: accuracy over the epochs, a panel per method and pair."""
 
 import math
 from collections import defaultdict
@@ -10,6 +10,7 @@ from kdbench.report.plots.style import PANELS, Plot, capped
 from kdbench.runs.evidence import Evidence
 from kdbench.runs.records import Record
 from kdbench.stats.cell_summary import by_pair, row_label, summarise
+from kdbench.stats.headline import headline
 from kdbench.wording import counted
 
 NAME = "curves"
@@ -48,12 +49,13 @@ def learning_curves(evidence: Evidence) -> list[Plot]:
         + capped(min(len(methods), PANELS), len(methods), "methods")
         + capped(min(seeds, SEEDS), seeds, "seeds")
     )
-    look = Look("epoch", "test accuracy, %", baseline or "", band="lowest to highest seed")
+    shown_accuracy = headline(evidence.grid).name
+    look = Look("epoch", f"{shown_accuracy}, %", baseline or "", band="lowest to highest seed")
     title = f"{evidence.grid.title}: learning curves{notes}"
     panels_of = counted(min(len(methods), PANELS), "method")
     alt = (
-        f"Test accuracy over the epochs, mean and range over seeds, a panel for each of "
-        f"{panels_of} on {{}}; student alone and baseline in grey."
+        f"{shown_accuracy.capitalize()} over the epochs, mean and range over seeds, a panel for "
+        f"each of {panels_of} on {{}}; student alone and baseline in grey."
     )
     return plots(NAME, "Learning curves", title, alt, panels, look)
 
@@ -88,12 +90,13 @@ def missing(cell: Cell, records: Mapping[str, Record]) -> str:
 
 def _curve(evidence: Evidence, cell: Cell) -> PlotLine | None:
     by_epoch: dict[float, list[float]] = defaultdict(list)
+    key = headline(evidence.grid).key
     for run in cell.runs[:SEEDS]:
         record = evidence.records.get(run.id)
         if record is None or record.status != "done":
             continue
         for row in evidence.history(run.id):
-            epoch, accuracy = row.get("epoch", math.nan), row.get("test_acc", math.nan)
+            epoch, accuracy = row.get("epoch", math.nan), row.get(key, math.nan)
             if math.isfinite(epoch) and math.isfinite(accuracy):
                 by_epoch[epoch].append(accuracy)
     if not by_epoch:

@@ -16,7 +16,7 @@ from kdbench.runs.evidence import Evidence
 from kdbench.stats.aggregate import Aggregate
 from kdbench.stats.cell_summary import by_pair
 from kdbench.stats.decision import Decision
-from kdbench.stats.headline import chooses_on_held_out
+from kdbench.stats.headline import headline
 from kdbench.wording import counted
 
 if TYPE_CHECKING:
@@ -82,12 +82,13 @@ def figures(aggregate: Aggregate) -> Iterator[Plot]:
 
 def every_seed(evidence: Evidence) -> Plot:
     """Draw the first figure, the only one that needs no statistics."""
+    shown = headline(evidence.grid)
     return Plot(
         "accuracy",
         "Every seed",
-        f"Test accuracy of every seed as a point and of their mean as a bar, {_size(evidence)}; "
-        "lines for the student alone and the teacher.",
-        accuracy(evidence.grid.title, evidence.cells, evidence.records),
+        f"{shown.name.capitalize()} of every seed as a point and of their mean as a bar, "
+        f"{_size(evidence)}; lines for the student alone and the teacher.",
+        accuracy(evidence.grid.title, evidence.cells, evidence.records, shown),
     )
 
 
@@ -100,7 +101,7 @@ def others(evidence: Evidence, frame: "pd.DataFrame", decision: Decision) -> Ite
         decision: ``Aggregate.decision``.
     """
     grid, baseline, what = evidence.grid, decision.baseline, _size(evidence)
-    choosing = chooses_on_held_out(grid)
+    shown = headline(grid)
     if baseline and frame["diff"].notna().any():
         yield Plot(
             "differences",
@@ -113,11 +114,11 @@ def others(evidence: Evidence, frame: "pd.DataFrame", decision: Decision) -> Ite
         yield Plot(
             "cost",
             "Accuracy against cost",
-            f"Mean test accuracy over training time relative to the baseline's, {what}; a line "
+            f"Mean {shown.name} over training time relative to the baseline's, {what}; a line "
             "joins the Pareto front.",
-            trade_off(f"{grid.title}: accuracy against cost", frame, decision),
+            trade_off(f"{grid.title}: accuracy against cost", frame, decision, shown),
         )
-    if decision.over.standings and not choosing:
+    if decision.over.standings and not shown.held_out:
         yield Plot(
             "ranks",
             "Range of each rank",

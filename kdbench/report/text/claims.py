@@ -35,8 +35,8 @@ def claim_lines(aggregate: Aggregate) -> tuple[list[str], list[str]]:
     evidence, frame, decision = aggregate.evidence, aggregate.frame, aggregate.decision
     grid = evidence.grid
     against = [grid.report.against.strip() or NOT_STATED]
-    against += _test_set(first_result(evidence.cells, evidence.records), frame)
     if not aggregate.headline.held_out:
+        against += _test_set(first_result(evidence.cells, evidence.records), frame)
         against += _seeds(decision)
     against.append(_one_teacher(grid))
     supports = [grid.report.supports.strip() or NOT_STATED]

@@ -20,6 +20,7 @@ from kdbench.report.text.places_of_methods import (
 )
 from kdbench.report.text.seeds_needed import seeds_sentence
 from kdbench.stats.aggregate import Aggregate
+from kdbench.stats.cell_summary import first_result
 from kdbench.stats.decision import Decision
 from kdbench.stats.headline import chooses_on_held_out, how_to_choose
 from kdbench.stats.over_seeds import mean, standard_error
@@ -231,10 +232,10 @@ def _told(decision: Decision, compared: Sequence[Contrast]) -> str:
 def _held_out(aggregate: Aggregate) -> list[str]:
     """Say how exact an accuracy on the held-out images is."""
     evidence, headline = aggregate.evidence, aggregate.headline
-    results = [r.result for r in evidence.records.values() if r.result]
-    if not results or not aggregate.decision.over.means:
+    result = first_result(evidence.cells, evidence.records)
+    if result is None or not aggregate.decision.over.means:
         return []
-    held = headline.count(evidence.grid.dataset, results[0])
+    held = headline.count(evidence.grid.dataset, result)
     level = mean(aggregate.decision.over.means.values())
     points = numbers.number(standard_error(level, held), 1)
     return [

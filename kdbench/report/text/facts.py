@@ -18,6 +18,7 @@ from kdbench.stats.cell_summary import (
     teacher_accuracy,
     teacher_ids,
 )
+from kdbench.stats.headline import Headline
 from kdbench.wording import counted
 
 
@@ -31,6 +32,8 @@ def fact_lines(aggregate: Aggregate) -> list[tuple[str, str]]:
     """Describe what was run: (name, plain text)."""
     evidence = aggregate.evidence
     grid, cells, records = evidence.grid, evidence.cells, evidence.records
+    headline = aggregate.headline
+    images = headline.images if headline.held_out else "the test set"
     return [
         ("Data", _data(grid, first_result(cells, records), aggregate.data)),
         ("Protocol", protocol(grid)),
@@ -38,11 +41,11 @@ def fact_lines(aggregate: Aggregate) -> list[tuple[str, str]]:
         *_pair_options(grid),
         (
             "Headline",
-            "top-1 accuracy on the test set after the last epoch, in percent; no epoch, method or "
+            f"top-1 accuracy on {images} after the last epoch, in percent; no epoch, method or "
             "setting is selected on the test set by kdbench",
         ),
         ("Seeds", f"{', '.join(map(str, grid.seeds))}, the same for every method"),
-        *_teachers(grid, cells, records),
+        *_teachers(cells, records, headline),
         *_environment(cells, records),
         ("Runs", _count(cells, records)),
     ]
@@ -101,7 +104,7 @@ def _pair_options(grid: Grid) -> list[tuple[str, str]]:
 
 
 def _teachers(
-    grid: Grid, cells: Sequence[Cell], records: Mapping[str, Record]
+    cells: Sequence[Cell], records: Mapping[str, Record], headline: Headline
 ) -> list[tuple[str, str]]:
     """Describe each teacher's accuracy and weights; warn if its students used different weights."""
     weights: dict[str, dict[str, None]] = {}
@@ -118,7 +121,7 @@ def _teachers(
     lines: dict[str, None] = {}
     for members in by_pair(cells).values():
         for run_id in teacher_ids(members):
-            accuracy = teacher_accuracy(members, records)
+            accuracy = teacher_accuracy(members, records, headline)
             digests = list(weights.get(run_id, {}))
             text = f"{members[0].teacher} (run {run_id}): "
             text += "no accuracy yet" if math.isnan(accuracy) else f"{accuracy:.2f} %"
