@@ -162,6 +162,19 @@ def test_page_in_markdown() -> None:
     assert "top-1 accuracy on held-out training images after the last epoch" in text
 
 
+def test_page_in_html() -> None:
+    text = texts("sweep")["index.html"]
+    assert TEST_COLUMN in text
+    assert not set(text) & set(MARKS)
+    assert "may be the best" not in text
+    stated = "test accuracy (do not choose by it)"
+    assert "test accuracy" not in text.casefold().replace(stated, "")
+    assert "kdbench select --grid grid.yaml" in text
+    table = text[text.index("<table") :]
+    places = [table.index(f">{row}</button>") for row in IN_ORDER]
+    assert places == sorted(places)
+
+
 @pytest.mark.parametrize("name", ["leaderboard.tex", "terminal", "answers"])
 def test_other_texts(name: str) -> None:
     text = texts("sweep")[name]

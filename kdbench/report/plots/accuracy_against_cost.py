@@ -69,6 +69,7 @@ def trade_off(
     across = min(len(shown), 2) or 1
     sheet = Sheet(across, size=(4.2, 3.4), left=0.7, gap=(0.6, 0.75), bottom=0.8)
     figure, axes = sheet.draw(title + capped(len(shown), len(pairs), "pairs"), range(len(shown)))
+    any_full = False
     for i, (axis, pair) in enumerate(zip(axes, shown, strict=True)):
         rows = frame[(frame["pair"] == pair) & (frame["method"] != "teacher")]
         points = _points(rows)
@@ -78,6 +79,7 @@ def trade_off(
             for point in points
             if marks.of_row(decision.on_pair[pair], point.method) == marks.LEADING
         }
+        any_full = any_full or bool(leading)
         _panel(figure, axis, points, baseline, leading, half)
         missing = len(rows) - len(points)
         if points and missing:
@@ -90,7 +92,7 @@ def trade_off(
             axis.set_ylabel(f"{headline.name}, last epoch, %")
         if i + across >= len(shown):
             axis.set_xlabel(f"training time relative to {plain(baseline)}")
-    _legend(figure, baseline)
+    _legend(figure, baseline, any_full)
     return figure
 
 
@@ -218,7 +220,7 @@ def _names(
             )  # fmt: skip
 
 
-def _legend(figure: "Figure", baseline: str) -> None:
+def _legend(figure: "Figure", baseline: str, any_full: bool) -> None:
     from matplotlib.lines import Line2D
 
     ring: dict[str, Any] = {
@@ -228,8 +230,8 @@ def _legend(figure: "Figure", baseline: str) -> None:
         Line2D([], [], marker="o", label="method", **ring),
         Line2D([], [], marker="D", label=plain(baseline), **ring),
         Line2D([], [], marker="s", label="student alone", **ring),
-        Line2D([], [], marker="o", label="full: may be the best",
-               **ring | {"markerfacecolor": CURVE}),
+        *([Line2D([], [], marker="o", label="full: may be the best",
+                  **ring | {"markerfacecolor": CURVE})] if any_full else []),
         Line2D([], [], color=MEAN, label="Pareto front of the means", linewidth=1.2),
         Line2D([], [], color=LINES, marker="|", linestyle="", markersize=9,
                label=f"typical 95 % interval of a difference to {plain(baseline, 12)}"),
