@@ -64,7 +64,8 @@ def test_status_has_a_row_per_cell_and_run(tmp_path: Path) -> None:
     assert {run.id for run in (*kd, *at)} <= set(by_id) and all(len(i) == 16 for i in by_id)
     assert by_id[kd[0].id] == {
         "pair": "r8w4 -> r8w3", "method": "kd", "seed": 0, "id": kd[0].id, "state": "done",
-        "reason": None, "test_acc_percent": 80.0, "progress": None, "holder": None,
+        "reason": None, "test_acc_percent": 80.0, "val_acc_percent": None, "progress": None,
+        "holder": None,
     }  # fmt: skip
     assert by_id[kd[1].id]["progress"] == {
         "phase": "train", "epoch": 3, "epochs": 9, "step": 1, "steps_per_epoch": 4,
