@@ -163,6 +163,11 @@ def test_table_has_no_vertical_scrollbar_and_its_rows_are_compact(
         "#leaderboard tbody tr", "all => all.map(x => x.getBoundingClientRect().height)"
     )
     assert max(heights) <= 36
+    wide = page.eval_on_selector_all(
+        "#leaderboard tbody :is(td, th)",
+        "all => all.filter(x => !x.hidden && x.scrollWidth > x.clientWidth).map(x => x.innerText)",
+    )
+    assert wide == [], "every cell has room for its content"
 
 
 def test_pointer_and_focus_show_what_a_cell_leaves_out(page_path: Path, open_page: Any) -> None:
