@@ -158,7 +158,7 @@ def test_any_grid_gives_a_picture_or_a_sentence(pairs: list[dict[str, dict[int, 
     assert not re.search(r"\b(nan|inf)\b|–", text)
     picture = hero(given)
     if picture is None:
-        assert which(given) == ["No method has a result yet."]
+        assert not given.decision.over.means and which(given)
         return
     assert not re.search(r"\b(nan|inf)\b", " ".join(row.text for row in picture.rows))
     for row in picture.rows:
