@@ -12,16 +12,30 @@ function hintOf(target) {
   return [cell, cell ? $(".more", cell)?.textContent || "" : ""];
 }
 
-function showHint(event) {
-  const [owner, text] = hintOf(event.target);
-  hint.hidden = !text;
-  if (!text) return;
-  hint.textContent = text;
-  const place = owner.getBoundingClientRect(), own = hint.getBoundingClientRect();
+let hinted = null;
+
+function placeHint() {
+  if (!hinted) return;
+  const place = hinted.getBoundingClientRect(), own = hint.getBoundingClientRect();
   hint.style.left = `${Math.max(4, Math.min(place.left, innerWidth - own.width - 4))}px`;
   hint.style.top = `${place.bottom + own.height + 4 > innerHeight ? place.top - own.height - 2 : place.bottom + 2}px`;
 }
 
+function showHint(event) {
+  const [owner, text] = hintOf(event.target);
+  hint.hidden = !text;
+  hinted = text ? owner : null;
+  hint.textContent = text;
+  placeHint();
+}
+
+function hideHint() {
+  hint.hidden = true;
+  hinted = null;
+}
+
 for (const kind of ["pointerover", "focusin"]) document.addEventListener(kind, showHint);
-for (const kind of ["scroll", "focusout"]) addEventListener(kind, () => { hint.hidden = true; }, { passive: true, capture: true });
-addEventListener("keydown", (event) => { if (event.key === "Escape") hint.hidden = true; });
+document.addEventListener("focusout", hideHint);
+// The focus scrolls its cell into view.
+addEventListener("scroll", placeHint, { passive: true, capture: true });
+addEventListener("keydown", (event) => { if (event.key === "Escape") hideHint(); });
