@@ -76,7 +76,7 @@ def recommend(
         doubts = (
             ("noisy", method in noisy),
             ("troubled", method in troubled),
-            ("student", student in placed and not over.contrasts[method, str(student)].low > 0),
+            ("student", student is not None and not _beats(over, method, student)),
         )
         why[method] = tuple(word for word, holds in doubts if holds)
         state[method] = "unplaced" if why[method] else "leading"
@@ -108,6 +108,12 @@ def recommend(
         cheaper=min(cheaper, key=order) if cheaper else None,
         shade=2 * marked <= len(methods),
     )
+
+
+def _beats(over: OverPairs, method: str, student: str) -> bool:
+    """Whether the interval of the difference to the student is above 0, on the pairs there are."""
+    key = method, student
+    return key in over.contrasts and over.contrasts[key].low > 0
 
 
 def _may_equal(over: OverPairs, method: str, leader: str) -> bool:

@@ -55,3 +55,15 @@ def test_a_value_within_one_standard_error_is_simple_enough(gap: float, simplest
     shifts = (1.0, -1.0, 0.0)
     low = {seed: high[seed] - gap * 3**-0.5 + shifts[seed] for seed in high}
     assert choose({"low": 1.0, "high": 10.0}, [{"low": low, "high": high}]).simplest == simplest
+
+
+def test_a_student_without_results_on_a_pair_still_has_to_be_beaten() -> None:
+    first = {"kd": [50.0, 50.3, 49.8], "at": [60.0, 60.1, 60.3], "ft": [49.0, 49.5, 49.1]}
+    second = first | {"student": [70.0, 70.2, 69.9]}
+    pairs = {
+        name: pair({row: dict(enumerate(values)) for row, values in rows.items()})
+        for name, rows in (("a", first), ("b", second))
+    }
+    given = recommend(pairs, over(pairs), times={}, student="student", baseline="kd")
+    assert given.leader is None
+    assert given.why["at"] == ("student",)
