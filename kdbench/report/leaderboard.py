@@ -14,7 +14,8 @@ from kdbench.grid import published
 from kdbench.grid.grid import Grid
 from kdbench.grid.repeat_command import Commands
 from kdbench.report import results_folder
-from kdbench.report.page import html
+from kdbench.report.page import hero_image, html
+from kdbench.report.page.hero import hero
 from kdbench.report.plots import learning_curves, pictures
 from kdbench.report.plots.in_background import Draw, GetPictures, draw_here
 from kdbench.report.tables import accuracy, pair_summaries, supplementary
@@ -102,6 +103,8 @@ def files(aggregate: Aggregate, draw: Draw = draw_here) -> dict[str, bytes]:
         "index.html": _html(aggregate, tables, get_pictures).encode(),
         PAGE: markdown(aggregate, tables, get_pictures()).encode(),
     }
+    if image := hero_image.draw(aggregate):
+        out[hero_image.PATH] = image
     return out | pictures.files(get_pictures())
 
 
@@ -140,6 +143,7 @@ def markdown(aggregate: Aggregate, tables: "Tables", plots: Sequence[pictures.Pi
     parts = [
         f"# {escape(evidence.grid.title)}\n",
         *_answers(aggregate),
+        _over_pairs(aggregate),
         *(render(table) for table in tables.main),
         claims(aggregate),
         _unfinished(aggregate.frame),
@@ -152,6 +156,12 @@ def markdown(aggregate: Aggregate, tables: "Tables", plots: Sequence[pictures.Pi
         _other_files(archived=_archived(evidence)),
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _over_pairs(aggregate: Aggregate) -> str:
+    """Show the picture of all methods; empty if there is none."""
+    picture = hero(aggregate)
+    return f"![{escape(picture.title)}]({hero_image.PATH})\n" if picture else ""
 
 
 def _answers(aggregate: Aggregate) -> list[str]:

@@ -206,7 +206,7 @@ def test_report_lists_the_files_that_it_writes(tmp_path: Path) -> None:
     human = kdbench("report", "--grid", path, *folders)
     assert human.exit_code == 0 and '"schema"' not in human.stdout
     assert human.stdout.splitlines()[-1] == values["page"]
-    assert "83.25 ± " in human.stdout
+    assert "83.25   +1.25 [+0.97, +1.53] ▲" in human.stdout
     again = answer("report", "--from", target / "records.parquet", "--results", tmp_path / "b")
     keys = ("baseline", "pairs", "over_pairs", "recommendation")
     assert [again[key] for key in keys] == [values[key] for key in keys]

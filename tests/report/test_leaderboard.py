@@ -37,6 +37,8 @@ def test_write_creates_page_csv_and_plots(tmp_path: Path) -> None:
     path = leaderboard.write(aggregate_of(grid, cells, make_records(cells, typical)), tmp_path)
     assert path == tmp_path / "fake" / "leaderboard.md"
     files = sorted(str(p.relative_to(path.parent)) for p in path.parent.rglob("*") if p.is_file())
+    plots = [f"plots/{name}.{kind}" for name in PLOTS for kind in ("png", "svg")]
+    plots.append("plots/over_pairs.svg")
     assert files == [
         "across.csv",
         "index.html",
@@ -44,7 +46,7 @@ def test_write_creates_page_csv_and_plots(tmp_path: Path) -> None:
         "leaderboard.md",
         "leaderboard.parquet",
         "leaderboard.tex",
-        *(f"plots/{name}.{kind}" for name in sorted(PLOTS) for kind in ("png", "svg")),
+        *sorted(plots),
         "records.parquet",
     ]
     assert (tmp_path / "index.html").exists()
@@ -68,7 +70,7 @@ def test_same_records_give_same_bytes(tmp_path: Path) -> None:
     first = leaderboard.write(aggregate_of(grid, cells, records), tmp_path / "a").parent
     second = leaderboard.write(aggregate_of(grid, cells, backwards), tmp_path / "b").parent
     names = [p.relative_to(first) for p in first.rglob("*") if p.is_file()]
-    assert len(names) == 7 + 2 * len(PLOTS)
+    assert len(names) == 8 + 2 * len(PLOTS)
     for name in names:
         assert (first / name).read_bytes() == (second / name).read_bytes()
 
@@ -184,7 +186,7 @@ def test_order_of_sections_and_plots(tmp_path: Path) -> None:
     text = path.read_text()
     headings = [line[3:] for line in text.splitlines() if line.startswith("## ")]
     drawn = [line for line in text.splitlines() if line.startswith("![")]
-    assert [line[:-5].rpartition("/")[2] for line in drawn] == list(PLOTS)
+    assert [line[:-5].rpartition("/")[2] for line in drawn] == ["over_pairs", *PLOTS]
     plots = headings[3:-7]
     assert len(plots) == len(PLOTS)
     assert [*headings[:3], *headings[-7:]] == [

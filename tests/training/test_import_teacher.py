@@ -81,7 +81,8 @@ def test_accuracy_of_an_imported_teacher_is_that_on_the_data_of_the_grid(tmp_pat
     again, measured, _ = imported(tmp_path, 0, large)
     assert again == run_id and measured != acc
     assert f"{kd.result.teacher_acc:.2f}" == f"{measured:.2f}"
-    assert f"{measured:.2f} (imported)" in result.stdout
+    page = tmp_path / "results" / "small" / "leaderboard.md"
+    assert f"{measured:.2f} (imported)" in page.read_text()
     # The run stays that of the first import: record and run.json name the same data.
     assert (runs / run_id / "run.json").read_text() == before
     record = records.read(runs, run_id)

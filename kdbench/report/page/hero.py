@@ -5,17 +5,17 @@ the same SVG fits every screen without scaling its text.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from kdbench.report import numbers
+from kdbench.report.page.hero_axis import Line, Point, Scale
 from kdbench.report.text.decision_sentences import adjusted
 from kdbench.report.text.places_of_methods import reason, rows_of, several
 from kdbench.stats.aggregate import Aggregate
 from kdbench.stats.decision import Decision
 from kdbench.stats.headline import chooses_on_held_out
 from kdbench.stats.over_seeds import mean
-from kdbench.stats.paired_differences import Contrast
 
 ROW = 20
 """Height of a row in pixels."""
@@ -25,8 +25,6 @@ LONGEST = 20
 """Characters of a name that fit."""
 MOST_ROWS = 150
 """Most rows; the table has them all."""
-INSIDE = 0.9
-"""Share of the intervals that fit into the plot; longer ones are cut, with an arrow."""
 MARKS = {"leading": "●", "unplaced": "?"}
 
 
@@ -81,19 +79,6 @@ class HeroRow:
 
 
 @dataclass(frozen=True)
-class Line:
-    """A vertical line: ``x`` in percent, its label, and "left" or "right" if it is outside.
-
-    ``kind``: "tick", "zero" (the baseline), "student" or "teacher".
-    """
-
-    x: float
-    label: str
-    kind: str = "tick"
-    outside: str = ""
-
-
-@dataclass(frozen=True)
 class Hero:
     """The picture.
 
@@ -128,17 +113,6 @@ class Hero:
     below: int = BOTTOM
 
 
-@dataclass(frozen=True)
-class _Point:
-    """A row's value and interval, in the axis's unit; nan where unknown."""
-
-    row: str
-    value: float
-    low: float = math.nan
-    high: float = math.nan
-    contrast: Contrast | None = None
-
-
 def hero(aggregate: Aggregate) -> Hero | None:
     """Draw all rows over pairs; None if no row has a result."""
     decision = aggregate.decision
@@ -156,7 +130,7 @@ def hero(aggregate: Aggregate) -> Hero | None:
     hidden = points[MOST_ROWS:]
     points = points[:MOST_ROWS]
     references = _references(aggregate, zero)
-    scale = _Scale.of(points, references, zero)
+    scale = Scale.of(points, references, zero)
     rows = [_row(aggregate, point, i, scale, zero, sweep) for i, point in enumerate(points)]
     notes = [f"Not drawn, but in the table: {len(hidden)} rows."] if hidden else []
     notes += [f"Not drawn, no value to compare: {', '.join(missing)}."] if missing else []
@@ -175,16 +149,16 @@ def hero(aggregate: Aggregate) -> Hero | None:
     )
 
 
-def _points(decision: Decision, zero: str | None) -> list[_Point]:
+def _points(decision: Decision, zero: str | None) -> list[Point]:
     """List the rows that have a value: the difference to ``zero``, or the mean accuracy."""
     over = decision.over
     if zero is None:
-        return [_Point(row, value) for row, value in over.means.items()]
-    points = [_Point(zero, 0.0)]
+        return [Point(row, value) for row, value in over.means.items()]
+    points = [Point(zero, 0.0)]
     for row in rows_of(decision):
         if row != zero and (row, zero) in over.contrasts:
             contrast = over.contrasts[row, zero]
-            points.append(_Point(row, contrast.diff, contrast.low, contrast.high, contrast))
+            points.append(Point(row, contrast.diff, contrast.low, contrast.high, contrast))
     return points
 
 
@@ -204,55 +178,8 @@ def _references(aggregate: Aggregate, zero: str | None) -> dict[str, float]:
     return lines
 
 
-@dataclass(frozen=True)
-class _Scale:
-    """Maps values to percent of the plot's width."""
-
-    low: float
-    high: float
-
-    @classmethod
-    def of(
-        cls, points: Sequence[_Point], references: Mapping[str, float], zero: str | None
-    ) -> "_Scale":
-        """Fit all dots, nine of ten intervals and, if it is near, the teacher."""
-        values = [point.value for point in points]
-        ends = sorted(p.value - p.low for p in points if numbers.known(p.low))
-        reach = ends[min(math.ceil(INSIDE * len(ends)), len(ends)) - 1] if ends else 0.0
-        known = [end for p in points for end in (p.low, p.high) if p.value - p.low <= reach + 1e-9]
-        values += known + ([] if zero is None else [0.0])
-        low, high = min(values), max(values)
-        for value in references.values():
-            if low - 0.35 * (high - low) <= value <= high + 0.35 * (high - low):
-                low, high = min(low, value), max(high, value)
-        pad = 0.04 * (high - low) or 1.0
-        return cls(low - pad, high + pad)
-
-    def __call__(self, value: float) -> float:
-        """Return a position in percent, inside the plot."""
-        share = (value - self.low) / (self.high - self.low)
-        return round(100 * min(max(share, 0.0), 1.0), 2)
-
-    def line(self, kind: str, value: float, zero: str | None) -> Line:
-        outside = "left" if value < self.low else "right" if value > self.high else ""
-        label = str(zero) if kind == "zero" else kind
-        if outside:
-            number = numbers.number(value, 1) if zero is None else numbers.signed(value, 1)
-            label = f"{kind} {number}"
-        return Line(self(value), label, kind, outside)
-
-    def ticks(self) -> Iterable[Line]:
-        """Yield round numbers, about six."""
-        raw = (self.high - self.low) / 6
-        size = 10 ** math.floor(math.log10(raw))
-        step = next(k * size for k in (1, 2, 5, 10) if k * size >= raw * (1 - 1e-9))
-        digits = max(0, -math.floor(math.log10(step) + 1e-9))
-        for i in range(math.ceil(self.low / step), math.floor(self.high / step) + 1):
-            yield Line(self(i * step), numbers.number(i * step, digits))
-
-
 def _row(
-    aggregate: Aggregate, point: _Point, i: int, scale: _Scale, zero: str | None, sweep: bool
+    aggregate: Aggregate, point: Point, i: int, scale: Scale, zero: str | None, sweep: bool
 ) -> HeroRow:
     decision, row = aggregate.decision, point.row
     advice = decision.recommendation
@@ -291,7 +218,7 @@ def _highest(decision: Decision) -> str | None:
 
 
 def _lines(
-    aggregate: Aggregate, point: _Point, state: str, zero: str | None, sweep: bool
+    aggregate: Aggregate, point: Point, state: str, zero: str | None, sweep: bool
 ) -> Iterable[str]:
     """Yield a row's name and all its numbers over pairs."""
     decision, row = aggregate.decision, point.row

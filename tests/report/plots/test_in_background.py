@@ -96,7 +96,7 @@ def report(
 
 def test_bytes_do_not_depend_on_the_drawing_process(command: list[str]) -> None:
     _, plain = report(command, cores=1)
-    assert sum(name.endswith((".svg", ".png")) for name in plain) == 8
+    assert sum(name.endswith(".png") for name in plain) == 4
     for cores, more, draws_itself in (
         (2, "", False), (1, "", True), (2, THREAD, True), (2, KILLED, True), (2, SILENT, True)
     ):  # fmt: skip

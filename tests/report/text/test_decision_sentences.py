@@ -284,7 +284,7 @@ def test_sweep_names_no_winner() -> None:
         dataset=Dataset(name="digits", validation=0.2),
     )
     assert which(given) == [
-        "Choose on held-out images: `kdbench select --grid experiments/fake.yaml`."
+        "Choose on held-out images: kdbench select --grid experiments/fake.yaml."
     ]
 
 
