@@ -64,9 +64,9 @@ def measured(wanted: int) -> dict[str, str | float]:
 
         expansion = expand.expand(grid := parsing.load(path))
         expanded = time.perf_counter()
-        from kdbench.cli import plan
+        from kdbench.cli import plan, plan_text
 
-        plan.render(grid, expansion, Path(folder) / "runs", None)
+        plan_text.text(plan.estimated(grid, expansion, Path(folder) / "runs", None))
         ended, used = time.perf_counter(), time.process_time() - used
     n = len(expansion.runs)
     return {

@@ -62,7 +62,7 @@ def headline(grid: Grid) -> Headline:
 
 def how_to_choose(grid: Grid) -> str:
     """Return the sentence that takes the place of a recommendation in such a grid."""
-    return f"Choose on held-out images: `kdbench select --grid {grid.source}`"
+    return f"Choose on held-out images: kdbench select --grid {grid.source}"
 
 
 def held_out_images(dataset: Dataset, n_train: int) -> int:

@@ -124,7 +124,7 @@ def test_held_out_accuracies_are_not_compared_with_published_ones(
 
 
 def test_sentence_names_the_command() -> None:
-    expected = "Choose on held-out images: `kdbench select --grid experiments/fake.yaml`"
+    expected = "Choose on held-out images: kdbench select --grid experiments/fake.yaml"
     assert how_to_choose(sweep_grid()) == expected
 
 
