@@ -26,8 +26,8 @@ def answers(aggregate: Aggregate) -> list[Answer]:
     """Answer which method, how sure, at what cost; questions without an answer are left out."""
     which = decision_sentences.which(aggregate)
     if chooses_on_held_out(aggregate.evidence.grid):
-        sentence, _, command = which[0].partition("`")
-        first = Answer("Which value would you use?", (sentence.strip(),), command.rstrip("`."))
+        sentence, _, command = which[0].removesuffix(".").partition(": ")
+        first = Answer("Which value would you use?", (f"{sentence}:",), command)
     else:
         first = Answer("Which method would you use?", tuple(which))
     all_of_them = [
