@@ -40,7 +40,7 @@ CELL = "false positives of any row against the baseline / coverage of 95 % inter
 def rates(
     scenario: Scenario, setting: Setting, grids: int, rules: dict[str, Rule]
 ) -> dict[str, tuple[Flags, Flags]]:
-    """Return for each rule whether any row was told apart, [G], and what was covered, [G, M - 1].
+    """Return for each rule whether any row was marked, [G], and what was covered, [G, M - 1].
 
     The rule called ``DUNNETT`` judges by Dunnett's distribution, all others by Bonferroni.
     """

@@ -67,7 +67,7 @@ def power(scenarios: Sequence[Scenario], grids: int) -> list[Table]:
 
 
 def _found(e: Estimates, by_holm: bool) -> list[Flags]:
-    """Check which rows are found if they are better by each effect, and told apart by the last.
+    """Check which rows are found if they are better by each effect, and marked at the last.
 
     Variances do not depend on means: a row that is better by x has the same standard error, and x
     is added to its difference. Bonferroni's adjustment needs no other row, so every row is used;

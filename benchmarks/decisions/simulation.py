@@ -56,7 +56,7 @@ def to_baseline(e: Estimates, rows: int) -> Estimates:
 
 
 def any_told(e: Estimates) -> Flags:
-    """Check for each grid whether any of these rows is told apart from the baseline.
+    """Check for each grid whether any of these rows is marked as different from the baseline.
 
     For this question Holm's adjustment is Bonferroni's.
     """
@@ -99,7 +99,7 @@ class Standings(NamedTuple):
     """A rule's answers for each row of each grid, [G, M].
 
     Attributes:
-        leading: no other row is told to be better.
+        leading: no other row is shown to be better.
         rank_low: 1 and the number of rows told to be better.
         rank_high: M less the number of rows told to be worse.
         behind: largest distance to the best, in points.

@@ -181,9 +181,5 @@ class Contrasts(Mapping[tuple[str, str], Contrast]):
         known = np.argwhere(~np.isnan(self.differences.se))
         return tuple(self.rows[i] for i in np.unique(known[:, 0]).tolist())
 
-    def to_others(self, row: str) -> dict[str, Contrast]:
-        """Return ``row - other`` for every other row with a common seed."""
-        return {other: self[row, other] for other in self.rows if (row, other) in self}
-
 
 _VALUES = tuple(field.name for field in fields(Differences) if field.name not in ("pairs", "n"))

@@ -5,11 +5,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kdbench.stats.contrasts import OverPairs, PairStatistics
+from kdbench.stats.over_pairs import DIGITS
 
 FASTER = 0.9
 """A method is faster if it takes less than this share of the time: 10 % is what timings vary by."""
-DIGITS = 9
-"""Digits to which means are rounded, so that ties are exact."""
 
 
 @dataclass(frozen=True)

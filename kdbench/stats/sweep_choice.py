@@ -8,10 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kdbench.stats.contrasts import over, pair
+from kdbench.stats.over_pairs import DIGITS
 from kdbench.stats.over_seeds import Accuracies
-
-DIGITS = 9
-"""Digits to which means are rounded, so that ties are exact."""
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,8 @@ def _values(contrast: Contrast) -> list[float]:
 def _same(one: Contrasts, other: Contrasts) -> None:
     assert set(one) == set(other)
     for key, contrast in one.items():
-        assert _values(contrast) == pytest.approx(_values(other[key]), abs=1e-6, nan_ok=True)
+        expected = _values(other[key])
+        assert _values(contrast) == pytest.approx(expected, rel=1e-8, abs=1e-8, nan_ok=True)
         assert (contrast.pairs, contrast.n) == (other[key].pairs, other[key].n)
 
 
@@ -62,7 +63,7 @@ def _same_places(one: OverPairs | PairStatistics, other: OverPairs | PairStatist
         place = other.standings[row]
         assert (standing.rank_low, standing.rank_high) == (place.rank_low, place.rank_high)
         assert standing.leading == place.leading
-        assert standing.behind == pytest.approx(place.behind, abs=1e-6, nan_ok=True)
+        assert standing.behind == pytest.approx(place.behind, rel=1e-8, abs=1e-8, nan_ok=True)
 
 
 @given(tables(), st.randoms())
@@ -123,7 +124,7 @@ def test_places_do_not_contradict_each_other(grid: dict[str, Table]) -> None:
 def test_interval_holds_zero_where_p_is_above_five_percent(table: Table) -> None:
     for contrast in pair(table).contrasts.values():
         if contrast.known:
-            assert (contrast.low <= 0 <= contrast.high) == pytest.approx(contrast.p >= 0.05)
+            assert (contrast.low <= 0 <= contrast.high) == (contrast.p >= 0.05)
             assert contrast.p <= contrast.p_adj <= 1
 
 

@@ -44,8 +44,8 @@ class HeroRow:
         x: the dot, in percent; None: there is none.
         low: left end of the interval, in percent; None: there is no interval.
         high: right end of the interval.
-        cut_low: whether the interval goes on to the left.
-        cut_high: whether it goes on to the right.
+        cut_low: whether the interval extends beyond the left edge of the plot.
+        cut_high: whether the interval extends beyond the right edge.
         value: the number that is drawn, as text.
         interval: its interval, as text.
         time: training time over the baseline's, as text.

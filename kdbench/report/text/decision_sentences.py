@@ -47,7 +47,7 @@ def which(aggregate: Aggregate) -> list[str]:
 
 
 def sure(aggregate: Aggregate) -> list[str]:
-    """Answer how sure that is: differences told apart, and seeds that would settle more."""
+    """Answer how sure that is: how many rows differ, and how many seeds would settle more."""
     decision = aggregate.decision
     if chooses_on_held_out(aggregate.evidence.grid):
         return _held_out(aggregate)
