@@ -9,14 +9,16 @@ H and W height and width, D width of an embedding, S and T number of student and
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
-from kdbench import rng
+from kdbench.bilevel import Inner as Inner
+from kdbench.bilevel import MetaOptimizer as MetaOptimizer
+from kdbench.features import Batch as Batch
+from kdbench.features import Features as Features
 
 
 class Incompatible(ValueError):
@@ -25,95 +27,6 @@ class Incompatible(ValueError):
 
 class ContractBroken(RuntimeError):
     """A method does what the contract forbids; the run is recorded as failed, with the message."""
-
-
-@dataclass(frozen=True)
-class Features:
-    """The outputs of a network on one batch.
-
-    Attributes:
-        stem: map of the first convolution block, [B, C, H, W].
-        stages: map after each stage, shallow to deep, each [B, C_i, H_i, W_i].
-        preacts: input of the ReLU nearest the end of each stage, shapes as in ``stages``; the stage
-            itself if it has no such ReLU. Each model file documents its choice.
-        embedding: pooled vector that enters the classifier, [B, D].
-        logits: [B, K].
-    """
-
-    stem: Tensor
-    stages: tuple[Tensor, ...]
-    preacts: tuple[Tensor, ...]
-    embedding: Tensor
-    logits: Tensor
-
-    def named(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield every tensor with its name: ``stem``, ``stages[0]``, ..., ``logits``."""
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, tuple):
-                yield from ((f"{field.name}[{i}]", x) for i, x in enumerate(value))
-            else:
-                yield field.name, value
-
-    def map(self, function: Callable[[Tensor], Tensor]) -> "Features":
-        """Apply a function to every tensor; a tensor that occurs twice is mapped once.
-
-        A pre-activation may be the stage itself; both results are then the same object, too.
-        """
-        results: dict[int, Tensor] = {}
-
-        def once(x: Tensor) -> Tensor:
-            if id(x) not in results:
-                results[id(x)] = function(x)
-            return results[id(x)]
-
-        changed: dict[str, Any] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            changed[field.name] = (
-                tuple(once(x) for x in value) if isinstance(value, tuple) else once(value)
-            )
-        return replace(self, **changed)
-
-    def detached(self) -> "Features":
-        """Return the same features as constants, which pass no gradient."""
-        return self.map(Tensor.detach)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One training batch.
-
-    Attributes:
-        images: [B, 3, H, W], augmented and normalised.
-        labels: [B], int64.
-        index: positions of the samples in the training set, [B], int64.
-        epoch: number of the current epoch, from 1.
-        progress: share of the training that is done, in [0, 1).
-        step: number of optimiser steps before this batch, from 0.
-
-    On a GPU, a step that reads ``progress`` or ``step`` cannot be a CUDA graph, and so is slower;
-    one that reads ``epoch`` is recorded again in each epoch.
-    """
-
-    images: Tensor
-    labels: Tensor
-    index: Tensor
-    epoch: int = 1
-    progress: float = 0.0
-    step: int = 0
-
-    def generator(self, seed: int, *purpose: str | int) -> torch.Generator:
-        """Return a generator for this step's random numbers, on the device of the batch.
-
-        Its state depends only on ``seed``, ``purpose`` and ``step``, so resuming needs no saved
-        state. Draw from it and drop it: a replayed step seeds it anew. Do not seed generators with
-        ``step`` in a method's own code, because a captured step would draw the same numbers again.
-
-        CPUs and GPUs draw different numbers from the same seed, as everywhere in torch.
-        """
-        generator = torch.Generator(self.labels.device)
-        return generator.manual_seed(rng.key(seed, *purpose, self.step))
 
 
 @dataclass(frozen=True)
@@ -128,6 +41,17 @@ class Setup:
         num_classes: K.
         teacher_head: the teacher's frozen classifier (an ``nn.Linear``), or None.
         seed: seed of the run, for a method with its own generator.
+        student_head: the student's live classifier as a function, [..., D] to [..., K]; not a
+            module, so that its weights are not registered, decayed and saved twice.
+        teacher_norms: for each of the teacher's ``preacts`` a frozen copy of the batch norm that
+            made it (the last one of a residual block), or None if there is none.
+        teacher_from: ``teacher_from(k, x)`` runs the teacher's stages after the first ``k`` on a
+            map x, [B, C_k, H_k, W_k], instead of ``stages[k - 1]``. Its parameters are frozen, its
+            batch norms use statistics of the batch and are not updated; gradients reach x. Earlier
+            entries of the ``Features`` it returns mean nothing. None without a teacher.
+        student_from: the same for the student; its parameters get gradients.
+        new_student: returns an untrained network of the student's architecture; its parameters and
+            buffers are loaded by the method (copies of peers).
     """
 
     student: Features
@@ -137,6 +61,31 @@ class Setup:
     num_classes: int
     teacher_head: nn.Module | None = None
     seed: int = 0
+    student_head: Callable[[Tensor], Tensor] | None = None
+    teacher_norms: tuple[nn.BatchNorm2d | None, ...] = ()
+    teacher_from: Callable[[int, Tensor], Features] | None = None
+    student_from: Callable[[int, Tensor], Features] | None = None
+    new_student: Callable[[], nn.Module] | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Networks of the student's architecture that learn together (``Method.group``).
+
+    The first, with the initial weights of every other row's student, is deployed: ``s`` itself and
+    ``s.peers[0]``. The objective's cross-entropy and KL are the first's; those of the others belong
+    to the method's term.
+
+    Attributes:
+        size: number of networks, at least 2.
+        shared: stages that all networks have in common, the stem included; counted from the end if
+            negative, so -1: all but the last. None: nothing, not even the stem.
+        rescale: divide the gradient that enters the shared stages by ``size``.
+    """
+
+    size: int
+    shared: int | None = None
+    rescale: bool = False
 
 
 @dataclass(frozen=True)
@@ -161,7 +110,8 @@ class Method(nn.Module, ABC):
     for state in Python that neither ``state_dict`` nor ``get_extra_state`` holds.
 
     Attributes:
-        family: what the method matches: logit, feature map, embedding, relation or contrastive.
+        family: what the method matches: logit, feature map, embedding, relation or contrastive; or
+            online, if networks learn together without a trained teacher.
         beta: default weight of the term.
         objective: default weights of the other two terms, if the method replaces them (SimKD).
         needs_teacher: False for a method that trains without a teacher.
@@ -171,6 +121,10 @@ class Method(nn.Module, ABC):
         version: raised by a change of a built-in method's results, which gives its runs new ids.
         capturable: False if a step waits for the device, so that it cannot be a CUDA graph;
             docs/gpu.md lists what else a step must not do.
+        brings_peers: whether ``group`` may return a group; at most one method of a row may.
+        one_rank: True if the method cannot train on several ranks.
+        views: number of views of each image; 2: also ``Batch.views[0]``, strongly augmented.
+        meta_optimizer: optimiser of the modules that ``meta`` returns.
     """
 
     family: str = "other"
@@ -181,6 +135,10 @@ class Method(nn.Module, ABC):
     pretrains_when: ClassVar[dict[str, Any]] = {}
     version: int = 1
     capturable: bool = True
+    brings_peers: bool = False
+    one_rank: bool = False
+    views: int = 1
+    meta_optimizer: ClassVar[MetaOptimizer] = MetaOptimizer()
 
     def __init__(self, setup: Setup) -> None:
         super().__init__()
@@ -224,3 +182,41 @@ class Method(nn.Module, ABC):
     def deployed(self) -> Sequence[nn.Module]:
         """Return own modules that inference needs besides the student (SimKD's projector)."""
         return ()
+
+    @classmethod
+    def group(cls, **hyper: Any) -> Group | None:
+        """Return what the student consists of while it trains; None: of one network.
+
+        Args:
+            hyper: all hyper-parameters of the method.
+        """
+        return None
+
+    def answers(self, s: Features) -> dict[str, Tensor]:
+        """Return other predictions whose accuracies are reported, by name, e.g. ``ensemble``.
+
+        Each is [B, K], or [P, B, K], whose P accuracies are averaged (``mean``). Called at test
+        time; the names must be the same in every call.
+        """
+        return {}
+
+    def prepare(self, examples: Iterable[tuple[Features, Tensor]]) -> None:
+        """Compute buffers from the training set before the first step; by default nothing.
+
+        Called once per run, not again when it is resumed. A method that overrides it needs a
+        teacher.
+
+        Args:
+            examples: the teacher's features and the labels of all training images, in order and
+                without augmentation, in batches. They are made when they are asked for.
+        """
+
+    def meta(self) -> Sequence[nn.Module]:
+        """Return own modules that ``adapt`` trains; the run's optimiser does not train them."""
+        return ()
+
+    def adapt(self, inner: Inner) -> None:
+        """Look ahead after an optimiser step, and train ``meta``; by default nothing.
+
+        Called after every step of the main phase, without autocast.
+        """

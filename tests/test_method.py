@@ -60,8 +60,8 @@ def test_detached_features_pass_no_gradient() -> None:
     assert all(x is y for x, y in zip(constants.stages, constants.preacts, strict=True))
 
 
-def test_features_have_five_fields_and_are_frozen() -> None:
+def test_fields_of_features_are_those_of_the_contract_and_frozen() -> None:
     names = {field.name for field in fields(Features)}
-    assert names == {"stem", "stages", "preacts", "embedding", "logits"}
+    assert names == {"stem", "stages", "preacts", "embedding", "logits", "peers", "views"}
     with pytest.raises(AttributeError):
         features().stem = torch.zeros(1)  # type: ignore[misc]

@@ -22,8 +22,9 @@ RESERVED = (
 """
 
 USED = (
-    *("stem", "stages", "preacts", "embedding", "logits"),
-    *("labels", "index", "train_labels", "teacher_head"),
+    *("stem", "stages", "preacts", "embedding", "logits", "peers", "views"),
+    *("labels", "index", "train_labels", "teacher_head", "student_head"),
+    *("teacher_norms", "teacher_from", "student_from"),
 )
 """Inputs that a method may read, as the contract names them."""
 
@@ -61,6 +62,8 @@ class Description:
         external: whether the method is not built in.
         capturable: False if a step waits for the device.
         version: of the method's results.
+        brings_peers: whether networks learn together in its rows.
+        one_rank: whether it cannot train on several ranks.
     """
 
     name: str
@@ -82,6 +85,8 @@ class Description:
     pretrains_when: dict[str, Any] = field(default_factory=dict)
     local: tuple[Path, ...] = ()
     digests: dict[str, str] = field(default_factory=dict)
+    brings_peers: bool = False
+    one_rank: bool = False
 
     def needs_teacher_with(self, hyper: dict[str, Any]) -> bool:
         """Check whether the method needs a teacher with these hyper-parameters."""
@@ -160,6 +165,8 @@ def read(
         pretrains_when=_attribute(source, body, "pretrains_when", {}, (dict,)),
         local=local,
         digests=digests,
+        brings_peers=_attribute(source, body, "brings_peers", False, (bool,)),
+        one_rank=_attribute(source, body, "one_rank", False, (bool,)),
     )
 
 

@@ -160,7 +160,7 @@ class Learner:
         """Return a global batch with its place in the training."""
         done = (self.epoch - 1) * self.steps + self.step  # steps of the phase
         total = self.epochs() * self.steps
-        return Batch(images, labels, index, self.epoch, done / total, done)
+        return Batch(images, labels, index, self.epoch, done / total, done, self.epochs())
 
     def compute(self, batch: Batch, t: Features | None) -> Features:
         """Do what a step needs from the device, and return the student's features.

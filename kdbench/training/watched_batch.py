@@ -18,7 +18,13 @@ class WatchedBatch(Batch):
     def __init__(self, batch: Batch, watch: "Watch") -> None:
         # The dataclass is frozen, and its numbers are properties here.
         vars(self).update(
-            images=batch.images, labels=batch.labels, index=batch.index, _batch=batch, _watch=watch
+            images=batch.images,
+            labels=batch.labels,
+            index=batch.index,
+            epochs=batch.epochs,
+            views=batch.views,
+            _batch=batch,
+            _watch=watch,
         )
 
     @property

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from golden_cases import BUILDERS, read_case
-from golden_cases_more import BUILDERS as MORE
+from golden_builders import BUILDERS
+from golden_cases import read_case
 from golden_check import check
 from golden_models import check_case
 
@@ -27,14 +27,10 @@ def test_golden_folder_has_cases() -> None:
     assert CASES, f"{FOLDER}: no folder of .npz files"
 
 
-def test_no_builder_is_defined_twice() -> None:
-    assert not BUILDERS.keys() & MORE.keys()
-
-
 @pytest.mark.skipif(FOLDER != SHIPPED, reason="KDBENCH_GOLDEN names another folder")
 def test_every_builder_has_a_case() -> None:
     folders = {path.parent.name for path in CASES}
-    assert folders == {*BUILDERS, *MORE, "models"}
+    assert folders == {*BUILDERS, "models"}
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: f"{path.parent.name}-{path.stem}")

@@ -1,6 +1,6 @@
 """Mapping of golden cases to our methods: reference names -> ours.
 
-The builders of the other methods are in ``golden_cases_more.py``; ``test_golden.py`` merges them.
+The builders of other methods are in ``golden_cases_*.py``; ``golden_builders.py`` merges them.
 """
 
 import json

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-from golden_cases import BUILDERS, Built, Case
-from golden_cases_more import BUILDERS as MORE
+from golden_builders import BUILDERS
+from golden_cases import Built, Case
 from torch import Tensor
 
 BOUND, LOOSE = 1e-8, {"hkd": 1e-7}
@@ -60,10 +60,9 @@ def check(case: Case) -> int:
 
 def differences(case: Case) -> list[Difference]:
     """Run a case's method on the device of its tensors, and return all differences."""
-    builders = BUILDERS | MORE
-    if case.folder not in builders:
+    if case.folder not in BUILDERS:
         raise AssertionError(f"{case.folder}/{case.name}: no builder in golden_cases*.py")
-    built = builders[case.folder](case)
+    built = BUILDERS[case.folder](case)
     built.method.double().to(case.batch.labels.device)
     fill(case, built)
     loss = run(case, built)
