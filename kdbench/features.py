@@ -61,7 +61,7 @@ class Features:
         changed: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
-            mapped = []
+            mapped: list[Any] = []
             for x in value if isinstance(value, tuple) else (value,):
                 if isinstance(x, Features):
                     mapped.append(x._map(function, results))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kdbench.grid.run import Run
 from kdbench.method import Features, Method, Setup
@@ -34,6 +34,37 @@ def dry_run(network: nn.Module, in_channels: int, size: int) -> Features:
         features: Features = network(torch.zeros(2, in_channels, size, size))
     network.train(training)
     return features
+
+
+def build_setup(
+    run: Run,
+    student: nn.Module,
+    student_features: Features,
+    teacher_features: Features | None,
+    *,
+    teacher_head: nn.Module | None,
+    train_labels: Tensor,
+    num_classes: int,
+) -> Setup:
+    """Return what a run's methods are built from.
+
+    Args:
+        student: the network or networks in training.
+        student_features: of a dry run.
+        teacher_features: of a dry run; None without a teacher. Copied, as are the labels.
+        teacher_head: the teacher's classifier, frozen.
+        train_labels: [N].
+        num_classes: K.
+    """
+    return Setup(
+        student=student_features,
+        teacher=teacher_features.map(torch.clone) if teacher_features else student_features,
+        train_labels=train_labels.cpu().clone(),  # on the CPU as the modules, until they move
+        batch_size=run.training.batch_size,
+        num_classes=num_classes,
+        teacher_head=teacher_head,
+        seed=run.seed,
+    )
 
 
 def build_methods(run: Run, setup: Setup) -> list[Method]:

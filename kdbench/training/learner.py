@@ -17,8 +17,7 @@ from kdbench.grid.run import Run
 from kdbench.method import Batch, Features, Method, Setup
 from kdbench.registry.process_state import kept
 from kdbench.rng import key
-from kdbench.training import evaluation, objective, traces
-from kdbench.training.build import build_methods, build_network, built, dry_run, on_device
+from kdbench.training import build, evaluation, objective, traces
 from kdbench.training.clock import Clock
 from kdbench.training.compiled import compiled
 from kdbench.training.device import noting_varying_operations, seed
@@ -79,24 +78,23 @@ class Learner:
         if not self.steps:
             n, b = len(train_labels), run.training.batch_size
             raise ValueError(f"{n} training images do not fill a batch of {b}")
-        self.student = build_network(run, num_classes=num_classes, in_channels=in_channels)
+        self.student = build.build_network(run, num_classes=num_classes, in_channels=in_channels)
         convert(self.student, world)
-        student_features = dry_run(self.student, in_channels, size)
-        setup = Setup(
-            student=student_features,
-            teacher=teacher.map(torch.clone) if teacher else student_features,
-            train_labels=train_labels.cpu().clone(),  # on the CPU as the modules, until they move
-            batch_size=run.training.batch_size,
-            num_classes=num_classes,
+        setup = build.build_setup(
+            run,
+            self.student,
+            build.dry_run(self.student, in_channels, size),
+            teacher,
             teacher_head=teacher_head,
-            seed=run.seed,
+            train_labels=train_labels,
+            num_classes=num_classes,
         )
-        self.methods = nn.ModuleList(build_methods(run, setup))
+        self.methods = nn.ModuleList(build.build_methods(run, setup))
         self.phases = Phases(self.student, self.methods)
         replacing = [m for m in self.terms if type(m).predict is not Method.predict]
         self.predictor = replacing[0] if replacing else None
         for module in (self.student, self.methods):
-            on_device(module, device)
+            build.on_device(module, device)
         trained = [*self.phases.learnable, *self.student.parameters()]
         self.guard = StepGuard(self.terms, trained, partial(self._rebuild, setup))
         self.forward = compiled(self.student) if run.training.compile else self.student
@@ -119,9 +117,9 @@ class Learner:
 
     def _rebuild(self, setup: Setup) -> list[Method]:
         """Build the methods again, as a resumed run does, without effects on the student."""
-        methods = built(self.run, setup, [type(method) for method in self.terms])
+        methods = build.built(self.run, setup, [type(method) for method in self.terms])
         Phases(copy.deepcopy(self.student), nn.ModuleList(methods))
-        return [on_device(method, self.device) for method in methods]
+        return [build.on_device(method, self.device) for method in methods]
 
     @property
     def terms(self) -> list[Method]:
