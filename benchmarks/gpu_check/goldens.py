@@ -73,8 +73,8 @@ def cases(of_each: int = 0) -> list[Path]:
 def compared(path: Path, device: torch.device) -> Worst:
     """Return the worst difference of one case on a device."""
     # These modules are in tests/support, which is no package.
-    import golden_cases
     import golden_check
+    import golden_files
     import golden_models
 
     worst = Worst(0, 0.0, "")
@@ -82,7 +82,7 @@ def compared(path: Path, device: torch.device) -> Worst:
         for name, off in golden_models.differences(path, device).items():
             worst = worst + Worst(1, off, f"{path.stem}: {name}")
         return worst
-    for difference in golden_check.differences(golden_cases.read_case(path, device)):
+    for difference in golden_check.differences(golden_files.read_case(path, device)):
         relative = float("inf") if difference.problem else difference.relative()
         worst = worst + Worst(1, relative, f"{path.parent.name}/{path.stem}: {difference}")
     return worst

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 from golden_builders import BUILDERS
-from golden_cases import read_case
 from golden_check import check
+from golden_files import read_case
 from golden_models import check_case
 
 from kdbench.device_forms import gpu_forms

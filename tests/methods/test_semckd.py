@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from golden_cases import read_case, semckd
+from golden_cases import semckd
+from golden_files import read_case
 from random_features import batch, build, features, gradient_is_right
 from torch import Tensor
 
@@ -101,7 +102,7 @@ def test_intermediate_results_match_reference() -> None:
     path = Path(__file__).parents[1] / "golden" / "semckd" / "mismatch_b8.npz"
     case = read_case(path)
     built = semckd(case)
-    method = built.method.double()
+    method = built.whole.double()
     state = method.state_dict()
     for name, target in built.param_names.items():
         state[target].copy_(case.params[name])

@@ -3,7 +3,7 @@
 import importlib
 from pathlib import Path
 
-from golden_cases import Builder
+from golden_files import Builder
 
 MODULES = sorted(path.stem for path in Path(__file__).parent.glob("golden_cases*.py"))
 

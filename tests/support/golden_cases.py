@@ -1,165 +1,22 @@
 """Mapping of golden cases to our methods: reference names -> ours.
 
-The builders of other methods are in ``golden_cases_*.py``; ``golden_builders.py`` merges them.
+The builders of other methods are in ``golden_cases_*.py``; ``golden_builders.py`` merges them, and
+``golden_files.py`` explains cases and what a builder returns.
 """
 
-import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
+from golden_files import Builder as Builder
+from golden_files import Built as Built
+from golden_files import Case as Case
+from golden_files import read_case as read_case
+from golden_files import same_names as same_names
 from torch import Tensor
 
-from kdbench.method import Batch, Features, Method, Setup
+from kdbench.method import Method
 from kdbench.registry import lookup
 from kdbench.training.objective import total
-
-
-@dataclass(frozen=True)
-class Case:
-    """One golden file, float64.
-
-    Attributes:
-        folder: the method's folder, such as ``at``.
-        name: the case, such as ``match_b4``.
-        meta: metadata of the file.
-        arrays: all other arrays of the file, by key.
-        inputs: the student's tensors (``s_stage0`` ...), leaves that require gradients.
-        student: the same as ``Features``; ``preacts`` are the stages if the file has none.
-        teacher: constants.
-        batch: labels, and the file's ``index`` (by default 0..B-1); images are zeros.
-    """
-
-    folder: str
-    name: str
-    meta: dict[str, Any]
-    arrays: dict[str, Tensor]
-    inputs: dict[str, Tensor]
-    student: Features
-    teacher: Features
-    batch: Batch
-
-    @property
-    def hyper(self) -> dict[str, Any]:
-        """Return the reference's hyper-parameters."""
-        hyper: dict[str, Any] = self.meta["hyper"]
-        return hyper
-
-    @property
-    def variant(self) -> str:
-        """Return the variant of the reference."""
-        return str(self.meta["variant"])
-
-    @property
-    def phase(self) -> str:
-        """Return the phase: ``distill`` or ``pretrain``."""
-        return str(self.meta["phase"])
-
-    def starting(self, prefix: str) -> dict[str, Tensor]:
-        """Return arrays under ``prefix/``, without the prefix: ``starting("grad_param")``."""
-        return {
-            key.removeprefix(f"{prefix}/"): value
-            for key, value in self.arrays.items()
-            if key.startswith(f"{prefix}/")
-        }
-
-    @property
-    def params(self) -> dict[str, Tensor]:
-        """Return the reference's parameters and buffers before the forward pass."""
-        return self.starting("param")
-
-    def setup(self, **changes: Any) -> Setup:
-        """Return a ``Setup`` with the case's shapes; 32 training samples unless changed."""
-        setup = Setup(
-            student=self.student,
-            teacher=self.teacher,
-            train_labels=torch.arange(32) % int(self.meta["num_classes"]),
-            batch_size=int(self.meta["batch_size"]),
-            num_classes=int(self.meta["num_classes"]),
-        )
-        return replace(setup, **changes)
-
-
-@dataclass(frozen=True)
-class Built:
-    """A case's method, and the mapping of the reference's names to ours.
-
-    ``golden_check.py`` makes the method float64, copies ``param/<reference>`` into
-    ``state_dict()[ours]`` for every pair of ``param_names``, runs it, and compares. Nothing is
-    skipped: a reference tensor in none of ``param_names``, ``read`` and ``ignore`` is a failure,
-    and so is a parameter of ours to which nothing maps.
-
-    Attributes:
-        method: the method in the mode for the run (frozen parts in eval mode).
-        param_names: reference name -> our name in ``state_dict``, parameters and buffers.
-        run: case, method -> loss; None: ``loss``, or ``pretrain_loss`` in phase ``pretrain``.
-        read: reference name -> our value after the run, if no entry of ``state_dict`` has the
-            reference's form; the builder loads such tensors.
-        ignore: reference name (or ``ours:<name>``) -> reason for not comparing.
-    """
-
-    method: Method
-    param_names: dict[str, str] = field(default_factory=dict)
-    run: Callable[[Case, Method], Tensor] | None = None
-    read: dict[str, Callable[[Method], Tensor]] = field(default_factory=dict)
-    ignore: dict[str, str] = field(default_factory=dict)
-
-
-Builder = Callable[[Case], Built]
-
-
-def read_case(path: Path, device: torch.device | str = "cpu") -> Case:
-    """Read a golden file as a case on a device, with new leaf tensors on every call."""
-    with np.load(path) as file:
-        meta = json.loads(str(file["meta"]))
-        names = [key for key in file.files if key != "meta"]
-        arrays = {key: torch.from_numpy(file[key]).to(device) for key in names}
-    inputs = {
-        key: value.clone().requires_grad_() for key, value in arrays.items() if key[:2] == "s_"
-    }
-    batch_size = len(arrays["labels"])
-    return Case(
-        folder=path.parent.name,
-        name=path.stem,
-        meta=meta,
-        arrays=arrays,
-        inputs=inputs,
-        student=_features(inputs, "s"),
-        teacher=_features(arrays, "t"),
-        batch=Batch(
-            images=torch.zeros(batch_size, 3, 8, 8, dtype=torch.float64, device=device),
-            labels=arrays["labels"],
-            index=arrays.get("index", torch.arange(batch_size, device=device)),
-        ),
-    )
-
-
-def _features(arrays: dict[str, Tensor], prefix: str) -> Features:
-    def numbered(kind: str) -> tuple[Tensor, ...]:
-        count = sum(key.startswith(f"{prefix}_{kind}") for key in arrays)
-        return tuple(arrays[f"{prefix}_{kind}{i}"] for i in range(count))
-
-    stages = numbered("stage")
-    return Features(
-        stem=arrays[f"{prefix}_stem"],
-        stages=stages,
-        preacts=numbered("preact") or stages,
-        embedding=arrays[f"{prefix}_embedding"],
-        logits=arrays[f"{prefix}_logits"],
-    )
-
-
-def same_names(case: Case, **prefixes: str) -> dict[str, str]:
-    """Replace the first part of every reference name: ``same_names(case, vid="parts")``."""
-    names = {}
-    for name in case.params:
-        head, dot, tail = name.partition(".")
-        names[name] = prefixes.get(head, head) + dot + tail
-    return names
 
 
 def build(case: Case, **hyper: Any) -> Method:

@@ -5,13 +5,15 @@ from typing import NamedTuple
 
 import torch
 from golden_builders import BUILDERS
-from golden_cases import Built, Case
+from golden_files import Built, Case
 from torch import Tensor
+from torch.nn import functional as F
 
 BOUND, LOOSE = 1e-8, {"hkd": 1e-7}
 """Bound of a difference relative to the largest value, and folders with another bound."""
 FLOOR = 1e-10
 """Absolute difference that is allowed besides, for values that are zero in theory."""
+INTERMEDIATE = "an intermediate result, from which loss and gradients follow"
 
 
 class Difference(NamedTuple):
@@ -61,20 +63,45 @@ def check(case: Case) -> int:
 def differences(case: Case) -> list[Difference]:
     """Run a case's method on the device of its tensors, and return all differences."""
     if case.folder not in BUILDERS:
-        raise AssertionError(f"{case.folder}/{case.name}: no builder in golden_cases*.py")
+        known = ", ".join(sorted(BUILDERS))
+        where = f"{case.folder}/{case.name}"
+        raise AssertionError(f"{where}: no builder in golden_cases*.py, which have {known}")
     built = BUILDERS[case.folder](case)
-    built.method.double().to(case.batch.labels.device)
+    built.whole.double().to(case.batch.labels.device)
     fill(case, built)
+    found: dict[str, Difference] = {}
+    for key, ours, reference in every_comparison(case, built):
+        assert key not in found, f"{key} is compared twice"
+        # At once: a later step may change the tensor.
+        found[key] = difference(key, ours, reference)
+    reasons = built.ignore | {
+        f"{group}/{name}": reason
+        for group in ("grad_param", "buffer_after")
+        for name, reason in built.ignore.items()
+    }
+    if built.compare is None:
+        reasons |= {key: INTERMEDIATE for key in case.expected if key.startswith("out/")}
+    left = sorted(case.expected - found.keys() - reasons.keys())
+    assert not left, f"{case.folder}/{case.name}: not compared: {', '.join(left)}"
+    return [*found.values()]
+
+
+def every_comparison(case: Case, built: Built) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Run a case and yield what to compare: (key in the file, ours, the reference's)."""
+    if built.compare is not None:
+        for key, value in built.compare(case):
+            assert key in case.expected, f"{key} is no expected value of the file"
+            yield key, value, case.arrays[key]
+        return
     loss = run(case, built)
     if loss.requires_grad:
         loss.backward()
-    state = built.method.state_dict()
-    return [difference(*item) for item in comparisons(case, built, loss.detach(), state)]
+    yield from comparisons(case, built, loss.detach(), built.whole.state_dict())
 
 
 def fill(case: Case, built: Built) -> None:
     """Copy the reference's weights and check that nothing is left over on either side."""
-    ours = built.method.state_dict()
+    ours = built.whole.state_dict()
     for name, value in case.params.items():
         if name in built.read or name in built.ignore:
             continue
@@ -88,15 +115,21 @@ def fill(case: Case, built: Built) -> None:
     unknown = built.param_names.keys() - case.params.keys()
     assert not unknown, f"mapped, but not in the file: {sorted(unknown)}"
     mapped = {*built.param_names.values(), *(x.removeprefix("ours:") for x in built.ignore)}
-    left = [name for name, _ in built.method.named_parameters() if name not in mapped]
+    left = [name for name, _ in built.whole.named_parameters() if name not in mapped]
     assert not left, f"parameters of ours to which nothing maps: {left}"
 
 
 def run(case: Case, built: Built) -> Tensor:
     """Return the loss of a case."""
-    method = built.method
+    where, method = f"{case.folder}/{case.name}", built.method
+    assert case.kind in ("term", "peers"), f"{where}: kind {case.kind} needs Built.compare"
+    assert method is not None, f"{where}: the builder gives no method"
     if built.run is not None:
         return built.run(case, method)
+    if case.kind == "peers":
+        s = case.student
+        own = F.cross_entropy(s.logits, case.batch.labels)
+        return own + method.loss(s, case.teacher, case.batch)
     term = {"distill": method.loss, "pretrain": method.pretrain_loss}[case.phase]
     return term(case.student, case.teacher, case.batch)
 
@@ -104,7 +137,7 @@ def run(case: Case, built: Built) -> Tensor:
 def comparisons(
     case: Case, built: Built, loss: Tensor, state: dict[str, Tensor]
 ) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Yield the tensors to compare: (key in the file, ours, the reference's)."""
+    """Yield the tensors to compare after a run: (key in the file, ours, the reference's)."""
     assert loss.ndim == 0, f"the loss is of shape {list(loss.shape)}, expected a scalar"
     yield "loss", loss, case.arrays["loss"]
     nothing = torch.zeros((), dtype=torch.float64)
@@ -115,7 +148,7 @@ def comparisons(
         ours = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
         yield f"grad/{name}", ours, gradients.get(name, nothing.expand_as(leaf))
 
-    parameters = dict(built.method.named_parameters())
+    parameters = dict(built.whole.named_parameters())
     gradients = case.starting("grad_param")
     for name in gradients.keys() - built.ignore.keys():
         assert built.param_names.get(name) in parameters, f"grad_param/{name}: no such parameter"
@@ -129,10 +162,14 @@ def comparisons(
         if name in built.ignore:
             continue
         if name in built.read:
+            assert built.method is not None, f"buffer_after/{name}: the builder gives no method"
             yield f"buffer_after/{name}", built.read[name](built.method), reference
         else:
             assert name in built.param_names, f"buffer_after/{name} maps to nothing of ours"
             yield f"buffer_after/{name}", state[built.param_names[name]], reference
+
+    for name, value in built.outputs.items():
+        yield f"out/{name}", value(), case.arrays[f"out/{name}"]
 
 
 def difference(key: str, ours: Tensor, reference: Tensor) -> Difference:
