@@ -6,7 +6,7 @@ from typing import Any
 
 from kdbench.errors import UserError
 from kdbench.grid.grid import Grid, GridError, Pair, Row, named_rows
-from kdbench.grid.row_plan import RowPlan, check_phase, plan_row
+from kdbench.grid.row_plan import RowPlan, check_peers, check_phase, check_ranks, plan_row
 from kdbench.grid.run import Cell, Run, Teacher
 from kdbench.grid.settings import Auxiliary, Protocol
 from kdbench.grid.yaml_tree import merged, option_tree
@@ -36,8 +36,8 @@ def expand(grid: Grid) -> Expansion:
     trained once; in each cell it has the label of that cell's row.
 
     Raises:
-        GridError: the methods of a row have different weights, rows have the same label, or there
-            are too many runs.
+        GridError: the methods of a row have different weights or both bring peers, one cannot train
+            on the grid's ranks, rows have the same label, or there are too many runs.
     """
     _check_number(grid)
     common = _rows(grid)
@@ -161,6 +161,8 @@ def _rows(grid: Grid, pair: Pair | None = None) -> list[RowPlan]:
             for option, value in point:
                 given = merged(given, option_tree(option, value))
             try:
+                check_peers(row)
+                check_ranks(row, grid.executor.ranks)
                 plan = plan_row(grid.protocol, row, given)
                 check_phase(given, row, plan)
             except UserError as error:

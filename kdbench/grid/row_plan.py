@@ -46,6 +46,28 @@ def check_phase(options: dict[str, Any], row: Row, plan: RowPlan) -> None:
         raise UserError(f"{given[0]}: {'; '.join(phases)}")
 
 
+def check_peers(row: Row) -> None:
+    """Refuse a row in which two methods bring peers: a student is one group of networks.
+
+    Raises:
+        UserError: two of them do.
+    """
+    found = [short(part) for part in row.parts if lookup.describe(built_in_path(part)).brings_peers]
+    if len(found) > 1:
+        raise UserError(f"{' and '.join(found)} both bring peers; expected one of them in a row")
+
+
+def check_ranks(row: Row, ranks: int) -> None:
+    """Refuse several ranks for a method that trains on one.
+
+    Raises:
+        UserError: a method of the row cannot train on ``ranks`` ranks.
+    """
+    found = [short(part) for part in row.parts if lookup.describe(built_in_path(part)).one_rank]
+    if ranks > 1 and found:
+        raise UserError(f"{found[0]} trains on one rank; executor.ranks is {ranks}, expected 1")
+
+
 def plan_row(protocol: Protocol, row: Row, given: dict[str, Any]) -> RowPlan:
     """Resolve a row's values: the grid's, else the protocol's, else the methods' defaults."""
     preset = next(
