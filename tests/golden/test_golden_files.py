@@ -31,7 +31,7 @@ def peers_file(folder: Path, **more: Any) -> Path:
     arrays = {
         f"p{i}_{name}": draw(size=(2, 5)) for i in range(3) for name in ("embedding", "logits")
     }
-    arrays |= {"labels": np.array([1, 4]), "shared_map": draw(size=(2, 3, 4, 4)), "loss": 0.0}
+    arrays.update(labels=np.array([1, 4]), shared_map=draw(size=(2, 3, 4, 4)), loss=0.0)
     path = folder / "new" / "case.npz"
     return written(path, arrays | more, kind="peers", n_peers=3, leader=2)
 
