@@ -9,7 +9,7 @@ Source: Sandler et al., CVPR 2018 (arXiv:1801.04381), table 2; strides and names
 from torch import Tensor, nn
 
 from kdbench.method import Features
-from kdbench.models.network import Network, he_normal
+from kdbench.models.network import Lower, Network, he_normal
 
 GROUPS = (  # expansion, channels, blocks, stride of the first
     (1, 16, 1, 1),
@@ -20,7 +20,7 @@ GROUPS = (  # expansion, channels, blocks, stride of the first
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-STAGE_ENDS = (1, 2, 4, 6)
+STAGES = ((0, 1), (2,), (3, 4), (5, 6))  # groups of each
 
 
 class InvertedResidual(nn.Module):
@@ -56,6 +56,7 @@ class MobileNetV2(Network):
     """
 
     head_name = "classifier.0"
+    parts = (("conv1",), *(tuple(f"blocks.{i}" for i in groups) for groups in STAGES))
 
     def __init__(self, *, width: float, num_classes: int, in_channels: int) -> None:
         super().__init__(in_channels)
@@ -80,14 +81,14 @@ class MobileNetV2(Network):
         nn.init.normal_(self.head.weight, 0.0, 0.01)
         nn.init.zeros_(self.head.bias)
 
-    def describe(self, images: Tensor) -> Features:
-        x = stem = self.conv1(images)
-        stages = []
-        for i, group in enumerate(self.blocks):
-            x = group(x)
-            if i in STAGE_ENDS:
-                stages.append(x)
-        return self.finish(stem, stages, stages, self.conv2(x))
+    def begin(self, images: Tensor) -> Lower:
+        return Lower(self.conv1(images))
 
-    def trunk(self) -> list[nn.Module]:
-        return [self.conv1, self.blocks]
+    def stage(self, lower: Lower) -> Lower:
+        x = lower.last
+        for name in self.parts[len(lower.stages) + 1]:
+            x = self.get_submodule(name)(x)
+        return lower.then(x, x)
+
+    def end(self, lower: Lower) -> Features:
+        return self.finish(lower, self.conv2(lower.last))

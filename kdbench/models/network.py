@@ -1,9 +1,9 @@
 """Base class of all networks, which map images to ``Features``."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import pairwise
-from typing import ClassVar
+from typing import ClassVar, NamedTuple, Self
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,19 +11,47 @@ from torch import Tensor, nn
 from kdbench.method import Features
 
 
+class Lower(NamedTuple):
+    """What the stem and the first stages of a network computed.
+
+    Attributes:
+        stem: map of the first convolution block, [B, C, H, W].
+        stages: maps of the first k stages.
+        preacts: the pre-activations known so far. The last stage's is missing if the next stage
+            computes it (WRN). The next stage's is there, too, if the stem is that stage (v8w16).
+    """
+
+    stem: Tensor
+    stages: tuple[Tensor, ...] = ()
+    preacts: tuple[Tensor, ...] = ()
+
+    @property
+    def last(self) -> Tensor:
+        """The deepest map."""
+        return self.stages[-1] if self.stages else self.stem
+
+    def then(self, stage: Tensor, *preacts: Tensor) -> "Lower":
+        """Add the map of the next stage and the pre-activations known with it."""
+        return Lower(self.stem, (*self.stages, stage), (*self.preacts, *preacts))
+
+
 class Network(nn.Module, ABC):
-    """Base class of all architectures; a family implements ``describe`` and ``trunk``.
+    """Base class of all architectures; a family implements ``begin``, ``stage`` and ``end``.
+
+    A network can be cut after the stem and after every stage, with the same bits as a whole one.
 
     A module with a convolution that feeds only a batch norm names both in a class attribute
     ``conv_bn``. Neighbours in an ``nn.Sequential`` need not be named.
 
     Attributes:
         head_name: key of the classifier in the state dict.
+        parts: names of the modules of the stem, and of each stage.
         min_size: smallest height and width that the pooling allows.
         conv_bn: pairs (convolution, batch norm) among the module's direct children.
     """
 
     head_name: ClassVar[str]
+    parts: tuple[tuple[str, ...], ...]
     min_size: int = 1
     conv_bn: ClassVar[tuple[tuple[str, str], ...]] = ()
 
@@ -45,13 +73,60 @@ class Network(nn.Module, ABC):
             )
         return self.describe(images)
 
-    @abstractmethod
     def describe(self, images: Tensor) -> Features:
         """Run the forward pass on images of a valid shape."""
+        return self.onward(self.upto(images, 0))
+
+    def upto(self, images: Tensor, k: int) -> Lower:
+        """Run the stem and the first ``k`` stages on images of a valid shape."""
+        lower = self.begin(images)
+        for _ in range(k):
+            lower = self.stage(lower)
+        return lower
+
+    def onward(self, lower: Lower) -> Features:
+        """Run the stages that are not in ``lower``, and the classifier."""
+        for _ in range(len(lower.stages), self.num_stages):
+            lower = self.stage(lower)
+        return self.end(lower)
 
     @abstractmethod
+    def begin(self, images: Tensor) -> Lower:
+        """Run the stem."""
+
+    def stage(self, lower: Lower) -> Lower:
+        """Run the next stage; here a module of blocks that end before a ReLU."""
+        blocks = self.next_module(lower)
+        assert isinstance(blocks, nn.Sequential)
+        return lower.then(*run_stage(blocks, lower.last))
+
+    def next_module(self, lower: Lower) -> nn.Module:
+        """Return the module of the next stage, if it is one."""
+        [name] = self.parts[len(lower.stages) + 1]
+        return self.get_submodule(name)
+
+    def end(self, lower: Lower) -> Features:
+        """Run what follows the last stage; here average pooling and the classifier."""
+        return self.finish(lower, lower.last)
+
+    @property
+    def num_stages(self) -> int:
+        """Number of stages, also of a network without the first ones."""
+        return len(self.parts) - 1
+
+    def without(self, k: int) -> Self:
+        """Delete the modules of the stem and of the first ``k`` stages; return this network.
+
+        It can only run ``onward`` then. Names of the other modules do not change.
+        """
+        for name in (name for names in self.parts[: k + 1] for name in names):
+            parent, _, leaf = name.rpartition(".")
+            delattr(self.get_submodule(parent), leaf)
+        return self
+
     def trunk(self) -> list[nn.Module]:
         """Return the modules that compute the stages; AB and FSP pre-train them."""
+        return [self.get_submodule(name) for names in self.parts for name in names]
 
     @property
     def head(self) -> nn.Linear:
@@ -60,12 +135,10 @@ class Network(nn.Module, ABC):
         assert isinstance(module, nn.Linear)
         return module
 
-    def finish(
-        self, stem: Tensor, stages: Sequence[Tensor], preacts: Sequence[Tensor], last: Tensor
-    ) -> Features:
+    def finish(self, lower: Lower, last: Tensor) -> Features:
         """Build ``Features`` from the maps; the embedding is the global average of ``last``."""
         embedding = last.mean((2, 3))  # [B, D]
-        return Features(stem, tuple(stages), tuple(preacts), embedding, self.head(embedding))
+        return Features(*lower, embedding, self.head(embedding))
 
     def folds(self) -> list[tuple[str, str]]:
         """Return the full names of all (convolution, batch norm) pairs that can be folded."""

@@ -10,8 +10,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench.method import Features
-from kdbench.models.network import Network, he_normal, run_stage
+from kdbench.models.network import Lower, Network, he_normal
 
 
 class BasicBlock(nn.Module):
@@ -49,6 +48,7 @@ class ResNet(Network):
     """
 
     head_name = "fc"
+    parts = (("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",))
     conv_bn: ClassVar = (("conv1", "bn1"),)
 
     def __init__(
@@ -70,15 +70,8 @@ class ResNet(Network):
         self.fc = nn.Linear(third, num_classes)
         he_normal(self)
 
-    def describe(self, images: Tensor) -> Features:
-        stem = F.relu(self.bn1(self.conv1(images)))
-        x1, before1 = run_stage(self.layer1, stem)
-        x2, before2 = run_stage(self.layer2, x1)
-        x3, before3 = run_stage(self.layer3, x2)
-        return self.finish(stem, (x1, x2, x3), (before1, before2, before3), x3)
-
-    def trunk(self) -> list[nn.Module]:
-        return [self.conv1, self.bn1, self.layer1, self.layer2, self.layer3]
+    def begin(self, images: Tensor) -> Lower:
+        return Lower(F.relu(self.bn1(self.conv1(images))))
 
 
 def _layer(n: int, inputs: int, outputs: int, *, stride: int) -> nn.Sequential:

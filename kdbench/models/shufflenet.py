@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdbench.method import Features
-from kdbench.models.network import Network, run_stage
+from kdbench.models.network import Lower, Network
 
 STEM = 24
 
@@ -57,6 +57,7 @@ class ShuffleNetV1(Network):
     """Three stages of 4, 8, 4 blocks with 240, 480, 960 channels."""
 
     head_name = "linear"
+    parts = (("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",))
     conv_bn: ClassVar = (("conv1", "bn1"),)
 
     def __init__(self, *, num_classes: int, in_channels: int) -> None:
@@ -68,15 +69,8 @@ class ShuffleNetV1(Network):
         self.layer3 = _layer_v1(4, 480, 960)
         self.linear = nn.Linear(960, num_classes)
 
-    def describe(self, images: Tensor) -> Features:
-        stem = F.relu(self.bn1(self.conv1(images)))
-        x1, before1 = run_stage(self.layer1, stem)
-        x2, before2 = run_stage(self.layer2, x1)
-        x3, before3 = run_stage(self.layer3, x2)
-        return self.finish(stem, (x1, x2, x3), (before1, before2, before3), x3)
-
-    def trunk(self) -> list[nn.Module]:
-        return [self.conv1, self.bn1, self.layer1, self.layer2, self.layer3]
+    def begin(self, images: Tensor) -> Lower:
+        return Lower(F.relu(self.bn1(self.conv1(images))))
 
 
 class DownBlockV2(nn.Module):
@@ -139,6 +133,7 @@ class ShuffleNetV2(Network):
     """
 
     head_name = "linear"
+    parts = (("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",))
     conv_bn: ClassVar = (("conv1", "bn1"), ("conv2", "bn2"))
 
     def __init__(
@@ -155,16 +150,16 @@ class ShuffleNetV2(Network):
         self.bn2 = nn.BatchNorm2d(last)
         self.linear = nn.Linear(last, num_classes)
 
-    def describe(self, images: Tensor) -> Features:
-        stem = F.relu(self.bn1(self.conv1(images)))
-        x1, before1 = _run_v2(self.layer1, stem)
-        x2, before2 = _run_v2(self.layer2, x1)
-        x3, before3 = _run_v2(self.layer3, x2)
-        last = F.relu(self.bn2(self.conv2(x3)))
-        return self.finish(stem, (x1, x2, x3), (before1, before2, before3), last)
+    def begin(self, images: Tensor) -> Lower:
+        return Lower(F.relu(self.bn1(self.conv1(images))))
 
-    def trunk(self) -> list[nn.Module]:
-        return [self.conv1, self.bn1, self.layer1, self.layer2, self.layer3]
+    def stage(self, lower: Lower) -> Lower:
+        blocks = self.next_module(lower)
+        assert isinstance(blocks, nn.Sequential)
+        return lower.then(*_run_v2(blocks, lower.last))
+
+    def end(self, lower: Lower) -> Features:
+        return self.finish(lower, F.relu(self.bn2(self.conv2(lower.last))))
 
 
 def _run_v2(blocks: Iterable[nn.Module], x: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,8 +13,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench.method import Features
-from kdbench.models.network import Network, he_normal
+from kdbench.models.network import Lower, Network, he_normal
 
 
 class VGG(Network):
@@ -41,7 +40,8 @@ class VGG(Network):
     ) -> None:
         super().__init__(in_channels)
         self.pools, self.first_stage, self.min_size = pools, first_stage, 2**pools
-        self.num_blocks = len(blocks)
+        names = [(f"block{i}",) for i in range(len(blocks))]
+        self.parts = (names[0], *names[1:]) if first_stage else (names[0], (), *names[1:])
         width = in_channels
         for i, widths in enumerate(blocks):
             self.add_module(f"block{i}", _block(width, widths))
@@ -51,18 +51,18 @@ class VGG(Network):
         nn.init.normal_(self.classifier.weight, 0.0, 0.01)
         nn.init.zeros_(self.classifier.bias)
 
-    def describe(self, images: Tensor) -> Features:
-        x = images
-        maps, before = [], []
-        for i, block in enumerate(self.trunk()):
-            x = F.max_pool2d(x, 2) if 0 < i <= self.pools else x
-            before.append(block(x))
-            x = F.relu(before[-1])
-            maps.append(x)
-        return self.finish(maps[0], maps[self.first_stage :], before[self.first_stage :], x)
+    def begin(self, images: Tensor) -> Lower:
+        before = self.get_submodule("block0")(images)
+        # Where the stem is the first stage, its pre-activation is that of the stage.
+        return Lower(F.relu(before), (), () if self.first_stage else (before,))
 
-    def trunk(self) -> list[nn.Module]:
-        return [self.get_submodule(f"block{i}") for i in range(self.num_blocks)]
+    def stage(self, lower: Lower) -> Lower:
+        i = len(lower.stages) + self.first_stage
+        if i == 0:
+            return lower.then(lower.stem)
+        x = F.max_pool2d(lower.last, 2) if i <= self.pools else lower.last
+        before = self.get_submodule(f"block{i}")(x)
+        return lower.then(F.relu(before), before)
 
 
 def _block(inputs: int, widths: Sequence[int]) -> nn.Sequential:

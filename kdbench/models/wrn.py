@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdbench.method import Features
-from kdbench.models.network import Network, he_normal
+from kdbench.models.network import Lower, Network, he_normal
 
 
 class Block(nn.Module):
@@ -65,6 +65,7 @@ class WideResNet(Network):
     """
 
     head_name = "fc"
+    parts = (("conv1",), ("block1",), ("block2",), ("block3",))
 
     def __init__(self, *, depth: int, width: int, num_classes: int, in_channels: int) -> None:
         super().__init__(in_channels)
@@ -78,13 +79,15 @@ class WideResNet(Network):
         he_normal(self)
         nn.init.zeros_(self.fc.bias)
 
-    def describe(self, images: Tensor) -> Features:
-        stem = self.conv1(images)
-        x1, _ = self.block1(stem)
-        x2, normed1 = self.block2(x1)
-        x3, normed2 = self.block3(x2)
-        normed3 = self.bn1(x3)
-        return self.finish(stem, (x1, x2, x3), (normed1, normed2, normed3), F.relu(normed3))
+    def begin(self, images: Tensor) -> Lower:
+        return Lower(self.conv1(images))
 
-    def trunk(self) -> list[nn.Module]:
-        return [self.conv1, self.block1, self.block2, self.block3]
+    def stage(self, lower: Lower) -> Lower:
+        x, normed = self.next_module(lower)(lower.last)
+        # What enters the first stage is the stem, whose pre-activation is not a feature.
+        return lower.then(x, normed) if lower.stages else lower.then(x)
+
+    def end(self, lower: Lower) -> Features:
+        normed = self.bn1(lower.last)
+        complete = lower._replace(preacts=(*lower.preacts, normed))
+        return self.finish(complete, F.relu(normed))

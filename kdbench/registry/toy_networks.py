@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kdbench.method import Batch, Features, Incompatible, Method, Setup
+from kdbench.models.network import Lower, Network
 from kdbench.models.pointwise import replace_strided_pointwise
 from kdbench.registry.conduct import loss_fault
 from kdbench.registry.description import Description
@@ -22,7 +23,7 @@ class Failed(Exception):
     """A check failed; the message says what is wrong and what to do."""
 
 
-class Toy(nn.Module):
+class Toy(Network):
     """A small convolutional network that returns ``Features``.
 
     Args:
@@ -32,6 +33,8 @@ class Toy(nn.Module):
         in_channels: channels of the images.
     """
 
+    head_name = "fc"
+
     def __init__(
         self,
         channels: Sequence[int] = (4, 6, 8),
@@ -39,27 +42,20 @@ class Toy(nn.Module):
         num_classes: int = CLASSES,
         in_channels: int = 3,
     ) -> None:
-        super().__init__()
+        super().__init__(in_channels)
         strides = strides or [1, *[2] * (len(channels) - 1)]
         before = [channels[0], *channels[:-1]]
         self.first = convolution(in_channels, channels[0], 1)
         self.blocks = nn.ModuleList(map(convolution, before, channels, strides))
-        self.head = nn.Linear(channels[-1], num_classes)
+        self.parts = (("first",), *((f"blocks.{i}",) for i in range(len(channels))))
+        self.fc = nn.Linear(channels[-1], num_classes)
 
-    def trunk(self) -> list[nn.Module]:
-        """Return the modules that a pretraining phase may train: all but the classifier."""
-        return [self.first, *self.blocks]
+    def begin(self, images: Tensor) -> Lower:
+        return Lower(self.first(images).relu())
 
-    def forward(self, images: Tensor) -> Features:
-        """Map images, [B, C, H, W], to ``Features``."""
-        x = stem = self.first(images).relu()
-        stages, preacts = [], []
-        for block in self.blocks:
-            preacts.append(block(x))
-            x = preacts[-1].relu()
-            stages.append(x)
-        embedding = x.mean((2, 3))
-        return Features(stem, tuple(stages), tuple(preacts), embedding, self.head(embedding))
+    def stage(self, lower: Lower) -> Lower:
+        before = self.blocks.get_submodule(str(len(lower.stages)))(lower.last)
+        return lower.then(before.relu(), before)
 
 
 def convolution(inputs: int, outputs: int, stride: int) -> nn.Module:
