@@ -27,6 +27,8 @@ class Features:
         peers: with networks that learn together (``Method.group``) the features of each, the one
             that is deployed first; empty with one network.
         views: features of ``Batch.views``; empty unless a method asks for views.
+        last: map whose mean over positions is the embedding, [B, D, H, W]; often the last stage,
+            but not in every network. None if the network does not return it.
     """
 
     stem: Tensor
@@ -36,11 +38,14 @@ class Features:
     logits: Tensor
     peers: tuple["Features", ...] = ()
     views: tuple["Features", ...] = ()
+    last: Tensor | None = None
 
     def named(self) -> Iterator[tuple[str, Tensor]]:
         """Yield every tensor with its name: ``stem``, ``stages[0]``, ..., ``peers[1].logits``."""
         for field in fields(self):
             value = getattr(self, field.name)
+            if value is None:
+                continue
             for i, x in enumerate(value if isinstance(value, tuple) else (value,)):
                 name = f"{field.name}[{i}]" if isinstance(value, tuple) else field.name
                 if isinstance(x, Features):
@@ -61,6 +66,8 @@ class Features:
         changed: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
+            if value is None:
+                continue
             mapped: list[Any] = []
             for x in value if isinstance(value, tuple) else (value,):
                 if isinstance(x, Features):

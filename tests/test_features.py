@@ -30,3 +30,9 @@ def test_map_reaches_peers_and_views_and_keeps_what_is_the_same_tensor() -> None
 def test_detached_peers_pass_no_gradient() -> None:
     s = group().map(lambda x: x.requires_grad_())
     assert not any(x.requires_grad for _, x in s.detached().named())
+
+
+def test_a_map_that_is_not_returned_stays_away() -> None:
+    without = replace(features(), last=None)
+    assert "last" not in [name for name, _ in without.named()]
+    assert without.map(lambda x: x + 1).last is None

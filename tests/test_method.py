@@ -14,8 +14,9 @@ from kdbench.method import Features
 
 def test_tensors_are_named_in_the_order_of_the_fields() -> None:
     f = features(channels=(4, 6))
-    names = ["stem", "stages[0]", "stages[1]", "preacts[0]", "preacts[1]", "embedding", "logits"]
-    expected = [f.stem, *f.stages, *f.preacts, f.embedding, f.logits]
+    names = ["stem", "stages[0]", "stages[1]", "preacts[0]", "preacts[1]"]
+    names += ["embedding", "logits", "last"]
+    expected = [f.stem, *f.stages, *f.preacts, f.embedding, f.logits, f.last]
     assert [name for name, _ in f.named()] == names
     assert all(x is y for (_, x), y in zip(f.named(), expected, strict=True))
 
@@ -62,6 +63,6 @@ def test_detached_features_pass_no_gradient() -> None:
 
 def test_fields_of_features_are_those_of_the_contract_and_frozen() -> None:
     names = {field.name for field in fields(Features)}
-    assert names == {"stem", "stages", "preacts", "embedding", "logits", "peers", "views"}
+    assert names == {"stem", "stages", "preacts", "embedding", "logits", "peers", "views", "last"}
     with pytest.raises(AttributeError):
         features().stem = torch.zeros(1)  # type: ignore[misc]

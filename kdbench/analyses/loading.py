@@ -15,6 +15,7 @@ from kdbench.grid.settings import Dataset
 from kdbench.method import Method, Setup
 from kdbench.models import zoo
 from kdbench.models.network import Network
+from kdbench.models.network_parts import live_head
 from kdbench.runs import records, short_ids
 from kdbench.runs.data_digests import MadeOf, check_loaded
 from kdbench.runs.records import Record
@@ -105,6 +106,8 @@ class Library:
             num_classes=data.num_classes,
             teacher_head=own_teacher.head() if own_teacher else None,
             seed=run.seed,
+            student_head=live_head(network),
+            teacher_norms=own_teacher.norms() if own_teacher else (),
         )
         modules = nn.ModuleList(build_methods(run, setup))
         _fill(run, modules, state, "methods")

@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from kdbench.cost.peak_memory import PeakMemory
+from kdbench.cost.setup_of_shapes import setup_of_shapes
 from kdbench.grid.run import Term
 from kdbench.method import Batch, Features, Incompatible, Method, Setup
 from kdbench.models import size as cost
@@ -259,9 +260,7 @@ def _count(
     labels = torch.arange(shape.train) % shape.classes
     # A method that changes the process fails in its own training; this process counts others.
     with process_state.kept("", silent=True), torch.random.fork_rng(devices=()):
-        head = nn.Linear(t.embedding.shape[1], shape.classes).requires_grad_(False)
-        setup_s, setup_t = (f.map(lambda x: x[:2]) for f in (s, t))
-        setup = Setup(setup_s, setup_t, labels, b, shape.classes, head if teacher else None)
+        setup = setup_of_shapes(s, t if teacher else None, labels, b, shape.classes)
         method = replace_strided_pointwise(build(setup))
         pretrains = bool(method.pretrain(_network(student, shape)))
         index = torch.arange(b) % shape.train

@@ -81,6 +81,7 @@ class Rehearsal:
                 train_labels=labels,
                 teacher=features,
                 teacher_head=self.teacher.head() if self.teacher else None,
+                teacher_norms=self.teacher.norms() if self.teacher else (),
                 device=device,
             )
             for one in runs

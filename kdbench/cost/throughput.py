@@ -203,6 +203,7 @@ def make_step(workload: Workload, precision: Precision, device: torch.device) ->
         train_labels=labels,
         teacher=dry_run(network, workload.channels, workload.size),
         teacher_head=teacher.head(),
+        teacher_norms=teacher.norms(),
         device=device,
     )
     images = images.to(device).to(memory_format=torch.channels_last)

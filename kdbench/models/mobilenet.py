@@ -9,7 +9,7 @@ Source: Sandler et al., CVPR 2018 (arXiv:1801.04381), table 2; strides and names
 from torch import Tensor, nn
 
 from kdbench.method import Features
-from kdbench.models.network import Lower, Network, he_normal
+from kdbench.models.network import Lower, Network, he_normal, norm_in
 
 GROUPS = (  # expansion, channels, blocks, stride of the first
     (1, 16, 1, 1),
@@ -92,3 +92,7 @@ class MobileNetV2(Network):
 
     def end(self, lower: Lower) -> Features:
         return self.finish(lower, self.conv2(lower.last))
+
+    def norms(self) -> tuple[nn.BatchNorm2d | None, ...]:
+        lasts = [f"{i}.{GROUPS[i][2] - 1}.conv.7" for *_, i in STAGES]
+        return tuple(norm_in(self.blocks, name) for name in lasts)

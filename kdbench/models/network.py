@@ -128,6 +128,13 @@ class Network(nn.Module, ABC):
         """Return the modules that compute the stages; AB and FSP pre-train them."""
         return [self.get_submodule(name) for names in self.parts for name in names]
 
+    def norms(self) -> tuple[nn.BatchNorm2d | None, ...]:
+        """Return the batch norm that makes each of the ``preacts``, or None if there is none.
+
+        For a residual sum, the last one of the block; the shortcut's is left out.
+        """
+        return ()
+
     @property
     def head(self) -> nn.Linear:
         """The classifier, embedding [B, D] to logits [B, K]."""
@@ -138,7 +145,7 @@ class Network(nn.Module, ABC):
     def finish(self, lower: Lower, last: Tensor) -> Features:
         """Build ``Features`` from the maps; the embedding is the global average of ``last``."""
         embedding = last.mean((2, 3))  # [B, D]
-        return Features(*lower, embedding, self.head(embedding))
+        return Features(*lower, embedding, self.head(embedding), last=last)
 
     def folds(self) -> list[tuple[str, str]]:
         """Return the full names of all (convolution, batch norm) pairs that can be folded."""
@@ -161,6 +168,13 @@ def _conv_bn(module: nn.Module) -> list[tuple[str, str]]:
         if isinstance(getattr(module, conv), nn.Conv2d)
         and isinstance(getattr(module, bn), nn.BatchNorm2d)
     ]
+
+
+def norm_in(module: nn.Module, name: str) -> nn.BatchNorm2d:
+    """Return a batch norm of a module by its dotted name."""
+    norm = module.get_submodule(name)
+    assert isinstance(norm, nn.BatchNorm2d)
+    return norm
 
 
 def run_stage(blocks: Iterable[nn.Module], x: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench.models.network import Lower, Network, he_normal
+from kdbench.models.network import Lower, Network, he_normal, norm_in
 
 
 class BasicBlock(nn.Module):
@@ -72,6 +72,9 @@ class ResNet(Network):
 
     def begin(self, images: Tensor) -> Lower:
         return Lower(F.relu(self.bn1(self.conv1(images))))
+
+    def norms(self) -> tuple[nn.BatchNorm2d | None, ...]:
+        return tuple(norm_in(layer[-1], "bn2") for layer in (self.layer1, self.layer2, self.layer3))
 
 
 def _layer(n: int, inputs: int, outputs: int, *, stride: int) -> nn.Sequential:

@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench.models.network import Lower, Network, he_normal
+from kdbench.models.network import Lower, Network, he_normal, norm_in
 
 
 class BasicBlock(nn.Module):
@@ -96,6 +96,11 @@ class ImageNetStyleResNet(Network):
 
     def begin(self, images: Tensor) -> Lower:
         return Lower(F.relu(self.bn1(self.conv1(images))))
+
+    def norms(self) -> tuple[nn.BatchNorm2d | None, ...]:
+        last = "bn3" if isinstance(self.layer1[-1], Bottleneck) else "bn2"
+        layers = (self.layer1, self.layer2, self.layer3, self.layer4)
+        return tuple(norm_in(layer[-1], last) for layer in layers)
 
 
 def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential:

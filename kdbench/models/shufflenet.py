@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdbench.method import Features
-from kdbench.models.network import Lower, Network
+from kdbench.models.network import Lower, Network, norm_in
 
 STEM = 24
 
@@ -71,6 +71,9 @@ class ShuffleNetV1(Network):
 
     def begin(self, images: Tensor) -> Lower:
         return Lower(F.relu(self.bn1(self.conv1(images))))
+
+    def norms(self) -> tuple[nn.BatchNorm2d | None, ...]:
+        return tuple(norm_in(layer[-1], "bn3") for layer in (self.layer1, self.layer2, self.layer3))
 
 
 class DownBlockV2(nn.Module):
@@ -160,6 +163,9 @@ class ShuffleNetV2(Network):
 
     def end(self, lower: Lower) -> Features:
         return self.finish(lower, F.relu(self.bn2(self.conv2(lower.last))))
+
+    def norms(self) -> tuple[nn.BatchNorm2d | None, ...]:
+        return None, None, None  # only half of a map comes from the last block's batch norm
 
 
 def _run_v2(blocks: Iterable[nn.Module], x: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench.models.network import Lower, Network, he_normal
+from kdbench.models.network import Lower, Network, he_normal, norm_in
 
 
 class VGG(Network):
@@ -63,6 +63,12 @@ class VGG(Network):
         x = F.max_pool2d(lower.last, 2) if i <= self.pools else lower.last
         before = self.get_submodule(f"block{i}")(x)
         return lower.then(F.relu(before), before)
+
+    def norms(self) -> tuple[nn.BatchNorm2d | None, ...]:
+        return tuple(
+            norm_in(block, str(len(list(block.children())) - 1))
+            for block in self.trunk()[self.first_stage :]
+        )
 
 
 def _block(inputs: int, widths: Sequence[int]) -> nn.Sequential:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdbench.method import Features
-from kdbench.models.network import Lower, Network, he_normal
+from kdbench.models.network import Lower, Network, he_normal, norm_in
 
 
 class Block(nn.Module):
@@ -91,3 +91,8 @@ class WideResNet(Network):
         normed = self.bn1(lower.last)
         complete = lower._replace(preacts=(*lower.preacts, normed))
         return self.finish(complete, F.relu(normed))
+
+    def norms(self) -> tuple[nn.BatchNorm2d | None, ...]:
+        return tuple(
+            norm_in(self, name) for name in ("block2.layer.0.bn1", "block3.layer.0.bn1", "bn1")
+        )

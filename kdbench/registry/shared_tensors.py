@@ -72,7 +72,7 @@ def of_batch(batch: Batch | None, t: Features | None, *, contents: bool = False)
     """Watch a batch, and the teacher's features of it, as far as they are given."""
     tensors = [batch.images, batch.labels, batch.index] if batch is not None else []
     if t is not None:
-        tensors += [t.stem, *t.stages, *t.preacts, t.embedding, t.logits]
+        tensors += [x for _, x in t.named()]
 
     def names() -> list[str]:
         named = t.named() if t is not None else ()
@@ -94,6 +94,12 @@ def of_setup(setup: Setup) -> SharedTensors:
         named |= {
             f"the teacher head's {name}": x for name, x in setup.teacher_head.named_parameters()
         }
+    named |= {
+        f"setup.teacher_norms[{i}].{name}": x
+        for i, bn in enumerate(setup.teacher_norms)
+        if bn is not None
+        for name, x in bn.state_dict().items()
+    }
     # Detached, because a method may train its own copy of the head.
     tensors = [x.detach() for x in named.values()]
     return SharedTensors(tensors, lambda: list(named), contents=True)

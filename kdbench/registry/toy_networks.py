@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from kdbench.method import Batch, Features, Incompatible, Method, Setup
-from kdbench.models.network import Lower, Network
+from kdbench.models.network import Lower, Network, norm_in
+from kdbench.models.network_parts import frozen_norms, live_head
 from kdbench.models.pointwise import replace_strided_pointwise
 from kdbench.registry.conduct import loss_fault
 from kdbench.registry.description import Description
@@ -56,6 +57,10 @@ class Toy(Network):
     def stage(self, lower: Lower) -> Lower:
         before = self.blocks.get_submodule(str(len(lower.stages)))(lower.last)
         return lower.then(before.relu(), before)
+
+    def norms(self) -> tuple[nn.BatchNorm2d | None, ...]:
+        """Return the batch norm that makes each of the ``preacts``."""
+        return tuple(norm_in(block, "1") for block in self.blocks)
 
 
 def convolution(inputs: int, outputs: int, stride: int) -> nn.Module:
@@ -133,8 +138,16 @@ class MethodUnderTest:
                 s, t = small(images).map(change), large.eval()(images).map(change)
             labels = torch.arange(SAMPLES) % CLASSES
             index = torch.randperm(SAMPLES)[:batch_size]
-            head = large.head.requires_grad_(False)
-            setup = Setup(s, t, labels, batch_size, CLASSES, teacher_head=head, seed=0)
+            setup = Setup(
+                student=s,
+                teacher=t,
+                train_labels=labels,
+                batch_size=batch_size,
+                num_classes=CLASSES,
+                teacher_head=large.head.requires_grad_(False),
+                student_head=live_head(small),
+                teacher_norms=frozen_norms(large),
+            )
             given = of_setup(setup)
             torch.manual_seed(seed)
             try:

@@ -10,6 +10,7 @@ from kdbench.grid.run import Run
 from kdbench.method import Features, Method, Setup
 from kdbench.models import zoo
 from kdbench.models.network import Network
+from kdbench.models.network_parts import live_head
 from kdbench.models.pointwise import replace_strided_pointwise
 from kdbench.registry import lookup
 from kdbench.registry.process_state import kept
@@ -43,6 +44,7 @@ def build_setup(
     teacher_features: Features | None,
     *,
     teacher_head: nn.Module | None,
+    teacher_norms: tuple[nn.BatchNorm2d | None, ...] = (),
     train_labels: Tensor,
     num_classes: int,
 ) -> Setup:
@@ -53,6 +55,7 @@ def build_setup(
         student_features: of a dry run.
         teacher_features: of a dry run; None without a teacher. Copied, as are the labels.
         teacher_head: the teacher's classifier, frozen.
+        teacher_norms: batch norms of the teacher's ``preacts``, frozen.
         train_labels: [N].
         num_classes: K.
     """
@@ -64,6 +67,8 @@ def build_setup(
         num_classes=num_classes,
         teacher_head=teacher_head,
         seed=run.seed,
+        student_head=live_head(student),
+        teacher_norms=teacher_norms,
     )
 
 

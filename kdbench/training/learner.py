@@ -54,6 +54,7 @@ class Learner:
         train_labels: Tensor,
         teacher: Features | None,
         teacher_head: nn.Module | None,
+        teacher_norms: tuple[nn.BatchNorm2d | None, ...] = (),
         device: torch.device,
         world: World = ALONE,
     ) -> None:
@@ -66,6 +67,7 @@ class Learner:
             train_labels: [N].
             teacher: the teacher's ``Features`` of a dry run on the CPU.
             teacher_head: the teacher's classifier, frozen.
+            teacher_norms: batch norms of the teacher's ``preacts``, frozen.
             world: the ranks that train the run together.
 
         Raises:
@@ -86,6 +88,7 @@ class Learner:
             build.dry_run(self.student, in_channels, size),
             teacher,
             teacher_head=teacher_head,
+            teacher_norms=teacher_norms,
             train_labels=train_labels,
             num_classes=num_classes,
         )

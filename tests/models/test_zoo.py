@@ -165,6 +165,36 @@ def test_preacts_of_wrn_are_next_batch_norm_of_raw_sum() -> None:
         assert torch.equal(before, network.get_submodule(bn)(stage))
 
 
+@pytest.mark.parametrize("name", ONE_EACH)
+def test_embedding_is_the_mean_of_the_last_map(name: str) -> None:
+    features = filled(name).eval()(torch.randn(2, 3, 16, 16, dtype=torch.double))
+    assert features.last is not None
+    assert torch.equal(features.last.mean((2, 3)), features.embedding)
+
+
+@pytest.mark.parametrize("name", (*ONE_EACH, "ResNet50", "v5w16"))
+def test_norms_make_the_preacts(name: str) -> None:
+    """A pre-activation is the output of its batch norm, or a sum whose last summand that is."""
+    network = filled(name).eval()
+    norms = network.norms()
+    outputs: dict[nn.Module, Tensor] = {}
+    for norm in norms:
+        if norm is not None:
+            norm.register_forward_hook(lambda m, _, y: outputs.update({m: y.clone()}))
+    features = network(torch.randn(2, 3, 16, 16, dtype=torch.double))
+    assert len(norms) == len(features.preacts)
+    if name == "ShuffleV2":
+        assert norms == (None, None, None)
+        return
+    for norm, before in zip(norms, features.preacts, strict=True):
+        assert norm is not None
+        made = outputs[norm]
+        assert made.shape == before.shape
+        if name.startswith(("wrn", "v")):
+            assert torch.equal(made, before)
+    assert len(outputs) == len(norms)
+
+
 def test_embedding_is_input_of_head() -> None:
     for name in ONE_EACH:
         network = filled(name).eval()

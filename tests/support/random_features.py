@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kdbench.method import Batch, Features, Method, Setup
+from kdbench.models.network_parts import live_head
 from kdbench.registry import lookup
 from kdbench.registry.toy_networks import Toy
 
@@ -64,6 +65,7 @@ def features(
         preacts=preacts,
         embedding=draw(batch_size, width or channels[-1]),
         logits=draw(batch_size, num_classes),
+        last=draw(batch_size, width or channels[-1], sizes[-1], sizes[-1]),
     )
     return made.map(lambda x: x.requires_grad_(grad))
 
@@ -85,9 +87,17 @@ def train_labels(n: int = 40, num_classes: int = 5) -> Tensor:
 
 
 def setup(student: Features, teacher: Features, **changes: Any) -> Setup:
-    """Return a ``Setup`` for these features; the teacher's head is a frozen linear layer."""
+    """Return a ``Setup`` for these features; both heads and the norms have random weights."""
     batch_size, num_classes = student.logits.shape
     head = nn.Linear(teacher.embedding.shape[1], num_classes).to(teacher.embedding.dtype)
+    with torch.random.fork_rng():  # methods draw their weights after this
+        torch.manual_seed(1)
+        own = nn.Module()
+        own.head = nn.Linear(student.embedding.shape[1], num_classes)
+        norms = tuple(nn.BatchNorm2d(x.shape[1]) for x in teacher.preacts)
+        for norm in norms:
+            nn.init.normal_(norm.weight)
+            nn.init.normal_(norm.bias)
     made = Setup(
         student=student,
         teacher=teacher,
@@ -95,6 +105,8 @@ def setup(student: Features, teacher: Features, **changes: Any) -> Setup:
         batch_size=batch_size,
         num_classes=num_classes,
         teacher_head=head.requires_grad_(False),
+        student_head=live_head(own),
+        teacher_norms=tuple(norm.requires_grad_(False) for norm in norms),
     )
     return replace(made, **changes)
 
