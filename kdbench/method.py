@@ -119,6 +119,8 @@ class Method(nn.Module, ABC):
         pretrains_when: values of hyper-parameters with which ``pretrain`` returns modules; empty if
             it always does.
         version: raised by a change of a built-in method's results, which gives its runs new ids.
+        added_later: names of hyper-parameters that did not exist in an earlier version. A run's id
+            leaves them out at their defaults, which must therefore never change.
         capturable: False if a step waits for the device, so that it cannot be a CUDA graph;
             docs/gpu.md lists what else a step must not do.
         brings_peers: whether ``group`` may return a group; at most one method of a row may.
@@ -134,6 +136,7 @@ class Method(nn.Module, ABC):
     needs_teacher_when: ClassVar[dict[str, Any]] = {}
     pretrains_when: ClassVar[dict[str, Any]] = {}
     version: int = 1
+    added_later: ClassVar[tuple[str, ...]] = ()
     capturable: bool = True
     brings_peers: bool = False
     one_rank: bool = False

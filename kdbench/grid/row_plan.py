@@ -147,7 +147,11 @@ def _term(
     return Term(
         method=short(method.name),
         beta=float(method.beta if beta is None else beta) + 0.0,
-        hyper={key: _normalised(value, method.hyper[key]) for key, value in hyper.items()},
+        hyper={
+            key: _normalised(value, method.hyper[key])
+            for key, value in hyper.items()
+            if key not in method.added_later or value != method.hyper[key]
+        },
         source=method.sha256 if method.external else None,
         path=path,
         version=1 if method.external else method.version,

@@ -37,7 +37,8 @@ class Term:
     Attributes:
         method: name of the method; for a plugin given by its path, the file's without ``.py``.
         beta: weight of the term.
-        hyper: all hyper-parameters of the method, defaults included.
+        hyper: all hyper-parameters of the method, defaults included; but without those at their
+            defaults that earlier versions did not have (``Method.added_later``).
         source: sha256 of a plugin's file and of the local files that it imports; they determine its
             results. None for built-in methods, whose versions are ``kdbench.NUMERICS`` and
             ``version``.

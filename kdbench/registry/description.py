@@ -64,6 +64,7 @@ class Description:
         version: of the method's results.
         brings_peers: whether networks learn together in its rows.
         one_rank: whether it cannot train on several ranks.
+        added_later: hyper-parameters that a run's id leaves out at their defaults.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Description:
     digests: dict[str, str] = field(default_factory=dict)
     brings_peers: bool = False
     one_rank: bool = False
+    added_later: tuple[str, ...] = ()
 
     def needs_teacher_with(self, hyper: dict[str, Any]) -> bool:
         """Check whether the method needs a teacher with these hyper-parameters."""
@@ -167,6 +169,7 @@ def read(
         digests=digests,
         brings_peers=_attribute(source, body, "brings_peers", False, (bool,)),
         one_rank=_attribute(source, body, "one_rank", False, (bool,)),
+        added_later=_attribute(source, body, "added_later", (), (tuple,)),
     )
 
 

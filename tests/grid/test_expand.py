@@ -13,6 +13,7 @@ from kdbench.grid.grid import GridError
 from kdbench.grid.parsing import load, parse
 from kdbench.grid.run import BASELINES, Run
 from kdbench.grid.yaml_tree import ROOT
+from kdbench.registry import lookup
 
 few = settings(max_examples=25, deadline=None)
 
@@ -242,6 +243,29 @@ def test_plugin_content_and_not_its_folder_determines_the_id(tmp_path: Path) -> 
         assert last.runs[0].terms[0].where == str(tmp_path / folder / "mine.py")
         ids.append(last.runs[0].id)
     assert ids[0] == ids[1] != ids[2]
+
+
+@pytest.mark.parametrize("name", ["kd", "dkd", "ttm"])
+def test_hyper_parameters_added_later_change_no_id_at_their_defaults(name: str) -> None:
+    later = lookup.describe(name).added_later
+    assert later == ("entropy_weighting", "entropy_tau")
+
+    def run(**options: Any) -> Run:
+        return first(name, methods=[{name: options}])
+
+    plain = run()
+    assert not set(later) & set(plain.terms[0].hyper)
+    assert run(entropy_weighting=False, entropy_tau=4).id == plain.id
+    weighted = run(entropy_weighting=True)
+    assert weighted.terms[0].hyper == plain.terms[0].hyper | {"entropy_weighting": True}
+    others = {run(entropy_weighting=True, entropy_tau=x).id for x in (2, 4, 8)}
+    assert weighted.id in others and plain.id not in others and len(others) == 3
+    assert Run.from_json(weighted.to_json()) == weighted
+
+
+def test_id_of_kd_is_that_of_earlier_versions() -> None:
+    """The value was computed before kd had entropy weighting."""
+    assert first("kd").id == "bbadfcc89066f359"
 
 
 @few

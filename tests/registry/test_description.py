@@ -26,6 +26,8 @@ def test_description_agrees_with_the_class(name: str) -> None:
     assert description.has_pretrain == (cls.pretrain is not Method.pretrain)
     assert description.pretrains_when == cls.pretrains_when
     assert description.version == cls.version
+    assert description.added_later == cls.added_later
+    assert set(description.added_later) <= set(description.hyper)
     assert not description.external
     parameters = [*inspect.signature(cls).parameters.values()][1:]
     assert description.hyper == {p.name: p.default for p in parameters}

@@ -97,7 +97,12 @@ def test_unknown_names_are_refused_with_a_suggestion() -> None:
 
 
 def test_hyper_fills_in_defaults_and_converts_types() -> None:
-    assert hyper("kd", {}) == {"temperature": 4.0, "standardise": False}
+    assert hyper("kd", {}) == {
+        "temperature": 4.0,
+        "standardise": False,
+        "entropy_weighting": False,
+        "entropy_tau": 4.0,
+    }
     temperature = hyper("kd", {"temperature": 2})["temperature"]
     assert temperature == 2.0
     assert isinstance(temperature, float)

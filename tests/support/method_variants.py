@@ -8,14 +8,18 @@ OTHERS: dict[str, list[dict[str, Any]]] = {
     "ab": [{"main": True}],
     "cc": [{"variant": "paper"}],
     "crd": [{"mode": "relax"}, {"k": 20}],
+    "ctkd": [{"entropy_weighting": True}],
     "dist": [{"standardise": True}],
-    "dkd": [{"standardise": True}, {"warmup": 0}],
+    "dkd": [{"standardise": True}, {"warmup": 0}, {"entropy_weighting": True}],
     "fitnets": [{"stages": "two"}, {"relu": False}],
     "fsp": [{"main": True}],
     "ft": [{"variant": "paper"}],
     "hkd": [{"variant": "semckd_repo"}],
     "irg": [{"variant": "zoo"}],
-    "kd": [{"standardise": True}],
+    "kd": [{"standardise": True}, {"entropy_weighting": True}],
+    "mimic": [{"centre": True}, {"standardise": True}],
+    "nkd": [{"variant": "sdd_repo"}, {"entropy_weighting": True}],
+    "ofa": [{"eps": (1.5,)}],
     "semckd": [
         *({"attention": how} for how in ("equal", "raw", "one_to_one", "hard", "shared")),
         {"attention": "straight_through"},
@@ -23,7 +27,8 @@ OTHERS: dict[str, list[dict[str, Any]]] = {
         {"soft": 0.5, "factor": 2},
     ],
     "tfkd": [{"form": "self"}],
-    "ttm": [{"weighted": True}, {"standardise": True}],
+    "ttm": [{"weighted": True}, {"standardise": True}, {"entropy_weighting": True}],
+    "uskd": [{"variant": "paper"}],
 }
 
 ALL = [(name, hyper) for name in lookup.names() for hyper in ({}, *OTHERS.get(name, []))]
