@@ -238,7 +238,7 @@ def _run_texts(cells: Any) -> dict[str, str]:
 def _record(record: Record) -> str:
     result, cost = record.result, record.cost
     values = vars(record) | {
-        "result": vars(result) if result else None,
+        "result": result.values() if result else None,
         "cost": cost.values() if cost else None,
     }
     return _json(values)

@@ -14,6 +14,8 @@ from kdbench.runs.records import Record, RecordError
 NAME = "history.csv"
 COLUMNS = ("epoch", "train_loss", "train_acc", "test_loss", "test_acc", "test_top5")
 ACCURACIES = ("train_acc", "test_acc", "test_top5", "val_acc")
+ANSWERS = ("test_acc_", "val_acc_")
+"""Beginnings of the names of columns with accuracies of other predictions."""
 DIGITS = 1e-5
 """Relative difference that six significant digits allow."""
 
@@ -25,10 +27,12 @@ def write(
 
     Args:
         folder: of the run.
-        rows: one per epoch; ``val_acc`` and ``seconds`` are optional, other keys are left out.
+        rows: one per epoch; ``val_acc``, ``seconds`` and the accuracies of other predictions
+            (``test_acc_ensemble``) are optional, other keys are left out.
         permission: as in ``files.write_atomically``.
     """
-    columns = [*COLUMNS, *(["val_acc"] if rows and "val_acc" in rows[0] else []), "seconds"]
+    more = [name for name in (rows[0] if rows else ()) if name == "val_acc" or _is_answer(name)]
+    columns = [*COLUMNS, *more, "seconds"]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, "", "ignore", lineterminator="\n")
     writer.writeheader()
@@ -73,6 +77,19 @@ def read(
     return rows
 
 
+def answers(row: Mapping[str, float]) -> dict[str, float]:
+    """Return the test accuracies of other predictions (``Method.answers``) in a row, by name."""
+    prefix = ANSWERS[0]
+    columns = (name for name in row if name.startswith(prefix) and _is_answer(name))
+    return {name.removeprefix(prefix): row[name] for name in columns}
+
+
+def _is_answer(name: str) -> bool:
+    """Tell whether a column has the accuracies of another prediction (``Method.answers``)."""
+    # Traced values have a dot in their names.
+    return name.startswith(ANSWERS) and "." not in name
+
+
 def _damaged(path: str, problem: str) -> RecordError:
     return RecordError(
         f"{path}: not a learning curve: {one_line(problem)}; restore the file, delete it to do "
@@ -113,7 +130,7 @@ def check(rows: Sequence[Mapping[str, float]], record: Record | None) -> None:
             raise ValueError(f"epoch {i}: expected numbers")
         if row.get("epoch") != i:
             raise ValueError(f"epoch {row.get('epoch')}, expected {i}")
-        for name in ACCURACIES:
+        for name in (*ACCURACIES, *filter(_is_answer, row)):
             if not 0 <= row.get(name, 0) <= 100:
                 raise ValueError(f"epoch {i}: {name}: {row[name]}: expected 0 to 100")
     result = record.result if record else None
@@ -124,6 +141,7 @@ def check(rows: Sequence[Mapping[str, float]], record: Record | None) -> None:
     for epoch, name, expected in (
         (result.epoch, "test_acc", result.test_acc),
         (result.best_epoch, "test_acc", result.best_acc),
+        *((result.epoch, f"test_acc_{key}", acc) for key, acc in (result.answers or {}).items()),
     ):
         found = rows[epoch - 1].get(name, math.nan)
         if not math.isclose(found, expected, rel_tol=DIGITS):

@@ -17,6 +17,8 @@ class Result:
         teacher_weights: sha256 of the teacher's weights.
         val_acc: accuracy after the last epoch on held-out training images.
         selected_acc: test accuracy at the epoch with the best ``val_acc``.
+        answers: test accuracies of other predictions after the last epoch, by name
+            (``Method.answers``); None without any, and then left out of records.
     """
 
     epoch: int
@@ -37,6 +39,14 @@ class Result:
     val_acc: float | None = None
     selected_acc: float | None = None
     last_finite_loss: float | None = None
+    answers: dict[str, float] | None = None
+
+    def values(self) -> dict[str, Any]:
+        """Return the fields for JSON, without answers if there are none."""
+        values = dict(vars(self))
+        if self.answers is None:
+            del values["answers"]
+        return values
 
 
 @dataclass(frozen=True)

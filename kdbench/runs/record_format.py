@@ -13,6 +13,8 @@ from pydantic_core import SchemaValidator, ValidationError, core_schema
 from kdbench.errors import one_line
 
 SCHEMA = 1
+MOST_AVERAGED = 16
+"""Most accuracies of which an answer in a record without a checksum may be the mean."""
 _SHOWN = 40
 """Characters of a wrong value in a message."""
 
@@ -75,17 +77,25 @@ def _contradiction(values: Mapping[str, Any]) -> str:
 def fractional(result: Mapping[str, Any]) -> str:
     """Return which test accuracy is not that of a whole number of images; "" if none.
 
+    An answer may be the mean of up to ``MOST_AVERAGED`` accuracies.
+
     This detects most damage in a record without a checksum.
     """
     images = result["n_test"]
     for key in ("test_acc", "test_top5", "best_acc", "selected_acc"):
         accuracy = result.get(key)
-        if accuracy is None:
-            continue
-        # The formula of the evaluation, so equality is exact.
-        if 100 * round(accuracy / 100 * images) / images != accuracy:
+        if accuracy is not None and not _whole(accuracy, images):
             return f"result.{key}: {accuracy}: not a whole number of {images} test images"
+    for name, accuracy in (result.get("answers") or {}).items():
+        if not any(_whole(accuracy, images * count) for count in range(1, MOST_AVERAGED + 1)):
+            what = f"not a mean of whole numbers of {images} test images"
+            return f"result.answers.{name}: {accuracy}: {what}"
     return ""
+
+
+def _whole(accuracy: float, images: int) -> bool:
+    # The formula of the evaluation, so equality is exact.
+    return 100 * round(accuracy / 100 * images) / images == accuracy
 
 
 def _other_schema(text: str | bytes) -> str:
@@ -161,8 +171,12 @@ _RESULT = _keys(
         "val_acc": _maybe(_accuracy),
         "selected_acc": _maybe(_accuracy),
         "last_finite_loss": _maybe(_loss),
+        "answers": _maybe(core_schema.dict_schema(_text, _accuracy, strict=True, min_length=1)),
     },
-    optional=("teacher_acc", "teacher_weights", "val_acc", "selected_acc", "last_finite_loss"),
+    optional=(
+        *("teacher_acc", "teacher_weights", "val_acc", "selected_acc", "last_finite_loss"),
+        "answers",
+    ),
 )
 _COST = _keys(
     {

@@ -60,7 +60,10 @@ class Record:
 
     def to_json(self) -> str:
         """Format the record for ``record.json``, with a checksum."""
-        fields = asdict(self) | {"cost": self.cost.values() if self.cost else None}
+        fields = asdict(self) | {
+            "result": self.result.values() if self.result else None,
+            "cost": self.cost.values() if self.cost else None,
+        }
         return checksums.add(json.dumps(fields, indent=1, allow_nan=True) + "\n")
 
     @classmethod
@@ -85,6 +88,8 @@ class Record:
         result, cost = values["result"], values["cost"]
         if result and not intact and (problem := record_format.fractional(result)):
             raise RecordError(f"not a record: {problem}")
+        if result:
+            result.setdefault("answers", None)
         if cost:
             cost.setdefault("peak_reserved_mb", None)
         values["attempts"] = tuple(values["attempts"])

@@ -16,6 +16,7 @@ import torch
 from kdbench import files
 from kdbench.data.dataset import LoadedData
 from kdbench.grid.run import Run
+from kdbench.models.peers import networks
 from kdbench.runs import environment, heartbeat, history, records
 from kdbench.runs.heartbeat import Beat
 from kdbench.runs.lease import LeaseLost
@@ -234,7 +235,7 @@ class Bookkeeper:
 
     def _finish(self, learner: Learner, data: LoadedData, teacher: LoadedTeacher | None) -> None:
         run, status = learner.run, learner.status
-        weights = checkpoint.digest(learner.student.state_dict())
+        weights = checkpoint.digest(networks(learner.student)[0].state_dict())
         record = Record(
             run=run.id,
             status=status,  # type: ignore[arg-type]

@@ -1,16 +1,18 @@
-"""A run's network and methods before the first step, and the shapes of a network's features."""
+"""A run's networks and methods before the first step, and the shapes of a network's features."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from kdbench.grid.run import Run
-from kdbench.method import Features, Method, Setup
+from kdbench.method import Features, Group, Method, Setup
 from kdbench.models import zoo
 from kdbench.models.network import Network
 from kdbench.models.network_parts import live_head
+from kdbench.models.peers import Peers
 from kdbench.models.pointwise import replace_strided_pointwise
 from kdbench.registry import lookup
 from kdbench.registry.process_state import kept
@@ -20,11 +22,52 @@ from kdbench.rng import key
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def build_network(run: Run, *, num_classes: int, in_channels: int) -> Network:
-    """Build a run's network; only its name and the seed determine the initial weights."""
+def build_student(run: Run, *, num_classes: int, in_channels: int) -> Network | Peers:
+    """Build a run's network, or the networks that learn together in it (``Method.group``).
+
+    The first of a group is the network that the run would have without one.
+
+    Raises:
+        Incompatible: the group shares more stages than the network has.
+        ValueError: two methods bring peers, or a plugin's file has changed.
+    """
+    first = build_network(run, num_classes=num_classes, in_channels=in_channels)
+    group = group_of(run)
+    if group is None:
+        return first
+    build = partial(build_network, run, num_classes=num_classes, in_channels=in_channels)
+    return Peers([first, *(build(peer=i) for i in range(1, group.size))], group)
+
+
+def build_network(run: Run, *, num_classes: int, in_channels: int, peer: int = 0) -> Network:
+    """Build one network of a run; only its name, the seed and ``peer`` determine the weights.
+
+    Args:
+        num_classes: K.
+        in_channels: channels of the images.
+        peer: number of the network in its group; 0 is the one that is deployed.
+    """
+    others = ("peer", peer) if peer else ()
     with torch.random.fork_rng(devices=()):
-        torch.manual_seed(key(run.seed, "init", run.student))
+        torch.manual_seed(key(run.seed, "init", run.student, *others))
         return zoo.create(run.student, num_classes=num_classes, in_channels=in_channels)
+
+
+def group_of(run: Run) -> Group | None:
+    """Return the group that one of a run's methods brings; None: the student is one network.
+
+    Raises:
+        ValueError: two methods bring peers, or a plugin's file has changed.
+    """
+    groups: dict[str, Group] = {}
+    for term, cls in zip(run.terms, method_classes(run), strict=True):
+        with kept(f"{cls.__name__}.group"):
+            group = cls.group(**term.hyper)
+        if group is not None:
+            groups[term.method] = group
+    if len(groups) > 1:
+        raise ValueError(f"{' and '.join(groups)} both bring peers; expected one of them in a row")
+    return next(iter(groups.values()), None)
 
 
 def dry_run(network: nn.Module, in_channels: int, size: int) -> Features:
@@ -80,6 +123,15 @@ def build_methods(run: Run, setup: Setup) -> list[Method]:
         Incompatible: a method cannot work on this pair.
         ValueError: a plugin's file has changed since the run's id was computed.
     """
+    return built(run, setup, method_classes(run))
+
+
+def method_classes(run: Run) -> list[type[Method]]:
+    """Load the classes of the methods of a run's terms.
+
+    Raises:
+        ValueError: a plugin's file has changed since the run's id was computed.
+    """
     classes = []
     for term in run.terms:
         if term.source and lookup.describe(term.where).sha256 != term.source:
@@ -87,7 +139,7 @@ def build_methods(run: Run, setup: Setup) -> list[Method]:
                 f"{term.where}: changed since this run was created; run the grid again"
             )
         classes.append(lookup.load(term.where))
-    return built(run, setup, classes)
+    return classes
 
 
 def built(run: Run, setup: Setup, classes: Sequence[type[Method]]) -> list[Method]:

@@ -91,9 +91,8 @@ def import_checkpoint(
     network.to(memory_format=torch.channels_last)
     network.eval()
     batches = eval_batches(data.test_images, data.test_labels, data, evaluation.BATCH)
-    loss, acc, top5 = evaluation.evaluate(
-        lambda images: network(images).logits, batches, torch.device("cpu")
-    )
+    found = evaluation.evaluate(lambda images: network(images).logits, batches, torch.device("cpu"))
+    acc = found.top1
     weights = checkpoint.digest(network.state_dict())
     source = hashlib.sha256(path.read_bytes()).hexdigest()
     identity = hashlib.sha256(f"{name} {weights}".encode()).hexdigest()
@@ -109,8 +108,8 @@ def import_checkpoint(
     text = checksums.add(json.dumps(run, indent=1) + "\n")
     files.write_atomically(folder / "run.json", text)
     result = Result(
-        epoch=0, steps=0, train_loss=float("nan"), train_acc=float("nan"), test_loss=loss,
-        test_acc=acc, test_top5=top5, best_acc=acc, best_epoch=0, weights=weights,
+        epoch=0, steps=0, train_loss=float("nan"), train_acc=float("nan"), test_loss=found.loss,
+        test_acc=acc, test_top5=found.top5, best_acc=acc, best_epoch=0, weights=weights,
         data=data.digest, n_train=len(data.train_labels), n_test=len(data.test_labels),
     )  # fmt: skip
     parameters = size.params(network)

@@ -6,7 +6,7 @@ them, so its results are the same alone and in a cohort.
 
 import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from functools import partial
 
@@ -17,13 +17,15 @@ from kdbench.grid.run import Run
 from kdbench.method import Batch, Features, Method, Setup
 from kdbench.registry.process_state import kept
 from kdbench.rng import key
-from kdbench.training import build, evaluation, objective, traces
+from kdbench.training import build, objective, traces
 from kdbench.training.clock import Clock
 from kdbench.training.compiled import compiled
 from kdbench.training.device import noting_varying_operations, seed
 from kdbench.training.epoch_sums import EpochSums
+from kdbench.training.evaluation import Evaluation, columns, evaluate_all
 from kdbench.training.global_batch_norm import convert
 from kdbench.training.phases import Phase, Phases
+from kdbench.training.predictions import Predictions
 from kdbench.training.ranks import ALONE, World
 from kdbench.training.schedule import Rate, learning_rate
 from kdbench.training.step_guard import StepGuard
@@ -80,7 +82,7 @@ class Learner:
         if not self.steps:
             n, b = len(train_labels), run.training.batch_size
             raise ValueError(f"{n} training images do not fill a batch of {b}")
-        self.student = build.build_network(run, num_classes=num_classes, in_channels=in_channels)
+        self.student = build.build_student(run, num_classes=num_classes, in_channels=in_channels)
         convert(self.student, world)
         setup = build.build_setup(
             run,
@@ -94,8 +96,7 @@ class Learner:
         )
         self.methods = nn.ModuleList(build.build_methods(run, setup))
         self.phases = Phases(self.student, self.methods)
-        replacing = [m for m in self.terms if type(m).predict is not Method.predict]
-        self.predictor = replacing[0] if replacing else None
+        self.predictions = Predictions(self.student, self.terms, setup.student)
         for module in (self.student, self.methods):
             build.on_device(module, device)
         trained = [*self.phases.learnable, *self.student.parameters()]
@@ -225,33 +226,30 @@ class Learner:
 
     # -- evaluation and the end of an epoch ---------------------------------------------------
 
-    def _predict(self, s: Features) -> Tensor:
-        """Return the deployed prediction, [B, K]."""
-        return self.predictor.predict(s) if self.predictor else s.logits
-
     def _train_logits(self, s: Features) -> Tensor:
         """Return the prediction during training; the method's batch norms are not updated again."""
-        if self.predictor is None:
+        if self.predictions.predictor is None:
             return s.logits
-        self.predictor.eval()
-        logits = self.predictor.predict(s)
+        self.predictions.predictor.eval()
+        logits = self.predictions.deployed(s)
         self.phases.set_modes(self.phase)
         return logits
 
-    def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float, float]:
-        """Return loss, top-1 and top-5 accuracy in percent; ``batches`` are this rank's part."""
+    def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Evaluation:
+        """Return loss and accuracies; ``batches`` are this rank's part."""
         self.student.eval()
         self.methods.eval()
 
-        def logits(images: Tensor) -> Tensor:
+        def predict(images: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
             bf16 = self.run.training.precision == "bf16"
             with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-                return self._predict(self.student(images)).float()
+                return self.predictions(images)
 
         # A prediction that draws random numbers must not depend on the learner before.
         seed(self.device, key(self.run.seed, "evaluate", self.phase, self.epoch))
+        answers = self.predictions.answers
         with self.clock, kept(self.guard.who):
-            return evaluation.evaluate(logits, batches, self.device, self.world)
+            return evaluate_all(predict, answers, batches, self.device, self.world)
 
     def diverged(self) -> bool:
         """Check whether a loss of this epoch was not finite; waits for the device."""
@@ -264,22 +262,21 @@ class Learner:
         self.last_finite_loss = value or self.last_finite_loss
         return True
 
-    def end_epoch(
-        self, test: tuple[float, float, float], val: tuple[float, float, float] | None
-    ) -> None:
+    def end_epoch(self, test: Evaluation, val: Evaluation | None) -> None:
         """Add a row with the results of ``evaluate`` to the history, and advance the epoch."""
         row = {
             "epoch": self.epoch,
             "train_loss": float(self.sums.loss) / self.steps,
             "train_acc": 100 * int(self.sums.correct) / (self.steps * self.run.training.batch_size),
-            "test_loss": test[0],
-            "test_acc": test[1],
-            "test_top5": test[2],
+            "test_loss": test.loss,
+            "test_acc": test.top1,
+            "test_top5": test.top5,
         }
-        row |= ({"val_acc": val[1]} if val else {}) | self.traced
+        row |= columns("test_acc", test) | ({"val_acc": val.top1} if val else {})
+        row |= (columns("val_acc", val) if val else {}) | self.traced
         row["seconds"] = round(self.seconds_before + self.clock.settle(), 3)
         self.history.append(row)
-        if not math.isfinite(test[0]):
+        if not math.isfinite(test.loss):
             self.status = "diverged"
             self.reason = f"test loss not finite after epoch {self.epoch}"
         self.next_epoch()

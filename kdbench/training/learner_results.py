@@ -1,11 +1,14 @@
 """Result and cost of a learner that has ended."""
 
 import resource
+from typing import Any
 
 import torch
 
 from kdbench.data.dataset import LoadedData
 from kdbench.models import size
+from kdbench.models.peers import networks
+from kdbench.runs import history
 from kdbench.runs.records import Cost, Result
 from kdbench.training.learner import Learner
 from kdbench.training.teacher import LoadedTeacher
@@ -41,17 +44,19 @@ def result(
         val_acc=last.get("val_acc"),
         selected_acc=selected,
         last_finite_loss=learner.last_finite_loss if learner.status == "diverged" else None,
+        answers=history.answers(last) or None,
     )
 
 
 def cost(learner: Learner, data: LoadedData) -> Cost:
     """Return a learner's cost in time, parameters, operations and memory."""
-    student = size.params(learner.student)
+    network: Any = networks(learner.student)[0]
+    student = size.params(network)
     modules = [module for method in learner.terms for module in method.deployed()]
     deployed = sum(size.params(module) for module in modules)
     # If a method replaces the prediction, the student's own classifier is not deployed.
-    unused_head = size.params(learner.student.head) if learner.predictor else 0
-    extra = sum(p.numel() for p in learner.methods.parameters()) - deployed
+    unused_head = size.params(network.head) if learner.predictions.predictor else 0
+    extra = size.params(learner.student) - student + size.params(learner.methods) - deployed
     reserved = None
     if learner.device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(learner.device) / 2**20

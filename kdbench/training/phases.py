@@ -8,6 +8,7 @@ from torch import nn
 
 from kdbench.grid.settings import Training
 from kdbench.method import Method
+from kdbench.models.peers import networks
 from kdbench.registry.process_state import kept
 
 Phase = Literal["pretrain", "train", "end"]
@@ -30,7 +31,7 @@ class Phases:
         for method in methods:
             assert isinstance(method, Method)
             with kept(f"{type(method).__name__}.pretrain"):
-                modules = list(method.pretrain(student))
+                modules = list(method.pretrain(networks(student)[0]))
             self.first += modules
             self.pretrained += [method] if modules else []
         self.learnable = [p for p in self._all().parameters() if p.requires_grad]

@@ -15,6 +15,7 @@ from typing import Any
 from kdbench import files
 from kdbench.data.dataset import LoadedData
 from kdbench.files import Permission
+from kdbench.models.peers import networks
 from kdbench.runs import attempts, heartbeat, history, records
 from kdbench.runs.records import Record, RecordError
 from kdbench.training import checkpoint, traces
@@ -40,9 +41,12 @@ class RunEnd:
     history: Sequence[Mapping[str, float]] | None
 
     def final_state(self, learner: Learner) -> dict[str, Any]:
-        """Return the content of the final checkpoint of ``learner``."""
+        """Return the content of the final checkpoint of ``learner``.
+
+        Of networks that learned together it holds the deployed one only.
+        """
         return {
-            "model": learner.student.state_dict(),
+            "model": networks(learner.student)[0].state_dict(),
             "methods": learner.methods.state_dict(),
             "epoch": learner.run.training.epochs,
             "run": json.dumps(learner.run.to_json()),

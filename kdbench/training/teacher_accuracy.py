@@ -61,8 +61,7 @@ def measured(loaded: LoadedTeacher, data: LoadedData, device: torch.device) -> f
     """Measure the accuracy in percent of a teacher, as trained, on the test images."""
     network = copy.deepcopy(loaded.network).to(device).to(memory_format=torch.channels_last)
     batches = eval_batches(data.test_images, data.test_labels, data, evaluation.BATCH)
-    _, acc, _ = evaluation.evaluate(lambda images: network(images).logits, batches, device)
-    return acc
+    return evaluation.evaluate(lambda images: network(images).logits, batches, device).top1
 
 
 def _dataset(run: dict[str, Any]) -> Dataset | None:
