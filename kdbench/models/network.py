@@ -61,6 +61,18 @@ class Network(nn.Module, ABC):
 
     def forward(self, images: Tensor) -> Features:
         """Map images, [B, C, H, W], to ``Features``; every batch norm runs once."""
+        return self.describe(images)
+
+    def describe(self, images: Tensor) -> Features:
+        """Run the forward pass."""
+        return self.onward(self.upto(images, 0))
+
+    def upto(self, images: Tensor, k: int) -> Lower:
+        """Run the stem and the first ``k`` stages.
+
+        Raises:
+            ValueError: the images have other channels, or are too small.
+        """
         if images.dim() != 4 or images.shape[1] != self.in_channels:
             wanted = f"[B, {self.in_channels}, H, W]"
             raise ValueError(
@@ -71,14 +83,6 @@ class Network(nn.Module, ABC):
                 f"{type(self).__name__} needs images of at least {self.min_size}x{self.min_size}"
                 f" pixels, not {images.shape[-2]}x{images.shape[-1]}"
             )
-        return self.describe(images)
-
-    def describe(self, images: Tensor) -> Features:
-        """Run the forward pass on images of a valid shape."""
-        return self.onward(self.upto(images, 0))
-
-    def upto(self, images: Tensor, k: int) -> Lower:
-        """Run the stem and the first ``k`` stages on images of a valid shape."""
         lower = self.begin(images)
         for _ in range(k):
             lower = self.stage(lower)

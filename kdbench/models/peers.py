@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from kdbench.method import Features, Group, Incompatible
+from kdbench.models.network import Lower, Network
 
 
 class Peers(nn.Module):
@@ -19,13 +20,12 @@ class Peers(nn.Module):
         rescale: divide the gradient that enters the shared stages by the number of networks.
     """
 
-    def __init__(self, networks: Sequence[nn.Module], group: Group) -> None:
+    def __init__(self, networks: Sequence[Network], group: Group) -> None:
         """Join networks, which become parts of this one.
 
         Args:
             networks: whole networks of one architecture. Those after the first lose their shared
-                stages. With shared stages they need ``num_stages``, ``upto``, ``onward`` and
-                ``without``, as ``kdbench.models.network.Network`` has them.
+                stages.
             group: what they share.
 
         Raises:
@@ -35,30 +35,37 @@ class Peers(nn.Module):
         super().__init__()
         if len(networks) != group.size or group.size < 2:
             raise ValueError(f"a group of {group.size} networks: expected at least 2")
-        others: Sequence[Any] = networks[1:]
         self.shared = shared_stages(networks[0], group)
         if self.shared is not None:
-            for network in others:
+            for network in networks[1:]:
                 network.without(self.shared)
         self.rescale = group.rescale
-        self.networks = nn.ModuleList([networks[0], *others])
+        self.networks = nn.ModuleList(networks)
 
     def forward(self, images: Tensor) -> Features:
         """Map images, [B, C, H, W], to the first network's ``Features``, with all in ``peers``."""
+        members = networks(self)
         if self.shared is None:
-            features = tuple(network(images) for network in self.networks)
+            features = tuple(network(images) for network in members)
         else:
-            first: Any = self.networks[0]
-            lower = first.upto(images, self.shared)
-            if self.rescale:
-                size = len(self.networks)
-                lower = lower.map(lambda x: _DividedGradient.apply(x, size))
-            parts: Sequence[Any] = [*self.networks]
-            features = tuple(network.onward(lower) for network in parts)
+            lower = members[0].upto(images, self.shared)
+            lower = self._rescaled(lower) if self.rescale else lower
+            features = tuple(network.onward(lower) for network in members)
         return replace(features[0], peers=features)
 
+    def _rescaled(self, lower: Lower) -> Lower:
+        """Return the same maps; gradients to them are divided by the number of networks."""
 
-def shared_stages(network: nn.Module, group: Group) -> int | None:
+        def divided(x: Tensor) -> Tensor:
+            y: Tensor = _DividedGradient.apply(x, len(self.networks))
+            return y
+
+        *before, last = (lower.stem, *lower.stages)
+        maps = [*before, divided(last)]
+        return Lower(maps[0], tuple(maps[1:]), lower.preacts)
+
+
+def shared_stages(network: Network, group: Group) -> int | None:
     """Return how many stages of a network its group shares, counted from the first; None: nothing.
 
     Raises:
@@ -66,8 +73,8 @@ def shared_stages(network: nn.Module, group: Group) -> int | None:
     """
     if group.shared is None:
         return None
-    stages: Any = getattr(network, "num_stages", 0)
-    shared: int = group.shared + stages if group.shared < 0 else group.shared
+    stages = network.num_stages
+    shared = group.shared + stages if group.shared < 0 else group.shared
     if not 0 <= shared <= stages:
         raise Incompatible(
             f"peers that share stages: {group.shared}: the network has {stages}; "
@@ -76,9 +83,10 @@ def shared_stages(network: nn.Module, group: Group) -> int | None:
     return shared
 
 
-def networks(student: nn.Module) -> Sequence[nn.Module]:
+def networks(student: nn.Module) -> Sequence[Network]:
     """Return the networks of a student, the deployed one first; one without a group."""
-    return [*student.networks] if isinstance(student, Peers) else [student]
+    members = [*student.networks] if isinstance(student, Peers) else [student]
+    return cast("Sequence[Network]", members)
 
 
 class _DividedGradient(torch.autograd.Function):
