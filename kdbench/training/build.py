@@ -12,7 +12,7 @@ from kdbench.method import Features, Group, Method, Setup
 from kdbench.models import zoo
 from kdbench.models.network import Network
 from kdbench.models.network_parts import live_head
-from kdbench.models.peers import Peers
+from kdbench.models.peers import Peers, networks
 from kdbench.models.pointwise import replace_strided_pointwise
 from kdbench.registry import lookup
 from kdbench.registry.process_state import kept
@@ -102,6 +102,7 @@ def build_setup(
         train_labels: [N].
         num_classes: K.
     """
+    deployed = networks(student)[0]
     return Setup(
         student=student_features,
         teacher=teacher_features.map(torch.clone) if teacher_features else student_features,
@@ -110,8 +111,11 @@ def build_setup(
         num_classes=num_classes,
         teacher_head=teacher_head,
         seed=run.seed,
-        student_head=live_head(student),
+        student_head=live_head(deployed),
         teacher_norms=teacher_norms,
+        new_student=partial(
+            build_network, run, num_classes=num_classes, in_channels=deployed.in_channels
+        ),
     )
 
 

@@ -79,8 +79,10 @@ def test_rescaling_divides_what_enters_the_shared_stages_and_nothing_else() -> N
     shared = ("networks.0.conv1", "networks.0.bn1", "networks.0.layer1")
     for name, plain in gradients[0].items():
         divisor = 4 if name.startswith(shared) else 1
+        rescaled = gradients[1][name]
         assert plain is not None
-        assert torch.allclose(gradients[1][name], plain / divisor, rtol=1e-12, atol=0), name
+        assert rescaled is not None
+        assert torch.allclose(rescaled, plain / divisor, rtol=1e-12, atol=0), name
 
 
 @pytest.mark.parametrize(
