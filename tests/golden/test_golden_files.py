@@ -28,7 +28,7 @@ def written(path: Path, arrays: dict[str, Any], **meta: Any) -> Path:
 
 def peers_file(folder: Path, **more: Any) -> Path:
     draw = np.random.default_rng(1).normal
-    arrays = {
+    arrays: dict[str, Any] = {
         f"p{i}_{name}": draw(size=(2, 5)) for i in range(3) for name in ("embedding", "logits")
     }
     arrays.update(labels=np.array([1, 4]), shared_map=draw(size=(2, 3, 4, 4)), loss=0.0)
