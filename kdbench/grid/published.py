@@ -1,28 +1,26 @@
 """Published accuracies from ``reference/results.csv``, looked up by kdbench's names.
 
 ``reference/protocols.csv`` gives the reported epoch and the objective of each kind of row,
-``reference/settings.csv`` the hyper-parameters that the authors set for single pairs.
+``reference/settings.csv`` the hyper-parameters that the authors set for single pairs,
+``reference/names.csv`` what kdbench calls a published method, and with which options.
 
 A published figure is shown next to kdbench's but never compared in a test, because protocols differ
 (last or best epoch, with or without a KL term, other teachers).
 """
 
-import csv
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 
 from kdbench.errors import did_you_mean
+from kdbench.grid.published_names import Terms, key, plain, rows, stands_for
 from kdbench.grid.run import BASELINES, pair_name
+from kdbench.wording import counted
 
-OUR_NAMES = {"fitnet": "fitnets", "kr": "reviewkd"}
-"""Published name of a method -> kdbench's, both in lower case; other names differ only in case.
-
-torchdistill calls ReviewKD KR."""
-
-
+SECOND_HAND = "second-hand"
+"""First remark on a figure that was quoted by a later document, and not seen in its own."""
+QUOTED = "SECONDARY: "
+"""Beginning of the notes of such figures in ``results.csv``."""
 FIGURE = ("paper", "table", "method", "teacher", "student")
 """Columns that identify the figure of a setting."""
 
@@ -35,12 +33,15 @@ class Published:
         mean: top-1 accuracy in percent, as printed.
         sd: standard deviation, as printed; None if the source gives none.
         source: paper, table, and the document that the figure was copied from.
-        notes: remarks of the source on this figure.
+        notes: remarks on this figure: ``second-hand`` first, the number of trials, and those of
+            the source.
         dataset: name in the source.
         epoch: ``last``, ``best`` (on the test set), or a remark if the source does not state it.
         objective: family of the objective. ``crd``: KD is 0.1 CE + 0.9 KD, other methods have no KD
             term; ``semckd``: every method has CE and KD at weight 1.
         setting: hyper-parameters, named as kdbench's, that the authors set for this pair.
+        trials: number of runs that the mean is of; None if the source does not state it.
+        printed: name of the method in the source.
     """
 
     mean: float
@@ -51,6 +52,18 @@ class Published:
     epoch: str
     objective: str
     setting: Mapping[str, float]
+    trials: int | None = None
+    printed: str = ""
+
+    @property
+    def second_hand(self) -> bool:
+        """Return whether the figure was quoted by a later document, and not seen in its own."""
+        return is_second_hand(self.notes)
+
+
+def is_second_hand(notes: str) -> bool:
+    """Check whether ``Published.notes`` are those of a second-hand figure."""
+    return notes.startswith(SECOND_HAND)
 
 
 def references() -> list[str]:
@@ -79,16 +92,24 @@ def full_name(reference: str) -> str:
 
 
 def lookup(
-    reference: str, method: str, teacher: str, student: str, dataset: str | None = None
+    reference: str,
+    method: str,
+    teacher: str,
+    student: str,
+    dataset: str | None = None,
+    terms: Terms | None = None,
 ) -> Published | None:
     """Return a method's figure on a pair, or None if the table has none.
 
     Args:
         reference: a name that ``full_name`` accepts.
-        method: kdbench's name, terms joined by ``+`` in any order; or ``teacher``, ``student``.
+        method: label of the row: kdbench's name, terms joined by ``+`` in any order, or the
+            published one; or ``teacher``, ``student``.
         teacher: architecture.
         student: architecture.
         dataset: only figures on this data set, in any spelling; None: any data set.
+        terms: the row's methods with all hyper-parameters, where a published name stands for some;
+            None: any.
 
     Raises:
         ValueError: as ``full_name``, or the table has figures on several data sets.
@@ -96,15 +117,17 @@ def lookup(
     table = _tables()[full_name(reference)]
     figures = [
         figure
-        for figure in table.get((_method_key(method), teacher, student), ())
-        if dataset is None or _plain(figure.dataset) == _plain(dataset)
+        for figure in table.get((teacher, student), ())
+        if (dataset is None or plain(figure.dataset) == plain(dataset))
+        and stands_for(figure.printed, method, terms or {})
     ]
     if len({figure.dataset for figure in figures}) > 1:
         raise ValueError(
             f"{reference}: {method}, {pair_name(teacher, student)}: on several data sets; "
             f"give one of {', '.join(sorted({figure.dataset for figure in figures}))}"
         )
-    return figures[0] if figures else None
+    # The printed name first, so that a row may choose between two that stand for its method.
+    return min(figures, key=lambda figure: key(figure.printed) != key(method), default=None)
 
 
 def datasets(reference: str) -> list[str]:
@@ -118,44 +141,37 @@ def datasets(reference: str) -> list[str]:
 
 
 @cache
-def _tables() -> dict[str, dict[tuple[str, str, str], list[Published]]]:
-    tables: dict[str, dict[tuple[str, str, str], list[Published]]] = {}
+def _tables() -> dict[str, dict[tuple[str, str], list[Published]]]:
+    tables: dict[str, dict[tuple[str, str], list[Published]]] = {}
     rules = {
         (row["paper"], row["table"], row["notes"]): (row["epoch"], row["objective"])
-        for row in _rows("protocols.csv")
+        for row in rows("protocols.csv")
     }
     settings: dict[tuple[str, ...], dict[str, float]] = {}
-    for row in _rows("settings.csv"):
+    for row in rows("settings.csv"):
         setting = settings.setdefault(tuple(row[name] for name in FIGURE), {})
         setting[row["option"]] = float(row["value"])
-    for row in _rows("results.csv"):
+    for row in rows("results.csv"):
         epoch, objective = rules[row["paper"], row["table"], row["notes"]]
         figure = Published(
             mean=float(row["top1_mean"]),
             sd=float(row["top1_std"]) if row["top1_std"] else None,
             source=f"{row['paper']}, {row['table']}: {row['source']}",
-            notes=row["notes"],
+            notes=_remarks(row["notes"], row["n_trials"]),
             dataset=row["dataset"],
             epoch=epoch,
             objective="CE alone" if row["method"] in BASELINES else objective,
             setting=settings.get(tuple(row[name] for name in FIGURE), {}),
+            trials=int(row["n_trials"]) if row["n_trials"] else None,
+            printed=row["method"],
         )
         table = tables.setdefault(f"{row['paper']}/{row['table']}", {})
-        key = (_method_key(row["method"]), row["teacher"], row["student"])
-        table.setdefault(key, []).append(figure)
+        table.setdefault((row["teacher"], row["student"]), []).append(figure)
     return tables
 
 
-def _rows(name: str) -> list[dict[str, str]]:
-    text = resources.files("kdbench.grid.reference").joinpath(name).read_text("utf-8")
-    return list(csv.DictReader(text.splitlines()))
-
-
-def _method_key(method: str) -> str:
-    """Return kdbench's name of a method in lower case, with its terms sorted."""
-    parts = [_plain(part) for part in method.split("+")]
-    return "+".join(sorted(OUR_NAMES.get(part, part) for part in parts))
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+def _remarks(notes: str, trials: str) -> str:
+    """Return the notes of a row of ``results.csv`` with its origin and number of trials first."""
+    origin = SECOND_HAND if notes.startswith(QUOTED) else ""
+    count = f"mean of {counted(int(trials), 'trial')}" if trials else ""
+    return "; ".join(filter(None, (origin, count, notes.removeprefix(QUOTED))))

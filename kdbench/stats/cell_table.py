@@ -212,8 +212,9 @@ def _published(grid: Grid, cell: Cell, accuracy: float) -> dict[str, Any]:
     if not grid.report.reference or headline(grid).held_out:
         return {}
     data = grid.dataset.label or grid.dataset.name
+    terms = {term.method: term.hyper for run in cell.runs[:1] for term in run.terms}
     figure = published.lookup(
-        grid.report.reference, cell.method, cell.teacher, cell.student, dataset=data
+        grid.report.reference, cell.method, cell.teacher, cell.student, data, terms
     )
     if figure is None:
         return {}

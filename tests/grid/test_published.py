@@ -89,7 +89,8 @@ def test_every_figure_has_its_epoch_and_objective() -> None:
         rules = list(csv.DictReader(file))
     keys = [(row["paper"], row["table"], row["notes"]) for row in rules]
     assert len(keys) == len(set(keys)) and set(keys) == used
-    epochs = {"last", "best", "not stated", "not stated; the code keeps the best"}
+    epochs = {"last", "best", "between last and best", "not stated"}
+    epochs |= {"not stated; the code keeps the best"}
     assert {row["epoch"] for row in rules} == epochs
     families = {row["objective"].partition(":")[0] for row in rules}
     assert families == {"crd", "semckd", "own", "its term alone", "CE alone", "not stated"}
@@ -114,7 +115,7 @@ def test_every_row_can_be_looked_up() -> None:
     path = Path(published.__file__).parent / "reference" / "results.csv"
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 739
+    assert len(rows) == 739 + 434
     for row in rows:
         reference = f"{row['paper']}/{row['table']}"
         names = (row["method"], row["teacher"], row["student"])
@@ -145,3 +146,72 @@ def test_every_setting_belongs_to_a_figure_and_a_hyper_parameter() -> None:
             figure = lookup(f"{row['paper']}/{row['table']}", *names)
             assert figure and figure.setting[row["option"]] == float(row["value"])
             assert row["option"] in registry.describe(row["method"].lower()).hyper
+
+
+LSKD = "LSKD (CVPR 2024)/README CIFAR-100 table 2 (distinct structures)"
+WKD = "WKD (NeurIPS 2024)/README CIFAR-100"
+CROSS = ("resnet32x4", "ShuffleV2")
+SAME = ("resnet32x4", "resnet8x4")
+
+
+@pytest.mark.parametrize(
+    ("label", "standardise", "mean"),
+    [
+        ("kd", False, 74.45),
+        ("kd", True, 75.56),
+        ("KD+LSKD", True, 75.56),
+        ("standardised", True, 75.56),
+        ("KD+LSKD", False, None),
+        ("kd, T 1", False, None),
+    ],
+)
+def test_row_meets_the_figure_with_its_options(
+    label: str, standardise: bool, mean: float | None
+) -> None:
+    figure = lookup(LSKD, label, *CROSS, terms={"kd": {"standardise": standardise}})
+    assert (figure.mean if figure else None) == mean
+
+
+def test_variants_of_a_method_have_figures_of_different_names() -> None:
+    def mean(label: str, variant: str) -> float | None:
+        figure = lookup(WKD, label, *SAME, terms={"wkd": {"variant": variant}})
+        return figure.mean if figure else None
+
+    assert (mean("wkd", "logit"), mean("wkd", "feature")) == (76.53, 76.77)
+    assert (mean("ours", "feature"), mean("WKD-L", "logit")) == (76.77, 76.53)
+    assert lookup(WKD, "kd", *SAME, terms={"kd": {"standardise": False}}) is None
+
+
+def test_second_hand_figures_are_known_as_such() -> None:
+    rld = lookup("RLD (ICCV 2025)/CIFAR-100, homogeneous (as in the note)", "rld", *SAME)
+    norm = lookup("NORM (ICLR 2023)/README tables 1-2", "reviewkd", "wrn_40_2", "wrn_16_2")
+    own = lookup(TABLE1, "semckd", "resnet32x4", "vgg8")
+    assert rld and norm and own
+    assert rld.second_hand and norm.second_hand and not own.second_hand
+    assert rld.notes.startswith("second-hand; mean of 3 trials; read in a note on the paper")
+    assert not any("SECONDARY" in figure.notes for figure in (rld, norm, own))
+
+
+def test_independent_reproduction_is_a_source_with_its_trials_and_epoch() -> None:
+    reference = "CRD-Reproduction (independent re-run, 2026)/README table"
+    first = lookup(reference, "crd", *SAME, terms={"crd": {"tau": 0.07}})
+    second = lookup(reference, "crd", *SAME, terms={"crd": {"tau": 0.1}})
+    assert first and second
+    assert (first.mean, first.sd, first.trials, first.epoch) == (75.328, 0.201, 5, "last")
+    assert second.mean == 75.208
+    assert lookup(reference, "crd", *SAME, terms={"crd": {"tau": 0.5}}) is None
+
+
+def test_every_name_stands_for_a_method_and_its_options() -> None:
+    folder = Path(published.__file__).parent / "reference"
+    with (folder / "results.csv").open(newline="", encoding="utf-8") as file:
+        printed = {row["method"] for row in csv.DictReader(file)}
+    with (folder / "names.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["method"] for row in rows} <= printed
+    for row in rows:
+        methods = row["ours"].split("+")
+        for option in row["options"].split():
+            assert option.partition(".")[0] in methods
+            method, option = option.partition("=")[0].split(".")
+            assert method not in registry.names() or option in registry.describe(method).hyper

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from kdbench.grid.published import is_second_hand
 from kdbench.grid.run import BASELINES
 from kdbench.report import numbers
 from kdbench.report.page import method_details
@@ -65,7 +66,9 @@ def published(row: Any) -> Lines:
     """Compare it with the published figure."""
     if not numbers.known(row.published_mean):
         return []
-    lines = [("Published", f"{numbers.spread(row.published_mean, row.published_sd)} %")]
+    second_hand = " (second-hand)" if is_second_hand(row.published_notes) else ""
+    figure = numbers.spread(row.published_mean, row.published_sd)
+    lines = [("Published", f"{figure} %{second_hand}")]
     if numbers.known(row.mean):
         lines.append(
             ("Here − published", f"{numbers.signed(row.mean - row.published_mean)} points")

@@ -3,6 +3,7 @@
 import math
 from typing import TYPE_CHECKING
 
+from kdbench.grid import published
 from kdbench.report.numbers import signed, spread
 from kdbench.report.tables.table import Table, rows_of, wide
 
@@ -21,7 +22,11 @@ def published_figures(frame: "pd.DataFrame", reference: str) -> Table:
     marks: dict[tuple[str, str, str, str], str] = {}
     texts = {}
     for key, row in rows_of(rows):
-        ours = "" if math.isnan(row.published_diff) else f" (ours {signed(row.published_diff)})"
+        asides = [
+            *(["second-hand"] if published.is_second_hand(row.published_notes) else []),
+            *([] if math.isnan(row.published_diff) else [f"ours {signed(row.published_diff)}"]),
+        ]
+        aside = f" ({', '.join(asides)})" if asides else ""
         origin = (
             row.published_epoch,
             row.published_objective,
@@ -29,12 +34,14 @@ def published_figures(frame: "pd.DataFrame", reference: str) -> Table:
             row.published_notes,
         )
         mark = marks.setdefault(origin, _letter(len(marks)))
-        texts[key] = f"{spread(row.published_mean, row.published_sd)}{ours} {mark}"
+        texts[key] = f"{spread(row.published_mean, row.published_sd)}{aside} {mark}"
     notes = [
         _coverage(frame),
         "Published mean ± sd as printed; in brackets: this page's mean minus the published one, in "
         "points. Published figures are not ranked, tested or set in bold on this page.",
     ]
+    if rows["published_notes"].map(published.is_second_hand).any():
+        notes.append("Second-hand: quoted by a later document, and not seen in its own.")
     for (epoch, objective, source, remarks), mark in marks.items():
         more = f" ({remarks})" if remarks else ""
         notes.append(f"{mark}: epoch: {epoch}; objective: {objective}; source: {source}{more}.")

@@ -224,6 +224,16 @@ def test_page_of_too_many_cells_shows_numbers_and_links_to_the_details(
     assert code.findall(text) == code.findall(full)
 
 
+def test_second_hand_figure_is_marked() -> None:
+    report = Report(reference="NORM (ICLR 2023)/README tables 1-2")
+    pairs = [("wrn_40_2", "wrn_16_2")]
+    grid = make_grid(pairs, report=report, dataset=Dataset(name="cifar100"))
+    cells = make_cells(grid, ("kd", "reviewkd"))
+    records = {r.id: make_record(r, 75.0) for c in cells for r in c.runs}
+    data = data_of(large_page.html(Evidence(grid, cells, records, lambda run_id: [])))
+    assert cell(data, "reviewkd", "wrn_40_2")["lines"]["Published"] == "76.12 % (second-hand)"
+
+
 def test_published_figures_and_imported_teachers() -> None:
     report = Report(reference="CRD / RepDistiller (ICLR 2020)/README table 1")
     grid = make_grid([("vgg13", "vgg8")], report=report, dataset=Dataset(name="cifar100"))

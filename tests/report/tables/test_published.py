@@ -80,3 +80,20 @@ def test_cell_without_a_result_is_not_counted() -> None:
 
 def test_notes_have_letters_in_order() -> None:
     assert [_letter(i) for i in (0, 25, 26, 27, 701, 702)] == ["a", "z", "aa", "ab", "zz", "aaa"]
+
+
+def test_second_hand_figures_are_marked() -> None:
+    reference = "NORM (ICLR 2023)/README tables 1-2"
+    grid = make_grid(
+        [("wrn_40_2", "wrn_16_2")],
+        dataset=Dataset(name="cifar100"),
+        report=Report(reference=reference),
+    )
+    cells = make_cells(grid, ("kd", "reviewkd"))
+    records = make_records(cells, lambda run: 75.0)
+    table = published_figures(aggregate_of(grid, cells, records).frame, reference)
+    cell = row_of(table, "reviewkd")["wrn_40_2 → wrn_16_2"]
+    assert cell.startswith("76.12 (second-hand, ours −1.12) ")
+    assert "Second-hand: quoted by a later document, and not seen in its own." in table.notes
+    [note] = [note for note in table.notes if note.startswith(f"{cell[-1]}: ")]
+    assert note.endswith("(second-hand; quoted by NORM from the method's paper).")
