@@ -122,9 +122,11 @@ def _memory(run: Run, shape: DataShape, methods: TermsCost) -> RunCost:
     student = network_cost(run.student, shape).in_precision(bf16)
     teacher = network_cost(run.teacher.arch, shape) if run.teacher else NetworkCost()
     teacher = teacher.in_precision(bf16)
-    # Weights and momentum; gradients are only needed within a step.
-    held = 2 * 4 * (student.parameters + methods.parameters) + methods.remembered
-    step = student.step(b) + max(methods.kept, methods.phase_kept)
+    trained = student.parameters + methods.parameters
+    two = bool(run.training.optimizer)  # DOT has two momenta, and two sets of gradients
+    # Weights and momenta; gradients are only needed within a step.
+    held = (2 + two) * 4 * trained + methods.remembered
+    step = student.step(b) + max(methods.kept, methods.phase_kept) + two * 2 * 4 * trained
     step += 2 * student.parameters if bf16 else 0  # autocast's copies of the weights
     evaluated = min(BATCH, shape.test) * student.inference
     saved = 2 * held  # a checkpoint, and the bytes of its file
@@ -193,8 +195,10 @@ class Estimator:
         images = steps * training.batch_size
         phase = run.pretrain[0] / training.epochs if run.pretrain and methods.pretrains else 0.0
         per_mac = 2 * images * (1 + phase)  # a MAC is two operations
+        both = run.gamma and (run.alpha or any(term.beta for term in run.terms))
+        passes = 2 if training.optimizer and both else 1  # DOT has one for each part of the loss
         operations = Operations(  # a backward pass costs as much as two forward passes
-            student=per_mac * 3 * student_cost.macs,
+            student=per_mac * (1 + 2 * passes) * student_cost.macs,
             teacher=per_mac * teacher_cost.macs,
             methods=per_mac * 3 * methods.macs,
             evaluation=2.0 * training.epochs * shape.test * student_cost.macs,

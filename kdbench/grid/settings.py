@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from kdbench.grid.dataset_facts import DATASETS
+from kdbench.grid.optimizers import Optimizer
 from kdbench.grid.value_types import Count, Line, Positive, Rate, Real, Share, Strict, Weight
 
 if TYPE_CHECKING:
@@ -193,6 +194,7 @@ class Training(Strict):
         momentum: of SGD, for all trained parameters.
         nesterov: of SGD, likewise.
         weight_decay: of SGD, likewise.
+        optimizer: of the main phase; None: SGD.
         schedule: of the learning rate.
         crop_pad: zero-pad by this many pixels and crop at random; 0: do not.
         flip: mirror half of the images.
@@ -210,6 +212,7 @@ class Training(Strict):
     momentum: Annotated[Real, Field(ge=0, lt=1)] = 0.9
     nesterov: bool = False
     weight_decay: Weight = 5e-4
+    optimizer: Optimizer | None = None
     schedule: Schedule = Schedule()
     crop_pad: Annotated[Count, Field(le=4096)] = 4
     flip: bool = True
@@ -217,6 +220,13 @@ class Training(Strict):
     compile: Annotated[bool | None, AfterValidator(lambda value: value or None)] = None
     pretrain_epochs: Count = 30
     pretrain_lr: Rate | None = None
+
+    @model_validator(mode="after")
+    def _optimizer_fits(self) -> "Training":
+        misfit = self.optimizer.misfit(self.momentum, self.nesterov) if self.optimizer else ""
+        if misfit:
+            raise ValueError(f"optimizer: {misfit}")
+        return self
 
     @property
     def canonical(self) -> dict[str, Any]:

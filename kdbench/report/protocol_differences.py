@@ -97,6 +97,8 @@ def _option(options: Mapping[str, Any], key: str) -> str:
 
 
 def _as_text(value: object) -> str:
+    if value is None:
+        return "unset"
     return str(value.canonical if hasattr(value, "canonical") else value)
 
 

@@ -8,7 +8,9 @@ changes another's numbers.
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -37,10 +39,14 @@ by kdbench, not by inductor.
 """
 
 
-def compiled(network: nn.Module) -> Callable[[Tensor], Features]:
+def compiled(network: nn.Module, *, two_backwards: bool = False) -> Callable[[Tensor], Features]:
     """Return a network's forward pass, [B, C, H, W] to ``Features``, compiled at its first call.
 
     The network is unchanged, and shares its weights with the returned function.
+
+    Args:
+        two_backwards: allow a second backward pass, for which the first must not reuse the memory
+            of what it reads. All learners of a cohort have the same value.
     """
     # Beyond a number of variants torch would silently run uncompiled, with other numbers.
     torch._dynamo.config.fail_on_recompile_limit_hit = True
@@ -48,7 +54,25 @@ def compiled(network: nn.Module) -> Callable[[Tensor], Features]:
     call: Callable[[Tensor], Features] = torch.compile(
         network, dynamic=False, options=_options(device)
     )
-    return call
+    return partial(_without_donations, call) if two_backwards else call
+
+
+def _without_donations(call: Callable[[Tensor], Features], images: Tensor) -> Features:
+    with graph_kept():
+        return call(images)
+
+
+@contextmanager
+def graph_kept() -> Iterator[None]:
+    """Return a context in which compiled code leaves the memory that it reads as it is.
+
+    The backward pass runs in this thread in it, because the setting is one of the thread.
+    """
+    with (
+        torch._functorch.config.patch(donated_buffer=False),
+        torch.autograd.set_multithreading_enabled(False),
+    ):
+        yield
 
 
 def _options(device: torch.device) -> dict[str, Any]:

@@ -6,7 +6,7 @@ them, so its results are the same alone and in a cohort.
 
 import copy
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from functools import partial
 
@@ -101,7 +101,9 @@ class Learner:
             build.on_device(module, device)
         trained = [*self.phases.learnable, *self.student.parameters()]
         self.guard = StepGuard(self.terms, trained, partial(self._rebuild, setup))
-        self.forward = compiled(self.student) if run.training.compile else self.student
+        self.forward: Callable[[Tensor], Features] = self.student
+        if run.training.compile:
+            self.forward = compiled(self.student, two_backwards=run.training.optimizer is not None)
         has_phase = self.phases.first and run.pretrain and run.pretrain[0] > 0
         self.phase: Phase = "pretrain" if has_phase else "train"
         self.epoch, self.step, self.steps_done = 1, 0, 0
@@ -177,14 +179,11 @@ class Learner:
                 s: Features = self.world.gather(self.forward(batch.images[self.rows]))
                 compute_loss = partial(self._loss, s, t or s.detached(), batch)
                 loss = self.world.run_or_fail_together(compute_loss)
-            if loss.requires_grad:
-                loss.backward(torch.full_like(loss, 1 / self.world.size))
-                self.world.sum_gradients(self.phases.learnable)
-                self.optimizer.step()
-                self.optimizer.zero_grad(set_to_none=True)
+            if loss.total.requires_grad:
+                self.optimizer.update(loss, self.world, self.phases.learnable)
             with torch.no_grad():
                 correct = (self._train_logits(s).argmax(1) == batch.labels).sum()
-                self.sums.add(loss.detach(), correct)
+                self.sums.add(loss.total.detach(), correct)
         return s
 
     def _first_steps(self) -> bool:
@@ -199,16 +198,17 @@ class Learner:
             with self.guard.tracing(t):
                 self.traced = traces.traced_values(self.run.terms, self.terms, s, t or s.detached())
 
-    def _loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
+    def _loss(self, s: Features, t: Features, batch: Batch) -> objective.Loss:
         run = self.run
         again = partial(self.batch, batch.images, batch.labels, batch.index)
         losses = partial(self.guard.losses, s=s, t=t, batch=batch, again=again)
         if self.phase == "pretrain":
-            return torch.stack(losses("pretrain_loss", self.phases.pretrained)).sum()
+            total = torch.stack(losses("pretrain_loss", self.phases.pretrained)).sum()
+            return objective.Loss(total, None, (total,))
         used = [(x.beta, m) for x, m in zip(run.terms, self.terms, strict=True) if x.beta != 0]
         values = losses("loss", [method for _, method in used])
         terms = [(beta, value) for (beta, _), value in zip(used, values, strict=True)]
-        return objective.total(
+        return objective.loss(
             s.logits,
             batch.labels,
             t.logits if run.teacher else None,

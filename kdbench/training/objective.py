@@ -1,6 +1,7 @@
 """The training objective: ``gamma * CE + alpha * T^2 * KL + sum of beta * term``."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -8,7 +9,27 @@ from torch import Tensor
 from kdbench.tensors import kl, upcast
 
 
-def total(
+@dataclass(frozen=True)
+class Loss:
+    """The loss of a training step, and its parts for an optimiser that treats them differently.
+
+    Attributes:
+        total: the sum of all parts, a scalar.
+        task: ``gamma * CE``, a scalar; None if it is not part of the loss.
+        others: the other parts, each a scalar.
+    """
+
+    total: Tensor
+    task: Tensor | None
+    others: tuple[Tensor, ...]
+
+    @property
+    def rest(self) -> Tensor | None:
+        """The sum of the other parts; None if there are none."""
+        return sum(self.others[1:], self.others[0]) if self.others else None
+
+
+def loss(
     s_logits: Tensor,
     labels: Tensor,
     t_logits: Tensor | None,
@@ -16,8 +37,8 @@ def total(
     gamma: float,
     alpha: float,
     temperature: float,
-) -> Tensor:
-    """Return the training loss, a scalar; parts of weight 0 are not evaluated.
+) -> Loss:
+    """Return the training loss; parts of weight 0 are not evaluated.
 
     Args:
         s_logits: the student's logits, [B, K].
@@ -31,13 +52,29 @@ def total(
     Raises:
         ValueError: ``alpha`` is not 0, but there is no teacher.
     """
-    parts = [beta * term for beta, term in terms if beta != 0]
+    others = [beta * term for beta, term in terms if beta != 0]
+    parts, task = others.copy(), None
     if gamma != 0:
-        parts.append(gamma * F.cross_entropy(upcast(s_logits), labels))
+        task = gamma * F.cross_entropy(upcast(s_logits), labels)
+        parts.append(task)
     if alpha != 0:
         if t_logits is None:
             raise ValueError(f"alpha is {alpha:g}, but there is no teacher")
-        parts.append(alpha * kl(s_logits, t_logits, temperature))
+        others.append(alpha * kl(s_logits, t_logits, temperature))
+        parts.append(others[-1])
     if not parts:
-        return upcast(s_logits).sum() * 0.0
-    return sum(parts[1:], parts[0])
+        return Loss(upcast(s_logits).sum() * 0.0, None, ())
+    return Loss(sum(parts[1:], parts[0]), task, tuple(others))
+
+
+def total(
+    s_logits: Tensor,
+    labels: Tensor,
+    t_logits: Tensor | None,
+    terms: Sequence[tuple[float, Tensor]],
+    gamma: float,
+    alpha: float,
+    temperature: float,
+) -> Tensor:
+    """Return the sum of all parts of ``loss``, a scalar."""
+    return loss(s_logits, labels, t_logits, terms, gamma, alpha, temperature).total

@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-import torch
 from torch import nn
 
 from kdbench.grid.settings import Training
 from kdbench.method import Method
 from kdbench.models.peers import networks
 from kdbench.registry.process_state import kept
+from kdbench.training.dot import Dot
+from kdbench.training.sgd import Sgd
 
 Phase = Literal["pretrain", "train", "end"]
 
@@ -36,15 +37,26 @@ class Phases:
             self.pretrained += [method] if modules else []
         self.learnable = [p for p in self._all().parameters() if p.requires_grad]
 
-    def optimizer(self, phase: Phase, training: Training) -> torch.optim.Optimizer:
-        """Unfreeze the parameters that train in a phase, and return a new optimiser for them."""
+    def optimizer(self, phase: Phase, training: Training) -> Sgd | Dot:
+        """Unfreeze the parameters that train in a phase, and return a new optimiser for them.
+
+        A pretraining phase has one loss, without a task's part, and so is always SGD's.
+        """
         first = {id(p) for module in self.first for p in module.parameters()}
         frozen = {id(p) for module in self._frozen() for p in module.parameters()}
         self._all().requires_grad_(False)
         for p in self.learnable:
             p.requires_grad_(id(p) in first if phase == "pretrain" else id(p) not in frozen)
         trained: Sequence[nn.Parameter] = [p for p in self._all().parameters() if p.requires_grad]
-        return torch.optim.SGD(
+        if training.optimizer and phase != "pretrain":
+            return Dot(
+                trained,
+                lr=training.lr,
+                momentum=training.momentum,
+                delta=training.optimizer.dot.delta,
+                weight_decay=training.weight_decay,
+            )
+        return Sgd(
             trained,
             lr=training.lr,
             momentum=training.momentum,

@@ -55,6 +55,22 @@ def test_teacher_adds_its_forward_and_a_method_its_term() -> None:
     assert flops > estimator(first("ft", dataset="cifar100", methods=[none])).flops > kd
 
 
+def test_dot_adds_a_momentum_and_a_backward_pass() -> None:
+    estimator, changes = Estimator(), {"dataset": "cifar100", "methods": ["semckd"]}
+    choices: tuple[dict[str, Any] | None, ...] = (None, {"dot": {}})
+    for name in ("student", "semckd"):
+        sgd, other = (
+            estimator(first(name, protocol={"optimizer": optimizer}, **changes))
+            for optimizer in choices
+        )
+        parts = (c.operations for c in (sgd, other))
+        a, b = (part.student for part in parts)
+        # Alone there is only the task's gradient.
+        assert b / a == pytest.approx(5 / 3 if name == "semckd" else 1)
+        assert sgd.held < other.held < 1.51 * sgd.held
+        assert other.working > sgd.working
+
+
 def test_extra_parameters_are_those_of_the_method() -> None:
     estimator = Estimator()
     counted, rough = estimator.terms("resnet8x4", "resnet32x4", CIFAR, 64, [term("semckd")])

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from fake_grids import PAIRS, PROTOCOL, evidence_of, make_cells, make_grid, make_records, typical
 
+from kdbench.grid.optimizers import Dot, Optimizer
 from kdbench.report.protocol_differences import common_rows, differing, option_differences
 from kdbench.report.several_grids import merged
 from kdbench.runs.evidence import Evidence
@@ -51,6 +52,12 @@ def test_rate_of_one_pair_is_compared() -> None:
 
 def test_another_general_rate_is_named_once() -> None:
     assert differing(evidence(), evidence(protocol={"lr": 0.1})) == ["lr 0.05 and 0.1"]
+
+
+def test_another_optimizer_is_named() -> None:
+    dot = Optimizer(dot=Dot(delta=0.05))
+    expected = ["optimizer unset and DOT with delta 0.05"]
+    assert differing(evidence(), evidence(protocol={"optimizer": dot})) == expected
 
 
 def test_options_of_methods_count_for_rows_with_these_methods() -> None:

@@ -30,6 +30,7 @@ from kdbench.training import ranks
 from kdbench.training.build import dry_run
 from kdbench.training.global_batch_norm import convert
 from kdbench.training.learner import Learner
+from kdbench.training.objective import Loss
 from kdbench.training.ranks import RankLost, World
 
 LOST = 9
@@ -179,9 +180,9 @@ def lesson(
     results: dict[str, Any] = {"losses": [], "gradients": []}
     loss = learner._loss
 
-    def recorded_loss(*args: Any) -> Tensor:
+    def recorded_loss(*args: Any) -> Loss:
         value = loss(*args)
-        results["losses"].append(value.detach())
+        results["losses"].append(value.total.detach())
         return value
 
     def record_gradients(optimizer: torch.optim.Optimizer, *_: Any) -> None:

@@ -11,8 +11,9 @@ import pytest
 import torch
 from method_variants import ALL
 from tape_recorder import Kept, TapeRecorder
-from tiny_runs import alone, numbers, stop_after, taught, train
+from tiny_runs import TRAINING, alone, numbers, stop_after, taught, train
 
+from kdbench.grid.optimizers import Dot, Optimizer
 from kdbench.grid.run import Run
 from kdbench.runs import records
 from kdbench.training import cohort, schedule
@@ -176,6 +177,19 @@ def test_replayed_steps_of_every_method_give_the_bits_of_ordinary_steps(
     again = sum(2 for name, hyper in VARIANTS if name in each_epoch and hyper.get("warmup") != 0)
     assert len(recorder.records) >= 1 + len(runs) + twice + again
     assert recorder.replays > 10 * len(runs) / 2
+
+
+def test_replayed_steps_of_dot_give_the_bits_of_ordinary_steps(
+    school: tuple[Path, Run], taped: Taped, tmp_path: Path
+) -> None:
+    eager, graph = (copied(school, tmp_path / name) for name in ("eager", "graph"))
+    training = TRAINING.model_copy(update={"optimizer": Optimizer(dot=Dot())})
+    runs = [taught(school[1], name, training=training) for name in ("kd", "fitnets", "srrl")]
+    train(runs, eager)
+    _, recorder, lines = taped(runs, graph)
+    assert not lines, lines
+    assert_same(runs, eager, graph)
+    assert recorder.replays > len(runs)
 
 
 @pytest.mark.parametrize(

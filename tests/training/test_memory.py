@@ -14,6 +14,7 @@ from tiny_runs import CPU, alone, numbers, taught, train
 from kdbench.runs import records
 from kdbench.training import cohort, memory
 from kdbench.training.learner import Learner
+from kdbench.training.objective import Loss
 from tests.whole.test_invariants import plugin
 
 TEACHER = alone(student="r8w4")
@@ -120,7 +121,7 @@ def test_memory_of_a_failed_step_is_freed_before_it_is_returned_to_the_gpu(
     maps: list[weakref.ref[torch.UntypedStorage]] = []
     loss = Learner._loss
 
-    def note_maps(self: Learner, s: Any, t: Any, batch: Any) -> torch.Tensor:
+    def note_maps(self: Learner, s: Any, t: Any, batch: Any) -> Loss:
         maps[:] = [weakref.ref(x.untyped_storage()) for x in s.stages]
         return loss(self, s, t, batch)
 
@@ -160,7 +161,7 @@ def test_activations_are_freed_before_the_next_learner(
     alive: list[int] = []
     loss, step = Learner._loss, Learner.train_step
 
-    def note_maps(self: Learner, s: Any, t: Any, batch: Any) -> torch.Tensor:
+    def note_maps(self: Learner, s: Any, t: Any, batch: Any) -> Loss:
         own = [weakref.ref(x.untyped_storage()) for x in (s.stem, *s.stages, s.logits)]
         assert all(ref() is not None for ref in own)
         maps.extend(own)

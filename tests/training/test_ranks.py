@@ -18,6 +18,7 @@ from torch import Tensor
 from kdbench.execution import local
 from kdbench.execution.work import JobError
 from kdbench.grid.grid import Executor
+from kdbench.grid.optimizers import Dot, Optimizer
 from kdbench.grid.run import Run
 from kdbench.registry import lookup
 from kdbench.runs import records
@@ -99,6 +100,19 @@ def test_every_method_takes_the_same_steps_on_one_rank_and_on_two(
             assert torch.equal(a, b) if isinstance(a, Tensor) else a == b, (key, where)
     trained = [value for value in single.values() if isinstance(value, dict)]
     assert len(trained) >= 30
+
+
+def test_dot_takes_the_same_steps_on_one_rank_and_on_two(tmp_path: Path) -> None:
+    chosen: list[tuple[int, str, dict[str, Any]]] = [(0, name, {}) for name in ("kd", "fitnets")]
+    training = TRAINING.model_copy(update={"optimizer": Optimizer(dot=Dot(delta=0.05))})
+    rank_processes.lessons(ALONE, tmp_path, chosen, training)
+    together(2, rank_processes.lessons, tmp_path, chosen, training)
+    single, first, second = (load(tmp_path / f"{stem}.pt") for stem in ("1-0", "2-0", "2-1"))
+    for key in single:
+        agree(single[key], first[key], key)
+        agree(first[key], second[key], key)
+    lengths = [len(value["losses"]) for value in single.values() if "losses" in value]
+    assert lengths == [3, 3, 3]
 
 
 def test_omitted_step_of_the_ranks_is_noticed(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def protocol(grid: Grid) -> str:
     settings = [
         counted(p.epochs, "epoch"),
         f"batch {p.batch_size}",
-        f"SGD, learning rate {p.lr:g}" + (f" ({special})" if special else ""),
+        f"{p.optimizer or 'SGD'}, learning rate {p.lr:g}" + (f" ({special})" if special else ""),
         schedule[p.schedule.kind],
         f"momentum {p.momentum:g}{' (Nesterov)' if p.nesterov else ''}",
         f"weight decay {p.weight_decay:g}",

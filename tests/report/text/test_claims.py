@@ -1,8 +1,18 @@
 from dataclasses import replace
 
-from fake_grids import aggregate_of, make_cells, make_grid, make_records, markdown, page, typical
+from fake_grids import (
+    PROTOCOL,
+    aggregate_of,
+    make_cells,
+    make_grid,
+    make_records,
+    markdown,
+    page,
+    typical,
+)
 
 from kdbench.grid.grid import Report
+from kdbench.grid.optimizers import Dot, Optimizer
 
 
 def test_page_begins_with_facts_about_the_runs() -> None:
@@ -20,6 +30,11 @@ def test_page_begins_with_facts_about_the_runs() -> None:
     assert "- **Code**: kdbench 0.1.0, commit 0123456789ab\n" in text
     assert "- **Runs**: 25: 25 done, 0 diverged, 0 failed, 0 skipped, 0 missing\n" in text
     assert "ATTENTION" not in text
+
+
+def test_page_names_the_optimizer() -> None:
+    protocol = PROTOCOL.model_copy(update={"optimizer": Optimizer(dot=Dot())})
+    assert "; DOT with delta 0.075, learning rate 0.05; " in page({"protocol": protocol})
 
 
 def test_different_machines_and_commits_give_a_warning() -> None:
