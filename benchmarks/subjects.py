@@ -98,6 +98,7 @@ def learner(
         train_labels=data.train_labels,
         teacher=dry_run(loaded.network, data.channels, data.size) if loaded and guided else None,
         teacher_head=loaded.head() if loaded and guided else None,
+        teacher_network=loaded.network if loaded and guided else None,
         device=torch.device("cpu"),
     )
 

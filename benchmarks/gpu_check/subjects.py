@@ -96,6 +96,7 @@ def learner(
         train_labels=data.train_labels,
         teacher=dry_run(loaded.network, data.channels, data.size) if loaded else None,
         teacher_head=loaded.head() if loaded else None,
+        teacher_network=loaded.network if loaded else None,
         device=device,
     )
 

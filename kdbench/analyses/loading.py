@@ -12,15 +12,14 @@ from kdbench.analyses.trained_run import AnalysisError, TeacherOnData, TrainedRu
 from kdbench.data.dataset import LoadedData, load
 from kdbench.grid.run import Run, Teacher, is_imported
 from kdbench.grid.settings import Dataset
-from kdbench.method import Method, Setup
+from kdbench.method import Method
 from kdbench.models import zoo
 from kdbench.models.network import Network
-from kdbench.models.network_parts import live_head
 from kdbench.runs import records, short_ids
 from kdbench.runs.data_digests import MadeOf, check_loaded
 from kdbench.runs.records import Record
 from kdbench.training import teacher as teachers
-from kdbench.training.build import build_methods, dry_run
+from kdbench.training.build import build_methods, build_setup, dry_run
 from kdbench.training.checkpoint import CheckpointDamaged, trained
 from kdbench.training.device import prepare
 
@@ -94,20 +93,22 @@ class Library:
         network, state = self._loaded(run)
         on_data = self._teacher(teacher, run.dataset) if teacher else None
         # A dry run on the CPU gives the shapes, as in training.
-        student = dry_run(copy.deepcopy(network).cpu(), data.channels, data.size)
+        on_cpu = copy.deepcopy(network).cpu()
+        student = dry_run(on_cpu, data.channels, data.size)
         own_teacher = on_data.loaded if on_data and run.teacher else None
-        setup = Setup(
-            student=student,
-            teacher=dry_run(own_teacher.network, data.channels, data.size)
-            if own_teacher
-            else student,
-            train_labels=data.train_labels.cpu(),
-            batch_size=run.training.batch_size,
-            num_classes=data.num_classes,
+        features = None
+        if own_teacher:
+            features = dry_run(own_teacher.network, data.channels, data.size)
+        setup = build_setup(
+            run,
+            on_cpu,
+            student,
+            features,
             teacher_head=own_teacher.head() if own_teacher else None,
-            seed=run.seed,
-            student_head=live_head(network),
             teacher_norms=own_teacher.norms() if own_teacher else (),
+            teacher_network=own_teacher.network if own_teacher else None,
+            train_labels=data.train_labels,
+            num_classes=data.num_classes,
         )
         modules = nn.ModuleList(build_methods(run, setup))
         _fill(run, modules, state, "methods")

@@ -260,7 +260,9 @@ def _count(
     labels = torch.arange(shape.train) % shape.classes
     # A method that changes the process fails in its own training; this process counts others.
     with process_state.kept("", silent=True), torch.random.fork_rng(devices=()):
-        setup = setup_of_shapes(s, t if teacher else None, labels, b, shape.classes)
+        new = partial(zoo.create, num_classes=shape.classes, in_channels=shape.channels)
+        pair = partial(new, student), partial(new, teacher) if teacher else None
+        setup = setup_of_shapes(s, t, *pair, labels, b, shape.classes)
         method = replace_strided_pointwise(build(setup))
         pretrains = bool(method.pretrain(_network(student, shape)))
         index = torch.arange(b) % shape.train

@@ -82,6 +82,7 @@ class Rehearsal:
                 teacher=features,
                 teacher_head=self.teacher.head() if self.teacher else None,
                 teacher_norms=self.teacher.norms() if self.teacher else (),
+                teacher_network=self.teacher.network if self.teacher else None,
                 device=device,
             )
             for one in runs

@@ -1,5 +1,6 @@
 """What a method is built from when only its cost is of interest: right shapes, no real weights."""
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -7,24 +8,34 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdbench.method import Features, Setup
+from kdbench.models import upper_part
+from kdbench.models.network import Network
 
 
 def setup_of_shapes(
-    s: Features, t: Features | None, train_labels: Tensor, batch_size: int, num_classes: int
+    s: Features,
+    t: Features,
+    new_student: Callable[[], Network],
+    new_teacher: Callable[[], Network] | None,
+    train_labels: Tensor,
+    batch_size: int,
+    num_classes: int,
 ) -> Setup:
     """Return a ``Setup`` with heads and batch norms of the right shapes.
 
     Args:
         s: the student's features.
-        t: the teacher's; None without a teacher.
+        t: the teacher's; without a teacher the student's.
+        new_student: makes a network like the student, if a method runs it.
+        new_teacher: likewise; None without a teacher.
         train_labels: [N].
         batch_size: B.
         num_classes: K.
     """
-    student, teacher = ((f or s).map(lambda x: x[:2]) for f in (s, t))
+    student, teacher = (f.map(lambda x: x[:2]) for f in (s, t))
     weight = torch.zeros(num_classes, s.embedding.shape[1], requires_grad=True)
     head, norms = None, []
-    if t is not None:
+    if new_teacher:
         head = nn.Linear(t.embedding.shape[1], num_classes).requires_grad_(False)
         norms = [nn.BatchNorm2d(x.shape[1]).requires_grad_(False) for x in t.preacts]
     return Setup(
@@ -36,4 +47,7 @@ def setup_of_shapes(
         teacher_head=head,
         student_head=partial(F.linear, weight=weight, bias=torch.zeros(num_classes)),
         teacher_norms=tuple(norms),
+        teacher_from=upper_part.of_frozen(new_teacher) if new_teacher else None,
+        student_from=upper_part.of_live(new_student),
+        new_student=new_student,
     )

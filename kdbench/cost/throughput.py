@@ -204,6 +204,7 @@ def make_step(workload: Workload, precision: Precision, device: torch.device) ->
         teacher=dry_run(network, workload.channels, workload.size),
         teacher_head=teacher.head(),
         teacher_norms=teacher.norms(),
+        teacher_network=teacher.network,
         device=device,
     )
     images = images.to(device).to(memory_format=torch.channels_last)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kdbench.method import Batch, Features, Incompatible, Method, Setup
+from kdbench.models import upper_part
 from kdbench.models.network import Lower, Network, norm_in
 from kdbench.models.network_parts import frozen_norms, live_head
 from kdbench.models.pointwise import replace_strided_pointwise
@@ -147,6 +148,8 @@ class MethodUnderTest:
                 teacher_head=large.head.requires_grad_(False),
                 student_head=live_head(small),
                 teacher_norms=frozen_norms(large),
+                teacher_from=upper_part.of_frozen(large),
+                student_from=upper_part.of_live(small),
             )
             given = of_setup(setup)
             torch.manual_seed(seed)

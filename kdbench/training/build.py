@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kdbench.grid.run import Run
 from kdbench.method import Features, Group, Method, Setup
-from kdbench.models import zoo
+from kdbench.models import upper_part, zoo
 from kdbench.models.network import Network
 from kdbench.models.network_parts import live_head
 from kdbench.models.peers import Peers, networks
@@ -88,6 +88,7 @@ def build_setup(
     *,
     teacher_head: nn.Module | None,
     teacher_norms: tuple[nn.BatchNorm2d | None, ...] = (),
+    teacher_network: Network | None = None,
     train_labels: Tensor,
     num_classes: int,
 ) -> Setup:
@@ -99,6 +100,7 @@ def build_setup(
         teacher_features: of a dry run; None without a teacher. Copied, as are the labels.
         teacher_head: the teacher's classifier, frozen.
         teacher_norms: batch norms of the teacher's ``preacts``, frozen.
+        teacher_network: the teacher with its batch norms; None: a method cannot run parts of it.
         train_labels: [N].
         num_classes: K.
     """
@@ -116,6 +118,8 @@ def build_setup(
         new_student=partial(
             build_network, run, num_classes=num_classes, in_channels=deployed.in_channels
         ),
+        teacher_from=upper_part.of_frozen(teacher_network) if teacher_network else None,
+        student_from=upper_part.of_live(student) if isinstance(student, Network) else None,
     )
 
 

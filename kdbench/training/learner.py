@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from kdbench.grid.run import Run
 from kdbench.method import Batch, Features, Method, Setup
+from kdbench.models.network import Network
 from kdbench.registry.process_state import kept
 from kdbench.rng import key
 from kdbench.training import build, objective, traces
@@ -57,6 +58,7 @@ class Learner:
         teacher: Features | None,
         teacher_head: nn.Module | None,
         teacher_norms: tuple[nn.BatchNorm2d | None, ...] = (),
+        teacher_network: Network | None = None,
         device: torch.device,
         world: World = ALONE,
     ) -> None:
@@ -70,6 +72,7 @@ class Learner:
             teacher: the teacher's ``Features`` of a dry run on the CPU.
             teacher_head: the teacher's classifier, frozen.
             teacher_norms: batch norms of the teacher's ``preacts``, frozen.
+            teacher_network: the teacher with its batch norms, for methods that run parts of it.
             world: the ranks that train the run together.
 
         Raises:
@@ -91,6 +94,7 @@ class Learner:
             teacher,
             teacher_head=teacher_head,
             teacher_norms=teacher_norms,
+            teacher_network=teacher_network,
             train_labels=train_labels,
             num_classes=num_classes,
         )

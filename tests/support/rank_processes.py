@@ -169,6 +169,7 @@ def lesson(
             train_labels=loaded.train_labels,
             teacher=dry_run(teacher, 1, 8),
             teacher_head=teacher.head.requires_grad_(False),
+            teacher_network=teacher,
             device=CPU,
             world=world,
         )

@@ -104,6 +104,7 @@ def learner(name: str, hyper: dict[str, Any], teacher: str, student: str) -> Lea
         train_labels=data().train_labels,
         teacher=dry_run(network(teacher), 3, 32) if guided else None,
         teacher_head=network(teacher).head if guided else None,
+        teacher_network=network(teacher) if guided else None,
         device=torch.device("cpu"),
     )
 
