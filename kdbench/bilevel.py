@@ -18,12 +18,12 @@ class MetaOptimizer:
     """The optimiser of the modules that ``Method.meta`` returns.
 
     Attributes:
-        kind: "adam".
+        kind: "adam" or "sgd", the latter without momentum.
         lr: learning rate, constant.
         weight_decay: factor of the L2 term that is added to the gradient.
     """
 
-    kind: Literal["adam"] = "adam"
+    kind: Literal["adam", "sgd"] = "adam"
     lr: float = 1e-4
     weight_decay: float = 1e-4
 
@@ -62,7 +62,8 @@ class Inner(Protocol):
         """Return the state after one step of the run's optimiser on a loss, differentiably.
 
         Parameters that the loss does not depend on have gradient zero: they still move by momentum
-        and weight decay. With ``second_order=False`` the step's gradients are constants.
+        and weight decay. With ``second_order=False`` the gradients are constants as functions of
+        the state; they still depend on ``Method.meta``.
         """
 
     def learn(self, loss: Tensor) -> None:

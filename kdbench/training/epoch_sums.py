@@ -34,6 +34,10 @@ class EpochSums:
         self.loss += value
         self.correct += correct
 
+    def watch(self, loss: Tensor) -> None:
+        """Note whether another loss of the step, which is not summed, is finite."""
+        self.broken |= ~torch.isfinite(loss)
+
     def state(self) -> list[Tensor]:
         """Return the sums for a checkpoint."""
         return [self.loss, self.correct, self.last_finite, self.broken]

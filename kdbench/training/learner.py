@@ -25,6 +25,7 @@ from kdbench.training.device import noting_varying_operations, seed
 from kdbench.training.epoch_sums import EpochSums
 from kdbench.training.evaluation import Evaluation, columns, evaluate_all
 from kdbench.training.global_batch_norm import convert
+from kdbench.training.meta_training import MetaTraining
 from kdbench.training.phases import Phase, Phases
 from kdbench.training.predictions import Predictions
 from kdbench.training.ranks import ALONE, World
@@ -124,6 +125,7 @@ class Learner:
         self.graphed, self.varying = "no", set[str]()
         self.steps_here = 0  # of this phase in this process
         self.optimizer = self.phases.optimizer(self.phase, run.training)
+        self.meta_training = MetaTraining(self.student, self.phases, run.training, world)
 
     def _rebuild(self, setup: Setup) -> list[Method]:
         """Build the methods again, as a resumed run does, without effects on the student."""
@@ -181,10 +183,12 @@ class Learner:
         with noted, self.guard.step(batch, t, self.steps_here):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
                 s: Features = self.world.gather(self.forward(batch.images[self.rows]))
-                compute_loss = partial(self._loss, s, t or s.detached(), batch)
-                loss = self.world.run_or_fail_together(compute_loss)
+                t = t or s.detached()
+                loss = self.world.run_or_fail_together(partial(self._loss, s, t, batch))
             if loss.total.requires_grad:
                 self.optimizer.update(loss, self.world, self.phases.learnable)
+                if self.phase == "train":
+                    self.meta_training.adapt(self.optimizer, t, batch, self.sums)
             with torch.no_grad():
                 correct = (self._train_logits(s).argmax(1) == batch.labels).sum()
                 self.sums.add(loss.total.detach(), correct)

@@ -17,6 +17,7 @@ def state_of(learner: Learner) -> dict[str, Any]:
         "model": learner.student.state_dict(),
         "methods": learner.methods.state_dict(),
         "optimizer": learner.rate.as_number(learner.optimizer.state_dict()),
+        "meta_optimizer": learner.meta_training.state(),
         "sums": learner.sums.state(),
         "last_finite_loss": learner.last_finite_loss,
         "history": learner.history,
@@ -42,6 +43,7 @@ def restore(learner: Learner, state: dict[str, Any]) -> None:
     learner.student.load_state_dict(state["model"])
     learner.methods.load_state_dict(state["methods"])
     learner.optimizer.load_state_dict(state["optimizer"])
+    learner.meta_training.load(state.get("meta_optimizer", []))  # not in older checkpoints
     learner.sums.load(state["sums"])
     learner.last_finite_loss = state["last_finite_loss"]
     learner.history, learner.traced = list(state["history"]), state.get("traced", {})

@@ -6,7 +6,7 @@ from typing import Literal
 from torch import nn
 
 from kdbench.grid.settings import Training
-from kdbench.method import Method
+from kdbench.method import ContractBroken, Method
 from kdbench.models.peers import networks
 from kdbench.registry.process_state import kept
 from kdbench.training.dot import Dot
@@ -23,6 +23,7 @@ class Phases:
         first: the modules that train in the pretraining phase.
         learnable: every parameter that trains in any phase; parameters that a method itself froze
             (a reused classifier) stay frozen.
+        meta: each method's parameters that ``adapt`` trains; they are not among ``learnable``.
     """
 
     def __init__(self, student: nn.Module, methods: nn.ModuleList) -> None:
@@ -35,7 +36,10 @@ class Phases:
                 modules = list(method.pretrain(networks(student)[0]))
             self.first += modules
             self.pretrained += [method] if modules else []
-        self.learnable = [p for p in self._all().parameters() if p.requires_grad]
+        self.meta = {m: meta_parameters(m) for m in methods if isinstance(m, Method)}
+        later = {id(p) for params in self.meta.values() for p in params}
+        learnable = [p for p in self._all().parameters() if p.requires_grad]
+        self.learnable = [p for p in learnable if id(p) not in later]
 
     def optimizer(self, phase: Phase, training: Training) -> Sgd | Dot:
         """Unfreeze the parameters that train in a phase, and return a new optimiser for them.
@@ -84,3 +88,19 @@ class Phases:
         for module in self.first:
             if not any(id(p) in students for p in module.parameters()):
                 yield module
+
+
+def meta_parameters(method: Method) -> list[nn.Parameter]:
+    """Return the parameters that ``adapt`` trains; those that the method itself froze stay frozen.
+
+    Raises:
+        ContractBroken: ``meta`` returns what is not a module of the method.
+    """
+    who = f"{type(method).__name__}.meta"
+    with kept(who):
+        modules = list(method.meta())
+    own = {*method.modules()}
+    if any(module not in own for module in modules):
+        raise ContractBroken(f"{who} returned what is not one of the method's own modules")
+    params = {id(p): p for module in modules for p in module.parameters()}
+    return [p for p in params.values() if p.requires_grad]

@@ -17,6 +17,7 @@ OTHERS: dict[str, list[dict[str, Any]]] = {
     "hkd": [{"variant": "semckd_repo"}],
     "irg": [{"variant": "zoo"}],
     "kd": [{"standardise": True}, {"entropy_weighting": True}],
+    "l2tww": [{"order": 1, "looks": 1}, *({"where": how} for how in ("relu", "relu-avg", "const"))],
     "mimic": [{"centre": True}, {"standardise": True}],
     "nkd": [{"variant": "sdd_repo"}, {"entropy_weighting": True}],
     "ofa": [{"eps": (1.5,)}],
