@@ -159,10 +159,10 @@ def differing(a: Contents, b: Contents) -> list[str]:
     return [name for name in a | b if a.get(name, missing) != b.get(name, missing)]
 
 
-def unsaved(who: str, names: list[str]) -> str:
-    """Return the line on attributes that a checkpoint does not hold."""
+def unsaved(who: str, names: list[str], when: str = "a step") -> str:
+    """Return the line on attributes that a checkpoint does not hold, changed in ``when``."""
     return (
-        f"{who} changes {_some(names)} in a step, which a checkpoint does not hold, so a resumed "
+        f"{who} changes {_some(names)} in {when}, which a checkpoint does not hold, so a resumed "
         "run would give other numbers: keep it in a buffer (register_buffer) that is changed in "
         "place, or return it from get_extra_state"
     )

@@ -159,6 +159,9 @@ class MethodUnderTest:
                 if number == len(pairs):
                     raise
                 continue
+            if type(method).prepare is not Method.prepare:
+                with torch.no_grad():
+                    method.prepare((t, labels[index]) for _ in range(SAMPLES // batch_size))
             batch = Batch(images, labels[index], index)
             leaves = s.map(lambda x: x.detach().clone().requires_grad_())
             return ToySetup(method, small, leaves, t, batch, setup, given)

@@ -25,6 +25,7 @@ from kdbench.training.context import TrainingContext
 from kdbench.training.device import DeviceLost, lost, prepare
 from kdbench.training.learner import Learner
 from kdbench.training.memory import is_out_of_memory, release_gpu_memory
+from kdbench.training.preparation import prepare_methods
 from kdbench.training.steps import make_steps
 from kdbench.training.teacher import LoadedTeacher
 
@@ -132,7 +133,7 @@ class Cohort:
         """Build or resume a run's learner; write a record if that fails."""
 
         def build() -> Learner:
-            return Learner(
+            learner = Learner(
                 run,
                 num_classes=self.data.num_classes,
                 in_channels=self.data.channels,
@@ -145,6 +146,9 @@ class Cohort:
                 device=self.context.device,
                 world=self.world,
             )
+            if state is None:
+                prepare_methods(learner, self.data, self.teacher)
+            return learner
 
         ended, state = self.bookkeeper.open_run(run, self.data, self.teacher)
         if ended:  # killed between the final checkpoint and the record
