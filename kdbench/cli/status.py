@@ -149,7 +149,8 @@ def mean_accuracy(
 ) -> float | None:
     """Return the mean accuracy in percent of a cell's results so far; None without one."""
     ended = (record for run in cell.runs if (record := loaded.get(run.id)))
-    accs = [acc for record in ended if not math.isnan(acc := headline.of(record.result))]
+    every = (headline.of(record.result, cell.method) for record in ended)
+    accs = [acc for acc in every if not math.isnan(acc)]
     return sum(accs) / len(accs) if accs else None
 
 

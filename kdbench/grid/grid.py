@@ -149,6 +149,9 @@ class Report(Strict):
         ari_of: method whose average relative improvement over the others is shown.
         baseline: method to which differences are computed.
         tie: largest mean difference, in points, that counts as a tie between methods.
+        answers: row, by label or by method -> answer (``Method.answers``) whose test accuracy the
+            row shows instead of the deployed network's, e.g. ``mean`` of networks that learn
+            together; the names are the method's.
         supports: claims that the results support, shown at the top.
         against: claims that the results do not support, likewise.
     """
@@ -157,6 +160,7 @@ class Report(Strict):
     ari_of: str | None = None
     baseline: str = "kd"
     tie: Weight = 0.2
+    answers: dict[str, str] = Field(default={})
     supports: str = ""
     against: str = ""
 

@@ -1,11 +1,11 @@
-"""Checks of the names in a grid: models, methods, options, sweeps, rows of the report."""
+"""Checks of the names in a grid: models, methods, options, sweeps."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from kdbench.errors import UserError, did_you_mean, short_text
-from kdbench.grid.grid import Executor, Pair, Row, named_rows, short, sorted_name
+from kdbench.grid.grid import Executor, Pair, Row, named_rows, short
 from kdbench.grid.mistakes import LISTED, distinct, repetitions, shorten, unknown, validated
 from kdbench.grid.run import BASELINES
 from kdbench.grid.settings import OPTIONS, PHASE, MethodOptions, Protocol
@@ -149,20 +149,6 @@ def protocol_errors(protocol: Protocol, where: str) -> Iterator[str]:
     for name, options in protocol.methods.items():
         lines = options_errors(name.split("+"), options)
         yield from (f"{where}.methods.{short_text(name)}: {line}" for line in lines)
-
-
-def report_errors(named: dict[str, str], rows: Sequence[Row]) -> list[str]:
-    """Return methods that the report names but no row has; a sweep makes several rows of one."""
-    known = {name for row in rows for name in (row.label, row.short, row.name)}
-    known |= {row.sorted_name for row in rows}
-    errors = []
-    for key, name in named.items():
-        wanted = sorted_name(name)
-        base = name.partition("(")[0]  # of a swept row: semckd(beta=100)
-        if not {name, wanted, base} & {*known, *BASELINES}:
-            accepted = [row.label for row in rows]
-            errors.append(f"report.{key}: {short_text(name)}: {unknown(name, accepted)}")
-    return errors
 
 
 def options_errors(parts: Sequence[str], options: dict[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kdbench.errors import short_text
-from kdbench.grid import name_checks, published
+from kdbench.grid import name_checks, published, report_checks
 from kdbench.grid.grid import Executor, Grid, Pair, Report, Row, TeacherSpec, short
 from kdbench.grid.mistakes import Mistakes, repetitions, shorten, unknown, validated
 from kdbench.grid.settings import Dataset, Protocol
@@ -85,7 +85,9 @@ def parse(tree: Tree, *, source: str, folders: Sequence[Path] = ()) -> Grid:
         errors.extend(name_checks.pair_option_errors(pairs, rows, sweep))
         named = {key: getattr(report, key) for key in ("baseline", "ari_of")}
         given = {key: named[key] for key in report.model_fields_set & set(named) if named[key]}
-        errors.extend(name_checks.report_errors(given, rows))
+        errors.extend(report_checks.report_errors(given, rows))
+        answers = report_checks.answer_errors(report.answers, rows, sweep, tree["dataset"])
+        errors.extend(answers)
     errors.extend(_reference(report))
     if isinstance(tree.get("teachers", {}), dict) and pairs:
         known = {pair.teacher for pair in pairs.values()}

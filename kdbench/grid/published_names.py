@@ -16,7 +16,7 @@ def stands_for(printed: str, label: str, terms: Terms) -> bool:
     """Check whether a row of a grid is what a published name stands for.
 
     A row's own label is the published name or kdbench's. A row with another label has a figure
-    only if the published name stands for options, such as ``wkd: {variant: feature}``.
+    only if the published name stands for options, such as ``wkd: {form: feature}``.
 
     Args:
         printed: the published name.

@@ -17,7 +17,14 @@ from kdbench.runs.evidence import Evidence
 from kdbench.stats.cell_summary import Summaries, Summary, row_label, summaries
 from kdbench.stats.contrasts import over
 from kdbench.stats.decision import on_pairs, rows_with_interval
-from kdbench.stats.headline import ON_HELD_OUT, ON_TEST, Headline, chooses_on_held_out
+from kdbench.stats.headline import (
+    ON_HELD_OUT,
+    ON_TEST,
+    Headline,
+    chooses_on_held_out,
+    shown_answers,
+    with_answers,
+)
 from kdbench.stats.paired_differences import Contrast
 
 
@@ -106,13 +113,15 @@ def compare_rows(
     """
     label, other_label = _label(evidence, name), _label(second or evidence, other)
     compared_by = _headline(evidence, second)
-    every = summaries(evidence.cells, evidence.records, compared_by)
-    protocols, notes = None, list[str]()
+    every = summaries(evidence.cells, evidence.records, with_answers(compared_by, evidence.grid))
+    rows = ((evidence, label), (second or evidence, other_label))
+    shown = (shown_answers(with_answers(compared_by, one.grid), row) for one, row in rows)
+    protocols, notes = None, [note for of_row in shown for note in of_row]
     if second is not None:
         protocols = _protocols(evidence, second, mix)
         check_same_data([evidence, second])
         cells = cells_of(evidence, label), cells_of(second, other_label)
-        notes = _notes(evidence, second, *cells)
+        notes += _notes(evidence, second, *cells)
         every, other_label = added(evidence, second, every, other_label, compared_by)
     else:
         check_same_data([evidence])

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from kdbench.grid.run import Cell
 from kdbench.runs.evidence import Evidence
 from kdbench.stats.cell_summary import Summaries, summaries
-from kdbench.stats.headline import Headline
+from kdbench.stats.headline import Headline, with_answers
 
 
 def added(
@@ -27,7 +27,9 @@ def added(
     if label in taken and _same_settings(first, second, label):
         return rows, label
     name = _free_name(first, second, taken, label)
-    others = summaries(cells_of(second, label), second.records, compared_by)
+    others = summaries(
+        cells_of(second, label), second.records, with_answers(compared_by, second.grid)
+    )
     joined = {
         pair: {**members, name: others[pair][label]} if pair in others else members
         for pair, members in rows.items()

@@ -58,6 +58,7 @@ def aggregate(evidence: Evidence) -> Aggregate:
     """
     grid, cells, records = evidence.grid, evidence.cells, evidence.records
     data = check_data(grid, cells, records)
+    check_answers(grid, cells, records)
     cell_summaries = summaries(cells, records, headline(grid))
     decision = decide(cells, cell_summaries, row_label(cells, grid.report.baseline))
     if headline(grid).held_out:  # its rows are values to choose among, not methods
@@ -68,6 +69,25 @@ def aggregate(evidence: Evidence) -> Aggregate:
         raise LeaderboardError(f"{grid.source}: {error}") from error
     methods = method_table(evidence, cell_summaries, decision)
     return Aggregate(evidence, cell_summaries, frame, methods, decision, data)
+
+
+def check_answers(grid: Grid, cells: Iterable[Cell], records: Mapping[str, Record]) -> None:
+    """Check that finished runs have the answers that their rows show.
+
+    Raises:
+        LeaderboardError: one has not.
+    """
+    shown = headline(grid)
+    for cell in cells:
+        answer = shown.answer(cell.method)
+        for run in cell.runs if answer else ():
+            record = records.get(run.id)
+            if record and record.result and answer not in (record.result.answers or {}):
+                accepted = ", ".join(record.result.answers or ()) or "none"
+                raise LeaderboardError(
+                    f"{grid.source}: report.answers.{cell.method}: {answer}: unknown; run {run.id} "
+                    f"has {accepted}"
+                )
 
 
 def check_data(grid: Grid, cells: Iterable[Cell], records: Mapping[str, Record]) -> str | None:

@@ -24,7 +24,8 @@ class Summary:
         accuracies: seed -> headline of the last epoch, for finished runs; a test accuracy, unless
             the grid chooses swept values on held-out images.
         test: seed -> test accuracy of the last epoch, for the same runs.
-        best: mean over these seeds of the best epoch's accuracy, selected on the test set.
+        best: mean over these seeds of the best epoch's accuracy, selected on the test set; nan
+            for a row that shows another prediction's accuracy.
         reasons: (status, reason, run id) of every recorded run without a result.
         records: records of the finished runs.
     """
@@ -86,11 +87,13 @@ def summarise(
         if record is None:
             continue
         if status == "done" and record.result is not None:
-            accuracy = headline.of(record.result)
+            accuracy = headline.of(record.result, run.method)
+            shows_answer = headline.answer(run.method) is not None
             if not math.isnan(accuracy):
                 accuracies[run.seed] = accuracy
-                test[run.seed] = record.result.test_acc
-            best.append(record.result.best_acc)
+                test[run.seed] = accuracy if shows_answer else record.result.test_acc
+            if not shows_answer:
+                best.append(record.result.best_acc)
             done.append(record)
         else:
             reasons.append((status, record.reason or "no reason recorded", run.id))

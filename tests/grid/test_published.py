@@ -174,7 +174,7 @@ def test_row_meets_the_figure_with_its_options(
 
 def test_variants_of_a_method_have_figures_of_different_names() -> None:
     def mean(label: str, variant: str) -> float | None:
-        figure = lookup(WKD, label, *SAME, terms={"wkd": {"variant": variant}})
+        figure = lookup(WKD, label, *SAME, terms={"wkd": {"form": variant}})
         return figure.mean if figure else None
 
     assert (mean("wkd", "logit"), mean("wkd", "feature")) == (76.53, 76.77)

@@ -155,15 +155,16 @@ def _indented(compact: str) -> str:
 def _run(run: Run, record: Record | None, headline: Headline) -> list[Any]:
     """List seed, id, status, last and best accuracy, best epoch and reason.
 
-    The best epoch is left out if values are chosen: it is the best on the test set.
+    The best epoch is left out if values are chosen: it is the best on the test set. It is left out,
+    too, if the row shows another prediction: it is the deployed network's.
     """
     if record is None:
         return [run.seed, run.id, "missing", None, None, None, ""]
     result = record.result
     accuracies: list[Any] = [None, None, None]
     if result:
-        accuracies[0] = numbers.plain(headline.of(result), 4)
-        if not headline.held_out:
+        accuracies[0] = numbers.plain(headline.of(result, run.method), 4)
+        if not headline.held_out and headline.answer(run.method) is None:
             accuracies[1:] = [numbers.plain(result.best_acc, 4), result.best_epoch]
     return [run.seed, run.id, record.status, *accuracies, record.reason]
 

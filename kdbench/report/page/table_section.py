@@ -11,7 +11,7 @@ from kdbench.report.text import places_of_methods
 from kdbench.runs import archive
 from kdbench.stats.aggregate import Aggregate
 from kdbench.stats.decision import Decision
-from kdbench.stats.headline import TEST_COLUMN, how_to_choose
+from kdbench.stats.headline import TEST_COLUMN, how_to_choose, shown_answers
 from kdbench.wording import counted
 
 FULL = {"done", "imported"}
@@ -182,7 +182,8 @@ def _headline(aggregate: Aggregate) -> str:
     what = aggregate.headline.name.capitalize()
     baseline = aggregate.decision.baseline
     second = f", and the difference to {baseline} in points" if baseline else ""
-    return f"{what} after the last epoch in percent, mean over seeds{second}."
+    first = f"{what} after the last epoch in percent, mean over seeds{second}."
+    return " ".join([first, *shown_answers(aggregate.headline)])
 
 
 def _legend(aggregate: Aggregate) -> list[str]:

@@ -9,6 +9,7 @@ from kdbench.report.plots.style import PANELS, Plot, capped
 from kdbench.runs.evidence import Evidence
 from kdbench.stats import mean
 from kdbench.stats.cell_summary import by_pair, row_label, summarise
+from kdbench.stats.headline import ON_TEST, with_answers
 from kdbench.wording import counted
 
 Series = Sequence[tuple[float, Evidence]]
@@ -86,7 +87,8 @@ def _line(
     points = []
     for x, evidence, by_method in cells:
         if method in by_method:
-            summary = summarise(by_method[method].runs, evidence.records)
+            shown = with_answers(ON_TEST, evidence.grid)
+            summary = summarise(by_method[method].runs, evidence.records, shown)
             points += [(x, accuracy) for accuracy in summary.accuracies.values()]
     if not points:
         return None

@@ -10,7 +10,7 @@ from kdbench.report.tables.table import Table, methods_of, rows_of, wide
 from kdbench.stats import over_seeds
 from kdbench.stats.cell_table import average_improvements
 from kdbench.stats.decision import Decision
-from kdbench.stats.headline import ON_TEST, Headline
+from kdbench.stats.headline import ON_TEST, Headline, shown_answers
 from kdbench.stats.paired_differences import Contrast
 from kdbench.wording import counted
 
@@ -53,6 +53,7 @@ def accuracy(
             f"Bold: the highest mean of its column. {marks.LEADING}: on this pair alone, may be "
             f"the best; {marks.UNPLACED}: cannot be placed."
         )
+    notes += shown_answers(headline)
     if ari_of:
         column = f"ARI of {ari_of}, %"
         values = average_improvements(frame)

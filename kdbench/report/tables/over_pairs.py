@@ -9,7 +9,7 @@ from kdbench.report.tables.table import Table
 from kdbench.stats.aggregate import Aggregate
 from kdbench.stats.cell_summary import STATUSES, Summary
 from kdbench.stats.decision import Decision
-from kdbench.stats.headline import TEST_COLUMN, how_to_choose
+from kdbench.stats.headline import TEST_COLUMN, how_to_choose, shown_answers
 from kdbench.stats.over_seeds import mean
 from kdbench.stats.paired_differences import Contrast
 from kdbench.stats.standings import Standing
@@ -131,6 +131,7 @@ def _notes(aggregate: Aggregate) -> tuple[str, ...]:
         )
     if any(map(known, decision.times.values())):
         first += f" Time: of training, relative to {decision.baseline}."
+    first = " ".join([first, *shown_answers(headline)])
     if headline.held_out:
         return (first, f"{how_to_choose(aggregate.evidence.grid)}.")
     return tuple(note for note in (first, marks.legend(decision)) if note)

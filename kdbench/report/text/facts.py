@@ -18,7 +18,7 @@ from kdbench.stats.cell_summary import (
     teacher_accuracy,
     teacher_ids,
 )
-from kdbench.stats.headline import Headline
+from kdbench.stats.headline import Headline, shown_answers
 from kdbench.wording import counted
 
 
@@ -44,6 +44,7 @@ def fact_lines(aggregate: Aggregate) -> list[tuple[str, str]]:
             f"top-1 accuracy on {images} after the last epoch, in percent; no epoch, method or "
             "setting is selected on the test set by kdbench",
         ),
+        *(("Rows with another accuracy", line) for line in shown_answers(headline)),
         ("Seeds", f"{', '.join(map(str, grid.seeds))}, the same for every method"),
         *_teachers(cells, records, headline),
         *_environment(cells, records),

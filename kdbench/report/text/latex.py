@@ -7,6 +7,7 @@ from kdbench.report.tables.over_pairs import over_pairs
 from kdbench.report.tables.table import Table
 from kdbench.report.text.places_of_methods import left_out, not_ranked, unplaced
 from kdbench.stats.aggregate import Aggregate
+from kdbench.stats.headline import shown_answers
 from kdbench.wording import counted
 
 PANEL = 7
@@ -82,6 +83,7 @@ def _accuracies(aggregate: Aggregate) -> str:
         f"{counted(len(grid.seeds), 'seed')}, "
         "(k/n): k of n seeds are finished."
     )
+    caption = " ".join([caption, *shown_answers(headline)])
     if left > 0:
         caption += f" {counted(left, 'further pair')} {'is' if left == 1 else 'are'} not shown."
     if table.bold:
