@@ -50,3 +50,31 @@ def log_softmax_of_rest(logits: Tensor, label: Tensor) -> Tensor:
     """
     rest = logits.masked_fill(label, -torch.inf)
     return F.log_softmax(rest, dim=1).masked_fill(label, 0.0)
+
+
+def decoupled(a: Tensor, b: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return DKD's divergences of label against rest and within the rest, each [B].
+
+    Args:
+        a: the student's logits, divided by the temperature, [B, K].
+        b: the teacher's.
+        labels: [B].
+
+    Source: Zhao et al., Decoupled Knowledge Distillation, CVPR 2022 (arXiv:2203.08679), Eqs. 2-7.
+    """
+    label = is_label(a, labels)
+    (in_s, out_s, rest_s), (in_t, out_t, rest_t) = (_split(x, labels, label) for x in (a, b))
+    target = in_t.exp() * (in_t - in_s) + out_t.exp() * (out_t - out_s)
+    rest = (rest_t.exp() * (rest_t - rest_s)).masked_fill(label, 0.0).sum(1)
+    return target, rest
+
+
+def _split(logits: Tensor, labels: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return log-probabilities of the label, [B], of the rest, [B], and within the rest, [B, K].
+
+    ``label`` is True at the labels; the third result is zero there.
+    """
+    total = logits.logsumexp(1)
+    rest = logits.masked_fill(label, -torch.inf).logsumexp(1)
+    chosen = logits.gather(1, labels[:, None]).squeeze(1)
+    return chosen - total, rest - total, (logits - rest[:, None]).masked_fill(label, 0.0)

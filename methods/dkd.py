@@ -2,10 +2,9 @@
 
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from kdbench.logits import entropy, is_label
+from kdbench.logits import decoupled, entropy
 from kdbench.method import Batch, Features, Incompatible, Method, Objective, Setup
 from kdbench.tensors import standardise, upcast
 
@@ -53,30 +52,10 @@ class DKD(Method):
     def loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
         prepare = standardise if self.standardise else upcast
         a, b = (prepare(f.logits) / self.tau for f in (s, t))
-        target, rest = parts(a, b, batch.labels)
+        target, rest = decoupled(a, b, batch.labels)
         if self.entropy_weighting:
             weights = entropy(t.logits, self.entropy_tau)
             target, rest = target * weights, rest * weights
         target, rest = target.mean(), rest.mean()
         ramp = min(batch.epoch / self.warmup, 1.0) if self.warmup else 1.0
         return ramp * self.tau**2 * (self.target * target + self.rest * rest)
-
-
-def parts(a: Tensor, b: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return divergences of label against rest and within the rest; [B, K] x 2, [B] -> [B] x 2."""
-    label = is_label(a, labels)
-    (in_s, out_s, rest_s), (in_t, out_t, rest_t) = (split(x, labels, label) for x in (a, b))
-    target = in_t.exp() * (in_t - in_s) + out_t.exp() * (out_t - out_s)
-    rest = (rest_t.exp() * (rest_t - rest_s)).masked_fill(label, 0.0).sum(1)
-    return target, rest
-
-
-def split(logits: Tensor, labels: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return log-probabilities of the label, [B], of the rest, [B], and within the rest, [B, K].
-
-    ``label`` is True at the labels; the third result is zero there.
-    """
-    total = logits.logsumexp(1)
-    rest = logits.masked_fill(label, -torch.inf).logsumexp(1)
-    chosen = logits.gather(1, labels[:, None]).squeeze(1)
-    return chosen - total, rest - total, (logits - rest[:, None]).masked_fill(label, 0.0)

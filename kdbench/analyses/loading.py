@@ -105,7 +105,6 @@ class Library:
             student,
             features,
             teacher_head=own_teacher.head() if own_teacher else None,
-            teacher_norms=own_teacher.norms() if own_teacher else (),
             teacher_network=own_teacher.network if own_teacher else None,
             train_labels=data.train_labels,
             num_classes=data.num_classes,

@@ -81,7 +81,6 @@ class Rehearsal:
                 train_labels=labels,
                 teacher=features,
                 teacher_head=self.teacher.head() if self.teacher else None,
-                teacher_norms=self.teacher.norms() if self.teacher else (),
                 teacher_network=self.teacher.network if self.teacher else None,
                 device=device,
             )

@@ -203,7 +203,6 @@ def make_step(workload: Workload, precision: Precision, device: torch.device) ->
         train_labels=labels,
         teacher=dry_run(network, workload.channels, workload.size),
         teacher_head=teacher.head(),
-        teacher_norms=teacher.norms(),
         teacher_network=teacher.network,
         device=device,
     )

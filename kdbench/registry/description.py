@@ -22,7 +22,7 @@ RESERVED = (
 """
 
 USED = (
-    *("stem", "stages", "preacts", "embedding", "logits", "peers", "views"),
+    *("stem", "stages", "preacts", "embedding", "logits", "peers", "views", "last"),
     *("labels", "index", "train_labels", "teacher_head", "student_head"),
     *("teacher_norms", "teacher_from", "student_from"),
 )

@@ -11,7 +11,7 @@ from kdbench.grid.run import Run
 from kdbench.method import Features, Group, Method, Setup
 from kdbench.models import upper_part, zoo
 from kdbench.models.network import Network
-from kdbench.models.network_parts import live_head
+from kdbench.models.network_parts import frozen_norms, live_head
 from kdbench.models.peers import Peers, networks
 from kdbench.models.pointwise import replace_strided_pointwise
 from kdbench.registry import lookup
@@ -87,7 +87,6 @@ def build_setup(
     teacher_features: Features | None,
     *,
     teacher_head: nn.Module | None,
-    teacher_norms: tuple[nn.BatchNorm2d | None, ...] = (),
     teacher_network: Network | None = None,
     train_labels: Tensor,
     num_classes: int,
@@ -99,7 +98,6 @@ def build_setup(
         student_features: of a dry run.
         teacher_features: of a dry run; None without a teacher. Copied, as are the labels.
         teacher_head: the teacher's classifier, frozen.
-        teacher_norms: batch norms of the teacher's ``preacts``, frozen.
         teacher_network: the teacher with its batch norms; None: a method cannot run parts of it.
         train_labels: [N].
         num_classes: K.
@@ -114,7 +112,7 @@ def build_setup(
         teacher_head=teacher_head,
         seed=run.seed,
         student_head=live_head(deployed),
-        teacher_norms=teacher_norms,
+        teacher_norms=frozen_norms(teacher_network) if teacher_network else (),
         new_student=partial(
             build_network, run, num_classes=num_classes, in_channels=deployed.in_channels
         ),

@@ -141,7 +141,6 @@ class Cohort:
                 train_labels=self.data.train_labels,
                 teacher=teacher_features,
                 teacher_head=self.teacher.head() if self.teacher else None,
-                teacher_norms=self.teacher.norms() if self.teacher else (),
                 teacher_network=self.teacher.network if self.teacher else None,
                 device=self.context.device,
                 world=self.world,

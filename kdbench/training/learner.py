@@ -58,7 +58,6 @@ class Learner:
         train_labels: Tensor,
         teacher: Features | None,
         teacher_head: nn.Module | None,
-        teacher_norms: tuple[nn.BatchNorm2d | None, ...] = (),
         teacher_network: Network | None = None,
         device: torch.device,
         world: World = ALONE,
@@ -72,7 +71,6 @@ class Learner:
             train_labels: [N].
             teacher: the teacher's ``Features`` of a dry run on the CPU.
             teacher_head: the teacher's classifier, frozen.
-            teacher_norms: batch norms of the teacher's ``preacts``, frozen.
             teacher_network: the teacher with its batch norms, for methods that run parts of it.
             world: the ranks that train the run together.
 
@@ -94,7 +92,6 @@ class Learner:
             build.dry_run(self.student, in_channels, size),
             teacher,
             teacher_head=teacher_head,
-            teacher_norms=teacher_norms,
             teacher_network=teacher_network,
             train_labels=train_labels,
             num_classes=num_classes,

@@ -14,7 +14,6 @@ from kdbench.method import Features
 from kdbench.models import zoo
 from kdbench.models.fold_batch_norm import folded
 from kdbench.models.network import Network
-from kdbench.models.network_parts import frozen_norms
 from kdbench.runs import records
 from kdbench.training.checkpoint import CheckpointDamaged, OtherWeights, trained
 
@@ -50,10 +49,6 @@ class LoadedTeacher:
     def head(self) -> nn.Linear:
         """Return a frozen copy of the classifier."""
         return copy.deepcopy(self.network.head).requires_grad_(False)
-
-    def norms(self) -> tuple[nn.BatchNorm2d | None, ...]:
-        """Return frozen copies of the batch norms that make the ``preacts``."""
-        return frozen_norms(self.network)
 
 
 def load(

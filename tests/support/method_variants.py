@@ -6,6 +6,7 @@ from kdbench.registry import lookup
 
 OTHERS: dict[str, list[dict[str, Any]]] = {
     "ab": [{"main": True}],
+    "catkd": [{"normalise": True}, {"binarise": True, "grid": 4}],
     "cc": [{"variant": "paper"}],
     "crd": [{"mode": "relax"}, {"k": 20}],
     "ctkd": [{"entropy_weighting": True}],
@@ -21,15 +22,20 @@ OTHERS: dict[str, list[dict[str, Any]]] = {
     "mimic": [{"centre": True}, {"standardise": True}],
     "nkd": [{"variant": "sdd_repo"}, {"entropy_weighting": True}],
     "ofa": [{"eps": (1.5,)}],
+    "ofd": [{"variant": "mdistiller"}],
+    "rld": [{"standardise": True, "warmup": 0.0}],
+    "sdd": [{"base": "kd"}, {"base": "nkd", "levels": 2}],
     "semckd": [
         *({"attention": how} for how in ("equal", "raw", "one_to_one", "hard", "shared")),
         {"attention": "straight_through"},
         {"projection": "linear"},
         {"soft": 0.5, "factor": 2},
     ],
+    "skd": [{"variant": "plain"}],
     "tfkd": [{"form": "self"}],
     "ttm": [{"weighted": True}, {"standardise": True}, {"entropy_weighting": True}],
     "uskd": [{"variant": "paper"}],
+    "wkd": [{"form": "feature"}, {"form": "logit+feature", "sharpen": 0.0}],
 }
 
 ALL = [(name, hyper) for name in lookup.names() for hyper in ({}, *OTHERS.get(name, []))]

@@ -191,6 +191,7 @@ def test_initial_weights_do_not_depend_on_the_method(school: tuple[Path, Run]) -
             train_labels=images.train_labels,
             teacher=dry_run(loaded.network, 1, 8),
             teacher_head=loaded.head(),
+            teacher_network=loaded.network,
             device=CPU,
         )
         weights[name] = [p.tolist() for p in learner.student.parameters()]
