@@ -7,6 +7,7 @@ cross-entropy after them is differentiated through all these steps.
 """
 
 import re
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -60,7 +61,6 @@ class L2TWW(Method):
             raise ValueError(f"looks is {looks}, expected at least 1")
         if order not in (1, 2):
             raise ValueError(f"order is {order}, expected 1 or 2")
-        self.where = one_of("where", where, *WHERE)
         self.looks, self.order = looks, order
         s, t = setup.student.stages, setup.teacher.stages
         self.pairs = parse(pairs, len(t), len(s))
@@ -69,11 +69,7 @@ class L2TWW(Method):
         self.what_nets = nn.ModuleList(nn.Linear(c_t, c_t) for c_t, _ in widths)
         for net in self.what_nets.parameters():
             nn.init.zeros_(net)  # uniform weights, 1 / C_t
-        self.where_nets = nn.ModuleList()
-        for c_t, _ in widths:
-            self.where_nets.append(Constant() if where == "const" else nn.Linear(c_t, 1))
-            if where != "const":
-                nn.init.ones_(self.where_nets[-1].get_parameter("bias"))
+        self.where_nets = Where(one_of("where", where, *WHERE), [c_t for c_t, _ in widths])
 
     def meta(self) -> list[nn.Module]:
         return [self.what_nets, self.where_nets]
@@ -128,12 +124,7 @@ class L2TWW(Method):
         with exact(maps):
             mean = maps.mean((2, 3))
             what = self.what_nets[number](mean).softmax(1)
-            if self.where == "relu-avg":
-                mean = mean / mean.shape[1]
-            where = self.where_nets[number](mean)[:, 0]
-            if self.where != "const":
-                where = F.relu6(where) if self.where == "relu6" else where.relu()
-        return what, where
+            return what, self.where_nets(number, mean)
 
     def resized(self, s: Features, t: Features) -> dict[tuple[int, int, int], Tensor]:
         """Return the teacher's maps in the student's sizes, by stage, height and width.
@@ -152,16 +143,33 @@ class L2TWW(Method):
         return found
 
 
-class Constant(nn.Module):
-    """A pair's weight that does not depend on the map: softplus(10 theta)."""
+class Where(nn.Module):
+    """The weights of all pairs.
 
-    def __init__(self) -> None:
+    Args:
+        kind: one of ``WHERE``.
+        widths: channels of each pair's teacher map.
+    """
+
+    def __init__(self, kind: str, widths: Sequence[int]) -> None:
         super().__init__()
-        self.theta = nn.Parameter(torch.zeros(()))
+        self.kind = kind
+        if kind == "const":
+            self.theta = nn.Parameter(torch.zeros(len(widths)))
+            return
+        self.nets = nn.ModuleList(nn.Linear(width, 1) for width in widths)
+        for net in self.nets:
+            # A rectifier that is 0 for all samples gets no gradient any more.
+            nn.init.ones_(net.get_parameter("bias"))
 
-    def forward(self, mean: Tensor) -> Tensor:
-        """Return the weight for each sample, [B, C] -> [B, 1]."""
-        return F.softplus(10 * self.theta).expand(len(mean), 1)
+    def forward(self, number: int, mean: Tensor) -> Tensor:
+        """Return a pair's weight, [B], from the mean of its teacher map, [B, C]."""
+        if self.kind == "const":
+            return F.softplus(10 * self.theta[number]).expand(len(mean))
+        if self.kind == "relu-avg":
+            mean = mean / mean.shape[1]
+        weight: Tensor = self.nets[number](mean)[:, 0]
+        return F.relu6(weight) if self.kind == "relu6" else weight.relu()
 
 
 def parse(pairs: str, teacher: int, student: int) -> list[tuple[int, int]]:
@@ -177,9 +185,7 @@ def parse(pairs: str, teacher: int, student: int) -> list[tuple[int, int]]:
     for text in pairs.split(","):
         match = re.fullmatch(r"\s*(\d+)-(\d+)\s*", text)
         if not match:
-            raise ValueError(
-                f"pairs is {pairs!r}, expected 'all' or TEACHER-STUDENT,... ('2-1,0-0')"
-            )
+            raise ValueError(f"pairs is {pairs!r}, expected 'all' or stages such as '2-1,0-0'")
         i, j = int(match[1]), int(match[2])
         if i >= teacher or j >= student:
             raise Incompatible(

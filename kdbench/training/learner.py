@@ -79,10 +79,9 @@ class Learner:
             ValueError: the training images do not fill a batch.
         """
         self.run, self.device, self.world = run, device, world
-        self.rows = world.rows(run.training.batch_size)
-        self.steps = len(train_labels) // run.training.batch_size
+        n, b = len(train_labels), run.training.batch_size
+        self.rows, self.steps = world.rows(b), n // b
         if not self.steps:
-            n, b = len(train_labels), run.training.batch_size
             raise ValueError(f"{n} training images do not fill a batch of {b}")
         self.student = build.build_student(run, num_classes=num_classes, in_channels=in_channels)
         convert(self.student, world)
@@ -175,7 +174,8 @@ class Learner:
         Everything from forward pass to optimiser step. It changes tensors only in place and no
         Python state, so that it can be captured as a CUDA graph.
         """
-        noted = noting_varying_operations(self.varying) if self._first_steps() else nullcontext()
+        first = self.device.type == "cuda" and self.steps_here < 2
+        noted = noting_varying_operations(self.varying) if first else nullcontext()
         bf16 = self.run.training.precision == "bf16"
         with noted, self.guard.step(batch, t, self.steps_here):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
@@ -190,9 +190,6 @@ class Learner:
                 correct = (self._train_logits(s).argmax(1) == batch.labels).sum()
                 self.sums.add(loss.total.detach(), correct)
         return s
-
-    def _first_steps(self) -> bool:
-        return self.device.type == "cuda" and self.steps_here < 2
 
     def after_step(self, s: Features | None, t: Features | None) -> None:
         """Count the step; at the end of an epoch, trace values of its features, if given."""
