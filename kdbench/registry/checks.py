@@ -15,6 +15,7 @@ from kdbench.method import ContractBroken
 from kdbench.registry import lookup
 from kdbench.registry.conduct import late_layers, layout, loss_fault, untrained_layers
 from kdbench.registry.edge_cases import architectures, batch_sizes, duplicates, half, zeros
+from kdbench.registry.look_ahead_check import look_ahead, meta_parameters
 from kdbench.registry.process_state import kept
 from kdbench.registry.shared_tensors import of_batch
 from kdbench.registry.toy_networks import Failed, MethodUnderTest, ToySetup, one_line, scalar
@@ -78,7 +79,12 @@ def gradient(subject: MethodUnderTest) -> None:
     fault = untrained_layers(subject.cls.__name__, toy.method, trained)
     if fault:
         raise Failed(fault)
-    idle = [name for name, p in toy.method.named_parameters() if p.requires_grad and p.grad is None]
+    meta = meta_parameters(toy.method)  # ``look_ahead`` checks those
+    idle = [
+        name
+        for name, p in toy.method.named_parameters()
+        if p.requires_grad and p.grad is None and name not in meta
+    ]
     if idle:
         raise Failed(
             f"no gradient reaches {', '.join(idle)}: use them, freeze them (requires_grad_(False)) "
@@ -217,6 +223,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("state restores", restores),
     ("same seed, same loss", repeats),
     ("pretraining phase", pretraining_phase),
+    ("look ahead", look_ahead),
     ("batches of 1, 2, 3, 7", batch_sizes),
     ("all-zero features", zeros),
     ("duplicate samples", duplicates),

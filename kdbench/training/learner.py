@@ -114,8 +114,7 @@ class Learner:
         self.last_finite_loss: float | None = None
         self.attempts: list[str] = []
         self.clock = Clock(device)
-        self.seconds_before = 0.0
-        self.teacher_seconds = 0.0
+        self.seconds_before = self.teacher_seconds = 0.0
         self.sums = EpochSums(device)
         self.rate = Rate(device)
         self.graphed, self.varying = "no", set[str]()
