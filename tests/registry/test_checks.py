@@ -149,6 +149,11 @@ FAULTS = [
         more=PHASE.format("[self.adapter]", "1 / t.stem.new_zeros(())"),
     ),
     Fault(
+        "look ahead",
+        "meta returned modules, but no adapt trains them",
+        more="    def meta(self):\n        return [self.adapter]\n",
+    ),
+    Fault(
         "batches of 1, 2, 3, 7",
         "in a batch of 1: loss is nan",
         loss="term = term / term.new_tensor(len(t.logits) - 1) * (len(t.logits) - 1)",
