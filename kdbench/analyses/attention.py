@@ -95,7 +95,9 @@ def mean_on_test(trained: TrainedRun) -> Any:
         attentions = [
             weights
             for method in trained.methods
-            if (weights := method.trace(s, t).get("attention")) is not None
+            # A method with peers may trace them, and only the deployed network is kept.
+            if not method.brings_peers
+            and (weights := method.trace(s, t).get("attention")) is not None
         ]
         if not attentions:
             return None

@@ -6,11 +6,12 @@ from typing import Any
 
 from kdbench.cli.show import RunFiles, in_a_grid
 from kdbench.cli.status_json import progress
+from kdbench.runs import history
 from kdbench.runs.measurements import Cost, Result
 
 PERCENT = {
     *("train_acc", "test_acc", "test_top5", "best_acc"),
-    *("teacher_acc", "val_acc", "selected_acc"),
+    *("teacher_acc", "val_acc", "selected_acc", "answers"),
 }
 """Accuracies of results and learning curves; their keys get the unit ``_percent``."""
 
@@ -53,4 +54,7 @@ def _values(kind: type[Result | Cost], measured: Result | Cost) -> dict[str, Any
 
 
 def _with_units(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"{key}_percent" if key in PERCENT else key: value for key, value in values.items()}
+    return {
+        f"{key}_percent" if key in PERCENT or history.is_answer(key) else key: value
+        for key, value in values.items()
+    }

@@ -31,7 +31,7 @@ def write(
             (``test_acc_ensemble``) are optional, other keys are left out.
         permission: as in ``files.write_atomically``.
     """
-    more = [name for name in (rows[0] if rows else ()) if name == "val_acc" or _is_answer(name)]
+    more = [name for name in (rows[0] if rows else ()) if name == "val_acc" or is_answer(name)]
     columns = [*COLUMNS, *more, "seconds"]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, "", "ignore", lineterminator="\n")
@@ -80,11 +80,11 @@ def read(
 def answers(row: Mapping[str, float]) -> dict[str, float]:
     """Return the test accuracies of other predictions (``Method.answers``) in a row, by name."""
     prefix = ANSWERS[0]
-    columns = (name for name in row if name.startswith(prefix) and _is_answer(name))
+    columns = (name for name in row if name.startswith(prefix) and is_answer(name))
     return {name.removeprefix(prefix): row[name] for name in columns}
 
 
-def _is_answer(name: str) -> bool:
+def is_answer(name: str) -> bool:
     """Tell whether a column has the accuracies of another prediction (``Method.answers``)."""
     # Traced values have a dot in their names.
     return name.startswith(ANSWERS) and "." not in name
@@ -130,7 +130,7 @@ def check(rows: Sequence[Mapping[str, float]], record: Record | None) -> None:
             raise ValueError(f"epoch {i}: expected numbers")
         if row.get("epoch") != i:
             raise ValueError(f"epoch {row.get('epoch')}, expected {i}")
-        for name in (*ACCURACIES, *filter(_is_answer, row)):
+        for name in (*ACCURACIES, *filter(is_answer, row)):
             if not 0 <= row.get(name, 0) <= 100:
                 raise ValueError(f"epoch {i}: {name}: {row[name]}: expected 0 to 100")
     result = record.result if record else None

@@ -13,6 +13,7 @@ TEXT = '''
 import torch
 import torch.nn.functional as F
 from kdbench.method import Group, Method, Objective
+from kdbench.tensors import upcast
 
 
 class Mutual(Method):
@@ -35,16 +36,16 @@ class Mutual(Method):
     def loss(self, s, t, batch):
         assert len(s.peers) == self.peers
         others = s.peers[1:]
-        own = sum(F.cross_entropy(p.logits.float(), batch.labels) for p in others)
-        mean = torch.stack([p.logits.float() for p in s.peers]).mean(0)
-        mixed = self.mix(torch.stack([p.embedding.float() for p in s.peers])).square().mean()
+        own = sum(F.cross_entropy(upcast(p.logits), batch.labels) for p in others)
+        mean = torch.stack([upcast(p.logits) for p in s.peers]).mean(0)
+        mixed = self.mix(torch.stack([p.embedding for p in s.peers])).square().mean()
         return own + mixed + F.kl_div(
-            s.logits.float().log_softmax(1), mean.softmax(1), reduction="batchmean"
+            upcast(s.logits).log_softmax(1), mean.softmax(1), reduction="batchmean"
         )
 
     def answers(self, s):
         logits = torch.stack([p.logits for p in s.peers])
-        return {"mean": logits, "ensemble": logits.float().mean(0)}
+        return {"mean": logits, "ensemble": upcast(logits).mean(0)}
 '''
 
 

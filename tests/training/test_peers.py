@@ -1,12 +1,14 @@
 """Networks that learn together inside one student: weights, curves, records and checkpoints."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import rank_processes
 import torch
 from peer_methods import mutual, plugin
-from tiny_runs import alone, numbers, stop_after, train
+from tiny_runs import alone, numbers, stop_after, taught, train
 
 from kdbench.grid.run import Run
 from kdbench.method import Group, Incompatible
@@ -15,7 +17,10 @@ from kdbench.models.peers import Peers, networks, shared_stages
 from kdbench.runs import history, records
 from kdbench.training import checkpoint
 from kdbench.training.build import build_network, build_student
-from kdbench.training.cohort import Stopped
+from kdbench.training.cohort import Cohort, Stopped
+from kdbench.training.ranks import ALONE
+from tests.training.test_compiled import COMPILED, needs_compiler
+from tests.training.test_ranks import same_curve
 
 NAMES = ("ensemble", "mean")
 
@@ -172,3 +177,90 @@ def test_costs_are_of_the_deployed_network(path: Path, together: Path) -> None:
         whole = sum(p.numel() for p in student.parameters())
         mix = 4 * (networks(student)[0].head.in_features + 1)
         assert record.cost.params_extra == whole - single.cost.params + mix
+
+
+def test_finished_from_the_final_checkpoint(
+    path: Path, together: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = of(path)[0]
+    train([run], tmp_path)
+    for name in ("record.json", "history.csv"):
+        (records.folder(tmp_path, run.id) / name).unlink()
+    monkeypatch.setattr(Cohort, "_train_epoch", lambda *_: pytest.fail("trained again"))
+    train([run], tmp_path)
+    assert numbers(tmp_path, run) == numbers(together, run)
+
+
+def test_deployed_network_can_teach(path: Path, together: Path) -> None:
+    teacher = of(path)[1]
+    run = taught(teacher, "kd")
+    assert train([run], together)[run.id].status == "done"
+
+
+def test_same_on_two_ranks(path: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    rank_processes.train(ALONE, of(path), one)
+    rank_processes.together(2, rank_processes.train, of(path), two)
+    for run in of(path):
+        same_curve(one, two, run)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@needs_compiler
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")
+def test_same_compiled_but_for_rounding(path: Path, tmp_path: Path) -> None:
+    """In float64, and bit for bit if alone."""
+    plain, whole, apart = (tmp_path / name for name in ("plain", "whole", "apart"))
+    for folder, runs in ((plain, of(path)), (whole, compiled_runs(path))):
+        rank_processes.train(ALONE, runs, folder)
+    for run, other in zip(of(path), compiled_runs(path), strict=True):
+        rank_processes.train(ALONE, [other], apart)
+        assert numbers(apart, other) == numbers(whole, other)
+        a, b = (
+            checkpoint.read(records.folder(folder, x.id) / "checkpoint.pt")["model"]
+            for folder, x in ((plain, run), (whole, other))
+        )
+        for name, value in a.items():
+            atol = rank_processes.DIGITS * float(value.abs().max())
+            torch.testing.assert_close(b[name], value, rtol=0, atol=atol, msg=name)
+
+
+def compiled_runs(path: Path) -> list[Run]:
+    return [replace(run, training=COMPILED) for run in of(path)]
+
+
+def test_bf16_groups_train(path: Path, tmp_path: Path) -> None:
+    training = alone().training.model_copy(update={"precision": "bf16"})
+    run = replace(of(path)[1], training=training)
+    result = train([run], tmp_path)[run.id]
+    assert result.status == "done", result.reason
+
+
+# --- answers --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answers", "reason"),
+    [
+        ("{'Top-1': s.logits}", "the name 'Top-1': expected lower-case letters, digits, _"),
+        ("{'x': s.embedding}", "x has shape [2, 12], expected [B, K] or [P, B, K]"),
+        ("{'x': s.logits[None, None]}", "x has shape [1, 1, 2, 10], expected [B, K] or"),
+    ],
+)
+def test_wrong_answers_end_the_run(path: Path, tmp_path: Path, answers: str, reason: str) -> None:
+    begin, _, end = path.read_text().partition("        logits = torch.stack")
+    assert end
+    other = tmp_path / "wrong.py"
+    other.write_text(f"{begin}        return {answers}\n")
+    run = mutual(other)
+    record = train([run], tmp_path / "runs")[run.id]
+    assert record.status == "failed"
+    assert record.reason.startswith(f"Mutual.answers: {reason}")
+
+
+def test_two_groups_in_a_row_are_refused(path: Path) -> None:
+    run = of(path)[0]
+    both = replace(run, terms=(*run.terms, replace(run.terms[0], method="other")))
+    with pytest.raises(ValueError, match=r"mutual\.py and other both bring peers"):
+        build_student(both, num_classes=10, in_channels=1)

@@ -96,6 +96,7 @@ def _cell(
     decision = aggregate.decision
     sections = [
         ("Accuracy", cell_numbers.accuracy(row, aggregate)),
+        ("Other predictions, test accuracy, mean ± sd", cell_numbers.answers(ended)),
         (f"Difference to {decision.baseline}", cell_numbers.difference(row, decision)),
         ("Published", cell_numbers.published(row)),
         ("Cost", cell_numbers.cost(row, decision.baseline)),

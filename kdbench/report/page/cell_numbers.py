@@ -1,11 +1,14 @@
 """A cell's numbers as lines of its details: accuracy, difference, published figure and cost."""
 
+import statistics
+from collections.abc import Sequence
 from typing import Any
 
 from kdbench.grid.published import is_second_hand
 from kdbench.grid.run import BASELINES
 from kdbench.report import numbers
 from kdbench.report.page import method_details
+from kdbench.runs.records import Record
 from kdbench.stats.aggregate import Aggregate
 from kdbench.stats.decision import Decision
 from kdbench.wording import counted
@@ -77,6 +80,20 @@ def published(row: Any) -> Lines:
         lines.append(("Source", row.published_source))
     if isinstance(row.published_notes, str) and row.published_notes:
         lines.append(("The source's notes", row.published_notes))
+    return lines
+
+
+def answers(records: Sequence[Record | None]) -> Lines:
+    """Describe the test accuracies of a cell's other predictions (``Method.answers``)."""
+    found: dict[str, list[float]] = {}
+    for record in records:
+        result = record.result if record and record.status == "done" else None
+        for name, accuracy in ((result.answers if result else None) or {}).items():
+            found.setdefault(name, []).append(accuracy)
+    lines = []
+    for name, values in found.items():
+        sd = statistics.stdev(values) if len(values) > 1 else None
+        lines.append((name, f"{numbers.spread(statistics.fmean(values), sd)} %"))
     return lines
 
 
