@@ -19,7 +19,13 @@ from kdbench.runs import records, short_ids
 from kdbench.runs.data_digests import MadeOf, check_loaded
 from kdbench.runs.records import Record
 from kdbench.training import teacher as teachers
-from kdbench.training.build import build_methods, build_setup, dry_run
+from kdbench.training.build import (
+    build_methods,
+    build_setup,
+    build_student,
+    dry_run,
+    group_of,
+)
 from kdbench.training.checkpoint import CheckpointDamaged, trained
 from kdbench.training.device import prepare
 
@@ -94,7 +100,11 @@ class Library:
         on_data = self._teacher(teacher, run.dataset) if teacher else None
         # A dry run on the CPU gives the shapes, as in training.
         on_cpu = copy.deepcopy(network).cpu()
-        student = dry_run(on_cpu, data.channels, data.size)
+        whole: nn.Module = on_cpu
+        if group_of(run):  # only the deployed network of a group is kept
+            shape = {"num_classes": data.num_classes, "in_channels": data.channels}
+            whole = build_student(run, **shape)
+        student = dry_run(whole, data.channels, data.size)
         own_teacher = on_data.loaded if on_data and run.teacher else None
         features = None
         if own_teacher:

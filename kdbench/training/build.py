@@ -117,7 +117,7 @@ def build_setup(
             build_network, run, num_classes=num_classes, in_channels=deployed.in_channels
         ),
         teacher_from=upper_part.of_frozen(teacher_network) if teacher_network else None,
-        student_from=upper_part.of_live(student) if isinstance(student, Network) else None,
+        student_from=upper_part.of_live(deployed),
     )
 
 

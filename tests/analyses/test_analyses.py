@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from peer_methods import mutual, plugin
 from random_features import batch, build, features
 from tiny_runs import CPU, alone, taught, train
 from torch import Tensor, nn
@@ -53,6 +54,16 @@ def library(folder: Path) -> Library:
 
 
 # --- runs -----------------------------------------------------------------------------------------
+
+
+def test_deployed_network_of_a_group_can_be_analysed(tmp_path: Path) -> None:
+    run = mutual(plugin(tmp_path / "plugins"))
+    result = train([run], tmp_path)[run.id].result
+    assert result is not None
+    loaded = library(tmp_path)
+    [trained] = loaded.trained_runs([run.id])
+    right = (trained.test.logits.argmax(1) == loaded.data(run.dataset).test_labels).sum()
+    assert 100 * int(right) / result.n_test == result.test_acc
 
 
 def test_trained_run_has_the_measured_network(school: tuple[Path, dict[str, Run]]) -> None:
