@@ -6,6 +6,7 @@ the network's own. They are not updated.
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -80,5 +81,4 @@ def _run(network: Network, k: int, x: Tensor) -> Features:
         raise ValueError(f"stage {k}: {name} can be cut at 0 to {last}")
     # A family knows k - 1, k or k + 1 pre-activations there (``Lower``): what is too much is cut.
     above = network.onward(Lower(x, (x,) * k, (x,) * (k + 1)))
-    preacts = above.preacts[-network.num_stages :]
-    return Features(above.stem, above.stages, preacts, above.embedding, above.logits)
+    return replace(above, preacts=above.preacts[-network.num_stages :])

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdbench.method import ContractBroken
+from kdbench.method import ContractBroken, Method
 from kdbench.registry import lookup
 from kdbench.registry.conduct import late_layers, layout, loss_fault, untrained_layers
 from kdbench.registry.edge_cases import architectures, batch_sizes, duplicates, half, zeros
@@ -56,6 +56,8 @@ def defaults(subject: MethodUnderTest) -> None:
 
 EPOCHS = (1, 2, 1000)
 """Epochs in one of which a gradient must reach the student."""
+STEPS = 20
+"""Steps in one of which a gradient must reach each of a method's parameters."""
 
 
 def _reaches(toy: ToySetup) -> bool:
@@ -66,6 +68,16 @@ def _reaches(toy: ToySetup) -> bool:
             raise Failed(fault)
         loss.backward()
     return any(x.grad is not None and bool(x.grad.any()) for _, x in toy.s.named())
+
+
+def _idle(method: Method) -> list[str]:
+    """Return the names of trained parameters that no gradient has reached."""
+    meta = meta_parameters(method)  # ``look_ahead`` checks those
+    return [
+        name
+        for name, p in method.named_parameters()
+        if p.requires_grad and p.grad is None and name not in meta
+    ]
 
 
 def gradient(subject: MethodUnderTest) -> None:
@@ -79,12 +91,12 @@ def gradient(subject: MethodUnderTest) -> None:
     fault = untrained_layers(subject.cls.__name__, toy.method, trained)
     if fault:
         raise Failed(fault)
-    meta = meta_parameters(toy.method)  # ``look_ahead`` checks those
-    idle = [
-        name
-        for name, p in toy.method.named_parameters()
-        if p.requires_grad and p.grad is None and name not in meta
-    ]
+    idle = _idle(toy.method)
+    for step in range(1, STEPS):  # a method may draw what it trains in a step
+        if not idle:
+            break
+        _reaches(replace(toy, batch=replace(toy.batch, step=step)))
+        idle = _idle(toy.method)
     if idle:
         raise Failed(
             f"no gradient reaches {', '.join(idle)}: use them, freeze them (requires_grad_(False)) "

@@ -19,6 +19,8 @@ FAMILIES = ("r8w4", "ResNet18", "wrn_16_1", "v5w8", "MobileNetV2", "ShuffleV1", 
 
 @pytest.mark.parametrize(("name", "hyper"), VARIANTS)
 def test_two_steps_of_a_method_are_the_same_operations(name: str, hyper: dict[str, Any]) -> None:
+    if name == "fcfd" and hyper.get("mixed") != "none":
+        pytest.skip("it draws the modules of a step")
     one = learner(name, hyper, TEACHER, STUDENT)
     for phase in dict.fromkeys((str(one.phase), "train")):
         # The first step makes the momentum and CRD's normalisers. If it changes Python state, as
@@ -47,4 +49,4 @@ def test_a_method_that_reads_the_progress_is_found() -> None:
 
 def test_a_method_that_waits_for_the_device_says_so() -> None:
     refusing = [name for name in lookup.names() if not lookup.load(name).capturable]
-    assert refusing == ["kdsvd"]
+    assert refusing == ["fcfd", "kdsvd"]

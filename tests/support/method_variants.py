@@ -12,6 +12,7 @@ OTHERS: dict[str, list[dict[str, Any]]] = {
     "ctkd": [{"entropy_weighting": True}],
     "dist": [{"standardise": True}],
     "dkd": [{"standardise": True}, {"warmup": 0}, {"entropy_weighting": True}],
+    "fcfd": [{"mixed": "student_first"}, {"paths": 4}, {"mixed": "none"}],
     "fitnets": [{"stages": "two"}, {"relu": False}],
     "fsp": [{"main": True}],
     "ft": [{"variant": "paper"}],

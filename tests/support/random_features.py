@@ -3,15 +3,19 @@
 The toy network is ``kdbench.registry.toy_networks.Toy``.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kdbench.method import Batch, Features, Method, Setup
+from kdbench.models import upper_part
 from kdbench.models.network_parts import live_head
+from kdbench.models.upper_part import UpperPart
 from kdbench.registry import lookup
 from kdbench.registry.toy_networks import Toy
 
@@ -98,6 +102,7 @@ def setup(student: Features, teacher: Features, **changes: Any) -> Setup:
         for norm in norms:
             nn.init.normal_(norm.weight)
             nn.init.normal_(norm.bias)
+        parts = [upper_part_of(f) for f in (student, teacher)]
     made = Setup(
         student=student,
         teacher=teacher,
@@ -107,8 +112,25 @@ def setup(student: Features, teacher: Features, **changes: Any) -> Setup:
         teacher_head=head.requires_grad_(False),
         student_head=live_head(own),
         teacher_norms=tuple(norm.requires_grad_(False) for norm in norms),
+        student_from=parts[0],
+        teacher_from=parts[1],
     )
     return replace(made, **changes)
+
+
+def upper_part_of(f: Features) -> UpperPart:
+    """Return the upper part of a toy network of these shapes, in the precision of its argument."""
+    sizes = [x.shape[2] for x in f.stages]
+    strides = [max(1, a // b) for a, b in pairwise((sizes[0], *sizes))]
+    network = Toy([x.shape[1] for x in f.stages], strides, num_classes=f.logits.shape[1])
+    parts: dict[torch.dtype, UpperPart] = {}
+
+    def run(k: int, x: Tensor) -> Features:
+        if x.dtype not in parts:
+            parts[x.dtype] = upper_part.of_frozen(copy.deepcopy(network).to(x.dtype))
+        return parts[x.dtype](k, x)
+
+    return run
 
 
 def build(name: str, s: Features, t: Features, **hyper: Any) -> Method:

@@ -21,7 +21,7 @@ from kdbench.training.cohort import Stopped
 from kdbench.training.learner import Learner
 from kdbench.training.steps import GraphSteps
 
-VARIANTS = [(name, hyper) for name, hyper in ALL if name != "kdsvd"]
+VARIANTS = [(name, hyper) for name, hyper in ALL if name not in ("fcfd", "kdsvd")]
 
 METHOD = '''
 """A method for tests (2020)."""
