@@ -3,7 +3,8 @@
 ``kdbench.look_ahead`` has the look ahead itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -78,9 +79,8 @@ class MetaTraining:
                 batch=batch,
                 watch=sums.watch,
             )
-            _require_gradients(meta, True)
-            method.adapt(inner)
-            _require_gradients(meta, False)  # so that ordinary steps neither train nor pay for them
+            with _requiring_gradients(meta):
+                method.adapt(inner)
 
     def state(self) -> list[dict[int, dict[str, Tensor]]]:
         """Return the state of every optimiser for a checkpoint, without settings."""
@@ -100,6 +100,13 @@ class MetaTraining:
                 own.load_state_dict({"state": saved, "param_groups": groups})
 
 
-def _require_gradients(params: Sequence[nn.Parameter], value: bool) -> None:
-    for p in params:
-        p.requires_grad_(value)
+@contextmanager
+def _requiring_gradients(params: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Return a context in which these require gradients; ordinary steps do not pay for them."""
+    try:
+        for p in params:
+            p.requires_grad_(True)
+        yield
+    finally:
+        for p in params:
+            p.requires_grad_(False)

@@ -19,7 +19,10 @@ OTHERS: dict[str, list[dict[str, Any]]] = {
     "hkd": [{"variant": "semckd_repo"}],
     "irg": [{"variant": "zoo"}],
     "kd": [{"standardise": True}, {"entropy_weighting": True}],
-    "l2tww": [{"order": 1, "looks": 1}, *({"where": how} for how in ("relu", "relu-avg", "const"))],
+    "l2tww": [
+        {"order": 1, "looks": 1, "where": "relu-avg"},
+        {"looks": 1, "where": "const", "pairs": "0-1,1-1"},
+    ],
     "mimic": [{"centre": True}, {"standardise": True}],
     "nkd": [{"variant": "sdd_repo"}, {"entropy_weighting": True}],
     "ofa": [{"eps": (1.5,)}],
