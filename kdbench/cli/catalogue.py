@@ -50,7 +50,7 @@ def _preset_betas(name: str, default: float) -> str:
     """Describe the weight of the term under protocols that change the default."""
     weights = []
     for protocol in presets():
-        beta = preset(protocol)["methods"].get(name, {}).get("beta", default)
+        beta = preset(protocol).get("methods", {}).get(name, {}).get("beta", default)
         weights += [f"{protocol} {beta:g}"] if beta != default else []
     return f"beta under {', '.join(weights)}" if weights else ""
 
