@@ -113,7 +113,9 @@ def measure(trained: TrainedRun, max_batches: int | None = None) -> list[Mismatc
             positions = index.to(images.device)
             batch = Batch(images, trained.data.train_labels[positions], positions)
             fixed = [
-                None if "attention" in method.trace(s, t) else tied_stages(method, s, t, batch)
+                None
+                if "attention" in method.trace(s, t)
+                else tied_stages(method, *seen_again(method.views - 1, s, t, batch))
                 for method in methods
             ] or [torch.zeros_like(distance)] * len(names)
         for k, totals in enumerate(sums):
@@ -158,6 +160,14 @@ def by_depth(s: int, t: int) -> Tensor:
     return torch.eye(s, t, dtype=torch.float64)
 
 
+def seen_again(
+    times: int, s: Features, t: Features, batch: Batch
+) -> tuple[Features, Features, Batch]:
+    """Add views of the batch that are the batch itself, for a method that wants further views."""
+    s, t = (replace(f, views=(f,) * times) for f in (s, t))
+    return s, t, replace(batch, views=(batch.images,) * times)
+
+
 def equal_weights(ties: Tensor) -> Tensor:
     """Weight the teacher stages that a student stage is tied to equally, [S, T]."""
     return ties.double() / ties.sum(1, keepdim=True).clamp(min=1)
@@ -171,6 +181,7 @@ def tied_stages(method: Method, s: Features, t: Features, batch: Batch) -> Tenso
     """
     s, t = (f.map(lambda x: x.detach().cpu()) for f in (s, t))
     batch = replace(batch, **{k: getattr(batch, k).cpu() for k in ("images", "labels", "index")})
+    batch = replace(batch, views=tuple(x.cpu() for x in batch.views))
     ties = torch.zeros(len(s.stages), len(t.stages), dtype=torch.float64)
     for pretrain in (False, True):
         if pretrain and type(method).pretrain_loss is Method.pretrain_loss:

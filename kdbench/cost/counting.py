@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kdbench.cost.peak_memory import PeakMemory
 from kdbench.cost.setup_of_shapes import setup_of_shapes
+from kdbench.cost.terms_cost import TermsCost as TermsCost
 from kdbench.grid.run import Term
 from kdbench.method import Batch, Features, Incompatible, Method, Setup
 from kdbench.models import size as cost
@@ -146,50 +147,6 @@ def _network(name: str, shape: DataShape) -> nn.Module:
         return zoo.create(name, num_classes=shape.classes, in_channels=shape.channels).eval()
 
 
-@dataclass(frozen=True)
-class TermsCost:
-    """Additional cost of a run's methods.
-
-    Attributes:
-        macs: per image.
-        parameters: trained parameters.
-        kept: peak bytes in a step.
-        remembered: bytes of buffers, such as memory banks.
-        pretrains: whether there is a pretraining phase.
-        phase_kept: peak bytes in a step of that phase.
-        incompatible: why the methods cannot work on this pair, or "".
-    """
-
-    macs: float = 0.0
-    parameters: int = 0
-    kept: float = 0.0
-    remembered: int = 0
-    pretrains: bool = False
-    phase_kept: float = 0.0
-    incompatible: str = ""
-
-    def __add__(self, other: "TermsCost") -> "TermsCost":
-        return TermsCost(
-            macs=self.macs + other.macs,
-            parameters=self.parameters + other.parameters,
-            kept=self.kept + other.kept,
-            remembered=self.remembered + other.remembered,
-            pretrains=self.pretrains or other.pretrains,
-            phase_kept=self.phase_kept + other.phase_kept,
-            incompatible=self.incompatible or other.incompatible,
-        )
-
-    def scaled(self, macs: float, parameters: float, kept: float) -> "TermsCost":
-        """Return the cost multiplied by these factors."""
-        return replace(
-            self,
-            macs=self.macs * macs,
-            parameters=round(self.parameters * parameters),
-            kept=self.kept * kept,
-            phase_kept=self.phase_kept * kept,
-        )
-
-
 def adapter_cost(student: str, teacher: str | None, shape: DataShape) -> tuple[float, float, float]:
     """Return MACs, parameters and bytes of 1x1 adapters from every stage to every stage.
 
@@ -267,7 +224,12 @@ def _count(
         pretrains = bool(method.pretrain(_network(student, shape)))
         index = torch.arange(b) % shape.train
         images = torch.zeros(b, shape.channels, shape.size, shape.size)
-        batch = Batch(images, labels[index], index)
+        extra = method.views - 1
+        batch = Batch(images, labels[index], index, views=(images,) * extra)
+        s, t = (
+            replace(own, views=tuple(_features(name, shape, b) for _ in range(extra)))
+            for own, name in ((s, student), (t, teacher or student))
+        )
         leaves = s.map(lambda x: x.to(dtype).requires_grad_())
         t = t.map(lambda x: x.to(dtype))
         flops, kept, phase_kept = 0.0, 0, 0
@@ -279,12 +241,14 @@ def _count(
                 _, phase_kept = _measure(first, leaves, method)
     parameters = sum(p.numel() for p in method.parameters() if p.requires_grad)
     remembered = sum(x.numel() * x.element_size() for x in method.buffers())
-    return TermsCost(flops / b / 2, parameters, kept, remembered, pretrains, phase_kept)
+    counted = TermsCost(flops / b / 2, parameters, kept, remembered, pretrains, phase_kept)
+    return replace(counted, views=method.views)
 
 
 def _measure(loss: Callable[[], Tensor], s: Features, method: Method) -> tuple[float, int]:
     """Return the operations of a loss's forward pass, and the peak bytes of both passes."""
     inputs = [s.stem, *s.stages, *s.preacts, s.embedding, s.logits]
+    inputs += [x for view in s.views for _, x in view.named()]
     inputs += [p for p in method.parameters() if p.requires_grad]
     with PeakMemory() as peak:
         with FlopCounterMode(display=False) as counter:

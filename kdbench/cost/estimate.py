@@ -126,7 +126,11 @@ def _memory(run: Run, shape: DataShape, methods: TermsCost) -> RunCost:
     two = bool(run.training.optimizer)  # DOT has two momenta, and two sets of gradients
     # Weights and momenta; gradients are only needed within a step.
     held = (2 + two) * 4 * trained + methods.remembered
-    step = student.step(b) + max(methods.kept, methods.phase_kept) + two * 2 * 4 * trained
+    step = (
+        student.step(b * methods.views)
+        + max(methods.kept, methods.phase_kept)
+        + two * 2 * 4 * trained
+    )
     step += 2 * student.parameters if bf16 else 0  # autocast's copies of the weights
     evaluated = min(BATCH, shape.test) * student.inference
     saved = 2 * held  # a checkpoint, and the bytes of its file
@@ -136,10 +140,10 @@ def _memory(run: Run, shape: DataShape, methods: TermsCost) -> RunCost:
         working=float(max(step + evaluated, saved)),
         teacher=4.0 * teacher.parameters,
         # The features of the previous batch are still in memory.
-        teacher_forward=b * (teacher.inference + teacher.features),
-        teacher_features=b * teacher.features,
+        teacher_forward=b * (teacher.inference + methods.views * teacher.features),
+        teacher_features=b * methods.views * teacher.features,
         data=float(data_bytes(shape, run.training.crop_pad)),
-        batch=4.0 * b * shape.channels * shape.size**2,
+        batch=4.0 * methods.views * b * shape.channels * shape.size**2,
     )
 
 
@@ -156,6 +160,7 @@ def upper_bound(run: Run) -> RunCost:
         parameters=n * 6 * convolution_parameters(run.student, arch, shape),
         kept=n * (64 * b**3 + 100 * b * kept),
         remembered=n * (2**21 + 2048 * shape.train),
+        views=2,
     )
     return _memory(run, shape, methods)
 
@@ -198,8 +203,8 @@ class Estimator:
         both = run.gamma and (run.alpha or any(term.beta for term in run.terms))
         passes = 2 if training.optimizer and both else 1  # DOT has one for each part of the loss
         operations = Operations(  # a backward pass costs as much as two forward passes
-            student=per_mac * (1 + 2 * passes) * student_cost.macs,
-            teacher=per_mac * teacher_cost.macs,
+            student=per_mac * methods.views * (1 + 2 * passes) * student_cost.macs,
+            teacher=per_mac * methods.views * teacher_cost.macs,
             methods=per_mac * 3 * methods.macs,
             evaluation=2.0 * training.epochs * shape.test * student_cost.macs,
         )

@@ -70,14 +70,16 @@ class SharedTensors:
 
 def of_batch(batch: Batch | None, t: Features | None, *, contents: bool = False) -> SharedTensors:
     """Watch a batch, and the teacher's features of it, as far as they are given."""
-    tensors = [batch.images, batch.labels, batch.index] if batch is not None else []
+    views = batch.views if batch is not None else ()
+    tensors = [batch.images, batch.labels, batch.index, *views] if batch is not None else []
     if t is not None:
         tensors += [x for _, x in t.named()]
 
     def names() -> list[str]:
         named = t.named() if t is not None else ()
         own = BATCH_NAMES if batch is not None else ()
-        return [*own, *(f"the teacher's {name}" for name, _ in named)]
+        of_views = (f"batch.views[{i}]" for i in range(len(views)))
+        return [*own, *of_views, *(f"the teacher's {name}" for name, _ in named)]
 
     return SharedTensors(tensors, names, contents=contents)
 

@@ -2,7 +2,7 @@
 
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -162,10 +162,20 @@ class MethodUnderTest:
             if type(method).prepare is not Method.prepare:
                 with torch.no_grad():
                     method.prepare((t, labels[index]) for _ in range(SAMPLES // batch_size))
-            batch = Batch(images, labels[index], index)
+            views = strong(images, method.views - 1)
+            with torch.no_grad():
+                s = replace(s, views=tuple(small(x).map(change) for x in views))
+                t = replace(t, views=tuple(large(x).map(change) for x in views))
+            batch = Batch(images, labels[index], index, views=views)
             leaves = s.map(lambda x: x.detach().clone().requires_grad_())
             return ToySetup(method, small, leaves, t, batch, setup, given)
         raise AssertionError("unreachable")
+
+
+def strong(images: Tensor, number: int) -> tuple[Tensor, ...]:
+    """Return noise in place of strong views; draws no number from torch's global generator."""
+    noise = torch.Generator().manual_seed(1)
+    return tuple(torch.randn(images.shape, generator=noise) for _ in range(number))
 
 
 def scalar(what: str, value: Any) -> Tensor:

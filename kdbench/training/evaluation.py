@@ -81,6 +81,11 @@ def _top(logits: Tensor, labels: Tensor) -> Tensor:
     return logits.topk(min(5, logits.shape[-1]), dim=-1).indices == labels[:, None]
 
 
-def columns(name: str, evaluation: Evaluation) -> dict[str, float]:
-    """Return the accuracies of a learning curve's row: ``test_acc_ensemble``, for example."""
-    return {f"{name}_{answer}": acc for answer, acc in evaluation.answers.items()}
+def columns(test: Evaluation, val: Evaluation | None) -> dict[str, float]:
+    """Return the columns of a learning curve, with other predictions as ``test_acc_ensemble``."""
+    row = {"test_loss": test.loss, "test_acc": test.top1, "test_top5": test.top5}
+    row |= {f"test_acc_{answer}": acc for answer, acc in test.answers.items()}
+    if val is not None:
+        row |= {"val_acc": val.top1}
+        row |= {f"val_acc_{answer}": acc for answer, acc in val.answers.items()}
+    return row

@@ -77,12 +77,14 @@ class Replay:
         self._traces = any(type(m).trace is not Method.trace for m in learner.terms)
         learner.graphed = self.reason or "yes"
 
-    def step(self, images: Tensor, labels: Tensor, index: Tensor, t: Features | None) -> None:
+    def step(
+        self, images: Tensor, labels: Tensor, index: Tensor, t: Features | None, *views: Tensor
+    ) -> None:
         """Take a step on a batch and the teacher's features, which must stay in the same memory."""
         x = self.learner
         with self.recorder.on(self.lane):
             x.before_step()
-            batch = x.batch(images, labels, index)
+            batch = x.batch(images, labels, index, *views)
             if self._key != self._now() or self._images is not images:
                 self._forget()
                 self._images = images
@@ -112,7 +114,8 @@ class Replay:
         """Run a step operation by operation, and see whether the next ones can be recorded."""
         # Copies, because a method may keep its inputs, and their memory is soon written again.
         images, labels, index = (x.clone() for x in (batch.images, batch.labels, batch.index))
-        batch = replace(batch, images=images, labels=labels, index=index)
+        views = tuple(x.clone() for x in batch.views)
+        batch = replace(batch, images=images, labels=labels, index=index, views=views)
         t = t.map(torch.clone) if t is not None else None
         if self.reason:
             return self.learner.compute(batch, t)

@@ -8,6 +8,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -138,13 +139,20 @@ class Learner:
         """Whether training needs the teacher's features of each batch."""
         return self.run.teacher is not None
 
+    @property
+    def views(self) -> int:
+        """Number of views of each image that training needs."""
+        return max((method.views for method in self.terms), default=1)
+
     # -- training ---------------------------------------------------------------------------
 
-    def train_step(self, images: Tensor, labels: Tensor, index: Tensor, t: Features | None) -> None:
+    def train_step(
+        self, images: Tensor, labels: Tensor, index: Tensor, t: Features | None, *views: Tensor
+    ) -> None:
         """Take an optimiser step on a global batch; ``t`` are the teacher's features of it."""
         self.before_step()
         with self.clock:
-            s = self.compute(self.batch(images, labels, index), t)
+            s = self.compute(self.batch(images, labels, index, *views), t)
         self.after_step(s, t)
 
     def before_step(self) -> None:
@@ -161,11 +169,11 @@ class Learner:
             rate = learning_rate(self.run.training, self.epoch, self.step, self.steps)
         self.rate.set(self.optimizer, rate)
 
-    def batch(self, images: Tensor, labels: Tensor, index: Tensor) -> Batch:
+    def batch(self, images: Tensor, labels: Tensor, index: Tensor, *views: Tensor) -> Batch:
         """Return a global batch with its place in the training."""
-        done = (self.epoch - 1) * self.steps + self.step  # steps of the phase
-        total = self.epochs() * self.steps
-        return Batch(images, labels, index, self.epoch, done / total, done, self.epochs())
+        done, epochs = (self.epoch - 1) * self.steps + self.step, self.epochs()  # of the phase
+        share = done / (epochs * self.steps)
+        return Batch(images, labels, index, self.epoch, share, done, epochs, views)
 
     def compute(self, batch: Batch, t: Features | None) -> Features:
         """Do what a step needs from the device, and return the student's features.
@@ -178,7 +186,9 @@ class Learner:
         bf16 = self.run.training.precision == "bf16"
         with noted, self.guard.step(batch, t, self.steps_here):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-                s: Features = self.world.gather(self.forward(batch.images[self.rows]))
+                # In this order, because each view updates the batch norms.
+                s, *others = (self.forward(x[self.rows]) for x in (batch.images, *batch.views))
+                s = self.world.gather(replace(s, views=tuple(others)))
                 t = t or s.detached()
                 loss = self.world.run_or_fail_together(partial(self._loss, s, t, batch))
             if loss.total.requires_grad:
@@ -201,7 +211,7 @@ class Learner:
 
     def _loss(self, s: Features, t: Features, batch: Batch) -> objective.Loss:
         run = self.run
-        again = partial(self.batch, batch.images, batch.labels, batch.index)
+        again = partial(self.batch, batch.images, batch.labels, batch.index, *batch.views)
         losses = partial(self.guard.losses, s=s, t=t, batch=batch, again=again)
         if self.phase == "pretrain":
             total = torch.stack(losses("pretrain_loss", self.phases.pretrained)).sum()
@@ -209,15 +219,9 @@ class Learner:
         used = [(x.beta, m) for x, m in zip(run.terms, self.terms, strict=True) if x.beta != 0]
         values = losses("loss", [method for _, method in used])
         terms = [(beta, value) for (beta, _), value in zip(used, values, strict=True)]
-        return objective.loss(
-            s.logits,
-            batch.labels,
-            t.logits if run.teacher else None,
-            terms,
-            run.gamma,
-            run.alpha,
-            run.temperature,
-        )
+        t_logits = t.logits if run.teacher else None
+        weights = run.gamma, run.alpha, run.temperature
+        return objective.loss(s.logits, batch.labels, t_logits, terms, *weights)
 
     def epochs(self) -> int:
         """Return the number of epochs of the current phase."""
@@ -259,8 +263,7 @@ class Learner:
             return False
         self.status = "diverged"
         self.reason = f"loss not finite in epoch {self.epoch} of the {self.phase} phase"
-        value = float(self.sums.last_finite)
-        self.last_finite_loss = value or self.last_finite_loss
+        self.last_finite_loss = float(self.sums.last_finite) or self.last_finite_loss
         return True
 
     def end_epoch(self, test: Evaluation, val: Evaluation | None) -> None:
@@ -269,12 +272,8 @@ class Learner:
             "epoch": self.epoch,
             "train_loss": float(self.sums.loss) / self.steps,
             "train_acc": 100 * int(self.sums.correct) / (self.steps * self.run.training.batch_size),
-            "test_loss": test.loss,
-            "test_acc": test.top1,
-            "test_top5": test.top5,
         }
-        row |= columns("test_acc", test) | ({"val_acc": val.top1} if val else {})
-        row |= (columns("val_acc", val) if val else {}) | self.traced
+        row |= columns(test, val) | self.traced
         row["seconds"] = round(self.seconds_before + self.clock.settle(), 3)
         self.history.append(row)
         if not math.isfinite(test.loss):

@@ -5,7 +5,8 @@ teacher of the next step while the learners, spread over lanes, still work on th
 give the same bits.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -13,12 +14,14 @@ from torch import Tensor
 
 from kdbench.data.batches import BatchMaker, epoch_rows, train_batches
 from kdbench.data.dataset import LoadedData
+from kdbench.data.strong_views import StrongViews
 from kdbench.grid.run import Run
 from kdbench.method import Features
 from kdbench.training.clock import Clock
 from kdbench.training.context import TrainingContext
 from kdbench.training.cuda_recorder import CudaRecorder
-from kdbench.training.graphs import WARM, Recorder, Replay
+from kdbench.training.feed import Feed, Shared
+from kdbench.training.graphs import Recorder, Replay
 from kdbench.training.learner import Learner
 from kdbench.training.teacher import LoadedTeacher
 
@@ -37,7 +40,8 @@ class Steps:
         self.run, self.data, self.teacher, self.context = run, data, teacher, context
         self.world, self.clock = context.world, Clock(context.device)
         self._batches: Iterator[tuple[Tensor, Tensor, Tensor]] = iter(())
-        self._current: tuple[Tensor, Tensor, Tensor, Features | None] | None = None
+        self._strong: StrongViews | None = None  # made only if a learner wants views
+        self._current: Shared | None = None
         self._epoch, self._step = ("", 0), 0
 
     def begin_epoch(self, phase: str, epoch: int, first: int) -> None:
@@ -57,9 +61,9 @@ class Steps:
     def share(self, learners: Sequence[Learner]) -> None:
         """Make the next batch and, if a learner needs them, the teacher's features of it."""
         with self.clock:
-            images, labels, index = next(self._batches)
             needed = any(x.needs_teacher for x in learners)
-            self._current = (images, labels, index, self._teacher(images) if needed else None)
+            extra = max((x.views for x in learners), default=1) - 1
+            self._current = self._made(next(self._batches), needed, extra)
         self._step += 1
 
     def share_again(self, learners: Sequence[Learner]) -> None:
@@ -70,13 +74,35 @@ class Steps:
     def train(self, learner: Learner) -> None:
         """Take a learner's step on what was shared last."""
         assert self._current is not None
-        learner.train_step(*self._current)
+        learner.train_step(*self._current.given(learner.views))
 
     def join(self) -> None:
         """Wait until all steps are done, if they do not end by themselves."""
 
     def release(self, learner: Learner) -> None:
         """Free what was kept for a learner that has ended."""
+
+    def _made(self, batch: tuple[Tensor, Tensor, Tensor], needed: bool, extra: int) -> Shared:
+        """Add to a batch its strong views, and the teacher's features of it and of them."""
+        views = tuple(self._view(number) for number in range(extra))
+        features = self._teacher(batch[0]) if needed else None
+        if features is not None:
+            of_views = (self._teacher(view) for view in views)
+            features = replace(features, views=tuple(t for t in of_views if t is not None))
+        return Shared(*batch, features, views)
+
+    def _view(self, number: int) -> Tensor:
+        """Return a strong view of the present batch."""
+        training = self.run.training
+        if self._strong is None:
+            self._strong = StrongViews(
+                self.data,
+                batch_size=training.batch_size,
+                seed=self.run.seed,
+                crop_pad=training.crop_pad,
+                flip=training.flip,
+            )
+        return self._strong(*self._epoch, self._step, number)
 
     def _teacher(self, images: Tensor) -> Features | None:
         """Return the teacher's features of a global batch; None without a teacher."""
@@ -128,14 +154,17 @@ class GraphSteps(Steps):
     def share(self, learners: Sequence[Learner]) -> None:
         """Make the next batch and, if a learner needs them, the teacher's features of it."""
         needed = self.teacher is not None and any(x.needs_teacher for x in learners)
-        if self._feed is None or self._feed.with_teacher != needed:
+        extra = max((x.views for x in learners), default=1) - 1
+        if self._feed is None or self._feed.kind != (needed, extra):
             self.recorder.join()
-            self._feed = Feed(self.recorder, needed)
+            self._feed = Feed(self.recorder, needed, extra)
+            if extra and self._strong is None:
+                self._say("batches and teacher", self._feed.reason)
         told = self._feed.reason
         with self.recorder.on(self.own):
             with self.clock:  # without waiting for the learners
                 self._row.copy_(self._rows[self._step])
-                made = self._feed.make(partial(self._work, needed))
+                made = self._feed.make(partial(self._work, needed, extra))
             for lane in range(self.recorder.lanes):
                 self.recorder.wait(self.own, lane)
             self._current = self._feed.publish(made)
@@ -155,7 +184,7 @@ class GraphSteps(Steps):
             told = ""
         else:
             told = replay.reason
-        replay.step(*self._current)
+        replay.step(*self._current.given(learner.views))
         if replay.reason != told:
             self._say(f"{learner.run.title}, {learner.run.method}", replay.reason)
 
@@ -173,71 +202,8 @@ class GraphSteps(Steps):
             raise RuntimeError(f"executor.graphs: always, but {reason}; accepted here: auto, never")
         self.context.report((), f"{who}: not a CUDA graph, so slower: {reason}")
 
-    def _work(self, needed: bool) -> tuple[Tensor, Tensor, Tensor, Features | None]:
-        images, labels, index = self._make(self._row)
-        return images, labels, index, self._teacher(images) if needed else None
-
-
-Shared = tuple[Tensor, Tensor, Tensor, Features | None]
-
-
-class Feed:
-    """Batch and teacher as one graph, and the copy of their results that learners read.
-
-    Args:
-        recorder: its last lane is used.
-        with_teacher: whether the results include the teacher's features.
-
-    Attributes:
-        reason: why the work cannot be recorded; "" if it can, as far as is known.
-    """
-
-    def __init__(self, recorder: Recorder, with_teacher: bool) -> None:
-        self.recorder, self.with_teacher = recorder, with_teacher
-        self.reason = ""
-        self._warm = 0
-        self._replay: Callable[[], None] | None = None
-        self._made: Shared | None = None
-        self._public: Shared | None = None
-
-    def make(self, work: Callable[[], Shared]) -> Shared:
-        """Make the next results, in memory of their own.
-
-        Args:
-            work: makes images, labels, positions and the teacher's features or None; the same in
-                every call. It is not kept: it would keep the steps, and so all memory of a cohort,
-                until Python next looks for cycles.
-        """
-        if self._warm < WARM or self.reason:
-            self._warm += 1
-            return work()
-        if self._replay is None:
-            try:
-                self._replay, self._made = self.recorder.record(self.recorder.lanes, work, ())
-            except Exception as error:
-                self.recorder.join()  # raises if the device itself is lost
-                self.reason = " ".join(str(error).split()) or type(error).__name__
-                return work()
-        self._replay()
-        assert self._made is not None
-        return self._made
-
-    def publish(self, made: Shared) -> Shared:
-        """Copy results to where learners read them: the same memory in every step."""
-        if self._public is not None:
-            torch._foreach_copy_(_tensors(self._public), _tensors(made))
-            return self._public
-        features = made[3].map(torch.clone) if made[3] is not None else None
-        public = (made[0].clone(), made[1].clone(), made[2].clone(), features)
-        self._public = public
-        return public
-
-
-def _tensors(shared: Shared) -> list[Tensor]:
-    """Return every tensor once."""
-    *batch, features = shared
-    every = [*batch, *(x for _, x in (features.named() if features is not None else ()))]
-    return list({id(x): x for x in every}.values())
+    def _work(self, needed: bool, extra: int) -> Shared:
+        return self._made(self._make(self._row), needed, extra)
 
 
 def make_steps(

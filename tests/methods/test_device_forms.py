@@ -21,7 +21,10 @@ WITHIN = 1e-12
 @pytest.mark.parametrize(("name", "hyper"), [pytest.param(*case, id=label(*case)) for case in ALL])
 def test_forms_agree(name: str, hyper: dict[str, Any], sizes: Any) -> None:
     """Of the second sizes, most do not divide."""
-    s, t = (features(8, (4, 8, 8), sizes[i], seed=i, width=8, dtype=torch.float64) for i in (0, 1))
+    s, t = (
+        features(8, (4, 8, 8), sizes[i], seed=i, width=8, dtype=torch.float64, views=1)
+        for i in (0, 1)
+    )
     try:
         method = build(name, s, t, **hyper)
     except Incompatible as reason:

@@ -41,6 +41,7 @@ def features(
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
     grad: bool = False,
+    views: int = 0,
 ) -> Features:
     """Return random ``Features``: independent normal tensors; stages are the preacts' ReLU.
 
@@ -53,6 +54,7 @@ def features(
         seed: seed of the generator.
         dtype: type of all tensors.
         grad: make every tensor a leaf that requires a gradient.
+        views: number of further views; only their logits are drawn anew.
     """
     sizes = sizes or [max(1, 8 // 2**i) for i in range(len(channels))]
     generator = torch.Generator().manual_seed(seed)
@@ -71,7 +73,8 @@ def features(
         logits=draw(batch_size, num_classes),
         last=draw(batch_size, width or channels[-1], sizes[-1], sizes[-1]),
     )
-    return made.map(lambda x: x.requires_grad_(grad))
+    others = tuple(replace(made, logits=draw(batch_size, num_classes)) for _ in range(views))
+    return replace(made, views=others).map(lambda x: x.requires_grad_(grad))
 
 
 def batch(batch_size: int = 4, *, num_classes: int = 5, n: int = 40, seed: int = 0) -> Batch:

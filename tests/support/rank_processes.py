@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 import torch
 from method_variants import label
+from step_operations import seen
 from tiny_runs import CPU, TRAINING, alone, data, stop_after, taught
 from torch import Tensor, nn
 
@@ -198,9 +199,10 @@ def lesson(
             loaded, batch_size=16, seed=0, epoch=1, purpose=phase, dtype=torch.float64
         )
         for images, labels, index in islice(batches, 3):
-            with torch.no_grad():
-                t = world.gather(teacher(images[world.rows(16)]))
-            learner.train_step(images, labels, index, t)
+            views = [images.flip(3)] * (learner.views - 1)
+            mine = (x[world.rows(16)] for x in (images, *views))
+            t = world.gather(seen(teacher, *mine))
+            learner.train_step(images, labels, index, t, *views)
         results[f"hits {phase}"] = learner.sums.correct
         while learner.phase == phase:
             learner.next_epoch()

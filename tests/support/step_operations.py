@@ -1,11 +1,12 @@
 """Records the operations of training steps, to check what a GPU would be asked to do."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
@@ -109,12 +110,19 @@ def learner(name: str, hyper: dict[str, Any], teacher: str, student: str) -> Lea
     )
 
 
+@torch.no_grad()
+def seen(teacher: nn.Module, images: Tensor, *views: Tensor) -> Features:
+    """Return a teacher's features of images, with those of other views of them."""
+    first, *others = (teacher(x) for x in (images, *views))
+    return replace(first, views=tuple(others))
+
+
 def steps(one: Learner, teacher: str, number: int) -> Iterator[list[Operation]]:
     """Take steps in the form for GPUs, and yield the operations of each."""
     given = train_batches(data(), batch_size=BATCH, seed=0, epoch=1, crop_pad=4, flip=True)
     for _, (images, labels, index) in zip(range(number), given, strict=False):
-        with torch.no_grad():
-            t: Features | None = network(teacher)(images) if one.needs_teacher else None
+        views = [images.flip(3)] * (one.views - 1)
+        t = seen(network(teacher), images, *views) if one.needs_teacher else None
         with gpu_forms(), Recorder() as recorder:
-            one.train_step(images, labels, index, t)
+            one.train_step(images, labels, index, t, *views)
         yield recorder.operations
