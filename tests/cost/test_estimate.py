@@ -71,6 +71,16 @@ def test_dot_adds_a_momentum_and_a_backward_pass() -> None:
         assert other.working > sgd.working
 
 
+def test_second_view_costs_another_student_and_teacher() -> None:
+    estimator, changes = Estimator(), {"dataset": "cifar100", "methods": ["kd", "mlkd"]}
+    kd, mlkd = (estimator(first(name, **changes)) for name in ("kd", "mlkd"))
+    assert mlkd.operations.student == 2 * kd.operations.student
+    assert mlkd.operations.teacher == 2 * kd.operations.teacher
+    assert mlkd.operations.evaluation == kd.operations.evaluation
+    assert mlkd.teacher_features == 2 * kd.teacher_features
+    assert mlkd.working > kd.working and mlkd.held == kd.held
+
+
 def test_extra_parameters_are_those_of_the_method() -> None:
     estimator = Estimator()
     counted, rough = estimator.terms("resnet8x4", "resnet32x4", CIFAR, 64, [term("semckd")])

@@ -24,6 +24,7 @@ OTHERS: dict[str, list[dict[str, Any]]] = {
         {"looks": 1, "where": "const", "pairs": "0-1,1-1"},
     ],
     "mimic": [{"centre": True}, {"standardise": True}],
+    "mlkd": [{"variant": "paper"}],
     "nkd": [{"variant": "sdd_repo"}, {"entropy_weighting": True}],
     "ofa": [{"eps": (1.5,)}],
     "ofd": [{"variant": "mdistiller"}],
