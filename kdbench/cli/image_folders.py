@@ -25,7 +25,11 @@ def check_image_folders(
         DataChanged: an image or a label has changed, or another folder has the same label.
         DataError: a folder cannot be read.
     """
-    in_folders = [run for run in runs if run.dataset.root and Path(run.dataset.root).is_dir()]
+    in_folders = [
+        run
+        for run in runs
+        if run.dataset.roots and all(Path(root).is_dir() for root in run.dataset.roots)
+    ]
     if not in_folders:
         return
     made_of = data_digests.recorded(source, in_folders, records)

@@ -53,6 +53,10 @@ def _pixels(run: Run) -> float:
     images, size = (facts.train_images, facts.shape.size) if facts.shape else UNKNOWN
     if run.dataset.per_class and facts.shape:
         images = run.dataset.per_class * facts.shape.classes
+    transfer = run.dataset.transfer
+    if transfer:
+        known = DATASETS[transfer.name].train_images if transfer.name in DATASETS else images
+        images = transfer.images or known or UNKNOWN[0]
     return float(run.training.epochs) * images * (run.dataset.size or size) ** 2
 
 

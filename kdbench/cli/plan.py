@@ -11,7 +11,7 @@ from kdbench.cost.cohort_memory import Footprint, footprint, process_bytes, stre
 from kdbench.cost.estimate import Estimator, RunCost
 from kdbench.cost.gpu_speed import GpuSpeed
 from kdbench.cost.speed import Speed
-from kdbench.data.readers.by_name import available
+from kdbench.data.readers.by_name import absent_folders
 from kdbench.errors import UserError
 from kdbench.execution.memory_fit import USABLE
 from kdbench.execution.work import cohorts, missing, workers
@@ -163,14 +163,15 @@ def check_folders(grid: Grid, todo: Iterable[Run]) -> None:
     Raises:
         UserError: folders are missing, one line each.
     """
-    roots = dict.fromkeys(Path(run.dataset.root) for run in todo if run.dataset.root)
-    absent = [root for root in roots if not available("imagefolder", root)[0]]
+    absent: dict[Path, str] = {}
+    for dataset in dict.fromkeys(run.dataset for run in todo):
+        absent |= absent_folders(dataset)
     if absent:
         raise UserError(
             "\n".join(
-                f"{grid.source}: no image folder {root}: put images there, train/CLASS/* and "
-                "test/CLASS/*, or set the data set's root to a folder that has them"
-                for root in absent
+                f"{grid.source}: no image folder {root}: put images there, {content}, or set the "
+                "data set's root to a folder that has them"
+                for root, content in absent.items()
             )
         )
 

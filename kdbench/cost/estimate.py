@@ -21,10 +21,11 @@ from kdbench.cost.counting import (
     network_cost,
     term_cost,
 )
-from kdbench.data.readers.by_name import available
+from kdbench.data.readers.by_name import absent_folders, available
 from kdbench.grid.dataset_facts import DATASETS
 from kdbench.grid.run import Run, Term
 from kdbench.grid.settings import Dataset
+from kdbench.grid.transfer_set import NOISE, TransferSet
 from kdbench.training.evaluation import BATCH
 
 
@@ -106,7 +107,20 @@ def data_shape(dataset: Dataset) -> DataShape:
         test = rest - train if dataset.name == "digits" else test
     if dataset.validation:
         train = round(train * (1 - dataset.validation))
+    if dataset.transfer:
+        train = _transfer_images(dataset.transfer, train)
     return DataShape(channels, dataset.size or size, k, train, test)
+
+
+def _transfer_images(transfer: TransferSet, train: int) -> int:
+    """Return the number of images of a transfer set for ``train`` images of the data set."""
+    if transfer.name == NOISE:
+        return transfer.images or train
+    if transfer.root:
+        root = Path(transfer.root)
+        part = root / "train" if available("imagefolder", root)[0] else root
+        return sum(path.is_file() for path in part.rglob("*"))
+    return DATASETS[transfer.name].train_images
 
 
 def data_bytes(shape: DataShape, crop_pad: int) -> int:
@@ -180,9 +194,9 @@ class Estimator:
 
     def __call__(self, run: Run) -> RunCost:
         """Return the cost of training this run alone; it does not depend on the seed."""
-        root = run.dataset.root
-        if root and not available("imagefolder", Path(root))[0]:  # a finished run's may be deleted
-            return RunCost(problem=f"cost unknown: no image folder {root}")
+        absent = absent_folders(run.dataset)
+        if absent:  # a finished run's may be deleted
+            return RunCost(problem=f"cost unknown: no image folder {next(iter(absent))}")
         shape, training = data_shape(run.dataset), run.training
         teacher = run.teacher.arch if run.teacher else None
         steps = shape.train // training.batch_size * training.epochs

@@ -6,13 +6,14 @@ that cannot be read raise a ``DataError`` of one line, which names the file and 
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdbench.data import unlabelled
 from kdbench.data.readers.base import DataError, DataSource, Split, draw, line, resize
 from kdbench.data.readers.by_name import reader
 from kdbench.grid.dataset_facts import DATASETS
@@ -29,7 +30,8 @@ class LoadedData:
         title: name in tables.
         classes: names of the classes, in the order of the labels.
         train_images: uint8 [N, H, W, C].
-        train_labels: int64 [N], with label noise if the grid asks for it.
+        train_labels: int64 [N], with label noise if the grid asks for it; ``NO_LABEL`` of
+            ``kdbench.data.unlabelled`` for images of a transfer set.
         test_images: uint8 [N, H, W, C].
         test_labels: int64 [N].
         val_images: held-out training images, uint8 [N, H, W, C], or None.
@@ -88,10 +90,41 @@ def load(dataset: Dataset, root: Path, device: torch.device | str = "cpu") -> Lo
         DataError: files are missing or damaged, or a class has too few images.
     """
     try:
-        source = reader(dataset.name)(dataset, Path(root).expanduser())
-        return prepare(dataset, source, device)
+        root = Path(root).expanduser()
+        data = prepare(dataset, reader(dataset.name)(dataset, root), device)
     except (DataError, OSError) as error:
         raise DataError(f"{dataset.name}: {line(error)}") from error
+    return with_transfer_set(data, dataset, root) if dataset.transfer else data
+
+
+def with_transfer_set(data: LoadedData, dataset: Dataset, root: Path) -> LoadedData:
+    """Return data whose training images are those of the transfer set, without labels.
+
+    Test and held-out images, and the normalisation, stay those of ``data``.
+
+    Raises:
+        DataError: files are missing or damaged.
+    """
+    assert dataset.transfer is not None
+    try:
+        images = unlabelled.read(
+            dataset.transfer,
+            root,
+            size=data.size,
+            channels=data.channels,
+            count=len(data.train_images),
+            seed=dataset.subset_seed or 0,
+        )
+    except (DataError, OSError) as error:
+        raise DataError(f"transfer set {dataset.transfer.name}: {line(error)}") from error
+    device = data.train_images.device
+    return replace(
+        data,
+        train_images=images.to(device),
+        train_labels=torch.full((len(images),), unlabelled.NO_LABEL, device=device),
+        digest=hashlib.sha256(f"{data.digest} {digest(images)}".encode()).hexdigest(),
+        _padded={},
+    )
 
 
 def prepare(dataset: Dataset, source: DataSource, device: torch.device | str) -> LoadedData:

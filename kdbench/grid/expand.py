@@ -6,7 +6,14 @@ from typing import Any
 
 from kdbench.errors import UserError
 from kdbench.grid.grid import Grid, GridError, Pair, Row, named_rows
-from kdbench.grid.row_plan import RowPlan, check_peers, check_phase, check_ranks, plan_row
+from kdbench.grid.row_plan import (
+    RowPlan,
+    check_needs_no_labels,
+    check_peers,
+    check_phase,
+    check_ranks,
+    plan_row,
+)
 from kdbench.grid.run import Cell, Run, Teacher
 from kdbench.grid.settings import Auxiliary, Protocol
 from kdbench.grid.yaml_tree import merged, option_tree
@@ -66,7 +73,8 @@ def expand(grid: Grid) -> Expansion:
                 helper = _auxiliary(grid, row.options.auxiliary, teacher)
                 runs.setdefault(helper.id, helper)
                 source = Teacher(helper.student, helper.id)
-            cell(row.label, pair, _student(grid.protocol, row, source, alone), grid.seeds)
+            first = replace(alone, dataset=grid.dataset)
+            cell(row.label, pair, _student(grid.protocol, row, source, first), grid.seeds)
     return Expansion(tuple(cells), tuple(runs.values()))
 
 
@@ -94,15 +102,18 @@ def _teacher(grid: Grid, arch: str) -> Run:
     """Return the run that trains a teacher."""
     protocol = grid.teacher.protocol or grid.protocol
     run = _alone(grid, protocol, Pair(teacher=arch, student=arch))
-    return replace(run, dataset=grid.teacher.dataset or grid.dataset, method="teacher")
+    return replace(run, dataset=grid.teacher.dataset or grid.dataset.labelled, method="teacher")
 
 
 def _alone(grid: Grid, protocol: Protocol, pair: Pair) -> Run:
-    """Return the run of a student trained alone, by cross-entropy, with the teachers' seed."""
+    """Return the run of a student trained alone, by cross-entropy, with the teachers' seed.
+
+    It needs labels, so it never trains on a transfer set.
+    """
     return Run(
         student=pair.student,
         teacher=None,
-        dataset=grid.dataset,
+        dataset=grid.dataset.labelled,
         training=protocol.training(pair.student, pair.lr),
         gamma=1.0,
         alpha=0.0,
@@ -165,6 +176,8 @@ def _rows(grid: Grid, pair: Pair | None = None) -> list[RowPlan]:
                 check_ranks(row, grid.executor.ranks)
                 plan = plan_row(grid.protocol, row, given)
                 check_phase(given, row, plan)
+                if grid.dataset.transfer:
+                    check_needs_no_labels(row, plan)
             except UserError as error:
                 errors.append(f"{grid.source}: {where}.{row.short}: {error}")
                 break

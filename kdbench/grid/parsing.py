@@ -125,15 +125,32 @@ def _dataset(value: Any, where: str, errors: Mistakes, folders: Sequence[Path]) 
     if values is None:
         errors.append(f"{where}: missing")
         return Dataset(name="synthetic")
-    if isinstance(values, dict) and isinstance(values.get("root"), str) and values["root"]:
-        try:
-            root = _locate(Path(values["root"]).expanduser(), folders)
-            root.resolve()
-        except (OSError, RuntimeError) as error:  # too long a name, ~ of an unknown user
-            errors.append(f"{where}.root: {short_text(values['root'])}: {_reason(error)}")
-            return Dataset(name="synthetic")
-        values = values | {"root": str(root)}
+    try:
+        values = _with_root(values, where, folders)
+        if isinstance(values, dict) and values.get("transfer") is not None:
+            part = _with_root(values["transfer"], f"{where}.transfer", folders)
+            values = values | {"transfer": part}
+    except ValueError as error:
+        errors.append(str(error))
+        return Dataset(name="synthetic")
     return validated(Dataset, values, where, errors) or Dataset(name="synthetic")
+
+
+def _with_root(values: Any, where: str, folders: Sequence[Path]) -> Any:
+    """Return a data set's settings with the ``root`` that they refer to.
+
+    Raises:
+        ValueError: the root is no path.
+    """
+    if not (isinstance(values, dict) and isinstance(values.get("root"), str) and values["root"]):
+        return values
+    try:
+        root = _locate(Path(values["root"]).expanduser(), folders)
+        root.resolve()
+    except (OSError, RuntimeError) as error:  # too long a name, ~ of an unknown user
+        reason = f"{where}.root: {short_text(values['root'])}: {_reason(error)}"
+        raise ValueError(reason) from error
+    return values | {"root": str(root)}
 
 
 def _protocol(value: Any, where: str, errors: Mistakes) -> Protocol:
@@ -163,7 +180,10 @@ def _teacher(value: Any, errors: Mistakes, folders: Sequence[Path]) -> TeacherSp
     if isinstance(value, dict):
         values = {key: given for key, given in value.items() if given is not None}
         if "dataset" in values:
-            values["dataset"] = _dataset(values["dataset"], "teacher.dataset", errors, folders)
+            data = _dataset(values["dataset"], "teacher.dataset", errors, folders)
+            if data.transfer:
+                errors.append("teacher.dataset.transfer: teachers learn from labels; leave it out")
+            values["dataset"] = data.labelled
         if "protocol" in values:
             values["protocol"] = _protocol(values["protocol"], "teacher.protocol", errors)
     spec: TeacherSpec = _part(TeacherSpec, values, "teacher", errors)

@@ -68,6 +68,32 @@ def check_ranks(row: Row, ranks: int) -> None:
         raise UserError(f"{found[0]} trains on one rank; executor.ranks is {ranks}, expected 1")
 
 
+LABELS = {"labels", "train_labels"}
+"""Inputs of a method that are labels of training images."""
+
+
+def check_needs_no_labels(row: Row, plan: RowPlan) -> None:
+    """Refuse a row that cannot learn from the images of a transfer set, which have no labels.
+
+    Raises:
+        UserError: it has no teacher, a weight of cross-entropy, or a method that reads labels.
+    """
+    about = [lookup.describe(built_in_path(part)) for part in row.parts]
+    reading = [method.label for method in about if LABELS & {*method.uses}]
+    why = "the images of dataset.transfer have no labels"
+    if reading:
+        methods = map(lookup.describe, lookup.names())
+        without = [m.name for m in methods if m.needs_teacher and not LABELS & {*m.uses}]
+        raise UserError(
+            f"{' and '.join(reading)} {'read' if len(reading) > 1 else 'reads'} labels, but {why}; "
+            f"accepted: {', '.join(without)}"
+        )
+    if plan.gamma:
+        raise UserError(f"gamma: {plan.gamma:g}, but {why}; accepted: 0 (set gamma: 0)")
+    if not plan.needs_teacher:
+        raise UserError(f"a row without a teacher learns nothing, since {why}")
+
+
 def plan_row(protocol: Protocol, row: Row, given: dict[str, Any]) -> RowPlan:
     """Resolve a row's values: the grid's, else the protocol's, else the methods' defaults."""
     preset = next(

@@ -252,7 +252,7 @@ _json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 def _data_text(dataset: Dataset) -> str:
     # Not cached with a root, whose name depends on the working folder and on links.
-    return _json(dataset.canonical) if dataset.root else _cached_data_text(dataset)
+    return _json(dataset.canonical) if dataset.roots else _cached_data_text(dataset)
 
 
 @lru_cache(maxsize=64)

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from kdbench.grid.dataset_facts import DATASETS
 from kdbench.grid.optimizers import Optimizer
+from kdbench.grid.transfer_set import NOISE, TransferSet
 from kdbench.grid.value_types import Count, Line, Positive, Rate, Real, Share, Strict, Weight
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Dataset(Strict):
             the correct one included; held-out and test labels do not change.
         noise_by: "image": as described (the default); "class": as in the SemCKD authors' code,
             which applies the noise of image number c to class c and so relabels whole classes.
+        transfer: images without labels that students train on; teachers and students alone do not.
     """
 
     name: DatasetName
@@ -46,6 +48,7 @@ class Dataset(Strict):
     validation: Share | None = None
     label_noise: Share | None = None
     noise_by: Literal["image", "class"] | None = None
+    transfer: TransferSet | None = None
 
     @model_validator(mode="after")
     def _folder(self) -> "Dataset":
@@ -85,6 +88,8 @@ class Dataset(Strict):
         if self.label_noise:
             by = " by class" if self.noise_by == "class" else ""
             parts.append(f"{100 * self.label_noise:g}% label noise{by}")
+        if self.transfer:
+            parts.append(f"trained on {self.transfer.title}")
         return ", ".join(parts)
 
     @property
@@ -93,17 +98,30 @@ class Dataset(Strict):
         return self.label or (Path(self.root).resolve().name if self.root else self.name)
 
     @property
+    def labelled(self) -> "Dataset":
+        """The data set without its transfer set."""
+        return self.model_copy(update={"transfer": None}) if self.transfer else self
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """The folders of images, of the data set and of its transfer set."""
+        return tuple(part.root for part in (self, self.transfer) if part and part.root)
+
+    @property
     def canonical(self) -> dict[str, Any]:
         """The values that determine a result: without ``root`` and values that have no effect.
 
         ``version`` is that of the facts, if it is above 1.
         """
-        values = self.model_dump(exclude_none=True, exclude={"root"})
+        values = self.model_dump(exclude_none=True, exclude={"root", "transfer"})
         if self.name == "imagefolder":
             values["label"] = self._source
         if self.noise_by == "image":
             values.pop("noise_by")
         random = self.per_class or self.validation or self.label_noise or self.name == "digits"
+        if self.transfer:
+            values["transfer"] = self.transfer.canonical
+            random = random or self.transfer.name == NOISE
         if not (self.subset_seed and random):
             values.pop("subset_seed", None)
         facts = DATASETS[self.name]

@@ -107,7 +107,7 @@ def check_loaded(dataset: Dataset, digest: str, made_of: Mapping[Dataset, MadeOf
 
 def way_out(dataset: Dataset) -> str:
     """Say what to do if the images of a data set have changed."""
-    if dataset.name == "imagefolder":
+    if dataset.roots:
         return "give one of the folders another dataset.label, or train in another --runs"
     return "restore the files, or train in another --runs"
 
@@ -123,7 +123,7 @@ def same_test_images(one: Dataset, other: Dataset) -> bool:
 
 def choice_of_test_images(dataset: Dataset) -> dict[str, Any]:
     """Return the settings that choose and resize the test images."""
-    training_only = {"validation", "label_noise", "noise_by"}
+    training_only = {"validation", "label_noise", "noise_by", "transfer"}
     if dataset.name != "digits":  # whose test images are those that are not drawn for training
         training_only |= {"per_class", "subset_seed"}
     return {key: value for key, value in dataset.canonical.items() if key not in training_only}

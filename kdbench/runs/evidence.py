@@ -142,6 +142,10 @@ def without_local_paths(run: Run) -> Run:
     dataset = run.dataset
     if dataset.root:
         dataset = dataset.model_copy(update={"root": publishable_path(dataset.root)})
+    transfer = dataset.transfer
+    if transfer and transfer.root:
+        transfer = transfer.model_copy(update={"root": publishable_path(transfer.root)})
+        dataset = dataset.model_copy(update={"transfer": transfer})
     terms = tuple(
         replace(term, path=publishable_plugin(term.path)) if term.path else term
         for term in run.terms

@@ -244,8 +244,9 @@ def _id_may_differ(values: dict[str, Any], run: Run) -> bool:
     on links and on the working folder.
     """
     other = values.get("numerics", NUMERICS)
-    return (type(other) is int and other != NUMERICS) or bool(
-        run.dataset.root and not run.dataset.label
+    parts = (run.dataset, run.dataset.transfer)
+    return (type(other) is int and other != NUMERICS) or any(
+        part and part.root and not part.label for part in parts
     )
 
 

@@ -19,7 +19,7 @@ def check_teachers(grid: Grid, runs: Path) -> None:
     Raises:
         GridError: one line per problem.
     """
-    dataset = grid.teacher.dataset or grid.dataset
+    dataset = grid.teacher.dataset or grid.dataset.labelled
     errors = [
         f"{grid.source}: teachers.{arch}: {run_id}: {problem}"
         for arch, run_id in grid.teachers.items()

@@ -10,7 +10,7 @@ from kdbench.grid.run import Cell
 from kdbench.runs.data_digests import DataChanged, recorded
 from kdbench.runs.evidence import Evidence
 from kdbench.runs.records import Record
-from kdbench.stats.cell_summary import Summaries, row_label, summaries
+from kdbench.stats.cell_summary import Summaries, row_label, students, summaries
 from kdbench.stats.cell_table import cell_table
 from kdbench.stats.decision import Decision, decide
 from kdbench.stats.headline import Headline, headline
@@ -101,5 +101,5 @@ def check_data(grid: Grid, cells: Iterable[Cell], records: Mapping[str, Record])
         made_of = recorded(grid.source, (run for cell in cells for run in cell.runs), records)
     except DataChanged as error:
         raise LeaderboardError(str(error)) from None
-    students = (run.dataset for cell in cells if cell.method != "teacher" for run in cell.runs[:1])
-    return next((made_of[dataset].digest for dataset in students if dataset in made_of), None)
+    data = (run.dataset for run in students(cells))
+    return next((made_of[dataset].digest for dataset in data if dataset in made_of), None)

@@ -195,9 +195,18 @@ def teacher_accuracy(
     return summarise(own, records, headline).mean
 
 
+def students(cells: Iterable[Cell]) -> list[Run]:
+    """Return the students' runs on the grid's data, the methods': those of all rows but teachers.
+
+    With a transfer set, the students alone are trained on other images.
+    """
+    rows = [cell.runs for cell in cells if cell.method != "teacher" and cell.runs]
+    return [run for runs in rows if runs[0].dataset == rows[-1][0].dataset for run in runs]
+
+
 def first_result(cells: Iterable[Cell], records: Mapping[str, Record]) -> Result | None:
-    """Return the first result of a student or method in the grid's order; None if there is none."""
-    ended = (records.get(run.id) for cell in cells if cell.method != "teacher" for run in cell.runs)
+    """Return the first result on the grid's data in the grid's order; None if there is none."""
+    ended = (records.get(run.id) for run in students(cells))
     return next((record.result for record in ended if record and record.result), None)
 
 

@@ -105,7 +105,7 @@ def _pair(
             "teacher": cell.teacher,
             "student": cell.student,
             "pair": pair,
-            "dataset": data,
+            "dataset": grid.dataset.labelled.title if name == "student" else data,
             "protocol": grid.protocol.name,
             "n": summary.n,
             "expected": summary.expected,
@@ -160,7 +160,7 @@ def _teacher(grid: Grid, cell: Cell, summary: Summary, accuracy: float) -> dict[
         runs = grid.teachers.get(cell.teacher, "")
         return {"n": int(known), "expected": 1, "status": "imported", "sd": math.nan, "runs": runs}
     protocol = grid.teacher.protocol or grid.protocol
-    dataset = grid.teacher.dataset or grid.dataset
+    dataset = grid.teacher.dataset or grid.dataset.labelled
     return {"protocol": protocol.name, "dataset": dataset.title}
 
 

@@ -273,6 +273,8 @@ class Learner:
             "train_loss": float(self.sums.loss) / self.steps,
             "train_acc": 100 * int(self.sums.correct) / (self.steps * self.run.training.batch_size),
         }
+        if self.run.dataset.transfer:  # its images have no labels
+            del row["train_acc"]
         row |= columns(test, val) | self.traced
         row["seconds"] = round(self.seconds_before + self.clock.settle(), 3)
         self.history.append(row)

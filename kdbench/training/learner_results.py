@@ -1,5 +1,6 @@
 """Result and cost of a learner that has ended."""
 
+import math
 import resource
 from typing import Any
 
@@ -29,7 +30,7 @@ def result(
         epoch=int(last["epoch"]),
         steps=learner.steps_done,
         train_loss=last["train_loss"],
-        train_acc=last["train_acc"],
+        train_acc=last.get("train_acc", math.nan),
         test_loss=last["test_loss"],
         test_acc=last["test_acc"],
         test_top5=last["test_top5"],

@@ -46,6 +46,21 @@ def available(name: str, root: Path) -> tuple[bool, str]:
     return result
 
 
+def absent_folders(dataset: Dataset) -> dict[Path, str]:
+    """Return the folders of images that a data set names but that are not there.
+
+    Returns:
+        The folder, and what it has to hold.
+    """
+    absent = {}
+    if dataset.root and not available("imagefolder", Path(dataset.root))[0]:
+        absent[Path(dataset.root)] = "train/CLASS/* and test/CLASS/*"
+    transfer = dataset.transfer
+    if transfer and transfer.root and not Path(transfer.root).expanduser().is_dir():
+        absent[Path(transfer.root)] = "in any folders"
+    return absent
+
+
 def _module(name: str) -> tuple[ModuleType, str]:
     if name not in DATASETS:
         raise DataError(f"no data set {name!r}; there are {', '.join(DATASETS)}")

@@ -46,6 +46,27 @@ def imagefolder(dataset: Dataset, root: Path) -> DataSource:
     return DataSource(Split(images[:n], labels[:n]), Split(images[n:], labels[n:]), tuple(train))
 
 
+def unlabelled(folder: Path, size: int | None, root: Path) -> torch.Tensor:
+    """Read all images of a folder, or of its ``train`` if it also has ``test``, without classes.
+
+    Returns:
+        uint8 [N, size, size, 3]; the decoded images are cached in ``root/cache``.
+
+    Raises:
+        DataError: there is no image, or a file cannot be decoded.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder} not found: it holds images, in any folders")
+    part = folder / "train" if available("imagefolder", folder)[0] else folder
+    try:
+        files = _files_below(part)
+    except OSError as error:
+        raise DataError(f"{part} cannot be read: {line(error)}") from error
+    if not files:
+        raise DataError(f"{part}: no images; accepted names end in {', '.join(SUFFIXES)}")
+    return torch.from_numpy(decoded(files, folder, size, root / "cache"))
+
+
 def files_by_class(part: Path) -> dict[str, list[Path]]:
     """List the image files below each class folder, in the order of torchvision's ``ImageFolder``.
 
