@@ -10,6 +10,7 @@ from typing import Any
 from kdbench.errors import short_text
 from kdbench.grid import name_checks, published, report_checks
 from kdbench.grid.grid import Executor, Grid, Pair, Report, Row, TeacherSpec, short
+from kdbench.grid.locating import located_method, reason, with_root
 from kdbench.grid.mistakes import Mistakes, repetitions, shorten, unknown, validated
 from kdbench.grid.settings import Dataset, Protocol
 from kdbench.grid.yaml_tree import SHORT, Tree, merged, preset, presets, read, set_value
@@ -126,31 +127,14 @@ def _dataset(value: Any, where: str, errors: Mistakes, folders: Sequence[Path]) 
         errors.append(f"{where}: missing")
         return Dataset(name="synthetic")
     try:
-        values = _with_root(values, where, folders)
+        values = with_root(values, where, folders)
         if isinstance(values, dict) and values.get("transfer") is not None:
-            part = _with_root(values["transfer"], f"{where}.transfer", folders)
+            part = with_root(values["transfer"], f"{where}.transfer", folders)
             values = values | {"transfer": part}
     except ValueError as error:
         errors.append(str(error))
         return Dataset(name="synthetic")
     return validated(Dataset, values, where, errors) or Dataset(name="synthetic")
-
-
-def _with_root(values: Any, where: str, folders: Sequence[Path]) -> Any:
-    """Return a data set's settings with the ``root`` that they refer to.
-
-    Raises:
-        ValueError: the root is no path.
-    """
-    if not (isinstance(values, dict) and isinstance(values.get("root"), str) and values["root"]):
-        return values
-    try:
-        root = _locate(Path(values["root"]).expanduser(), folders)
-        root.resolve()
-    except (OSError, RuntimeError) as error:  # too long a name, ~ of an unknown user
-        reason = f"{where}.root: {short_text(values['root'])}: {_reason(error)}"
-        raise ValueError(reason) from error
-    return values | {"root": str(root)}
 
 
 def _protocol(value: Any, where: str, errors: Mistakes) -> Protocol:
@@ -256,14 +240,14 @@ def _rows(value: Any, errors: Mistakes, folders: Sequence[Path]) -> list[Row]:
             errors.append(f"methods.{i}: {len(names):,} methods; at most {PARTS} can be combined")
             continue
         try:
-            parts = [_located(part, folders) for part in names]
+            parts = [located_method(part, folders) for part in names]
             auxiliary = options.get("auxiliary")
             if isinstance(auxiliary, dict) and isinstance(auxiliary.get("method"), str):
                 of_auxiliary = (part.strip() for part in auxiliary["method"].split("+"))
-                method = "+".join(_located(part, folders) for part in of_auxiliary)
+                method = "+".join(located_method(part, folders) for part in of_auxiliary)
                 options = options | {"auxiliary": auxiliary | {"method": method}}
         except (OSError, RuntimeError) as error:  # too long a name, ~ of an unknown user
-            errors.append(f"methods.{i}: {short_text(name)}: {_reason(error)}")
+            errors.append(f"methods.{i}: {short_text(name)}: {reason(error)}")
             continue
         with_plus = [path for path in parts if "+" in path]
         errors.extend(
@@ -277,23 +261,6 @@ def _rows(value: Any, errors: Mistakes, folders: Sequence[Path]) -> list[Row]:
         if not with_plus:
             rows.append(Row(name="+".join(parts), options=options))
     return rows
-
-
-def _located(name: str, folders: Sequence[Path]) -> str:
-    """Return the absolute path of a method's file, and any other name unchanged."""
-    if not name.endswith(".py"):
-        return name
-    return str(_locate(Path(name).expanduser(), folders).resolve())
-
-
-def _reason(error: OSError | RuntimeError) -> str:
-    """Return why a path cannot be used, without the path."""
-    return getattr(error, "strerror", None) or str(error)
-
-
-def _locate(path: Path, folders: Sequence[Path]) -> Path:
-    """Return a path in the first folder where it exists, else unchanged."""
-    return next((folder / path for folder in folders if (folder / path).exists()), path)
 
 
 def _reference(report: Report) -> list[str]:
