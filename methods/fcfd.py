@@ -5,6 +5,7 @@ the other way round. All maps are ``stages`` of the networks. The authors take V
 ReLU, and include the layers after the last stage of a WRN and of ShuffleNetV2.
 """
 
+import random
 from typing import NamedTuple
 
 import torch
@@ -88,9 +89,9 @@ class FCFD(Method):
 
     def draw(self, batch: Batch) -> list[Path]:
         """Return the mixed paths of a step; on all devices the same."""
-        generator = torch.Generator().manual_seed(rng.key(self.seed, "fcfd", batch.step))
-        order = torch.randperm(len(self.choices), generator=generator)[: self.paths]
-        return [self.choices[i] for i in order.tolist()]
+        generator = random.Random(rng.key(self.seed, "fcfd", batch.step))
+        shuffled = sorted(self.choices, key=lambda _: generator.random())
+        return shuffled[: self.paths]
 
     def loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
         bridged = [

@@ -24,14 +24,15 @@ def of_frozen(network: Network | Callable[[], Network]) -> UpperPart:
     The copy is made when it is first used, and stays on that device.
 
     Args:
-        network: the network, or a function that makes one when it is needed.
+        network: the network, or a function that makes one on the right device when it is needed.
     """
     copies: dict[torch.device, Network] = {}
 
     def run(k: int, x: Tensor) -> Features:
         if x.device not in copies:
-            frozen = copy.deepcopy(_made(network)).requires_grad_(False)
-            frozen.to(x.device).to(memory_format=torch.channels_last)
+            frozen = _own(network, shared=False).requires_grad_(False)
+            if isinstance(network, Network):  # torch cannot convert fake tensors
+                frozen.to(x.device).to(memory_format=torch.channels_last)
             copies[x.device] = with_batch_statistics(frozen)
         return _run(copies[x.device], k, x)
 
@@ -48,9 +49,7 @@ def of_live(network: Network | Callable[[], Network]) -> UpperPart:
 
     def run(k: int, x: Tensor) -> Features:
         if not twins:
-            live = _made(network)
-            shared = {id(p): p for p in live.parameters()}
-            twins.append(with_batch_statistics(copy.deepcopy(live, shared)))
+            twins.append(with_batch_statistics(_own(network, shared=True)))
         return _run(twins[0], k, x)
 
     return run
@@ -70,8 +69,11 @@ def with_batch_statistics(network: Network) -> Network:
     return network
 
 
-def _made(network: Network | Callable[[], Network]) -> Network:
-    return network if isinstance(network, Network) else network()
+def _own(network: Network | Callable[[], Network], *, shared: bool) -> Network:
+    """Return a copy of a network, with the same parameters if ``shared``, or a new network."""
+    if not isinstance(network, Network):
+        return network()  # not copied: torch cannot copy fake tensors
+    return copy.deepcopy(network, {id(p): p for p in network.parameters()} if shared else {})
 
 
 def _run(network: Network, k: int, x: Tensor) -> Features:

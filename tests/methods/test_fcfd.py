@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from random_features import batch, build, features, setup
 from tiny_runs import alone, numbers, stop_after, taught, train
 
+from kdbench.cost.counting import DataShape, network_cost, term_cost
+from kdbench.grid.run import Term
 from kdbench.method import Features, Incompatible
 from kdbench.models import upper_part
 from kdbench.registry import lookup
@@ -29,6 +31,18 @@ def test_paths_are_drawn_without_replacement_and_from_the_step_alone(step: int, 
     assert len(set(drawn)) == len(drawn) == min(paths, 4)
     assert {path.k for path in drawn} <= {1, 2}
     assert drawn == method.draw(replace(batch(), step=step))
+
+
+def test_its_cost_is_counted_on_shapes_alone(caplog: pytest.LogCaptureFixture) -> None:
+    shape = DataShape(channels=1, size=8, classes=10, train=70, test=20)
+    term = Term("fcfd", 1.0, lookup.hyper("fcfd", {}))
+    with caplog.at_level("DEBUG"):
+        cost = term_cost("r8w3", "r8w4", shape, 16, term)
+    assert not caplog.records
+    # All bridges but one out of the last stage, and parts of both networks in each step.
+    method = build("fcfd", *(features(channels=(w, 2 * w, 4 * w)) for w in (3, 4)))
+    assert cost.parameters == sum(p.numel() for p in method.parameters())
+    assert cost.macs > network_cost("r8w3", shape).macs
 
 
 def test_every_path_is_drawn() -> None:
