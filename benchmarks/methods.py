@@ -32,7 +32,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.subjects import CLASSES, learner, machine, noise, teacher
+from benchmarks.subjects import CLASSES, learner, machine, noise, seen, teacher
 from kdbench.data.batches import train_batches
 from kdbench.data.dataset import LoadedData
 from kdbench.device_forms import gpu_forms
@@ -83,8 +83,8 @@ class MethodInTraining:
         """Return the processor seconds of one step, including the teacher's forward."""
         images, labels, positions = self.given[1:4]
         start = time.process_time()
-        t = self.given.teacher(images) if self.learner.needs_teacher else None
-        self.learner.train_step(images, labels, positions, t)
+        t, *views = seen(self.learner, images, self.given.teacher)
+        self.learner.train_step(images, labels, positions, t, *views)
         return time.process_time() - start
 
     def flops(self) -> int:
@@ -176,9 +176,9 @@ def operations(
         one = learner(name, data, of, pretrain=True, batch_size=len(batches[0][0]))
         for phase in dict.fromkeys((str(one.phase), "train")):
             for images, labels, index in batches:
-                t = of(images) if one.needs_teacher else None
+                t, *views = seen(one, images, of)
                 with context(), Operations() as counted:
-                    one.train_step(images, labels, index, t)
+                    one.train_step(images, labels, index, t, *views)
             row[form if phase == "train" else f"{form}_{phase}"] = counted.number
             one.next_epoch()
     return row

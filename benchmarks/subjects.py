@@ -2,14 +2,18 @@
 
 import os
 import platform
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from kdbench.data.dataset import LoadedData, statistics
 from kdbench.grid.dataset_facts import DATASETS
 from kdbench.grid.run import Run, Teacher, Term
 from kdbench.grid.settings import Dataset, Training
+from kdbench.method import Features
 from kdbench.models import zoo
 from kdbench.models.fold_batch_norm import folded
 from kdbench.registry import lookup
@@ -112,3 +116,19 @@ def machine() -> dict[str, Any]:
         "load": round(os.getloadavg()[0], 1),
         "torch": torch.__version__,
     }
+
+
+def seen(
+    one: Learner, images: Tensor, ask: Callable[[Tensor], Features]
+) -> tuple[Features | None, *tuple[Tensor, ...]]:
+    """Return a teacher's features of images as a learner needs them, and mirror images as views.
+
+    Args:
+        one: the learner.
+        images: [B, C, H, W].
+        ask: the teacher.
+    """
+    views = (images.flip(3),) * (one.views - 1)
+    if not one.needs_teacher:
+        return None, *views
+    return replace(ask(images), views=tuple(map(ask, views))), *views

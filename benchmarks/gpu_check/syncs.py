@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.gpu_check import subjects
 from benchmarks.gpu_check.check import Check
+from benchmarks.subjects import seen
 from kdbench.data.batches import train_batches
 from kdbench.data.dataset import LoadedData
 from kdbench.method import Incompatible
@@ -70,7 +71,7 @@ def waits(
     batch = 16
     learner = subjects.learner(subjects.run(method, pair, batch=batch), data, loaded, device)
     batches = train_batches(data, batch_size=batch, seed=0, epoch=1, crop_pad=4, flip=True)
-    inputs = [(*b, loaded(b[0])) for b in islice(batches, WARM + STEPS)]
+    inputs = [(*b, *seen(learner, b[0], loaded)) for b in islice(batches, WARM + STEPS)]
     for values in inputs[:WARM]:
         learner.train_step(*values)
     if device.type != "cuda":

@@ -21,7 +21,8 @@ from kdbench.training.cohort import Stopped
 from kdbench.training.learner import Learner
 from kdbench.training.steps import GraphSteps
 
-VARIANTS = [(name, hyper) for name, hyper in ALL if name not in ("fcfd", "kdsvd")]
+VARIANTS = [(name, hyper) for name, hyper in ALL if name not in ("fcfd", "kdsvd", "mlkd")]
+"""Methods whose cohorts are recorded as a whole; test_views.py has MLKD."""
 
 METHOD = '''
 """A method for tests (2020)."""
