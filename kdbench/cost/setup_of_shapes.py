@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,18 @@ from torch import Tensor, nn
 from kdbench.method import Features, Setup
 from kdbench.models import upper_part
 from kdbench.models.network import Network
+
+
+class Head(nn.Linear):
+    """A classifier that can be copied while tensors are fake.
+
+    Copying a module of fake tensors copies storages that do not exist, and damages the heap.
+    """
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> nn.Linear:
+        """Return another classifier of the same shape; a cost does not depend on values."""
+        head = Head(self.in_features, self.out_features, bias=self.bias is not None)
+        return head.requires_grad_(self.weight.requires_grad)
 
 
 def setup_of_shapes(
@@ -36,7 +49,7 @@ def setup_of_shapes(
     weight = torch.zeros(num_classes, s.embedding.shape[1], requires_grad=True)
     head, norms = None, []
     if new_teacher:
-        head = nn.Linear(t.embedding.shape[1], num_classes).requires_grad_(False)
+        head = Head(t.embedding.shape[1], num_classes).requires_grad_(False)
         norms = [nn.BatchNorm2d(x.shape[1]).requires_grad_(False) for x in t.preacts]
     return Setup(
         student=student,
