@@ -12,16 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from kdbench.method import ContractBroken, Method
+from kdbench.models.peers import networks
 from kdbench.registry import lookup
 from kdbench.registry.conduct import late_layers, layout, loss_fault, untrained_layers
 from kdbench.registry.edge_cases import architectures, batch_sizes, duplicates, half, zeros
 from kdbench.registry.look_ahead_check import look_ahead, meta_parameters
+from kdbench.registry.output_checks import answers, prediction, trace
 from kdbench.registry.process_state import kept
 from kdbench.registry.shared_tensors import of_batch
 from kdbench.registry.toy_networks import Failed, MethodUnderTest, ToySetup, one_line, scalar
-
-MAX_TRACE_SIZE = 1024
-"""Largest number of elements of a tensor from ``trace``, which is written every epoch."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +168,7 @@ def repeats(subject: MethodUnderTest) -> None:
 def pretraining_phase(subject: MethodUnderTest) -> None:
     """Check that a pretraining phase has valid modules and a loss that trains them."""
     toy = subject.toy_setup()
-    modules = toy.method.pretrain(toy.student)
+    modules = toy.method.pretrain(networks(toy.student)[0])
     hyper = subject.description.hyper | subject.hyper
     if bool(modules) != subject.description.pretrains_with(hyper):
         given = "modules" if modules else "no modules"
@@ -194,36 +193,6 @@ def pretraining_phase(subject: MethodUnderTest) -> None:
         raise Failed("pretrain_loss trains none of the modules that pretrain returned")
 
 
-def prediction(subject: MethodUnderTest) -> None:
-    """Check that ``predict`` returns finite logits."""
-    toy = subject.toy_setup()
-    toy.method.eval()
-    with torch.no_grad():
-        logits = toy.method.predict(toy.s)
-    expected = list(toy.s.logits.shape)
-    if list(logits.shape) != expected or not logits.isfinite().all():
-        raise Failed(f"predict returned {list(logits.shape)}, expected finite {expected}")
-
-
-def trace(subject: MethodUnderTest) -> None:
-    """Check that ``trace`` returns small finite tensors and has no side effects."""
-    toy = subject.toy_setup()
-    toy.method.eval()
-    before = {name: x.clone() for name, x in toy.method.state_dict().items()}
-    rng_state = torch.get_rng_state()
-    with torch.no_grad():
-        tensors = toy.method.trace(toy.s, toy.t)
-    for name, x in tensors.items():
-        if not isinstance(x, Tensor) or x.numel() > MAX_TRACE_SIZE or not x.isfinite().all():
-            raise Failed(
-                f"trace: {name} is not a finite tensor of at most {MAX_TRACE_SIZE} numbers"
-            )
-    if not torch.equal(rng_state, torch.get_rng_state()) or any(
-        not torch.equal(before[name], x) for name, x in toy.method.state_dict().items()
-    ):
-        raise Failed("trace draws random numbers or changes the method: it must do neither")
-
-
 Check = Callable[[MethodUnderTest], None]
 
 CHECKS: tuple[tuple[str, Check], ...] = (
@@ -242,6 +211,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("other architectures", architectures),
     ("bfloat16 features", half),
     ("predictions", prediction),
+    ("answers", answers),
     ("trace", trace),
 )
 """Names and functions of all checks, in the order of the report."""

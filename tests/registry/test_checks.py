@@ -189,6 +189,16 @@ FAULTS = [
         "predict returned [6, 10], expected finite [6, 5]",
         more="\n    def predict(self, s):\n        return self.adapter(s.embedding)\n",
     ),
+    Fault(
+        "answers",
+        "x is [6, 10], expected finite [6, 5]",
+        more="\n    def answers(self, s):\n        return {'x': self.adapter(s.embedding)}\n",
+    ),
+    Fault(
+        "answers",
+        "it must do neither",
+        more="\n    def answers(self, s):\n        return {'x': torch.rand_like(s.logits)}\n",
+    ),
     Fault("trace", "x is not a finite tensor", more=TRACE.format("s.logits / 0")),
     Fault("trace", "of at most 1024 numbers", more=TRACE.format("s.logits.new_zeros(1025)")),
     Fault(

@@ -6,6 +6,7 @@ The toy network is ``kdbench.registry.toy_networks.Toy``.
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -115,6 +116,7 @@ def setup(student: Features, teacher: Features, **changes: Any) -> Setup:
         teacher_head=head.requires_grad_(False),
         student_head=live_head(own),
         teacher_norms=tuple(norm.requires_grad_(False) for norm in norms),
+        new_student=partial(Toy, num_classes=num_classes),
         student_from=parts[0],
         teacher_from=parts[1],
     )
