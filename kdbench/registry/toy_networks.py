@@ -1,5 +1,6 @@
 """Toy networks and a batch, to run a method on in checks and tests."""
 
+import copy
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -9,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdbench.method import Batch, Features, Incompatible, Method, Setup
+from kdbench.method import Batch, Features, Group, Incompatible, Method, Setup
 from kdbench.models import upper_part
 from kdbench.models.network import Lower, Network, norm_in
 from kdbench.models.network_parts import frozen_norms, live_head
+from kdbench.models.peers import Peers
 from kdbench.models.pointwise import replace_strided_pointwise
 from kdbench.registry.conduct import loss_fault
 from kdbench.registry.description import Description
@@ -71,16 +73,28 @@ def convolution(inputs: int, outputs: int, stride: int) -> nn.Module:
     )
 
 
+def toy_group(first: Toy, group: Group | None) -> Toy | Peers:
+    """Return a network, or with a group it and others of its architecture."""
+    if group is None:
+        return first
+    others = [copy.deepcopy(first) for _ in range(1, group.size)]
+    for module in nn.ModuleList(others).modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.reset_parameters()
+    return Peers([first, *others], group)
+
+
 @dataclass(frozen=True)
 class ToySetup:
     """A pair of toy networks, their features on a batch, and the method built for them.
 
     Attributes:
+        student: a toy network, or the group that the method brings.
         given: what the method was built from, as it was before.
     """
 
     method: Method
-    student: Toy
+    student: Toy | Peers
     s: Features
     t: Features
     batch: Batch
@@ -134,7 +148,9 @@ class MethodUnderTest:
         pairs = [(student or Toy(), teacher or Toy((5, 7, 10)))]
         if student is None and teacher is None:
             pairs.append((Toy(), Toy()))
-        for number, (small, large) in enumerate(pairs, start=1):
+        group = self.cls.group(**self.description.hyper | self.hyper)
+        for number, (first, large) in enumerate(pairs, start=1):
+            small = toy_group(first, group)
             with torch.no_grad():
                 s, t = small(images).map(change), large.eval()(images).map(change)
             labels = torch.arange(SAMPLES) % CLASSES
@@ -146,10 +162,10 @@ class MethodUnderTest:
                 batch_size=batch_size,
                 num_classes=CLASSES,
                 teacher_head=large.head.requires_grad_(False),
-                student_head=live_head(small),
+                student_head=live_head(first),
                 teacher_norms=frozen_norms(large),
                 teacher_from=upper_part.of_frozen(large),
-                student_from=upper_part.of_live(small),
+                student_from=upper_part.of_live(first),
             )
             given = of_setup(setup)
             torch.manual_seed(seed)

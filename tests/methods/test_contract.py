@@ -29,5 +29,5 @@ def test_variants_belong_to_registered_methods() -> None:
 
 def test_every_method_has_a_family_and_uses() -> None:
     families = {lookup.describe(name).family for name in lookup.names()}
-    assert families == {"logit", "feature map", "embedding", "relation", "contrastive"}
+    assert families == {"logit", "feature map", "embedding", "relation", "contrastive", "online"}
     assert all(lookup.describe(name).uses for name in lookup.names())

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from method_variants import ALL, label
-from random_features import batch, build, features
+from random_features import batch, build, features, features_for
 from step_operations import Recorder
 from torch import Tensor
 
@@ -22,7 +22,7 @@ WITHIN = 1e-12
 def test_forms_agree(name: str, hyper: dict[str, Any], sizes: Any) -> None:
     """Of the second sizes, most do not divide."""
     s, t = (
-        features(8, (4, 8, 8), sizes[i], seed=i, width=8, dtype=torch.float64, views=1)
+        features_for(name, hyper, 8, (4, 8, 8), sizes[i], seed=i, width=8, dtype=torch.float64, views=1)
         for i in (0, 1)
     )
     try:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from method_variants import ALL, label
-from random_features import batch, features, setup
+from random_features import batch, features_for, setup
 
 from kdbench.method import Incompatible
 from kdbench.registry import lookup
@@ -17,7 +17,7 @@ WITHIN = 1e-4
 @pytest.mark.parametrize("offset", [0.0, 3.0])
 @pytest.mark.parametrize(("name", "hyper"), [pytest.param(*c, id=label(*c)) for c in ALL])
 def test_float32(name: str, hyper: dict[str, Any], offset: float) -> None:
-    s, t = (features(8, (8, 16, 32), seed=i, width=48, views=1) for i in (0, 1))
+    s, t = (features_for(name, hyper, 8, (8, 16, 32), seed=i, width=48, views=1) for i in (0, 1))
     s, t = (f.map(lambda x: x + offset * (x.dim() == 2 and x.shape[1] == 48)) for f in (s, t))
     torch.manual_seed(0)
     try:
@@ -30,7 +30,7 @@ def test_float32(name: str, hyper: dict[str, Any], offset: float) -> None:
         x, y = (f.map(lambda x: x.detach().to(dtype)) for f in (s, t))  # noqa: B023
         x = x.map(lambda x: x.requires_grad_())
         loss = own.loss(x, y, batch(8))
-        leaves = [x.stem, *x.stages, *x.preacts, x.embedding, x.logits]
+        leaves = [leaf for _, leaf in x.named()]
         grads = torch.autograd.grad(loss, leaves, allow_unused=True) if loss.requires_grad else []
         results.append((loss.detach().double(), [g for g in grads if g is not None]))
     (loss32, grads32), (loss64, grads64) = results

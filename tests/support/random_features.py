@@ -25,6 +25,7 @@ __all__ = [
     "batch",
     "build",
     "features",
+    "features_for",
     "gradient_is_right",
     "permuted",
     "setup",
@@ -76,6 +77,24 @@ def features(
     )
     others = tuple(replace(made, logits=draw(batch_size, num_classes)) for _ in range(views))
     return replace(made, views=others).map(lambda x: x.requires_grad_(grad))
+
+
+def features_for(name: str, hyper: dict[str, Any], *args: Any, **kwargs: Any) -> Features:
+    """Return ``features`` for a method: with those of its peers, if it brings any.
+
+    The peers share all maps but the last stage's.
+    """
+    first = features(*args, **kwargs)
+    group = lookup.load(name).group(**lookup.describe(name).hyper | hyper)
+    if group is None:
+        return first
+    peers = [first]
+    for i in range(1, group.size):
+        other = features(*args, **kwargs | {"seed": 100 * i + kwargs.get("seed", 0)})
+        stages = (*first.stages[:-1], other.stages[-1])
+        preacts = (*first.preacts[:-1], other.preacts[-1])
+        peers.append(replace(other, stem=first.stem, stages=stages, preacts=preacts))
+    return replace(first, peers=tuple(peers))
 
 
 def batch(batch_size: int = 4, *, num_classes: int = 5, n: int = 40, seed: int = 0) -> Batch:
