@@ -8,24 +8,21 @@ import json
 import math
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from kdbench.cost.counting import (
-    DataShape,
-    NetworkCost,
-    TermsCost,
-    adapter_cost,
-    convolution_parameters,
-    network_cost,
-    term_cost,
-)
+from kdbench.cost.counting import TermsCost, adapter_cost, convolution_parameters, term_cost
+from kdbench.cost.network_cost import DataShape, NetworkCost, network_cost
 from kdbench.data.readers.by_name import absent_folders, available
 from kdbench.grid.dataset_facts import DATASETS
 from kdbench.grid.run import Run, Term
 from kdbench.grid.settings import Dataset
 from kdbench.grid.transfer_set import NOISE, TransferSet
+from kdbench.method import Group, Method
+from kdbench.registry import lookup
+from kdbench.registry.lookup import built_in_path
 from kdbench.training.evaluation import BATCH
 
 
@@ -130,10 +127,30 @@ def data_bytes(shape: DataShape, crop_pad: int) -> int:
     return images + framed + 8 * (shape.train + shape.test)
 
 
+def group_of(run: Run) -> Group | None:
+    """Return the networks that learn together in a run; None: one."""
+    groups = [cls.group(**term.hyper) for term, cls in _loaded(run)]
+    return next(filter(None, groups), None)
+
+
+def looks_ahead(run: Run) -> bool:
+    """Check whether a method of the run looks ahead, so that no bound of its memory is known."""
+    return any(cls.adapt is not Method.adapt for _, cls in _loaded(run))
+
+
+def _loaded(run: Run) -> list[tuple[Term, type[Method]]]:
+    """Return the methods of a run that can be loaded; a run of another one fails alone."""
+    found = []
+    for term in run.terms:
+        with suppress(Exception, SystemExit):
+            found.append((term, lookup.load(built_in_path(term.where))))
+    return found
+
+
 def _memory(run: Run, shape: DataShape, methods: TermsCost) -> RunCost:
     """Return the memory of a run with methods of this cost."""
     bf16, b = run.training.precision == "bf16", run.training.batch_size
-    student = network_cost(run.student, shape).in_precision(bf16)
+    student = network_cost(run.student, shape, group_of(run)).in_precision(bf16)
     teacher = network_cost(run.teacher.arch, shape) if run.teacher else NetworkCost()
     teacher = teacher.in_precision(bf16)
     trained = student.parameters + methods.parameters
@@ -165,7 +182,8 @@ def upper_bound(run: Run) -> RunCost:
     """Return a memory cost that a run with kdbench's own methods does not exceed.
 
     The methods are not counted. Their memory grows with adapters from every stage to every stage;
-    the factors are twice those of the most expensive methods (tests/cost/test_estimate.py).
+    the factors are twice those of the most expensive methods (tests/cost/test_estimate.py). For
+    methods that look ahead there is no bound (``looks_ahead``).
     """
     shape, b, n = data_shape(run.dataset), run.training.batch_size, len(run.terms)
     arch = run.teacher.arch if run.teacher else None
@@ -209,7 +227,7 @@ class Estimator:
         )
         if methods.incompatible:
             return RunCost(problem=f"skipped: {methods.incompatible}", rough=rough)
-        student_cost = network_cost(run.student, shape)
+        student_cost = network_cost(run.student, shape, group_of(run))
         teacher_cost = network_cost(teacher, shape) if teacher else NetworkCost()
         images = steps * training.batch_size
         phase = run.pretrain[0] / training.epochs if run.pretrain and methods.pretrains else 0.0

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from kdbench.method import Features, Setup
 from kdbench.models import upper_part
@@ -50,7 +51,9 @@ def setup_of_shapes(
     head, norms = None, []
     if new_teacher:
         head = Head(t.embedding.shape[1], num_classes).requires_grad_(False)
-        norms = [nn.BatchNorm2d(x.shape[1]).requires_grad_(False) for x in t.preacts]
+        # Real ones: copies of fake batch norms make torch 2.14 crash, too.
+        with unset_fake_temporarily():
+            norms = [nn.BatchNorm2d(x.shape[1]).requires_grad_(False) for x in t.preacts]
     return Setup(
         student=student,
         teacher=teacher,

@@ -74,10 +74,12 @@ class MemoryFit:
 
     def _certainly_fits(self, runs: Sequence[Run]) -> bool:
         """Check whether runs would fit even with the most expensive methods."""
-        from kdbench.cost.estimate import upper_bound  # imports torch
+        from kdbench.cost.estimate import looks_ahead, upper_bound  # imports torch
 
         if any(term.source for run in runs for term in run.terms):
             return False  # a plugin may need any amount
+        if any(looks_ahead(run) for run in runs):
+            return False  # it may keep any number of steps
         return self._total([upper_bound(run) for run in runs]) <= USABLE * (self.limit or 0.0)
 
     def _total(self, costs: "Sequence[RunCost]") -> float:

@@ -22,7 +22,9 @@ WITHIN = 1e-12
 def test_forms_agree(name: str, hyper: dict[str, Any], sizes: Any) -> None:
     """Of the second sizes, most do not divide."""
     s, t = (
-        features_for(name, hyper, 8, (4, 8, 8), sizes[i], seed=i, width=8, dtype=torch.float64, views=1)
+        features_for(
+            name, hyper, 8, (4, 8, 8), sizes[i], seed=i, width=8, dtype=torch.float64, views=1
+        )
         for i in (0, 1)
     )
     try:
