@@ -136,7 +136,7 @@ def test_every_name_and_pattern_of_a_rule_has_a_run() -> None:
 
 def test_every_rule_has_a_source() -> None:
     sources = {rule["source"][:3] for given in FACTS["protocols"].values() for rule in given}
-    assert sources == {*"RSKMVLTNCFYWDXUAP", "own"}
+    assert sources == {*"RSKMVLOTNCFYWDXUAP", "own"}
 
 
 def test_grids_that_are_not_compared_have_a_protocol_of_kdbench() -> None:
