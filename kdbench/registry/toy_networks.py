@@ -4,6 +4,7 @@ import copy
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from kdbench.method import Batch, Features, Group, Incompatible, Method, Setup
 from kdbench.models import upper_part
 from kdbench.models.network import Lower, Network, norm_in
 from kdbench.models.network_parts import frozen_norms, live_head
-from kdbench.models.peers import Peers
+from kdbench.models.peers import Peers, networks
 from kdbench.models.pointwise import replace_strided_pointwise
 from kdbench.registry.conduct import loss_fault
 from kdbench.registry.description import Description
@@ -112,7 +113,7 @@ class ToySetup:
     def losses(self) -> dict[str, Tensor]:
         """Return every loss of the method, by name."""
         losses = {"loss": self.loss()}
-        if self.method.pretrain(self.student):
+        if self.method.pretrain(networks(self.student)[0]):
             losses["pretrain_loss"] = self.pretrain_loss()
         return losses
 
@@ -166,6 +167,7 @@ class MethodUnderTest:
                 teacher_norms=frozen_norms(large),
                 teacher_from=upper_part.of_frozen(large),
                 student_from=upper_part.of_live(first),
+                new_student=partial(copy.deepcopy, first),
             )
             given = of_setup(setup)
             torch.manual_seed(seed)

@@ -9,6 +9,7 @@ OTHERS: dict[str, list[dict[str, Any]]] = {
     "catkd": [{"normalise": True}, {"binarise": True, "grid": 4}],
     "cc": [{"variant": "paper"}],
     "cl_ilr": [{"variant": "paper"}],
+    "codistill": [{"peers": 3, "interval": 2}],
     "crd": [{"mode": "relax"}, {"k": 20}],
     "ctkd": [{"entropy_weighting": True}],
     "dist": [{"standardise": True}],
