@@ -6,7 +6,7 @@ import pytest
 from small_grids import first
 
 from kdbench.cost.counting import DataShape
-from kdbench.cost.estimate import Estimator, data_shape, upper_bound
+from kdbench.cost.estimate import Estimator, data_shape, looks_ahead, upper_bound
 from kdbench.grid.run import Term
 from kdbench.grid.settings import Dataset
 from kdbench.models import size as cost
@@ -169,3 +169,36 @@ def test_first_phase_is_counted() -> None:
     ab = Estimator().terms("r8w3", "r8w4", CIFAR, 64, [term("ab")])[0]
     kd = Estimator().terms("r8w3", "r8w4", CIFAR, 64, [term("kd")])[0]
     assert ab.phase_kept > 100 * ab.kept and kd.phase_kept == 0
+
+
+def test_shared_stages_of_a_group_are_counted_once() -> None:
+    estimator = Estimator()
+
+    def cost(method: Any) -> Any:
+        return estimator(first("okddip", methods=[method], dataset="cifar100"))
+
+    alone = estimator(first("student", dataset="cifar100"))
+    branch, network = cost("okddip"), cost({"okddip": {"form": "network"}})
+    assert network.operations.student == 4 * alone.operations.student
+    assert 1 < branch.operations.student / alone.operations.student < 3
+    assert alone.held < branch.held < network.held
+    assert alone.working < branch.working < network.working < 4.5 * alone.working
+
+
+def test_group_stays_below_the_upper_bound() -> None:
+    for name in ("dml", "one", "cl_ilr", "okddip"):
+        run = first(name, methods=[name], pairs=["resnet32x4 -> resnet8x4"], dataset="cifar100")
+        counted, most = Estimator()(run), upper_bound(run)
+        assert not counted.problem
+        assert counted.held <= most.held and counted.working <= most.working
+
+
+def test_look_ahead_keeps_a_graph_per_step() -> None:
+    def counted(**hyper: Any) -> Any:
+        return Estimator().terms("r8w3", "r8w4", CIFAR, 64, [term("l2tww", **hyper)])[0]
+
+    one, two, three = (counted(looks=looks) for looks in (1, 2, 3))
+    assert two.kept - one.kept == pytest.approx(three.kept - two.kept, rel=0.1)
+    assert three.macs - two.macs == pytest.approx(two.macs - one.macs, rel=0.01) != 0
+    assert looks_ahead(first("l2tww", methods=["l2tww"]))
+    assert not looks_ahead(first("kd"))
