@@ -9,6 +9,7 @@ from kdbench.grid.grid import Grid, GridError, Pair, Row, named_rows
 from kdbench.grid.row_plan import (
     RowPlan,
     check_needs_no_labels,
+    check_optimizer,
     check_peers,
     check_phase,
     check_ranks,
@@ -44,7 +45,7 @@ def expand(grid: Grid) -> Expansion:
 
     Raises:
         GridError: the methods of a row have different weights or both bring peers, one cannot train
-            on the grid's ranks, rows have the same label, or there are too many runs.
+            on the grid's ranks or with its optimiser, rows have the same label, or there are too many runs.
     """
     _check_number(grid)
     common = _rows(grid)
@@ -174,6 +175,7 @@ def _rows(grid: Grid, pair: Pair | None = None) -> list[RowPlan]:
             try:
                 check_peers(row)
                 check_ranks(row, grid.executor.ranks)
+                check_optimizer(row, grid.protocol)
                 plan = plan_row(grid.protocol, row, given)
                 check_phase(given, row, plan)
                 if grid.dataset.transfer:

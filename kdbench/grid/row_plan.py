@@ -68,6 +68,20 @@ def check_ranks(row: Row, ranks: int) -> None:
         raise UserError(f"{found[0]} trains on one rank; executor.ranks is {ranks}, expected 1")
 
 
+def check_optimizer(row: Row, protocol: Protocol) -> None:
+    """Refuse an optimiser with which a method of the row cannot look ahead.
+
+    Raises:
+        UserError: the protocol's optimiser is not SGD, and a method looks ahead.
+    """
+    found = [short(part) for part in row.parts if lookup.describe(built_in_path(part)).looks_ahead]
+    if protocol.optimizer and found:
+        raise UserError(
+            f"{found[0]} looks ahead with SGD; protocol.optimizer is {protocol.optimizer}, "
+            "expected null"
+        )
+
+
 LABELS = {"labels", "train_labels"}
 """Inputs of a method that are labels of training images."""
 

@@ -48,22 +48,21 @@ class Description:
         path: path of the file.
         sha256: hash of the file's content and of the local files that it imports.
         local: the files that it imports from its own folder or package.
-        digests: hash of the content of each of these files, the method's own first; the names are
-            relative to its folder.
+        digests: their contents' hashes, the method's own first; names are relative to its folder.
         beta: default weight of the term.
         needs_teacher: False for a method that trains without a teacher.
         needs_teacher_when: values of hyper-parameters that make a teacher necessary after all.
         objective: the values of gamma, alpha and temperature that the method sets.
         hyper: hyper-parameters and their defaults.
         doc: first line of the file's docstring.
-        has_pretrain: whether the method has a pretraining phase, at least with some
-            hyper-parameters.
+        has_pretrain: whether some hyper-parameters give the method a pretraining phase.
         pretrains_when: values of hyper-parameters with which it has one; empty: with any.
         external: whether the method is not built in.
         capturable: False if a step waits for the device.
         version: of the method's results.
         brings_peers: whether networks learn together in its rows.
         one_rank: whether it cannot train on several ranks.
+        looks_ahead: whether it trains modules by looking ahead, which only works with SGD.
         added_later: hyper-parameters that a run's id leaves out at their defaults.
     """
 
@@ -88,6 +87,7 @@ class Description:
     digests: dict[str, str] = field(default_factory=dict)
     brings_peers: bool = False
     one_rank: bool = False
+    looks_ahead: bool = False
     added_later: tuple[str, ...] = ()
 
     def needs_teacher_with(self, hyper: dict[str, Any]) -> bool:
@@ -169,6 +169,7 @@ def read(
         digests=digests,
         brings_peers=_attribute(source, body, "brings_peers", False, (bool,)),
         one_rank=_attribute(source, body, "one_rank", False, (bool,)),
+        looks_ahead=_function(cls, "meta") is not None,
         added_later=_attribute(source, body, "added_later", (), (tuple,)),
     )
 

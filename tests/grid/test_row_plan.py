@@ -36,3 +36,14 @@ def test_method_for_one_rank_is_refused_on_several(tmp_path: Path) -> None:
     )
     with pytest.raises(GridError, match=message):
         expanded(methods=[path], **ranks)
+
+
+def test_optimizer_is_refused_for_a_method_that_looks_ahead() -> None:
+    dot = {"protocol": {"preset": "demo", "nesterov": False, "optimizer": {"dot": {}}}}
+    expanded(methods=["kd"], **dot)
+    message = (
+        r"^grid\.yaml: methods\.l2tww: l2tww looks ahead with SGD; protocol\.optimizer is DOT with "
+        r"delta 0\.075, expected null$"
+    )
+    with pytest.raises(GridError, match=message):
+        expanded(methods=["l2tww"], **dot)
