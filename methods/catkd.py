@@ -39,6 +39,8 @@ class CATKD(Method):
         self, setup: Setup, *, grid: int = 2, normalise: bool = False, binarise: bool = False
     ) -> None:
         super().__init__(setup)
+        if grid < 1:
+            raise ValueError(f"grid is {grid}, expected at least 1")
         self.classifier = teacher_classifier("CAT-KD", setup)
         assert setup.student_head is not None
         self.student_head = setup.student_head

@@ -67,16 +67,21 @@ class OKDDip(Method):
         self.group_loss = one_of("group_loss", group_loss, "KL", "CE")
         self.tau, self.rampup = tau, rampup
         self.first = 0 if ensemble else 1  # of the auxiliary peers
-        check_peers("OKDDip", setup, self.group(peers=peers, form=form).size)
-        if peers - self.first < 2:
-            raise ValueError(f"peers is {peers}, expected at least {self.first + 2}")
+        if factor < 1:
+            raise ValueError(f"factor is {factor}, expected at least 1")
+        check_peers("OKDDip", setup, self.group(peers=peers, form=form, ensemble=ensemble).size)
         width = setup.student.embedding.shape[1]
         self.query = nn.Linear(width, max(1, width // factor), bias=False)
         self.key = nn.Linear(width, max(1, width // factor), bias=False)
 
     @classmethod
-    def group(cls, *, peers: int = 4, form: str = "branch", **hyper: Any) -> Group:
+    def group(
+        cls, *, peers: int = 4, form: str = "branch", ensemble: bool = False, **hyper: Any
+    ) -> Group:
         one_of("form", form, "branch", "network")
+        least = 2 if ensemble else 3
+        if peers < least:
+            raise ValueError(f"peers is {peers}, expected at least {least}")
         return Group(peers, shared=-1 if form == "branch" else None)
 
     def loss(self, s: Features, t: Features, batch: Batch) -> Tensor:

@@ -71,6 +71,9 @@ class WKD(Method):
         self.feature_weight, self.ratio, self.grid = feature_weight, ratio, grid
         self.decay_from = decay_from
         one_of("cost", cost, "fc")
+        for name, count in (("iterations", iterations), ("grid", grid)):
+            if count < 1:
+                raise ValueError(f"{name} is {count}, expected at least 1")
         if self.logit:
             if setup.num_classes < 2:
                 raise Incompatible(f"WKD-L needs two classes or more, not {setup.num_classes}")

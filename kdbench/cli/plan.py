@@ -5,11 +5,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdbench.cli.planned_device import PlannedDevice, device_of, source, speed_on, warnings
+from kdbench.cli.planned_device import (
+    PlannedDevice,
+    available,
+    device_of,
+    source,
+    speed_on,
+    warnings,
+)
 from kdbench.cli.status import rows, states
 from kdbench.cost.cohort_memory import Footprint, footprint, process_bytes, streams
 from kdbench.cost.estimate import Estimator, RunCost
 from kdbench.cost.gpu_speed import GpuSpeed
+from kdbench.cost.groups import check_groups
 from kdbench.cost.speed import Speed
 from kdbench.data.readers.by_name import absent_folders
 from kdbench.errors import UserError
@@ -101,7 +109,8 @@ def estimated(
         exact: count every method on every pair, without a time limit.
 
     Raises:
-        UserError: a folder of training images is missing, or the GPU cannot be used.
+        UserError: a folder of training images is missing, the GPU cannot be used, or a group of
+            networks is impossible or too large.
     """
     todo = _missing(expansion.runs, runs)
     check_folders(grid, todo)
@@ -110,6 +119,7 @@ def estimated(
     state_of = states(expansion.runs, loaded, {})
     process = process_bytes()  # before counting and timing
     device = device_of(grid.executor)
+    check_groups(grid.source, todo, available(grid.executor, device))
     speed = speed_on(grid.executor, device, exact)
     lanes = streams(grid.executor) if device.is_gpu else 0
     hours: dict[str, float] = {}

@@ -13,6 +13,7 @@ from kdbench.errors import UserError
 from kdbench.execution.devices import TF32_SINCE
 from kdbench.grid.grid import Executor
 from kdbench.grid.run import Run
+from kdbench.training.memory import free_memory
 from kdbench.wording import counted
 
 
@@ -60,6 +61,13 @@ def device_of(executor: Executor) -> PlannedDevice:
     return PlannedDevice(
         gpu, False, found.name, float(found.total_memory), (found.major, found.minor)
     )
+
+
+def available(executor: Executor, device: PlannedDevice) -> float | None:
+    """Return the bytes that a run can use on this machine's device; None: trained elsewhere."""
+    if device.gpu is not None:
+        return device.memory
+    return None if device.elsewhere or executor.kind == "slurm" else free_memory()
 
 
 def speed_on(executor: Executor, device: PlannedDevice, exact: bool) -> Speed | GpuSpeed:

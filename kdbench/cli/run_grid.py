@@ -13,13 +13,16 @@ from kdbench.cli.safe_console import SafeConsole
 from kdbench.errors import UserError
 from kdbench.execution import leftovers, work
 from kdbench.execution import local as runner
+from kdbench.execution.devices import choose_device
 from kdbench.execution.events import Event
 from kdbench.grid.expand import Expansion
 from kdbench.grid.grid import Executor, Grid
 from kdbench.grid.run import Run
 from kdbench.registry import lookup
+from kdbench.registry.lookup import built_in_path
 from kdbench.runs import records
 from kdbench.runs.records import Record
+from kdbench.training.memory import free_memory
 from kdbench.wording import counted
 
 
@@ -58,6 +61,7 @@ def train(
         _import_plugins(todo)
     before = records.load(runs, (run.id for run in expansion.runs))
     check_image_folders(grid.source, expansion.runs, before, data)
+    _check_groups(grid, todo, executor)
     events = _events(grid, expansion, runs, data, executor)
     try:
         live_view.show(events, todo, SafeConsole())
@@ -78,6 +82,22 @@ def train(
     if failed:
         say(f"{counted(failed, 'run')} failed: kdbench status --grid {grid.source}", err=True)
         sys.exit(1)
+
+
+def _check_groups(grid: Grid, todo: Sequence[Run], executor: Executor) -> None:
+    """Refuse groups of networks that cannot be trained here.
+
+    Raises:
+        UserError: a group is impossible or too large.
+    """
+    described = (lookup.describe(built_in_path(t.where)) for run in todo for t in run.terms)
+    if not any(method.brings_peers for method in described):
+        return
+    from kdbench.cost.groups import check_groups  # imports torch
+
+    # A worker asks its GPU, so that this process needs none.
+    here = executor.kind != "slurm" and choose_device(executor.device).type == "cpu"
+    check_groups(grid.source, todo, free_memory() if here else None)
 
 
 def _import_plugins(todo: Sequence[Run]) -> None:

@@ -128,9 +128,13 @@ def data_bytes(shape: DataShape, crop_pad: int) -> int:
 
 
 def group_of(run: Run) -> Group | None:
-    """Return the networks that learn together in a run; None: one."""
-    groups = [cls.group(**term.hyper) for term, cls in _loaded(run)]
-    return next(filter(None, groups), None)
+    """Return the networks that learn together in a run; None: one, or the group is impossible."""
+    for term, cls in _loaded(run):
+        with suppress(Exception):  # such a run fails alone
+            group = cls.group(**term.hyper)
+            if group and group.size > 1:
+                return group
+    return None
 
 
 def looks_ahead(run: Run) -> bool:

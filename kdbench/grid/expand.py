@@ -45,7 +45,8 @@ def expand(grid: Grid) -> Expansion:
 
     Raises:
         GridError: the methods of a row have different weights or both bring peers, one cannot train
-            on the grid's ranks or with its optimiser, rows have the same label, or there are too many runs.
+            on the grid's ranks or with its optimiser, rows have the same label, or there are too
+            many runs.
     """
     _check_number(grid)
     common = _rows(grid)

@@ -132,7 +132,7 @@ def _remarks(comparison: Comparison) -> Iterator[str]:
             f"ATTENTION: {comparison.row} under {first}, {comparison.other} under {second}: the "
             "difference includes the effect of the protocols."
         )
-    yield from (f"ATTENTION: {note}." for note in comparison.notes)
+    yield from (f"ATTENTION: {note.removesuffix('.')}." for note in comparison.notes)
 
 
 def _pair_lines(comparison: Comparison) -> Iterator[str]:

@@ -87,5 +87,7 @@ def test_networks_without_classifier_or_map_are_refused() -> None:
     s, t = features(seed=0), features(seed=1)
     with pytest.raises(Incompatible, match="applies both networks' classifiers"):
         METHOD(setup(s, t, teacher_head=None))
+    with pytest.raises(ValueError, match="grid is 0, expected at least 1"):
+        METHOD(setup(features(), features()), grid=0)
     with pytest.raises(Incompatible, match="pooled to the teacher's 8 values"):
         METHOD(setup(s, replace(t, last=None)))

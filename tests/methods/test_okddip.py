@@ -120,13 +120,15 @@ def test_projections_are_at_least_one_wide() -> None:
     s = features_for("okddip", {})  # embeddings of 8
     method: Any = build("okddip", s, s, factor=100)
     assert method.query.weight.shape == (1, 8)
+    with pytest.raises(ValueError, match="factor is 0, expected at least 1"):
+        build("okddip", s, s, factor=0)
 
 
 def test_incompatible_setups_are_refused() -> None:
     s = features()
     with pytest.raises(Incompatible, match="OKDDip needs 4 networks that learn together, not 1"):
         build("okddip", s, s)
-    pair = features_for("okddip", {"peers": 2})
+    pair = features_for("okddip", {"peers": 2, "ensemble": True})
     with pytest.raises(ValueError, match="peers is 2, expected at least 3"):
         build("okddip", pair, pair, peers=2)
     build("okddip", pair, pair, peers=2, ensemble=True)

@@ -109,5 +109,8 @@ def test_pairs_and_values_that_are_refused() -> None:
         build("wkd", wide, wide, form="feature", grid=2)
     with pytest.raises(Incompatible, match="takes its cost from the teacher's classifier"):
         METHOD(setup(s, t, teacher_head=None))
+    for name in ("grid", "iterations"):
+        with pytest.raises(ValueError, match=f"{name} is 0, expected at least 1"):
+            METHOD(setup(features(), features()), **{name: 0})
     with pytest.raises(ValueError, match="form is 'both', expected 'logit'"):
         build("wkd", s, t, form="both")

@@ -10,6 +10,7 @@ from kdbench.grid.grid import Grid, GridError, Report
 from kdbench.grid.parsing import parse
 from kdbench.grid.run import Run
 from kdbench.report import compare, leaderboard
+from kdbench.report.compare_sentences import lines
 from kdbench.runs.records import Record
 from kdbench.stats.aggregate import Aggregate, LeaderboardError
 
@@ -68,6 +69,7 @@ def test_comparison_of_two_rows_uses_the_answer() -> None:
     [pair] = comparison.pairs.values()
     assert pair.diff == pytest.approx(72 - 61)
     assert comparison.notes[0].startswith("crd: accuracy of the answer ensemble")
+    assert not any(line.endswith("..") for line in lines(comparison))
 
 
 def test_run_without_the_answer_is_an_error() -> None:
