@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from random_features import Toy, batch, build, features_for, setup
 from tiny_runs import alone, numbers, stop_after, taught, train
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdbench.grid.run import Run
-from kdbench.method import Batch, Features, Group, Incompatible, Method
+from kdbench.method import Group, Incompatible
 from kdbench.models.peers import Peers, networks
 from kdbench.registry import lookup
 from kdbench.training.cohort import Stopped

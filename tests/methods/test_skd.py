@@ -68,6 +68,13 @@ def test_student_equal_to_its_teacher_has_no_loss_and_no_gradient() -> None:
     assert s.logits.grad.abs().max() < 1e-12
 
 
+def test_gradients_pass_through_the_covariance() -> None:
+    """So the gradient is that of the value, which a constant covariance would change."""
+    distance = lookup.load("skd").loss.__globals__["whitened_distance"]
+    gaps = features(5, dtype=torch.float64).logits.detach().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: distance(x, 0.1), gaps)
+
+
 def test_small_batches_and_values_that_are_refused() -> None:
     one = features(1)
     with pytest.raises(Incompatible, match="batch size 2 or more"):

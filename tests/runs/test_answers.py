@@ -85,10 +85,10 @@ def test_curve_has_columns_that_agree_with_the_record(tmp_path: Path) -> None:
     read = history.read(tmp_path, RUN.id, record=short(ANSWERS))
     assert history.answers(read[-1]) == ANSWERS
     history.write(folder, rows(last=12.5))
-    with pytest.raises(RecordError, match="epoch 2: test_acc_mean: 12.5, the run's record says"):
+    with pytest.raises(RecordError, match=r"epoch 2: test_acc_mean: 12\.5, the run's record says"):
         history.read(tmp_path, RUN.id, record=short(ANSWERS))
     history.write(folder, rows(last=101.0))
-    with pytest.raises(RecordError, match="test_acc_mean: 101.0: expected 0 to 100"):
+    with pytest.raises(RecordError, match=r"test_acc_mean: 101\.0: expected 0 to 100"):
         history.read(tmp_path, RUN.id, record=short(None))
 
 
@@ -107,7 +107,8 @@ def test_archive_keeps_them(tmp_path: Path) -> None:
     cells = make_cells(grid)
     found = make_records(cells, typical)
     run = cells[-1].runs[0]
-    assert (result := found[run.id].result) is not None
+    result = found[run.id].result
+    assert result is not None
     found[run.id] = replace(found[run.id], result=replace(result, answers={"mean": 50.0}))
     archive.write(evidence_of(grid, cells, found), tmp_path / "records.parquet")
     assert archive.load(tmp_path / "records.parquet").records == found

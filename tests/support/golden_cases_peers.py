@@ -177,7 +177,7 @@ def okddip(case: Case) -> Built:
 
 def okddip_steps(case: Case, **options: Any) -> Built:
     """Train the toy networks with torch's SGD."""
-    hyper, n = case.hyper, case.hyper["n_peers"]
+    n = case.hyper["n_peers"]
     toys = [Toy(case.meta["network"]["widths"], case.meta["num_classes"]) for _ in range(n)]
     module = whole(case, Peers(toys, Group(n, shared=-1)), case.batches[0].images.cpu(), **options)
     order = [*range(1, n), 0]  # the reference has the leader last
