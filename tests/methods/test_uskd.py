@@ -78,3 +78,16 @@ def test_needs_no_teacher_but_two_stages_and_classes() -> None:
     s = features(num_classes=1)
     with pytest.raises(Incompatible, match="two classes or more, not 1"):
         build("uskd", s, s)
+
+
+@pytest.mark.parametrize(("gap", "first"), [(0.5e-6, 1), (3e-6, 2)])
+def test_epsilon_keeps_a_certain_classifier_from_deciding_alone(gap: float, first: int) -> None:
+    """The weak one is certain of the label 0: its scores differ by 1e-12 / epsilon."""
+    s = features(1, dtype=torch.float64)
+    method = build("uskd", s, s, variant="paper")
+    weak = torch.tensor([[1 - 3e-12, 2e-12, 1e-12]], dtype=torch.float64)
+    strong = torch.tensor([[0.5, 0.25 - gap / 4, 0.25 + gap / 4]], dtype=torch.float64)
+    label = torch.tensor([[True, False, False]])
+    zipf = vars(type(method))["zipf"]
+    targets = zipf(method, strong.log(), weak.log(), label, torch.tensor([[0]]))
+    assert int(targets.argmax()) == first

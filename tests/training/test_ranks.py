@@ -69,13 +69,14 @@ def load(path: Path) -> dict[str, Any]:
     return results
 
 
-QUICK = [*((0, name, {}) for name in lookup.names()), (0, "fitnets", {"stages": "two"})]
+ON_RANKS = [name for name in lookup.names() if not lookup.describe(name).one_rank]
+QUICK = [*((0, name, {}) for name in ON_RANKS), (0, "fitnets", {"stages": "two"})]
 QUICK += [(1, name, {}) for name in ("semckd", "crd", "simkd", "ft")]
 THOROUGH = [
     (pair, name, hyper)
     for pair in (0, 1)
     for name, hyper in ALL
-    if (pair, name, hyper) not in QUICK
+    if name in ON_RANKS and (pair, name, hyper) not in QUICK
 ]
 
 
