@@ -29,6 +29,9 @@ def methods(pair: str | None) -> Group:
         hyper = ", ".join(f"{key}={value!r}" for key, value in about.hyper.items())
         needs = [
             *([] if about.needs_teacher else ["no teacher"]),
+            *(["networks learn together"] if about.brings_peers else []),
+            *(["looks ahead, with SGD only"] if about.looks_ahead else []),
+            *(["one rank"] if about.one_rank else []),
             *(["pretraining phase"] if about.has_pretrain else []),
             *([] if about.capturable else ["for CPUs: waits for the GPU in each step"]),
             *(f"{key} {value:g}" for key, value in about.objective.items()),

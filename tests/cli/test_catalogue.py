@@ -32,7 +32,12 @@ def test_methods_are_listed(width: int) -> None:
     assert first_words(output) >= set(lookup.names())
     assert "arXiv:2012.03236" in " ".join(output)
     text = " ".join(" ".join(output).split())
-    assert text.count("for CPUs: waits for the GPU in each step") == 1
+    about = [lookup.describe(name) for name in lookup.names()]
+    waiting = [x.name for x in about if not x.capturable]
+    online = [x.name for x in about if x.brings_peers]
+    assert text.count("for CPUs: waits for the GPU in each step") == len(waiting) > 0
+    assert text.count("networks learn together") == len(online) > 0
+    assert text.count("looks ahead, with SGD only; one rank") == 1
 
 
 def test_methods_are_listed_for_a_pair() -> None:
