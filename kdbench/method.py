@@ -121,8 +121,8 @@ class Method(nn.Module, ABC):
         version: raised by a change of a built-in method's results, which gives its runs new ids.
         added_later: names of hyper-parameters that did not exist in an earlier version. A run's id
             leaves them out at their defaults, which must therefore never change.
-        capturable: False if a step waits for the device, so that it cannot be a CUDA graph;
-            docs/gpu.md lists what else a step must not do.
+        capturable: False if a step waits for the device, or if its operations change from step to
+            step, so that it cannot be a CUDA graph; docs/gpu.md lists the rules.
         brings_peers: whether ``group`` may return a group; at most one method of a row may.
         one_rank: True if the method cannot train on several ranks.
         views: number of views of each image; 2: also ``Batch.views[0]``, strongly augmented.

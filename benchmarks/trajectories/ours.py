@@ -24,6 +24,7 @@ from kdbench.training.build import build_network, dry_run
 from kdbench.training.cohort import Cohort
 from kdbench.training.context import TrainingContext
 from kdbench.training.learner import Learner
+from kdbench.training.objective import Loss
 
 from .images import CLASSES, batch_size, write_images
 from .matching import State
@@ -92,9 +93,9 @@ class RecordedLearner(Learner):
         }
         return Trajectory({k: x.clone() for k, x in self.student.state_dict().items()}, modules)
 
-    def _loss(self, s: Features, t: Features, batch: Batch) -> Tensor:
+    def _loss(self, s: Features, t: Features, batch: Batch) -> Loss:
         loss = super()._loss(s, t, batch)
-        self.losses.append(float(loss.detach()))
+        self.losses.append(float(loss.total.detach()))
         return loss
 
 

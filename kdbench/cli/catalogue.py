@@ -33,7 +33,7 @@ def methods(pair: str | None) -> Group:
             *(["looks ahead, with SGD only"] if about.looks_ahead else []),
             *(["one rank"] if about.one_rank else []),
             *(["pretraining phase"] if about.has_pretrain else []),
-            *([] if about.capturable else ["for CPUs: waits for the GPU in each step"]),
+            *([] if about.capturable else ["no CUDA graph, so slow on a GPU"]),
             *(f"{key} {value:g}" for key, value in about.objective.items()),
         ]
         text = Text(about.doc)

@@ -67,8 +67,7 @@ class Replay:
         if not all(method.capturable for method in learner.terms):
             terms = zip(learner.run.terms, learner.terms, strict=True)
             names = [term.method for term, method in terms if not method.capturable]
-            waits = "waits" if len(names) == 1 else "wait"
-            self.reason = f"{' and '.join(names)} {waits} for the device within a step"
+            self.reason = f"steps of {' and '.join(names)} cannot be recorded"
         self._watch = Watch()
         self._graph: Callable[[], None] | None = None
         self._features: Features | None = None
