@@ -94,7 +94,7 @@ def test_number_of_mistakes_is_limited() -> None:
         ({"dataset": "cifar"}, "dataset.name: 'cifar': unknown; accepted: cifar10, cifar100, "),
         ({"dataset": {"name": "digits", "perclass": 3}},
          "dataset.perclass: unknown; accepted: label, label_noise, name, noise_by, "
-         "per_class, root, size, subset_seed, validation (did you mean per_class?)"),
+         "per_class, root, size, subset_seed, transfer, validation (did you mean per_class?)"),
         ({"dataset": {"name": "imagefolder"}}, "dataset: imagefolder needs a root: "),
         ({"dataset": {"name": "digits", "validation": 1.5}},
          "dataset.validation: expected less than 1, not 1.5"),
