@@ -61,10 +61,13 @@ confirmable:
 	@test "$(YES)" = 1 || test -t 0 || { echo "this trains for an hour or more, and there is no terminal to ask: repeat make with YES=1 to start it" >&2; exit 2; }
 
 test: setup ## run the tests
-	$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow and not slurm and not browser and not gpu"
+	$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow and not slurm and not browser and not gpu" $(TESTS)
 
-test-avx2: setup ## run the tests with the kernels of a processor without AVX-512
-	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(MAKE) --no-print-directory test
+# Tests of what computes with torch; nothing else depends on the kernels.
+KERNELS := tests/test_*.py $(addprefix tests/,analyses cost data golden methods models registry training whole)
+
+test-avx2: setup ## run the tests of networks and methods with the kernels of a processor without AVX-512
+	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(MAKE) --no-print-directory test TESTS="$(KERNELS)"
 
 # An older torch, in a separate environment. Not in CI: it takes 6 GB.
 test-torch-2.11: ## run the tests with torch 2.11.0, in .venv-2.11

@@ -162,6 +162,7 @@ def assert_same(runs: Sequence[Run], folder: Path, other: Path) -> None:
     assert not different
 
 
+@pytest.mark.timeout(900)
 def test_replayed_steps_of_every_method_give_the_bits_of_ordinary_steps(
     school: tuple[Path, Run], taped: Taped, tmp_path: Path
 ) -> None:

@@ -68,6 +68,7 @@ def waits(monkeypatch: pytest.MonkeyPatch, folder: Path, runs: list[Run]) -> lis
     return counter.seen
 
 
+@pytest.mark.timeout(900)  # trains every method twice, each operation seen by Python
 def test_no_method_waits_within_an_epoch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Count the waits of every method: twice the steps per epoch cause no more waits."""
     base = alone(student="r8w4")
