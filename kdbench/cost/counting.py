@@ -102,7 +102,7 @@ def _impossible(term: Term, error: BaseException) -> TermsCost:
     if isinstance(error, Incompatible):
         return TermsCost(incompatible=str(error))
     message = " ".join(f"{type(error).__name__}: {error}".split())
-    return TermsCost(incompatible=f"{term.method} cannot be built or run: {message}")
+    return TermsCost(incompatible=f"{term.method} cannot be built or run: {message}", fails=True)
 
 
 @dataclass(frozen=True)

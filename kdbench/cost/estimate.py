@@ -230,7 +230,7 @@ class Estimator:
             run.student, teacher, shape, training.batch_size, run.terms, bf16
         )
         if methods.incompatible:
-            return RunCost(problem=f"skipped: {methods.incompatible}", rough=rough)
+            return RunCost(problem=methods.problem, rough=rough)
         student_cost = network_cost(run.student, shape, group_of(run))
         teacher_cost = network_cost(teacher, shape) if teacher else NetworkCost()
         images = steps * training.batch_size

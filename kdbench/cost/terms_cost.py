@@ -15,6 +15,7 @@ class TermsCost:
         pretrains: whether there is a pretraining phase.
         phase_kept: peak bytes in a step of that phase.
         incompatible: why the methods cannot work on this pair, or "".
+        fails: whether this is a mistake, such as a wrong option, that ends the run as failed.
         views: number of views of each image that both networks see.
     """
 
@@ -25,7 +26,13 @@ class TermsCost:
     pretrains: bool = False
     phase_kept: float = 0.0
     incompatible: str = ""
+    fails: bool = False
     views: int = 1
+
+    @property
+    def problem(self) -> str:
+        """How the run will end, and why: "skipped: why" or "fails: why"."""
+        return f"{'fails' if self.fails else 'skipped'}: {self.incompatible}"
 
     def __add__(self, other: "TermsCost") -> "TermsCost":
         return TermsCost(
@@ -36,6 +43,7 @@ class TermsCost:
             pretrains=self.pretrains or other.pretrains,
             phase_kept=self.phase_kept + other.phase_kept,
             incompatible=self.incompatible or other.incompatible,
+            fails=self.fails or other.fails,
             views=max(self.views, other.views),
         )
 

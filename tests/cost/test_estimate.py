@@ -115,6 +115,13 @@ def test_incompatible_method_gives_a_reason() -> None:
     assert "FSP" in counted.incompatible
 
 
+def test_wrong_option_fails_and_a_wrong_pair_is_skipped() -> None:
+    wrong = first("sdd", methods=["kd", {"sdd": {"base": "nonsense"}}])
+    assert Estimator()(wrong).problem.startswith("fails: sdd cannot be built or run: ")
+    other = first("kdsvd", methods=["kd", "kdsvd"])
+    assert Estimator()(other).problem.startswith("skipped: KDSVD needs equal channels")
+
+
 def test_pair_is_scaled_from_another_without_time_left() -> None:
     hurried, exact = Estimator(0.0), Estimator()
     terms = [term("semckd")]
