@@ -111,7 +111,7 @@ def evaluated(
         torch.autocast(learner.device.type, torch.bfloat16, enabled=precision == "bf16"),
     ):
         t = loaded(batch.images)
-        loss = learner._loss(learner.forward(batch.images), t, batch)
+        loss = learner._loss(learner.forward(batch.images), t, batch).total
     loss.backward()
     gradients = [p.grad for p in learner.student.parameters() if p.grad is not None]
     return loss.item(), torch.cat([g.double().cpu().contiguous().flatten() for g in gradients])

@@ -16,6 +16,7 @@ from kdbench.cost.rehearsal import BLOCK, Rehearsal, run_seconds, timed
 from kdbench.errors import UserError
 from kdbench.grid.grid import Executor
 from kdbench.grid.run import Run
+from kdbench.models.peers import networks
 from kdbench.training.context import TrainingContext
 from kdbench.training.steps import GraphSteps
 
@@ -107,7 +108,7 @@ def test_measured_training_is_that_of_the_engine(monkeypatch: pytest.MonkeyPatch
     run = first("semckd", methods=["semckd"], protocol={"preset": "demo", "precision": "bf16"})
     shape = data_shape(run.dataset)
     loop = Rehearsal([run, replace(run, gamma=0.5)], shape, CPU)
-    weights = [x.student.head.weight.detach().clone() for x in loop.learners]
+    weights = [networks(x.student)[0].head.weight.detach().clone() for x in loop.learners]
     for _ in range(loop.epoch + 2):  # more than the noise has
         loop.step()
     loop.evaluate()
@@ -116,7 +117,7 @@ def test_measured_training_is_that_of_the_engine(monkeypatch: pytest.MonkeyPatch
     assert [x.steps_done for x in loop.learners] == [loop.epoch + 2] * 2
     assert not any(bool(x.sums.broken) for x in loop.learners)
     for before, learner in zip(weights, loop.learners, strict=True):
-        assert not torch.equal(before, learner.student.head.weight)
+        assert not torch.equal(before, networks(learner.student)[0].head.weight)
     loop.close()
 
 
