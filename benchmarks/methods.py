@@ -48,8 +48,8 @@ LOGIT = 1.05
 """The same for methods that use logits only, of one view."""
 LOOK_AHEAD = {"l2tww": 8.5}
 """Method that looks ahead -> largest ratio to KD's step, with two steps ahead."""
-FOUR_PEERS = 1.9
-"""Largest ratio of four networks with shared stages to one student's step without a teacher."""
+FOUR_PEERS = {"okddip": 1.9, "cl_ilr": 1.9}
+"""Four networks with shared stages -> largest ratio to one student's step without a teacher."""
 ALONE = "label_smoothing"
 """A method whose step is that of a student alone, within what can be measured."""
 ABOVE_FLOOR = {"semckd": 1.08}
@@ -165,8 +165,8 @@ def judged(row: dict[str, Any]) -> dict[str, Any]:
     target = LOOK_AHEAD.get(name, LOGIT if plain_logits else TARGET)
     if name in ABOVE_FLOOR:
         target = round(ABOVE_FLOOR[name] * row["flop_floor"], 3)
-    if about.brings_peers:
-        target, ratio = FOUR_PEERS, row["ratio_to_student"]
+    if name in FOUR_PEERS:
+        target, ratio = FOUR_PEERS[name], row["ratio_to_student"]
     room = MEMORY.get(name)
     reached = ratio <= target and (room is None or row["peak_mb_above_kd"] <= room)
     return {"target": target, "reached": reached} | ({"target_mb": room} if room else {})
