@@ -29,7 +29,7 @@ def test_paper_mixes_labels_and_the_other_heads() -> None:
 
 
 def test_target_of_the_paper_is_a_constant() -> None:
-    """A head moves by its own losses: the gradient is that of its own part of the sum."""
+    """The gradient of each head is that of the losses of this head alone."""
     method, s = made(variant="paper", peers=2)
     s = s.map(lambda x: x.requires_grad_())
     second = s.peers[1].logits
